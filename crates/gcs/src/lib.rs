@@ -1,0 +1,3 @@
+//! See ARCHITECTURE.md.
+mod types;
+pub use types::*;

@@ -1,0 +1,16 @@
+//! What is remembered from tick to tick: small, explicit, serialisable. It goes in and comes out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The little that a plan needs to know of the past.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// Group → unix time in ms at which a pod of it last failed to come up within the allocation time-out. Removed once a
+    /// node of the group runs.
+    pub allocation_failed_ms: BTreeMap<String, i64>,
+    /// Pending instance → unix time in ms since when nothing has needed it.
+    pub unneeded_since_ms: BTreeMap<String, i64>,
+}

@@ -1,0 +1,187 @@
+//! What should change, and why: a value that is complete before anything is done.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Amount, Gang, Request, Versions};
+
+/// The decision of one tick.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plan {
+    /// Name of the policy that made it.
+    pub policy: String,
+    /// What it was made from.
+    pub versions: Versions,
+    /// Replicas of every worker group before and after.
+    pub groups: BTreeMap<String, GroupPlan>,
+    /// Whole replicas to start, beyond those that were already asked for.
+    pub launch: Vec<Launch>,
+    /// Instances to end. Every pod of a multi-host replica has an entry of its own.
+    pub terminate: Vec<Terminate>,
+    /// Pods to resize in place.
+    pub resize: Vec<Resize>,
+    /// Demand that this plan does not serve.
+    pub unmet: Vec<Unmet>,
+    /// Reasons for what is done and for what is not.
+    pub explain: Vec<Reason>,
+}
+
+/// Replicas of one group. All counts are replicas, not pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupPlan {
+    /// Replicas that exist (have a pod or a Ray node) and are not leaving.
+    pub current: u32,
+    /// Replicas the RayCluster asks for now.
+    pub requested: u32,
+    /// Replicas there should be: the value to write to `replicas`.
+    pub desired: u32,
+    /// Fewest.
+    pub min: u32,
+    /// Most.
+    pub max: u32,
+}
+
+/// New replicas of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Launch {
+    /// Group name.
+    pub group: String,
+    /// Whole replicas beyond those requested so far.
+    pub replicas: u32,
+    /// What they are for, for people.
+    pub reason: String,
+}
+
+/// Why an instance ends.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TerminateCause {
+    /// Idle for longer than its time-out and not needed.
+    Idle,
+    /// Its group is gone, or its launch configuration changed.
+    Outdated,
+    /// More than the group's most.
+    MaxPerGroup,
+    /// More than the cluster's most.
+    MaxNodes,
+    /// Its pod never became a Ray node.
+    AllocationTimeout,
+    /// Ray in it has stopped; the pod is left over.
+    RayStopped,
+}
+
+/// How Ray is told before the pod goes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainKind {
+    /// Only if it is still idle: the raylet decides, and may refuse.
+    IfIdle,
+    /// At once, whatever it does.
+    Stop,
+    /// No Ray node there.
+    NotNeeded,
+}
+
+/// One instance to end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terminate {
+    /// Group name.
+    pub group: String,
+    /// Pod name.
+    pub instance_id: String,
+    /// Ray node id in hex, if Ray runs in it.
+    pub ray_node_id: Option<String>,
+    /// Name of its multi-host replica.
+    pub replica: Option<String>,
+    /// Why.
+    pub cause: TerminateCause,
+    /// Why, for people.
+    pub reason: String,
+    /// What Ray is told first.
+    pub drain: DrainKind,
+}
+
+/// One pod to resize in place, to absolute limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resize {
+    /// Pod name.
+    pub instance_id: String,
+    /// Ray node id in hex.
+    pub ray_node_id: Option<String>,
+    /// Group name.
+    pub group: String,
+    /// New CPU limit.
+    pub cpu: Amount,
+    /// New memory limit in bytes.
+    pub memory: Amount,
+}
+
+/// What kind of demand is not served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnmetKind {
+    /// Identical tasks or actors.
+    Task(Request),
+    /// A whole placement group.
+    Gang(Gang),
+    /// A `request_resources` call: all its requests.
+    Constraint(crate::Constraint),
+}
+
+/// Why demand is not served.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnmetCause {
+    /// No group could ever hold it, however large: the user must change the request or the groups.
+    NeverFits,
+    /// A group could hold it, but a limit (group or cluster maximum, upscaling mode, suspension) is in the way.
+    Limit,
+    /// It is held back until capacity that is on its way arrives.
+    Waiting,
+}
+
+/// Demand that is not served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unmet {
+    /// What.
+    pub kind: UnmetKind,
+    /// How many of it.
+    pub count: u64,
+    /// Class of the reason.
+    pub cause: UnmetCause,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+/// What was decided of a subject.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Fits on what is there.
+    Fits,
+    /// Something is launched for it.
+    Launch,
+    /// Something ends.
+    Terminate,
+    /// Something is resized.
+    Resize,
+    /// It stays as it is, although one might expect otherwise.
+    Keep,
+    /// It is not served.
+    Unmet,
+}
+
+/// One reason. Logs, Events, metrics, `ray status` and `mobula explain` are renderings of these.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// What it is about: `demand {CPU: 1} x 5`, `gang <hex>`, `group gpu`, `node <pod>`.
+    pub subject: String,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// Why, in one sentence.
+    pub text: String,
+}
