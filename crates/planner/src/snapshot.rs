@@ -163,8 +163,11 @@ pub enum NodePhase {
     /// A Ray node (busy or idle: see [`Node::idle_ms`]).
     #[default]
     Running,
-    /// It accepted a drain, or its pod is named in `workersToDelete`: neither capacity nor target.
+    /// It accepted a drain, or its pod is named in `workersToDelete`, or its pod is gone: neither capacity nor target, and
+    /// not counted in [`crate::GroupPlan::desired`] (who writes `replicas` adds pods that are leaving but not yet named).
     Leaving,
+    /// A pod exists, but the Ray node in it is dead: no capacity; to be ended as `RayStopped`, its drain is `NotNeeded`.
+    Stopped,
 }
 
 /// One instance: a pod, a Ray node, or both.
