@@ -5,15 +5,20 @@
 //! randomness, no input and no output in this crate: the same input gives the same plan on every machine.
 
 mod amount;
+mod lint;
 mod memory;
 mod plan;
+pub mod ray_v2;
 mod snapshot;
 
 pub use amount::{Amount, Labels, Resources};
+pub use lint::{Severity, Violation, lint};
 pub use memory::Memory;
 pub use plan::{
-    DrainKind, GroupPlan, Launch, Plan, Reason, Resize, Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict,
+    DrainKind, GroupPlan, Launch, Plan, Reason, Resize, Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind,
+    Verdict,
 };
+pub use ray_v2::RayV2;
 pub use snapshot::{
     Bundle, Constraint, DemandClass, Gang, GangStrategy, GroupFacts, LabelConstraint, LabelOperator, LabelSelector,
     Locality, Node, NodePhase, NodeResize, NodeType, PlacementConstraint, Request, ResizeSpec, Settings, Snapshot,
@@ -29,4 +34,15 @@ pub trait Policy: Send + Sync {
     ///
     /// Total: every snapshot has a plan. What can't be served is in [`Plan::unmet`], with its reason.
     fn plan(&self, snapshot: &Snapshot, memory: &Memory) -> (Plan, Memory);
+}
+
+/// The policy that users select by `name`; `None` if there is none of that name.
+pub fn policy(name: &str) -> Option<&'static dyn Policy> {
+    const POLICIES: [&dyn Policy; 1] = [&RayV2];
+    POLICIES.into_iter().find(|policy| policy.name() == name)
+}
+
+/// The names that [`policy`] knows, the default first.
+pub fn policy_names() -> &'static [&'static str] {
+    &["ray-v2"]
 }

@@ -11,6 +11,7 @@ pub struct Memory {
     /// Group → unix time in ms at which a pod of it last failed to come up within the allocation time-out. Removed once a
     /// node of the group runs.
     pub allocation_failed_ms: BTreeMap<String, i64>,
-    /// Pending instance → unix time in ms since when nothing has needed it.
-    pub unneeded_since_ms: BTreeMap<String, i64>,
+    /// Group → unix times in ms, oldest first: the n-th is since when at least n pending pods of the group have not been
+    /// needed. Counted, not tied to pods, because pending pods of a group can stand for each other.
+    pub pending_unneeded_since_ms: BTreeMap<String, Vec<i64>>,
 }

@@ -66,6 +66,8 @@ pub struct Settings {
     pub max_nodes: Option<u32>,
     /// Most pods that may be on their way (requested or pending) at once; `None`: no limit (Ray's own is 10).
     pub max_in_flight: Option<u32>,
+    /// End pods whose group is gone or whose launch configuration changed (never on Kubernetes, where the operator does it).
+    pub terminate_outdated: bool,
     /// Keep requests without GPU off GPU nodes where another node will do.
     pub conserve_gpu_nodes: bool,
     /// Time after which a pending pod that nothing needs is given up; `None`: never.
@@ -83,6 +85,7 @@ impl Default for Settings {
             upscaling_mode: UpscalingMode::Default,
             max_nodes: None,
             max_in_flight: None,
+            terminate_outdated: false,
             conserve_gpu_nodes: true,
             pending_idle_timeout_ms: None,
             allocation_timeout_ms: 3_600_000,
@@ -215,6 +218,10 @@ pub struct NodeResize {
     pub current_cpu: Amount,
     /// Memory limit now, in bytes.
     pub current_memory: Amount,
+    /// CPU limit that a resize under way will bring; it is planned with already.
+    pub desired_cpu: Option<Amount>,
+    /// Memory limit in bytes that a resize under way will bring; it is planned with already.
+    pub desired_memory: Option<Amount>,
     /// Largest CPU that can be had on its Kubernetes node, if less than the group's.
     pub suggested_max_cpu: Option<Amount>,
     /// Largest memory in bytes that can be had on its Kubernetes node, if less than the group's.
