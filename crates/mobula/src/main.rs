@@ -1,2 +1,25 @@
-//! The binary.
-fn main() {}
+//! The binary: argument parsing and wiring only. Everything it decides is in the libraries.
+// The one production place that asks the operating system for the time and the environment.
+#![allow(clippy::disallowed_methods)]
+
+mod cli;
+mod explain;
+mod input;
+mod plan;
+mod replay;
+mod sidecar;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(refusal) => return refusal.print(),
+    };
+    match command {
+        cli::Command::Plan(args) => plan::run(&args),
+        cli::Command::Sidecar(args) => sidecar::run(args),
+        cli::Command::Explain(args) => explain::run(args),
+        cli::Command::Replay(args) => replay::run(args),
+    }
+}
