@@ -1,2 +1,33 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask lint|test|parts|live|bench|doctor`.
+//!
+//! Small on purpose (one dependency), so that it compiles in a second: the work is done by cargo, go and pip.
+#![allow(clippy::disallowed_methods)] // a developer tool asks for the time and the environment
+
+mod bench;
+mod command;
+mod doctor;
+mod invariants;
+mod lint;
+mod live;
+mod parts;
+mod recipes;
+mod sources;
+mod test;
+
+use std::process::ExitCode;
+
+use command::Command;
+
+const COMMANDS: [Command; 6] =
+    [lint::COMMAND, test::COMMAND, parts::COMMAND, live::COMMAND, bench::COMMAND, doctor::COMMAND];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match command::dispatch(&COMMANDS, &arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! How each part is made. Only the ordinary clients of the package registries are used: go, pip, cargo.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::command::{cargo, output, root, run};
+use crate::parts::Part;
+
+/// Makes the part in an empty directory.
+pub fn install(part: &Part, directory: &Path) -> Result<()> {
+    match part.name.as_str() {
+        "etcd" => {
+            go_build(root().join("tests/parts/etcd"), "go.etcd.io/etcd/server/v3", "-s -w", &directory.join("etcd"))
+        }
+        "kube-apiserver" => go_build(
+            root().join("tests/parts/kubernetes"),
+            "k8s.io/kubernetes/cmd/kube-apiserver",
+            &kubernetes_flags(&part.version)?,
+            &directory.join("kube-apiserver"),
+        ),
+        "kuberay-crds" => kuberay_crds(&part.version, directory),
+        "ray" => ray(&part.version, directory),
+        "cargo-deny" => cargo_install(part, directory),
+        name => bail!("tests/parts/VERSIONS lists {name}, which nobody knows how to make"),
+    }
+}
+
+fn go_build(module: PathBuf, package: &str, linker_flags: &str, binary: &Path) -> Result<()> {
+    let mut go = Command::new("go");
+    go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", linker_flags, "-o"]).arg(binary).arg(package);
+    run(go.env("CGO_ENABLED", "0").current_dir(module))
+}
+
+/// The version a Kubernetes binary tells is set at link time; without it the API server's defaults for features are those of 0.0.0.
+fn kubernetes_flags(version: &str) -> Result<String> {
+    let mut numbers = version.split('.');
+    let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
+        bail!("Kubernetes version {version}: must be MAJOR.MINOR.PATCH");
+    };
+    let mut flags = String::from("-s -w");
+    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+        for (name, value) in [
+            ("gitVersion", format!("v{version}")),
+            ("gitMajor", major.to_owned()),
+            ("gitMinor", minor.to_owned()),
+            ("gitTreeState", "clean".to_owned()),
+            ("buildDate", "2026-01-01T00:00:00Z".to_owned()),
+        ] {
+            flags.push_str(&format!(" -X {package}.{name}={value}"));
+        }
+    }
+    Ok(flags)
+}
+
+fn kuberay_crds(version: &str, directory: &Path) -> Result<()> {
+    let module = format!("github.com/ray-project/kuberay/ray-operator@v{version}");
+    let answer =
+        output(Command::new("go").args(["mod", "download", "-json", &module]).current_dir(root().join("tests/parts")))?;
+    let source = json_string(&answer, "Dir").with_context(|| format!("go said no directory for {module}: {answer}"))?;
+    let crds = Path::new(source).join("config/crd/bases");
+    let mut copied = 0;
+    for entry in fs::read_dir(&crds).with_context(|| format!("{module} has no {}", crds.display()))? {
+        let path = entry?.path();
+        if let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|extension| extension == "yaml")) {
+            // Read and written, not copied: files of the module cache are read-only, and so would a copy be.
+            fs::write(directory.join(name), fs::read(&path)?)?;
+            copied += 1;
+        }
+    }
+    ensure!(copied > 0, "{} holds no CRD", crds.display());
+    Ok(())
+}
+
+/// The value of a string member in the flat, indented JSON that `go mod download -json` prints.
+fn json_string<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let member = format!("\"{name}\": \"");
+    let (_, rest) = text.split_once(member.as_str())?;
+    rest.split_once('"').map(|(value, _)| value)
+}
+
+fn ray(version: &str, directory: &Path) -> Result<()> {
+    run(Command::new("python3").args(["-m", "venv"]).arg(directory))?;
+    let pip = directory.join("bin/python");
+    let requirement = format!("ray[default]=={version}");
+    run(Command::new(pip).args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        requirement.as_str(),
+    ]))?;
+    let said = output(Command::new(directory.join("bin/ray")).arg("--version"))?;
+    ensure!(said.contains(version), "asked for Ray {version}, got `{}`", said.trim_end());
+    Ok(())
+}
+
+fn cargo_install(part: &Part, directory: &Path) -> Result<()> {
+    let mut install = cargo(&["install", "--locked", "--quiet", "--version", &part.version, &part.name, "--root"]);
+    // Beside the workspace's own builds: `cargo install` from inside it would otherwise fill its target directory.
+    run(install.arg(directory).env("CARGO_TARGET_DIR", directory.join("build")))?;
+    fs::remove_dir_all(directory.join("build")).context("could not remove what the build left")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_is_found_in_what_go_prints() {
+        let answer = "{\n\t\"Version\": \"v1.6.2\",\n\t\"Dir\": \"/m/ray-operator@v1.6.2\",\n\t\"Sum\": \"h1:x\"\n}\n";
+        assert_eq!(json_string(answer, "Dir"), Some("/m/ray-operator@v1.6.2"));
+        assert_eq!(json_string(answer, "Missing"), None);
+    }
+
+    #[test]
+    fn kubernetes_version_is_split_for_the_linker() {
+        let flags = kubernetes_flags("1.36.3").unwrap();
+        assert!(flags.contains("-X k8s.io/component-base/version.gitMinor=36"));
+        assert!(flags.contains("-X k8s.io/client-go/pkg/version.gitVersion=v1.36.3"));
+        assert!(kubernetes_flags("1").is_err());
+    }
+}
