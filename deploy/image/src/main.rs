@@ -1,0 +1,152 @@
+//! `mobula-image`: builds the container image, checks it, unpacks it.
+
+// This is a developer's command: it asks for the cache directory as xtask does.
+#![allow(clippy::disallowed_methods)]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use mobula_image::{contents, elf, oci, unpacked};
+
+/// Builds Mobula's container image without a container engine.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the image: a layout directory `oci` and an archive `mobula-<tag>.oci.tar`.
+    Build(Build),
+    /// Re-read a layout and check every size and digest in it.
+    Verify {
+        /// Directory with `oci-layout`.
+        layout: PathBuf,
+    },
+    /// Check a layout and unpack its files.
+    Unpack {
+        /// Directory with `oci-layout`.
+        layout: PathBuf,
+        /// A new or empty directory.
+        root: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct Build {
+    /// The binary; without it, `cargo build --release` makes it.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// A static bash; without it, Debian's package bash-static is fetched.
+    #[arg(long)]
+    bash: Option<PathBuf>,
+    /// CA certificates in PEM form; without it, Debian's package ca-certificates is fetched.
+    #[arg(long)]
+    ca_bundle: Option<PathBuf>,
+    /// Directory for the results.
+    #[arg(long, default_value = "target/image")]
+    output: PathBuf,
+    /// Repository of the image.
+    #[arg(long, default_value = "mobula")]
+    name: String,
+    /// Tag of the image.
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    tag: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Build(build) => run_build(build),
+        Task::Verify { layout } => {
+            print_summary(&oci::verify(&layout)?);
+            Ok(())
+        }
+        Task::Unpack { layout, root } => {
+            unpacked::unpack(&layout, &root)?;
+            Ok(())
+        }
+    }
+}
+
+fn run_build(build: Build) -> anyhow::Result<()> {
+    let binary = match build.binary {
+        Some(path) => path,
+        None => build_binary()?,
+    };
+    let image = contents::collect(&contents::Ingredients {
+        binary: binary.clone(),
+        bash: build.bash,
+        ca_bundle: build.ca_bundle,
+        cache: cache_directory()?,
+        name: build.name.clone(),
+        tag: build.tag.clone(),
+    })?;
+    for (path, bytes) in image.rootfs.files() {
+        println!("{bytes:>10}  /{}", path.display());
+    }
+    let linked = if elf::linkage(&binary)?.interpreter.is_some() { "with the C library" } else { "static" };
+    println!("{:>10}  in all; the binary is {linked}", image.rootfs.bytes());
+
+    let layout = build.output.join("oci");
+    let written = oci::write(&image, &layout)?;
+    let archive = build.output.join(format!("{}-{}.oci.tar", build.name, build.tag));
+    oci::write_archive(&layout, &archive)?;
+    print_summary(&written);
+    println!("layout   {}\narchive  {}", layout.display(), archive.display());
+    Ok(())
+}
+
+fn print_summary(image: &oci::Verified) {
+    println!(
+        "image    {} linux/{}, {} bytes in {} layer(s), {} unpacked; all digests are right",
+        image.digest,
+        image.architecture,
+        image.stored_bytes,
+        image.layers.len(),
+        image.unpacked_bytes
+    );
+}
+
+/// Builds the release binary: for the musl target if the toolchain and a C compiler have it, else for the host.
+fn build_binary() -> anyhow::Result<PathBuf> {
+    let target = env::consts::ARCH.to_owned() + "-unknown-linux-musl";
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--release", "--package", "mobula"]);
+    let directory = PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
+    let musl = has_musl(&target);
+    let binary = if musl { directory.join(&target).join("release/mobula") } else { directory.join("release/mobula") };
+    if musl {
+        command.args(["--target", &target]);
+    } else {
+        eprintln!(
+            "no {target} (rustup target add {target}, and musl-gcc): the image gets the C library files it needs"
+        );
+    }
+    let status = command.status().context("starting cargo")?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(binary)
+}
+
+/// Rust's own libraries for the target, and a C compiler for it, since some dependencies hold C code.
+fn has_musl(target: &str) -> bool {
+    let rust = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
+    let libraries = rust.is_ok_and(|output| {
+        output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
+    });
+    libraries && Command::new("musl-gcc").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+fn cache_directory() -> anyhow::Result<PathBuf> {
+    if let Some(directory) = env::var_os("MOBULA_CACHE") {
+        return Ok(directory.into());
+    }
+    let home = env::var_os("HOME").context("neither MOBULA_CACHE nor HOME is set")?;
+    Ok(PathBuf::from(home).join(".cache/mobula"))
+}
