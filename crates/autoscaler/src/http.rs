@@ -1,0 +1,131 @@
+//! The sidecar's HTTP endpoint: `/metrics`, `/healthz`, `/readyz`, `/explain` (the last decision as JSON) and `/recording`
+//! (what the flight recorder holds in memory).
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{Response, StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
+use serde_json::Value;
+use tokio::{net::TcpListener, time::Instant};
+
+use crate::{metrics::Metrics, recorder::Recorder};
+
+/// A loop that has not come round for so long is dead.
+const LOOP_LIMIT: Duration = Duration::from_secs(300);
+
+/// What the loop shows to the outside.
+pub struct Board {
+    /// Metrics of this process.
+    pub metrics: Arc<Metrics>,
+    /// The flight recorder.
+    pub recorder: Arc<Recorder>,
+    state: Mutex<BoardState>,
+}
+
+struct BoardState {
+    last_turn: Instant,
+    not_ready: Option<String>,
+    explain: Option<Arc<Value>>,
+}
+
+impl Board {
+    /// Nothing has happened yet.
+    pub fn new(metrics: Arc<Metrics>, recorder: Arc<Recorder>) -> Self {
+        let state = BoardState { last_turn: Instant::now(), not_ready: Some("starting".into()), explain: None };
+        Board { metrics, recorder, state: Mutex::new(state) }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut BoardState) -> T) -> T {
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The loop came round. `not_ready`: why the last tick made no plan.
+    pub fn turn(&self, not_ready: Option<String>) {
+        self.with(|state| {
+            state.last_turn = Instant::now();
+            state.not_ready = not_ready;
+        });
+    }
+
+    /// The last decision.
+    pub fn explain(&self, document: Value) {
+        self.with(|state| state.explain = Some(Arc::new(document)));
+    }
+
+    /// The last decision, if there is one.
+    pub fn last_explain(&self) -> Option<Arc<Value>> {
+        self.with(|state| state.explain.clone())
+    }
+
+    /// Why the sidecar is not ready; `None`: it is.
+    pub fn not_ready(&self) -> Option<String> {
+        self.with(|state| state.not_ready.clone())
+    }
+}
+
+/// Serves until `shutdown` is done.
+pub async fn serve(
+    listener: TcpListener,
+    board: Arc<Board>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(board)).with_graceful_shutdown(shutdown).await
+}
+
+fn router(board: Arc<Board>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/explain", get(explain))
+        .route("/recording", get(recording))
+        .with_state(board)
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, axum::http::HeaderValue::from_static(content_type));
+    response
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+async fn metrics(State(board): State<Arc<Board>>) -> Response<Body> {
+    answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", board.metrics.render())
+}
+
+async fn healthz(State(board): State<Arc<Board>>) -> Response<Body> {
+    let age = board.with(|state| state.last_turn.elapsed());
+    if age < LOOP_LIMIT {
+        answer(StatusCode::OK, TEXT, "ok\n")
+    } else {
+        answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("the loop has not come round for {} s\n", age.as_secs()))
+    }
+}
+
+async fn readyz(State(board): State<Arc<Board>>) -> Response<Body> {
+    match board.not_ready() {
+        None => answer(StatusCode::OK, TEXT, "ok\n"),
+        Some(reason) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
+    }
+}
+
+async fn explain(State(board): State<Arc<Board>>) -> Response<Body> {
+    match board.last_explain() {
+        Some(document) => answer(StatusCode::OK, "application/json", document.to_string()),
+        None => answer(StatusCode::NOT_FOUND, TEXT, "no plan has been made yet\n"),
+    }
+}
+
+async fn recording(State(board): State<Arc<Board>>) -> Response<Body> {
+    answer(StatusCode::OK, "application/octet-stream", board.recorder.bytes())
+}

@@ -1,0 +1,135 @@
+//! When to do the next thing: the pace of polls, and a back-off for each cause of failure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::Instant;
+
+/// How often the GCS is asked.
+///
+/// The GCS answers on its main thread, so the pace follows what an answer costs: with the default factor of 50 we never use
+/// more than 2 % of that thread.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Pace {
+    /// Shortest time between the end of one poll and the start of the next.
+    pub min_interval: Duration,
+    /// The next poll waits at least this many times as long as the last answer took.
+    pub cost_factor: f64,
+    /// Longest wait, however slow the GCS is.
+    pub max_interval: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            min_interval: Duration::from_millis(200),
+            cost_factor: 50.0,
+            max_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Pace {
+    /// How long to wait after an answer that took `reply`.
+    pub fn next_poll(&self, reply: Duration) -> Duration {
+        let wait_s = reply.as_secs_f64() * self.cost_factor.max(0.0);
+        let wait = Duration::try_from_secs_f64(wait_s).unwrap_or(self.max_interval);
+        wait.min(self.max_interval).max(self.min_interval)
+    }
+}
+
+/// Bounds of an exponential back-off.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct BackoffLimits {
+    /// First wait.
+    pub first: Duration,
+    /// Longest wait.
+    pub most: Duration,
+}
+
+/// Independent back-offs, one a cause: trouble with one thing does not slow another down.
+#[derive(Debug, Default)]
+pub struct Backoffs<K: Ord> {
+    causes: BTreeMap<K, Cause>,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Cause {
+    wait: Duration,
+    not_before: Instant,
+}
+
+impl<K: Ord + Clone> Backoffs<K> {
+    /// No cause has failed yet.
+    pub fn new() -> Self {
+        Backoffs { causes: BTreeMap::new() }
+    }
+
+    /// Notes a failure: the cause waits twice as long as the last time, within `limits`, and at least `asked` (what the
+    /// other side asked for, for example by Retry-After). Returns the wait.
+    pub fn fail(&mut self, cause: K, limits: BackoffLimits, asked: Option<Duration>) -> Duration {
+        let doubled = self.causes.get(&cause).map_or(limits.first, |c| c.wait.saturating_mul(2));
+        let wait = doubled.max(limits.first).min(limits.most);
+        let pause = wait.max(asked.unwrap_or_default());
+        self.causes.insert(cause, Cause { wait, not_before: Instant::now() + pause });
+        pause
+    }
+
+    /// Forgets the failures of a cause.
+    pub fn succeed(&mut self, cause: &K) {
+        self.causes.remove(cause);
+    }
+
+    /// Whether the cause may be tried now.
+    pub fn ready(&self, cause: &K) -> bool {
+        self.causes.get(cause).is_none_or(|c| Instant::now() >= c.not_before)
+    }
+
+    /// How long until the cause may be tried; zero if it may be tried now.
+    pub fn remaining(&self, cause: &K) -> Duration {
+        self.causes
+            .get(cause)
+            .map_or(Duration::ZERO, |c| c.not_before.saturating_duration_since(Instant::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: BackoffLimits = BackoffLimits { first: Duration::from_secs(1), most: Duration::from_secs(5) };
+
+    #[test]
+    fn a_fast_reply_is_polled_at_the_shortest_interval() {
+        assert_eq!(Pace::default().next_poll(Duration::from_millis(1)), Duration::from_millis(200));
+    }
+
+    #[test]
+    fn a_slow_reply_slows_the_pace() {
+        assert_eq!(Pace::default().next_poll(Duration::from_millis(10)), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_hanging_gcs_does_not_stop_the_pace() {
+        assert_eq!(Pace::default().next_poll(Duration::from_secs(600)), Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_double_up_to_the_most_and_are_separate_for_each_cause() {
+        let mut backoffs = Backoffs::new();
+        let waits: Vec<u64> = (0..5).map(|_| backoffs.fail("a", LIMITS, None).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 5, 5]);
+        assert!(!backoffs.ready(&"a"));
+        assert!(backoffs.ready(&"b"));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(backoffs.ready(&"a"));
+        backoffs.succeed(&"a");
+        assert_eq!(backoffs.fail("a", LIMITS, None), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_longer_wait_that_the_server_asks_for_is_kept() {
+        let mut backoffs = Backoffs::new();
+        assert_eq!(backoffs.fail("a", LIMITS, Some(Duration::from_secs(30))), Duration::from_secs(30));
+        assert_eq!(backoffs.remaining(&"a"), Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,305 @@
+//! What the API server said last: pods by watch, and the RayCluster by watch where RBAC allows it.
+//!
+//! ```text
+//! pods (label ray.io/cluster) ──watch──▶ PodIndex ──▶ collect
+//! RayCluster (by name) ──watch or get──▶ ClusterCell ──▶ collect
+//! ```
+//! Each index is a plain struct that is fed with watch events; the tasks at the end of this file own the streams.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use kube::{
+    Api,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+    runtime::watcher::{self, Event},
+};
+use mobula_api::PodView;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    kube_access::{KubeAccess, KubeError, KubeErrorKind},
+    metrics::{Metrics, own},
+    pace::Backoffs,
+};
+
+/// The pods of one RayCluster as the watch shows them.
+#[derive(Debug, Default)]
+pub struct PodIndex {
+    state: Mutex<PodState>,
+}
+
+#[derive(Debug, Default)]
+struct PodState {
+    pods: BTreeMap<String, PodView>,
+    /// A list that is being received; it replaces `pods` when it is complete.
+    incoming: Option<BTreeMap<String, PodView>>,
+    complete: bool,
+    /// Pods that can't be read, with the reason.
+    unreadable: BTreeMap<String, String>,
+}
+
+impl PodIndex {
+    fn lock(&self) -> MutexGuard<'_, PodState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pods by name; `None` until the first list was complete.
+    pub fn pods(&self) -> Option<Vec<PodView>> {
+        let state = self.lock();
+        state.complete.then(|| state.pods.values().cloned().collect())
+    }
+
+    /// Pods that can't be read, with the reason.
+    pub fn unreadable(&self) -> Vec<String> {
+        self.lock().unreadable.iter().map(|(name, problem)| format!("pod {name}: {problem}")).collect()
+    }
+
+    /// Takes in one event of the watch.
+    pub fn apply(&self, event: Event<DynamicObject>) {
+        let mut state = self.lock();
+        match event {
+            Event::Init => state.incoming = Some(BTreeMap::new()),
+            Event::InitApply(pod) => {
+                if let Some((name, view)) = state.read(&pod) {
+                    state.incoming.get_or_insert_default().insert(name, view);
+                }
+            }
+            Event::InitDone => {
+                state.pods = state.incoming.take().unwrap_or_default();
+                state.complete = true;
+            }
+            Event::Apply(pod) => {
+                if let Some((name, view)) = state.read(&pod) {
+                    state.pods.insert(name, view);
+                }
+            }
+            Event::Delete(pod) => {
+                let name = pod.metadata.name.unwrap_or_default();
+                state.pods.remove(&name);
+                state.unreadable.remove(&name);
+            }
+        }
+    }
+}
+
+impl PodState {
+    fn read(&mut self, pod: &DynamicObject) -> Option<(String, PodView)> {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let parsed = serde_json::to_value(pod).map_err(|error| error.to_string());
+        match parsed.and_then(|value| PodView::from_value(&value).map_err(|error| error.to_string())) {
+            Ok(view) => {
+                self.unreadable.remove(&name);
+                Some((name, view))
+            }
+            Err(problem) => {
+                self.unreadable.insert(name, problem);
+                None
+            }
+        }
+    }
+}
+
+/// The RayCluster as it was last seen, and when.
+#[derive(Debug, Default)]
+pub struct ClusterCell {
+    state: Mutex<Option<(Arc<Value>, Instant)>>,
+    watched: std::sync::atomic::AtomicBool,
+}
+
+impl ClusterCell {
+    fn lock(&self) -> MutexGuard<'_, Option<(Arc<Value>, Instant)>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object as it was last seen and how long ago that was.
+    pub fn latest(&self) -> Option<(Arc<Value>, Duration)> {
+        self.lock().as_ref().map(|(value, at)| (value.clone(), at.elapsed()))
+    }
+
+    /// Takes in a newer object: from a watch, a get, or the answer to a patch. An older one is ignored.
+    pub fn put(&self, value: Value) -> Arc<Value> {
+        let mut state = self.lock();
+        if let Some((known, at)) = state.as_mut()
+            && is_older(&value, known)
+        {
+            *at = Instant::now();
+            return known.clone();
+        }
+        let value = Arc::new(value);
+        *state = Some((value.clone(), Instant::now()));
+        value
+    }
+
+    /// Forgets the object (it was deleted).
+    pub fn clear(&self) {
+        *self.lock() = None;
+    }
+
+    /// Whether a watch keeps it up to date now.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn set_watched(&self, watched: bool) {
+        self.watched.store(watched, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Whether `value` is an older state of the same object. Resource versions of one object are comparable numbers.
+fn is_older(value: &Value, known: &Value) -> bool {
+    let field = |object: &Value, name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+    let version = |object: &Value| field(object, "resourceVersion").parse::<u64>().ok();
+    field(value, "uid") == field(known, "uid")
+        && matches!((version(value), version(known)), (Some(new), Some(old)) if new < old)
+}
+
+/// Feeds the pod index until the future is dropped. Errors are counted and backed off by cause; nothing is forgotten.
+pub async fn watch_pods(kube: KubeAccess, index: Arc<PodIndex>, metrics: Arc<Metrics>) {
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods");
+    let api = Api::<DynamicObject>::namespaced_with(kube.client(), &kube.namespace, &resource);
+    let config = watcher::Config::default().labels(&format!("{}={}", mobula_api::keys::CLUSTER, kube.cluster));
+    follow(api, config, Watched { action: "watch pods", optional: false }, &metrics, |event| index.apply(event)).await;
+}
+
+/// Feeds the RayCluster cell until the future is dropped or the API server says that it is not allowed.
+pub async fn watch_cluster(kube: KubeAccess, cell: Arc<ClusterCell>, metrics: Arc<Metrics>) {
+    let kind = GroupVersionKind::gvk("ray.io", &kube.crd_version, "RayCluster");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "rayclusters");
+    let api = Api::<DynamicObject>::namespaced_with(kube.client(), &kube.namespace, &resource);
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", kube.cluster));
+    follow(api, config, Watched { action: "watch raycluster", optional: true }, &metrics, |event| match event {
+        Event::Apply(object) | Event::InitApply(object) => {
+            if let Ok(value) = serde_json::to_value(object) {
+                cell.put(value);
+            }
+        }
+        Event::Delete(_) => cell.clear(),
+        Event::InitDone => cell.set_watched(true),
+        Event::Init => {}
+    })
+    .await;
+    cell.set_watched(false);
+}
+
+/// What a stream is for.
+struct Watched {
+    action: &'static str,
+    /// Whether we can do without it: then a 403 ends it.
+    optional: bool,
+}
+
+/// Runs a watch with a back-off for each kind of error.
+async fn follow(
+    api: Api<DynamicObject>,
+    config: watcher::Config,
+    watched: Watched,
+    metrics: &Metrics,
+    mut apply: impl FnMut(Event<DynamicObject>),
+) {
+    let mut backoffs: Backoffs<KubeErrorKind> = Backoffs::new();
+    let mut stream = watcher::watcher(api, config).boxed();
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(event) => {
+                if matches!(event, Event::InitDone) {
+                    backoffs = Backoffs::new();
+                }
+                apply(event);
+            }
+            Err(error) => {
+                let error = watch_error(watched.action, &error);
+                metrics.add(&own::ERRORS, vec![("source", "kube".into()), ("kind", error.kind.as_str().into())], 1);
+                if watched.optional && error.kind == KubeErrorKind::Forbidden {
+                    tracing::warn!(%error, "watch not allowed: doing without it");
+                    return;
+                }
+                let wait = backoffs.fail(error.kind, error.kind.backoff(), error.retry_after);
+                tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "watch interrupted");
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
+fn watch_error(action: &'static str, error: &watcher::Error) -> KubeError {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => KubeError::from_kube(action, error),
+        watcher::Error::WatchError(status) => KubeError::from_kube(action, &kube::Error::Api(status.clone())),
+        other => KubeError {
+            action: action.to_owned(),
+            kind: KubeErrorKind::Garbage,
+            message: other.to_string(),
+            retry_after: None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "labels": {"ray.io/group": "cpu", "ray.io/node-type": "worker"}},
+            "spec": {"containers": [{"name": "ray-worker"}]},
+            "status": {"phase": "Pending"},
+        }))
+        .unwrap()
+    }
+
+    fn names(index: &PodIndex) -> Option<Vec<String>> {
+        index.pods().map(|pods| pods.into_iter().map(|pod| pod.name).collect())
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_list_is_complete() {
+        let index = PodIndex::default();
+        index.apply(Event::Init);
+        index.apply(Event::InitApply(pod("a")));
+        assert_eq!(names(&index), None);
+        index.apply(Event::InitDone);
+        assert_eq!(names(&index), Some(vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn a_new_list_replaces_the_old_one_only_when_it_is_complete() {
+        let index = PodIndex::default();
+        for event in [Event::Init, Event::InitApply(pod("a")), Event::InitDone, Event::Init, Event::InitApply(pod("b"))] {
+            index.apply(event);
+        }
+        assert_eq!(names(&index), Some(vec!["a".to_owned()]));
+        index.apply(Event::InitDone);
+        assert_eq!(names(&index), Some(vec!["b".to_owned()]));
+    }
+
+    #[test]
+    fn a_deleted_pod_is_gone() {
+        let index = PodIndex::default();
+        for event in [Event::Init, Event::InitDone, Event::Apply(pod("a")), Event::Delete(pod("a"))] {
+            index.apply(event);
+        }
+        assert_eq!(names(&index), Some(vec![]));
+    }
+
+    #[tokio::test]
+    async fn an_older_answer_does_not_replace_a_newer_object() {
+        let cell = ClusterCell::default();
+        let object = |version: &str| json!({"metadata": {"uid": "u", "resourceVersion": version}});
+        cell.put(object("10"));
+        cell.put(object("9"));
+        assert_eq!(*cell.latest().unwrap().0, object("10"));
+        cell.put(object("11"));
+        assert_eq!(*cell.latest().unwrap().0, object("11"));
+    }
+}
