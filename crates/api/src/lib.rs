@@ -1,1 +1,41 @@
-//! See ARCHITECTURE.md.
+//! What Ray and KubeRay write into Kubernetes, read exactly: RayCluster `ray.io/v1`, pods, quantities, names. No I/O.
+//!
+//! * [`RayCluster::from_value`] reads a manifest and loses nothing of it; [`RayCluster::to_value`] writes it again.
+//! * [`RayCluster::group_shapes`] says what one pod of each group brings, as Ray's autoscaler derives it.
+//! * [`RayCluster::settings`] says how the cluster wants to be scaled.
+//! * [`PodView::from_value`] says where a pod is on its way to being a Ray node.
+//!
+//! Whatever can't be used is a [`FieldError`] that names the field, its value and what to do.
+
+mod at;
+mod error;
+pub mod keys;
+mod labels;
+mod object;
+mod options;
+mod pod;
+mod quantity;
+mod raycluster;
+mod resize;
+mod resources;
+mod settings;
+mod shape;
+mod template;
+mod time;
+mod version;
+
+pub use error::FieldError;
+pub use options::{
+    AuthOptions, AutoscalerOptions, CollectorOptions, Credential, GcsFaultToleranceOptions, GcsStorage,
+    HistoryServerOptions, IdleTerminationOptions, IngressOptions, NetworkPolicy, NetworkPolicyGroup,
+    NetworkPolicyRules, TlsOptions, UpgradeStrategy,
+};
+pub use pod::{ContainerResources, ContainerView, PendingClass, PodRole, PodView};
+pub use quantity::{Quantity, QuantityError};
+pub use raycluster::{
+    DEFAULT_GCS_PORT, HeadGroupSpec, ObjectMeta, RayCluster, RayClusterSpec, ScaleStrategy, WorkerGroupSpec,
+};
+pub use resize::{IpprStatus, ResizeBounds, ResizeCondition, ResizeProgress, ResizeResource, ResizeSuggestion};
+pub use settings::{ClusterSettings, DemandVersion, IdlePolicy, IdleTermination, Upscaling};
+pub use shape::{GroupShape, group_shapes_from_value};
+pub use version::RayVersion;
