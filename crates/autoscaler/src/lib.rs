@@ -3,6 +3,14 @@
 //! Every decision is a plain function of what was observed; only the modules of the shell own a socket. Production, tests
 //! and simulation differ in what they pass in: the Kubernetes client, the GCS client and the clock.
 
+// The decisions: no input, no output, no clock.
+pub mod document;
+pub mod explain;
+pub mod legacy;
+pub mod patch;
+pub mod report;
+pub mod snapshot;
+
 // The shell.
 pub mod clock;
 pub mod http;

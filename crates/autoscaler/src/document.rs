@@ -1,0 +1,203 @@
+//! A plan as people and programs read it: the JSON document of `mobula plan`, and a table.
+
+mod table;
+pub mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mobula_planner::{
+    DemandClass, GangStrategy, GroupPlan, LabelSelector, NodePhase, Plan, Reason, Request, Snapshot, Terminate, Unmet,
+    UnmetCause, UnmetKind, Verdict,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+pub use table::table;
+
+/// The document. Field names and their meaning are stable; fields may be added.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Document {
+    /// Name of the policy.
+    pub policy: String,
+    /// Group → whole replicas that would be new: planned ones minus those that exist.
+    pub launch: BTreeMap<String, u32>,
+    /// Pods that would be ended.
+    pub terminate: Vec<TerminateEntry>,
+    /// Demand that stays unserved.
+    pub infeasible: Vec<InfeasibleEntry>,
+    /// Every worker group.
+    pub groups: BTreeMap<String, GroupEntry>,
+    /// Reasons.
+    pub explain: Vec<ExplainEntry>,
+}
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExplainEntry {
+    /// What it is about: demand, a gang, a group, a node, or the input.
+    pub subject: String,
+    /// `fits`, `launch`, `terminate`, `resize`, `keep`, `unmet` or `note`.
+    pub verdict: &'static str,
+    /// Why, in one sentence.
+    pub text: String,
+}
+
+/// One pod that would be ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TerminateEntry {
+    /// Group name.
+    pub group: String,
+    /// Pod name.
+    pub instance_id: String,
+    /// Ray node id in hex; null if Ray does not run in it.
+    pub ray_node_id: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Demand that stays unserved.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InfeasibleEntry {
+    /// `task`, `gang` or `constraint`.
+    pub kind: &'static str,
+    /// Of a task its resources; of a gang the resources of each bundle; of a constraint a list of `{shape, count}`.
+    pub shape: Value,
+    /// How many of it.
+    pub count: u64,
+    /// `never_fits`, `limit` or `waiting`.
+    pub cause: UnmetCause,
+    /// Why.
+    pub reason: String,
+    /// Placement group id in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Strategy of the placement group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<GangStrategy>,
+    /// Label selectors of the task, in order of preference, as text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub label_selectors: Vec<String>,
+}
+
+/// Replicas of one group.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GroupEntry {
+    /// Replicas that exist: have a pod or, where no pods were given, a live Ray node.
+    pub current: u32,
+    /// Replicas there should be.
+    pub desired: u32,
+    /// Fewest.
+    pub min: u32,
+    /// Most.
+    pub max: u32,
+}
+
+impl Document {
+    /// The document of a plan and the snapshot it was made from.
+    pub fn new(snapshot: &Snapshot, plan: &Plan) -> Self {
+        let groups = plan.groups.iter().map(|(name, group)| (name.clone(), group_entry(group))).collect();
+        Document {
+            policy: plan.policy.clone(),
+            launch: new_replicas(snapshot, plan),
+            terminate: plan.terminate.iter().map(terminate_entry).collect(),
+            infeasible: plan.unmet.iter().map(infeasible_entry).collect(),
+            groups,
+            explain: plan.explain.iter().map(explain_entry).collect(),
+        }
+    }
+
+    /// Adds what is worth knowing of the input: what was left out of it, what looks odd.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.explain.push(ExplainEntry { subject: "input".to_owned(), verdict: "note", text: text.into() });
+    }
+}
+
+/// The document of a plan as a JSON value (keys in alphabetical order; [`Document`] itself keeps the documented order).
+pub fn plan_document(snapshot: &Snapshot, plan: &Plan) -> Value {
+    // A document holds strings, integers and finite numbers only: it always has a JSON form.
+    serde_json::to_value(Document::new(snapshot, plan)).unwrap_or_default()
+}
+
+/// Group → planned replicas minus those that exist and stay. What the RayCluster already asks for but nothing shows yet
+/// is new, too. Groups without any are left out.
+pub fn new_replicas(snapshot: &Snapshot, plan: &Plan) -> BTreeMap<String, u32> {
+    let mut staying: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for node in snapshot.nodes.iter().filter(|node| matches!(node.phase, NodePhase::Running | NodePhase::Pending)) {
+        staying.entry(&node.group).or_default().insert(node.replica.as_ref().unwrap_or(&node.instance_id));
+    }
+    for end in &plan.terminate {
+        if let Some(replicas) = staying.get_mut(end.group.as_str()) {
+            replicas.remove(end.replica.as_ref().unwrap_or(&end.instance_id).as_str());
+        }
+    }
+    let launched = |name: &str, desired: u32| {
+        let stay = staying.get(name).map_or(0, |replicas| u32::try_from(replicas.len()).unwrap_or(u32::MAX));
+        desired.saturating_sub(stay)
+    };
+    let all = plan.groups.iter().map(|(name, group)| (name.clone(), launched(name, group.desired)));
+    all.filter(|(_, replicas)| *replicas > 0).collect()
+}
+
+fn group_entry(group: &GroupPlan) -> GroupEntry {
+    GroupEntry { current: group.current, desired: group.desired, min: group.min, max: group.max }
+}
+
+fn terminate_entry(end: &Terminate) -> TerminateEntry {
+    TerminateEntry {
+        group: end.group.clone(),
+        instance_id: end.instance_id.clone(),
+        ray_node_id: end.ray_node_id.clone(),
+        reason: end.reason.clone(),
+    }
+}
+
+fn infeasible_entry(unmet: &Unmet) -> InfeasibleEntry {
+    let entry = InfeasibleEntry {
+        kind: "task",
+        shape: Value::Null,
+        count: unmet.count,
+        cause: unmet.cause,
+        reason: unmet.reason.clone(),
+        id: None,
+        strategy: None,
+        label_selectors: Vec::new(),
+    };
+    match &unmet.kind {
+        UnmetKind::Task(request) => {
+            InfeasibleEntry { shape: shape(request), label_selectors: selector_texts(request), ..entry }
+        }
+        UnmetKind::Gang(gang) => InfeasibleEntry {
+            kind: "gang",
+            shape: gang.bundles.iter().map(shape).collect(),
+            id: Some(gang.id.clone()),
+            strategy: Some(gang.strategy),
+            ..entry
+        },
+        UnmetKind::Constraint(constraint) => {
+            let counted = |class: &DemandClass| json!({"count": class.count, "shape": shape(&class.request)});
+            InfeasibleEntry { kind: "constraint", shape: constraint.requests.iter().map(counted).collect(), ..entry }
+        }
+    }
+}
+
+fn explain_entry(reason: &Reason) -> ExplainEntry {
+    let verdict = match reason.verdict {
+        Verdict::Fits => "fits",
+        Verdict::Launch => "launch",
+        Verdict::Terminate => "terminate",
+        Verdict::Resize => "resize",
+        Verdict::Keep => "keep",
+        Verdict::Unmet => "unmet",
+    };
+    ExplainEntry { subject: reason.subject.clone(), verdict, text: reason.text.clone() }
+}
+
+fn shape(request: &Request) -> Value {
+    serde_json::to_value(request.resources.as_ref()).unwrap_or_default()
+}
+
+fn selector_texts(request: &Request) -> Vec<String> {
+    let conditions = |selector: &LabelSelector| !selector.constraints.is_empty();
+    let any = request.selectors.iter().any(conditions);
+    request.selectors.iter().filter(|_| any).map(text::selector).collect()
+}

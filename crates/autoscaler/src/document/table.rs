@@ -1,0 +1,145 @@
+//! A plan as a table for people.
+
+use std::fmt::Write as _;
+
+use mobula_planner::{Plan, Snapshot, Unmet, UnmetKind};
+
+use super::{Document, ExplainEntry, new_replicas, text};
+
+/// Longest list that is shown in full; the JSON document holds everything.
+const MAX_LINES: usize = 20;
+/// A group without its own limit has at least this many as its most.
+const UNLIMITED: u32 = i32::MAX as u32;
+
+/// What would be done and why, for people: groups, launches, ends, resizes, what stays unserved, reasons.
+pub fn table(snapshot: &Snapshot, plan: &Plan) -> String {
+    with_notes(snapshot, plan, &[])
+}
+
+/// The same with further reasons at its end.
+pub fn with_notes(snapshot: &Snapshot, plan: &Plan, notes: &[String]) -> String {
+    let mut document = Document::new(snapshot, plan);
+    notes.iter().for_each(|note| document.note(note));
+    let mut out = summary(snapshot, plan);
+    out.push('\n');
+    out.push_str(&groups(&document));
+    section(&mut out, "Would launch", launches(snapshot, plan));
+    let ends =
+        document.terminate.iter().map(|end| vec![end.group.clone(), end.instance_id.clone(), end.reason.clone()]);
+    section(&mut out, "Would end", ends.collect());
+    section(&mut out, "Would resize", resizes(plan));
+    section(&mut out, "Would stay unserved", plan.unmet.iter().map(unserved).collect());
+    section(&mut out, "Why", document.explain.iter().map(reason).collect());
+    out
+}
+
+fn summary(snapshot: &Snapshot, plan: &Plan) -> String {
+    let tasks: u64 = snapshot.demand.iter().map(|class| class.count).sum();
+    let constraint_requests: u64 =
+        snapshot.constraints.iter().flat_map(|constraint| &constraint.requests).map(|class| class.count).sum();
+    let mut asked = vec![
+        format!("{tasks} pending tasks and actors in {} shapes", snapshot.demand.len()),
+        format!("{} pending placement groups", snapshot.gangs.len()),
+    ];
+    if constraint_requests > 0 {
+        asked.push(format!("request_resources for {constraint_requests} bundles"));
+    }
+    format!("Policy {}; {}\n", plan.policy, asked.join(", "))
+}
+
+fn groups(document: &Document) -> String {
+    let mut rows = vec![["GROUP", "CURRENT", "DESIRED", "NEW", "MIN", "MAX"].map(str::to_owned).to_vec()];
+    for (name, group) in &document.groups {
+        let new = document.launch.get(name).map_or_else(|| "-".to_owned(), |replicas| format!("+{replicas}"));
+        let max = if group.max >= UNLIMITED { "none".to_owned() } else { group.max.to_string() };
+        rows.push(vec![
+            name.clone(),
+            group.current.to_string(),
+            group.desired.to_string(),
+            new,
+            group.min.to_string(),
+            max,
+        ]);
+    }
+    aligned(&rows, "")
+}
+
+fn launches(snapshot: &Snapshot, plan: &Plan) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for (group, new) in new_replicas(snapshot, plan) {
+        let planned = plan.launch.iter().filter(|launch| launch.group == group && launch.replicas > 0);
+        let mut left = new;
+        for launch in planned {
+            left = left.saturating_sub(launch.replicas);
+            rows.push(vec![format!("+{}", launch.replicas), group.clone(), launch.reason.clone()]);
+        }
+        if left > 0 {
+            let reason = "the RayCluster asks for it already, and nothing shows it yet".to_owned();
+            rows.push(vec![format!("+{left}"), group, reason]);
+        }
+    }
+    rows
+}
+
+fn resizes(plan: &Plan) -> Vec<Vec<String>> {
+    let row = |resize: &mobula_planner::Resize| {
+        let limits = format!("to {} CPU, {} memory", resize.cpu.as_f64(), text::amount("memory", resize.memory));
+        vec![resize.group.clone(), resize.instance_id.clone(), limits]
+    };
+    plan.resize.iter().map(row).collect()
+}
+
+fn unserved(unmet: &Unmet) -> Vec<String> {
+    let what = match &unmet.kind {
+        UnmetKind::Task(request) => format!("task {}", text::request(request)),
+        UnmetKind::Gang(gang) => format!("placement group {}", text::gang(gang)),
+        UnmetKind::Constraint(constraint) => {
+            let requests: Vec<String> = constraint
+                .requests
+                .iter()
+                .map(|class| format!("{} x {}", class.count, text::request(&class.request)))
+                .collect();
+            format!("request_resources {}", requests.join(", "))
+        }
+    };
+    vec![format!("{} x", unmet.count), what, unmet.reason.clone()]
+}
+
+fn reason(entry: &ExplainEntry) -> Vec<String> {
+    vec![entry.verdict.to_owned(), entry.subject.clone(), entry.text.clone()]
+}
+
+fn section(out: &mut String, title: &str, mut rows: Vec<Vec<String>>) {
+    if rows.is_empty() {
+        return;
+    }
+    let more = rows.len().saturating_sub(MAX_LINES);
+    rows.truncate(MAX_LINES);
+    // Writing to a string can't fail.
+    let _ = writeln!(out, "\n{title}");
+    out.push_str(&aligned(&rows, "  "));
+    if more > 0 {
+        let _ = writeln!(out, "  … and {more} more (`-o json` shows all)");
+    }
+}
+
+/// Columns padded to the widest cell of at most 60 characters; the last column is as it is.
+fn aligned(rows: &[Vec<String>], indent: &str) -> String {
+    const MAX_WIDTH: usize = 60;
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).filter(|width| *width <= MAX_WIDTH).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = indent.to_owned();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}

@@ -1,0 +1,217 @@
+//! One JSON patch that makes a RayCluster ask for what a plan says.
+//!
+//! The patch is guarded: it tests that each worker group it touches is still the group at that index, with the replicas and
+//! the names to delete that the plan was made from. If anybody changed one of them, nothing is changed and a new tick plans
+//! anew. All values are absolute, so that applying a patch twice is the same as once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation, TestOperation};
+use mobula_api::{PodView, RayCluster, WorkerGroupSpec};
+use mobula_planner::{GroupPlan, NodePhase, Plan, Snapshot};
+use serde_json::{Value, json};
+
+use crate::explain;
+
+/// The patch that turns `cluster` into what `plan` wants; `None` if it does so already.
+///
+/// `cluster` is what `snapshot` was built from (its replicas and names to delete are tested for), `pods` are all pods that
+/// exist, being deleted or not. Of the instances that the plan ends only those in `deletions` (their drain was accepted)
+/// are named, and of a multi-host replica all pods or none; replicas whose end was refused go on being asked for. `explain`
+/// becomes the annotation `mobula.dev/explain` of a patch that is due anyway.
+pub fn replicas_patch(
+    cluster: &RayCluster,
+    snapshot: &Snapshot,
+    plan: &Plan,
+    pods: &[PodView],
+    deletions: &BTreeSet<String>,
+    explain: Option<&str>,
+) -> Option<Patch> {
+    let changes: Vec<GroupChange<'_>> = cluster
+        .spec
+        .worker_group_specs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, spec)| {
+            let group = plan.groups.get(&spec.group_name)?;
+            Some(GroupChange::new(index, spec, group, &Facts { snapshot, plan, pods, deletions }))
+        })
+        .collect();
+    if !changes.iter().any(GroupChange::is_due) {
+        return None;
+    }
+    let document = cluster.to_value();
+    let mut tests = Vec::new();
+    let mut adds = Vec::new();
+    for change in changes.iter().filter(|change| change.is_due() || change.has_stale_names()) {
+        let written = document.pointer(&format!("/spec/workerGroupSpecs/{}", change.index)).unwrap_or(&Value::Null);
+        tests.extend(change.tests(written));
+        adds.extend(change.adds(written));
+    }
+    if let Some(text) = explain {
+        let (test, add) = annotate(cluster, &document, text);
+        tests.extend(test);
+        adds.push(add);
+    }
+    tests.extend(adds);
+    Some(Patch(tests))
+}
+
+struct Facts<'a> {
+    snapshot: &'a Snapshot,
+    plan: &'a Plan,
+    pods: &'a [PodView],
+    deletions: &'a BTreeSet<String>,
+}
+
+/// What becomes of one worker group.
+struct GroupChange<'a> {
+    index: usize,
+    spec: &'a WorkerGroupSpec,
+    /// The value for `replicas`; `None`: it stays.
+    replicas: Option<u32>,
+    /// The whole list of names to delete.
+    names: Vec<String>,
+    /// Whether a name was added to it.
+    names_added: bool,
+}
+
+impl<'a> GroupChange<'a> {
+    fn new(index: usize, spec: &'a WorkerGroupSpec, group: &GroupPlan, facts: &Facts<'_>) -> Self {
+        let written = written_names(spec);
+        let kept: Vec<String> =
+            written.iter().filter(|name| facts.pods.iter().any(|pod| pod.name == **name)).cloned().collect();
+        let Ends { accepted, refused_replicas } = ends(&spec.group_name, facts);
+        let added: Vec<String> = accepted.into_iter().filter(|name| !kept.contains(name)).collect();
+        let names_added = !added.is_empty();
+        let names: Vec<String> = kept.into_iter().chain(added).collect();
+        let leaving = leaving_unnamed(&spec.group_name, &names, facts);
+        let wanted = group.desired.saturating_add(refused_replicas).saturating_add(leaving);
+        let wanted = wanted.min(group.max.max(group.desired));
+        let asked = effective_replicas(spec, group);
+        GroupChange { index, spec, replicas: (wanted != asked).then_some(wanted), names, names_added }
+    }
+
+    /// Whether there is a reason to write to the RayCluster.
+    fn is_due(&self) -> bool {
+        self.replicas.is_some() || self.names_added
+    }
+
+    /// Whether names of pods that are gone are still listed: they are dropped together with the next change.
+    fn has_stale_names(&self) -> bool {
+        written_names(self.spec) != self.names
+    }
+
+    fn tests(&self, written: &Value) -> Vec<PatchOperation> {
+        let mut tests = vec![test(self.path(&["groupName"]), json!(self.spec.group_name))];
+        let strategy = written.get("scaleStrategy");
+        match (written.get("replicas"), strategy) {
+            (Some(replicas), Some(strategy)) => {
+                tests.push(test(self.path(&["replicas"]), replicas.clone()));
+                tests.push(match strategy.get("workersToDelete") {
+                    Some(names) => test(self.path(&["scaleStrategy", "workersToDelete"]), names.clone()),
+                    None => test(self.path(&["scaleStrategy"]), strategy.clone()),
+                });
+            }
+            // A JSON patch can't test that a member is absent, only that its parent is as it was.
+            _ => tests.push(test(self.path(&[]), written.clone())),
+        }
+        tests
+    }
+
+    fn adds(&self, written: &Value) -> Vec<PatchOperation> {
+        let mut adds: Vec<PatchOperation> =
+            self.replicas.iter().map(|replicas| add(self.path(&["replicas"]), json!(replicas))).collect();
+        if self.names_added || self.has_stale_names() {
+            adds.push(if written.get("scaleStrategy").is_some_and(Value::is_object) {
+                add(self.path(&["scaleStrategy", "workersToDelete"]), json!(self.names))
+            } else {
+                add(self.path(&["scaleStrategy"]), json!({"workersToDelete": self.names}))
+            });
+        }
+        adds
+    }
+
+    fn path(&self, members: &[&str]) -> PointerBuf {
+        let index = self.index.to_string();
+        PointerBuf::from_tokens(["spec", "workerGroupSpecs", &index].into_iter().chain(members.iter().copied()))
+    }
+}
+
+fn written_names(spec: &WorkerGroupSpec) -> &[String] {
+    spec.scale_strategy.as_ref().map_or(&[], |strategy| strategy.workers_to_delete.as_slice())
+}
+
+/// The replicas that the operator works towards now: absent ones and too few mean the minimum, too many the maximum.
+fn effective_replicas(spec: &WorkerGroupSpec, group: &GroupPlan) -> u32 {
+    let written = spec.replicas.map_or(group.min, |replicas| u32::try_from(replicas.max(0)).unwrap_or(u32::MAX));
+    written.max(group.min).min(group.max.max(group.min))
+}
+
+struct Ends {
+    /// Names of all pods of the replicas that may go.
+    accepted: Vec<String>,
+    /// Replicas that the plan ends but that stay.
+    refused_replicas: u32,
+}
+
+/// A replica goes as a whole or not at all.
+fn ends(group: &str, facts: &Facts<'_>) -> Ends {
+    let mut replicas: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for end in facts.plan.terminate.iter().filter(|end| end.group == group) {
+        let replica = end.replica.as_deref().unwrap_or(&end.instance_id);
+        replicas.entry(replica).or_default().insert(&end.instance_id);
+    }
+    let mut ends = Ends { accepted: Vec::new(), refused_replicas: 0 };
+    for (replica, mut members) in replicas {
+        // Hosts that came up after the plan was made belong to the replica, too.
+        let same = facts.pods.iter().filter(|pod| !pod.terminating && pod.replica.as_deref() == Some(replica));
+        members.extend(same.filter(|pod| pod.group == group).map(|pod| pod.name.as_str()));
+        if members.iter().all(|name| facts.deletions.contains(*name)) {
+            ends.accepted.extend(members.into_iter().map(str::to_owned));
+        } else {
+            ends.refused_replicas = ends.refused_replicas.saturating_add(1);
+        }
+    }
+    ends
+}
+
+/// Replicas that are leaving by themselves (draining) and that the operator still counts, because their pods exist and
+/// nobody named them: were they not asked for, whatever replaces them would wait until they are gone.
+fn leaving_unnamed(group: &str, named: &[String], facts: &Facts<'_>) -> u32 {
+    let counted: BTreeSet<&str> = facts
+        .pods
+        .iter()
+        .filter(|pod| !pod.terminating && !named.contains(&pod.name))
+        .map(|pod| pod.name.as_str())
+        .collect();
+    let leaving = facts.snapshot.nodes.iter().filter(|node| {
+        node.phase == NodePhase::Leaving && node.group == group && counted.contains(node.instance_id.as_str())
+    });
+    let replicas: BTreeSet<&str> =
+        leaving.map(|node| node.replica.as_deref().unwrap_or(node.instance_id.as_str())).collect();
+    u32::try_from(replicas.len()).unwrap_or(u32::MAX)
+}
+
+/// The annotation, and what guards it.
+fn annotate(cluster: &RayCluster, document: &Value, text: &str) -> (Option<PatchOperation>, PatchOperation) {
+    let annotations = PointerBuf::from_tokens(["metadata", "annotations"]);
+    if document.pointer("/metadata/annotations").is_some_and(Value::is_object) {
+        let path = PointerBuf::from_tokens(["metadata", "annotations", explain::ANNOTATION]);
+        return (None, add(path, json!(text)));
+    }
+    // Annotations that somebody else adds meanwhile must not be overwritten.
+    let version = &cluster.metadata.resource_version;
+    let guard =
+        (!version.is_empty()).then(|| test(PointerBuf::from_tokens(["metadata", "resourceVersion"]), json!(version)));
+    (guard, add(annotations, json!({ explain::ANNOTATION: text })))
+}
+
+fn test(path: PointerBuf, value: Value) -> PatchOperation {
+    PatchOperation::Test(TestOperation { path, value })
+}
+
+fn add(path: PointerBuf, value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path, value })
+}

@@ -1,0 +1,69 @@
+//! Worker groups and the head, from the RayCluster's words to the planner's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mobula_api::{FieldError, GroupShape, RayCluster, ResizeBounds};
+use mobula_planner::{Amount, GroupFacts, NodeType, ResizeSpec, Resources};
+
+use super::Warnings;
+
+/// Head first, then the worker groups in their order. `suspended`: the whole cluster is.
+pub(super) fn translate(
+    cluster: &RayCluster,
+    suspended: bool,
+    warnings: &mut Warnings,
+) -> Result<Vec<NodeType>, FieldError> {
+    let shapes = cluster.group_shapes()?;
+    for shape in &shapes {
+        shape.warnings.iter().for_each(|text| warnings.push(format!("group {}: {text}", shape.name)));
+    }
+    shapes.into_iter().map(|shape| node_type(shape, suspended)).collect()
+}
+
+fn node_type(shape: GroupShape, cluster_suspended: bool) -> Result<NodeType, FieldError> {
+    let resources = resources(&shape.name, &shape.resources)?;
+    let facts = GroupFacts {
+        extended_resources: self::resources(&shape.name, &shape.extended_resources)?,
+        node_selector: shape.node_selector,
+        expected_labels: shape.expected_labels,
+    };
+    Ok(NodeType {
+        resize: shape.resize.as_ref().map(|bounds| resize_spec(&shape.name, bounds)).transpose()?,
+        name: shape.name,
+        is_head: shape.is_head,
+        resources: Arc::new(resources),
+        labels: Arc::new(shape.labels),
+        num_of_hosts: shape.num_of_hosts.max(1),
+        min_replicas: shape.min_replicas,
+        max_replicas: shape.max_replicas,
+        requested_replicas: shape.requested_replicas,
+        idle_timeout_ms: shape.idle_timeout_ms,
+        priority: shape.priority,
+        suspended: shape.suspended || cluster_suspended,
+        // KubeRay recreates pods whose template changed; Ray's own check is off there.
+        launch_config_hash: None,
+        facts,
+    })
+}
+
+fn resources(group: &str, units: &BTreeMap<String, f64>) -> Result<Resources, FieldError> {
+    units.iter().map(|(name, &units)| Ok((name.clone(), amount(group, name, units)?))).collect()
+}
+
+fn resize_spec(group: &str, bounds: &ResizeBounds) -> Result<ResizeSpec, FieldError> {
+    Ok(ResizeSpec {
+        max_cpu: amount(group, "CPU", bounds.max_cpu)?,
+        max_memory: amount(group, "memory", bounds.max_memory)?,
+        min_cpu: amount(group, "CPU", bounds.min_cpu)?,
+        min_memory: amount(group, "memory", bounds.min_memory)?,
+        timeout_ms: bounds.timeout_ms,
+    })
+}
+
+fn amount(group: &str, name: &str, units: f64) -> Result<Amount, FieldError> {
+    Amount::from_f64(units).filter(|amount| *amount >= Amount::ZERO).ok_or_else(|| {
+        let problem = "must be an amount from 0 to 900 trillion";
+        FieldError::new(format!("resource {name} of group {group}"), units.to_string(), problem)
+    })
+}

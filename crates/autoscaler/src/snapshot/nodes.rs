@@ -1,0 +1,272 @@
+//! Pods and Ray nodes, matched with each other, become the planner's nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mobula_api::{PodRole, PodView, keys};
+use mobula_gcs as gcs;
+use mobula_planner::{Amount, Labels, Node, NodePhase, NodeType, Resources};
+
+use super::replicas::{Member, complete, fresh_node};
+use super::{Observation, RAY_NODE_ID_LABEL, Warnings, resize};
+
+/// Resource that only the head has.
+const HEAD_RESOURCE: &str = "node:__internal_head__";
+/// Ray node label of the TPU slice that the node is a host of.
+const TPU_SLICE_LABEL: &str = "ray.io/tpu-slice-name";
+
+/// All instances: the head, the groups in the order of the RayCluster, then Ray nodes that nobody manages.
+pub(super) fn translate(
+    observation: &Observation,
+    groups: &[NodeType],
+    keep_node_id: bool,
+    warnings: &mut Warnings,
+) -> Vec<Node> {
+    let ray = RayNodes::index(&observation.state, warnings);
+    let reader = NodeReader {
+        observation,
+        groups: groups.iter().enumerate().map(|(index, group)| (group.name.as_str(), index)).collect(),
+        named: named_for_deletion(observation),
+        keep_node_id,
+        labels: BTreeMap::new(),
+        warnings,
+    };
+    reader.read(groups, &ray)
+}
+
+/// Pods that are to be deleted already.
+fn named_for_deletion(observation: &Observation) -> BTreeSet<&str> {
+    let groups = &observation.cluster.spec.worker_group_specs;
+    let strategies = groups.iter().filter_map(|group| group.scale_strategy.as_ref());
+    strategies.flat_map(|strategy| &strategy.workers_to_delete).map(String::as_str).collect()
+}
+
+/// Ray's nodes by the pod that they say they run in.
+struct RayNodes<'a> {
+    live: BTreeMap<&'a str, &'a gcs::NodeState>,
+    dead: BTreeMap<&'a str, &'a gcs::NodeState>,
+    /// Live nodes without an instance id.
+    unnamed: Vec<&'a gcs::NodeState>,
+}
+
+impl<'a> RayNodes<'a> {
+    fn index(state: &'a gcs::ClusterState, warnings: &mut Warnings) -> Self {
+        let mut nodes = RayNodes { live: BTreeMap::new(), dead: BTreeMap::new(), unnamed: Vec::new() };
+        for node in &state.nodes {
+            let id = node.instance_id.as_str();
+            match (node.status, id.is_empty()) {
+                (gcs::NodeStatus::Dead, false) => drop(nodes.dead.insert(id, node)),
+                (gcs::NodeStatus::Dead, true) => {}
+                (_, true) => nodes.unnamed.push(node),
+                (_, false) => {
+                    let Some(other) = nodes.live.insert(id, node) else { continue };
+                    // Ray was restarted in its pod, and the GCS has not yet noticed that the older node is gone.
+                    warnings.push(format!("pod {id} has two live Ray nodes, {} and {}", other.node_id, node.node_id));
+                    if freshness(other) < freshness(node) {
+                        nodes.live.insert(id, other);
+                    }
+                }
+            }
+        }
+        nodes.unnamed.sort_by(|a, b| a.node_id.cmp(&b.node_id));
+        nodes
+    }
+}
+
+/// Smaller is more likely the node that runs now: a node that is gone does nothing, and its idle time goes on growing.
+fn freshness(node: &gcs::NodeState) -> (bool, i64) {
+    (node.status != gcs::NodeStatus::Running, node.idle_ms)
+}
+
+struct NodeReader<'a> {
+    observation: &'a Observation,
+    groups: BTreeMap<&'a str, usize>,
+    named: BTreeSet<&'a str>,
+    keep_node_id: bool,
+    /// Equal labels are one.
+    labels: BTreeMap<Vec<(&'a str, &'a str)>, Arc<Labels>>,
+    warnings: &'a mut Warnings,
+}
+
+impl<'a> NodeReader<'a> {
+    fn read(mut self, groups: &'a [NodeType], ray: &RayNodes<'a>) -> Vec<Node> {
+        let mut members: Vec<Vec<Member>> = groups.iter().map(|_| Vec::new()).collect();
+        let mut unmanaged = Vec::new();
+        let pods = self.observation.pods.as_deref();
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        for pod in pods.unwrap_or_default().iter().filter(|pod| pod.role != PodRole::Other) {
+            seen.insert(&pod.name);
+            // The operator does not count such pods either: it replaces them.
+            if pod.terminating || matches!(pod.phase.as_str(), "Failed" | "Succeeded") {
+                continue;
+            }
+            let live = ray.live.get(pod.name.as_str()).copied();
+            match (self.group_of_pod(pod, groups), live) {
+                (Some(index), _) => {
+                    let dead = ray.dead.get(pod.name.as_str()).copied();
+                    members[index].push(self.pod_member(&groups[index], pod, live, dead));
+                }
+                (None, Some(node)) => unmanaged.push(self.unmanaged(node)),
+                (None, None) => {
+                    self.warnings
+                        .push(format!("pod {}: the RayCluster has no group {:?}: ignored", pod.name, pod.group));
+                }
+            }
+        }
+        for node in ray.live.values().filter(|node| !seen.contains(node.instance_id.as_str())) {
+            match self.group_of_ray_node(node, groups) {
+                Some(index) => members[index].push(self.podless_member(&groups[index], node, pods.is_some())),
+                None => unmanaged.push(self.unmanaged(node)),
+            }
+        }
+        unmanaged.extend(ray.unnamed.iter().map(|node| match self.group_of_ray_node(node, groups) {
+            Some(index) if groups[index].is_head => self.podless_member(&groups[index], node, false).node,
+            _ => self.unmanaged(node),
+        }));
+        let managed = groups.iter().zip(members).flat_map(|(group, members)| complete(group, members));
+        managed.chain(unmanaged).collect()
+    }
+
+    fn group_of_pod(&self, pod: &PodView, groups: &[NodeType]) -> Option<usize> {
+        match pod.role {
+            PodRole::Head => groups.iter().position(|group| group.is_head),
+            PodRole::Worker => self.groups.get(pod.group.as_str()).copied().filter(|index| !groups[*index].is_head),
+            PodRole::Other => None,
+        }
+    }
+
+    fn group_of_ray_node(&self, node: &gcs::NodeState, groups: &[NodeType]) -> Option<usize> {
+        if node.total.contains_key(HEAD_RESOURCE) {
+            return groups.iter().position(|group| group.is_head);
+        }
+        self.groups.get(type_name(node)).copied()
+    }
+
+    /// An instance that has a pod.
+    fn pod_member(
+        &mut self,
+        group: &NodeType,
+        pod: &PodView,
+        live: Option<&'a gcs::NodeState>,
+        dead: Option<&'a gcs::NodeState>,
+    ) -> Member {
+        let named = !group.is_head && self.named.contains(pod.name.as_str());
+        let mut node = match live {
+            Some(live) => self.running(live),
+            None => fresh_node(group),
+        };
+        node.phase = match live {
+            _ if named => NodePhase::Leaving,
+            Some(live) => phase_of(live, group),
+            None if dead.is_some() && !group.is_head => NodePhase::Stopped,
+            None => NodePhase::Pending,
+        };
+        if live.is_none() {
+            node.ray_node_id = dead.map(|dead| dead.node_id.clone());
+            node.pending_since_ms = self.pending_since_ms(pod);
+        }
+        node.instance_id.clone_from(&pod.name);
+        node.group.clone_from(&group.name);
+        node.is_head = group.is_head;
+        node.replica = pod.replica.clone().or(node.replica);
+        node.resize = group.resize.and_then(|_| resize::translate(pod, self.warnings));
+        Member { node, created_ms: pod.created_ms, counted: !named }
+    }
+
+    /// A pod can't have been waiting for longer than the head is there.
+    fn pending_since_ms(&self, pod: &PodView) -> Option<i64> {
+        pod.created_ms.max(self.observation.session_since_ms)
+    }
+
+    /// A live Ray node without a pod. Where pods are known, its pod is gone, and it will be, too.
+    fn podless_member(&mut self, group: &NodeType, live: &'a gcs::NodeState, pods_known: bool) -> Member {
+        let named = !group.is_head && self.named.contains(live.instance_id.as_str());
+        let gone = pods_known && !group.is_head;
+        if gone {
+            self.warnings.push(format!(
+                "Ray node {}: its pod {} does not exist: neither capacity nor counted",
+                live.node_id, live.instance_id
+            ));
+        }
+        let phase = if named || gone { NodePhase::Leaving } else { phase_of(live, group) };
+        let node = Node {
+            instance_id: live.instance_id.clone(),
+            group: group.name.clone(),
+            is_head: group.is_head,
+            phase,
+            ..self.running(live)
+        };
+        Member { node, created_ms: None, counted: !named && !gone }
+    }
+
+    /// A Ray node that is not scaled: its capacity counts.
+    fn unmanaged(&mut self, live: &'a gcs::NodeState) -> Node {
+        let name = type_name(live);
+        if !self.groups.contains_key(name) {
+            self.warnings.push(format!(
+                "Ray node {} ({}): the RayCluster has no group {name:?}: its capacity counts, it is not scaled",
+                live.node_id,
+                if live.instance_id.is_empty() { "no pod" } else { live.instance_id.as_str() },
+            ));
+        }
+        let phase = if live.status == gcs::NodeStatus::Draining { NodePhase::Leaving } else { NodePhase::Running };
+        // Without an instance id no policy ends it, and nobody counts it as a replica.
+        Node { instance_id: String::new(), group: name.to_owned(), phase, ..self.running(live) }
+    }
+
+    /// What the GCS says of a live node.
+    fn running(&mut self, live: &'a gcs::NodeState) -> Node {
+        let total = Arc::new(self.resources(&live.total, live, "total_resources"));
+        let available = if live.available == live.total {
+            Arc::clone(&total)
+        } else {
+            Arc::new(self.resources(&live.available, live, "available_resources"))
+        };
+        Node {
+            ray_node_id: Some(live.node_id.clone()),
+            replica: live.labels.get(TPU_SLICE_LABEL).cloned(),
+            total,
+            available,
+            labels: self.labels(&live.labels),
+            dynamic_labels: Arc::new(live.dynamic_labels.clone()),
+            idle_ms: (live.status == gcs::NodeStatus::Idle).then_some(live.idle_ms.max(0)),
+            object_store_bytes: self.observation.object_store_bytes.get(&live.node_id).copied(),
+            ..Node::default()
+        }
+    }
+
+    /// Amounts that can't be planned with are left out. What is over-used counts as used up.
+    fn resources(&mut self, wire: &gcs::ResourceMap, node: &gcs::NodeState, field: &str) -> Resources {
+        let mut resources = Resources::new();
+        for (name, &units) in wire {
+            match Amount::from_f64(units) {
+                Some(amount) => drop(resources.insert(name.clone(), amount.max(Amount::ZERO))),
+                None => self.warnings.push(format!(
+                    "Ray node {}: {field}: {name}: {units} is not an amount that can be planned: left out",
+                    node.node_id
+                )),
+            }
+        }
+        resources
+    }
+
+    fn labels(&mut self, wire: &'a gcs::LabelMap) -> Arc<Labels> {
+        let kept = wire.iter().filter(|(key, _)| self.keep_node_id || *key != RAY_NODE_ID_LABEL);
+        let key: Vec<(&str, &str)> = kept.map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let shared = self.labels.entry(key).or_insert_with_key(|key| Arc::new(key.iter().map(owned).collect()));
+        Arc::clone(shared)
+    }
+}
+
+fn phase_of(live: &gcs::NodeState, group: &NodeType) -> NodePhase {
+    if live.status == gcs::NodeStatus::Draining && !group.is_head { NodePhase::Leaving } else { NodePhase::Running }
+}
+
+/// The group that a Ray node says it belongs to.
+fn type_name(node: &gcs::NodeState) -> &str {
+    match node.labels.get(keys::RAY_NODE_GROUP) {
+        Some(group) if node.node_type.is_empty() => group,
+        _ => &node.node_type,
+    }
+}
