@@ -316,6 +316,8 @@ pub struct LegacyDemand {
     pub pending: Vec<RequestByCount>,
     /// Pending placement groups, in the form of [`GangRequest`].
     pub gangs: Vec<GangRequest>,
+    /// `request_resources`, in the form of [`ClusterState::constraints`].
+    pub constraints: Vec<Vec<RequestByCount>>,
 }
 
 /// Form of `ReportClusterConfig`, which tells Ray Data and others how far the cluster can grow.

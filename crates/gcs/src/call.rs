@@ -1,0 +1,327 @@
+//! How a call is made: which endpoint, with which metadata, how often, for how long.
+
+mod classify;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use prost::Message;
+use tokio::time::{sleep, timeout};
+use tonic::Request;
+use tonic::client::Grpc;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+use tracing::debug;
+
+use self::classify::Failure;
+use crate::auth::TokenCache;
+use crate::codec::Raw;
+use crate::config::{Config, ConfigError, Deadlines, check_endpoint};
+use crate::connect;
+use crate::error::Error;
+use crate::id::hex;
+use crate::method::{Method, short_name};
+use crate::proto;
+use crate::proto::node_info_gcs_service::GET_CLUSTER_ID;
+use crate::tls::TlsFiles;
+
+/// Metadata key of the cluster id, on both sides of the wire.
+pub(crate) const CLUSTER_ID_KEY: &str = "ray_cluster_id";
+/// Metadata key of the token, on both sides of the wire.
+pub(crate) const AUTHORIZATION_KEY: &str = "authorization";
+
+/// Pauses between rounds over all endpoints: 50 ms doubled up to 1 s. The deadline bounds them as a whole.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Rounds over all endpoints.
+const ROUNDS: u32 = 6;
+
+/// Whether a call that may have reached the GCS may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Twice is as good as once.
+    Safe,
+    /// Only when nothing was sent.
+    Unsafe,
+}
+
+/// A reply, decoded, with its bytes.
+pub(crate) struct Answer<Reply> {
+    pub reply: Reply,
+    pub wire: Bytes,
+    pub endpoint: String,
+}
+
+/// The state that all clones of a client share.
+pub(crate) struct Caller {
+    links: Vec<Link>,
+    /// Index of the endpoint to try first.
+    preferred: AtomicUsize,
+    tokens: TokenCache,
+    /// Id of the cluster that answers; fetched by whoever needs it first.
+    cluster: tokio::sync::Mutex<Option<Vec<u8>>>,
+    head_changes: AtomicU64,
+    pub deadlines: Deadlines,
+    max_message_bytes: usize,
+}
+
+struct Link {
+    endpoint: String,
+    channel: Mutex<Channel>,
+    /// How to dial again; `None` for a channel that was given.
+    redial: Option<(Option<TlsFiles>, Duration)>,
+}
+
+impl Caller {
+    pub fn new(config: Config) -> Result<Caller, ConfigError> {
+        if config.endpoints.is_empty() {
+            return Err(ConfigError::NoEndpoint);
+        }
+        let mut links = vec![];
+        for endpoint in config.endpoints {
+            check_endpoint(&endpoint)?;
+            let redial = (config.tls.clone(), config.deadlines.connect);
+            let channel = connect::channel(&endpoint, redial.0.clone(), redial.1)?;
+            links.push(Link { endpoint, channel: Mutex::new(channel), redial: Some(redial) });
+        }
+        Ok(Caller::over(links, TokenCache::new(config.auth), config.deadlines, config.max_message_bytes))
+    }
+
+    pub fn from_channel(channel: Channel) -> Caller {
+        let plain = Config::plain(vec![]);
+        let link = Link { endpoint: "given channel".into(), channel: Mutex::new(channel), redial: None };
+        Caller::over(vec![link], TokenCache::new(plain.auth), plain.deadlines, plain.max_message_bytes)
+    }
+
+    fn over(links: Vec<Link>, tokens: TokenCache, deadlines: Deadlines, max_message_bytes: usize) -> Caller {
+        Caller {
+            links,
+            preferred: AtomicUsize::new(0),
+            tokens,
+            cluster: tokio::sync::Mutex::new(None),
+            head_changes: AtomicU64::new(0),
+            deadlines,
+            max_message_bytes,
+        }
+    }
+
+    /// How often another head was found to answer.
+    pub fn head_changes(&self) -> u64 {
+        self.head_changes.load(Ordering::Acquire)
+    }
+
+    /// Forgets the cluster and says so to the caller.
+    pub async fn head_restarted(&self) -> Error {
+        *self.cluster.lock().await = None;
+        self.head_changes.fetch_add(1, Ordering::AcqRel);
+        Error::HeadRestarted
+    }
+
+    /// The id of the cluster that answers, 28 bytes.
+    pub async fn cluster_id(&self, limit: Duration) -> Result<Vec<u8>, Error> {
+        self.within(GET_CLUSTER_ID.path(), limit, self.known_cluster()).await
+    }
+
+    /// One call, as a whole within `limit`.
+    pub async fn call<Q: Message, R: Message + Default>(
+        &self,
+        method: Method<Q, R>,
+        request: &Q,
+        limit: Duration,
+        repeat: Repeat,
+    ) -> Result<Answer<R>, Error> {
+        let body = Bytes::from(request.encode_to_vec());
+        self.within(method.path(), limit, async {
+            let cluster = self.known_cluster().await?;
+            let (wire, endpoint) = self.rounds(method.path(), body, Some(&cluster), repeat).await?;
+            decode(method.path(), wire, endpoint)
+        })
+        .await
+    }
+
+    /// A call that any GCS answers, whichever cluster it serves.
+    pub async fn call_any<Q: Message, R: Message + Default>(
+        &self,
+        method: Method<Q, R>,
+        request: &Q,
+        limit: Duration,
+    ) -> Result<Answer<R>, Error> {
+        let body = Bytes::from(request.encode_to_vec());
+        self.within(method.path(), limit, async {
+            let (wire, endpoint) = self.rounds(method.path(), body, None, Repeat::Safe).await?;
+            decode(method.path(), wire, endpoint)
+        })
+        .await
+    }
+
+    async fn within<T>(
+        &self,
+        path: &'static str,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match timeout(limit, work).await {
+            Ok(result) => result,
+            Err(_) => {
+                let endpoint = self.give_up_connection();
+                Err(Error::Deadline { method: short_name(path), endpoint, after: limit })
+            }
+        }
+    }
+
+    /// Without keepalive a silent connection looks alive for ever: after a missed deadline the next call dials anew, and
+    /// another endpoint first.
+    fn give_up_connection(&self) -> String {
+        let index = self.preferred.load(Ordering::Relaxed) % self.links.len();
+        self.preferred.store((index + 1) % self.links.len(), Ordering::Relaxed);
+        let Some(link) = self.links.get(index) else { return String::new() };
+        if let Some((tls, connect_limit)) = &link.redial
+            && let Ok(channel) = connect::channel(&link.endpoint, tls.clone(), *connect_limit)
+        {
+            *link.lock() = channel;
+        }
+        link.endpoint.clone()
+    }
+
+    async fn known_cluster(&self) -> Result<Vec<u8>, Error> {
+        let mut cluster = self.cluster.lock().await;
+        if let Some(id) = cluster.as_ref() {
+            return Ok(id.clone());
+        }
+        let path = GET_CLUSTER_ID.path();
+        let (wire, endpoint) = self.rounds(path, Bytes::new(), None, Repeat::Safe).await?;
+        let answer: Answer<proto::GetClusterIdReply> = decode(path, wire, endpoint)?;
+        check_status(short_name(path), answer.reply.status)?;
+        let id = answer.reply.cluster_id;
+        if id.is_empty() {
+            let message = "the reply holds no cluster id".into();
+            return Err(Error::Garbage { method: short_name(path), endpoint: answer.endpoint, message });
+        }
+        *cluster = Some(id.clone());
+        Ok(id)
+    }
+
+    /// Tries the endpoints in order, again and again with growing pauses, as long as it makes sense.
+    async fn rounds(
+        &self,
+        path: &'static str,
+        body: Bytes,
+        cluster: Option<&[u8]>,
+        repeat: Repeat,
+    ) -> Result<(Bytes, String), Error> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut pause = FIRST_PAUSE;
+        let mut round = 1;
+        loop {
+            let mut last = None;
+            for step in 0..self.links.len() {
+                let index = (first + step) % self.links.len();
+                let Some(link) = self.links.get(index) else { continue };
+                match self.with_fresh_token(link, path, &body, cluster).await {
+                    Ok(reply) => {
+                        self.preferred.store(index, Ordering::Relaxed);
+                        return Ok((reply, link.endpoint.clone()));
+                    }
+                    Err(failure) if failure.may_repeat(repeat) => {
+                        let error = failure.into_error(path, &link.endpoint);
+                        debug!(%error, round, "trying again");
+                        last = Some(error);
+                    }
+                    Err(Failure::OtherCluster) => return Err(self.drop_cluster(cluster).await),
+                    Err(failure) => return Err(failure.into_error(path, &link.endpoint)),
+                }
+            }
+            if let Some(error) = last.filter(|_| round == ROUNDS) {
+                return Err(error);
+            }
+            round += 1;
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The id was refused: forget it, unless another call has replaced it meanwhile.
+    async fn drop_cluster(&self, refused: Option<&[u8]>) -> Error {
+        let mut cluster = self.cluster.lock().await;
+        if cluster.as_deref() == refused {
+            *cluster = None;
+            self.head_changes.fetch_add(1, Ordering::AcqRel);
+        }
+        Error::HeadRestarted
+    }
+
+    /// One attempt, and a second one at once if the token was refused and its file holds another one by now.
+    async fn with_fresh_token(
+        &self,
+        link: &Link,
+        path: &'static str,
+        body: &Bytes,
+        cluster: Option<&[u8]>,
+    ) -> Result<Bytes, Failure> {
+        let token = self.token()?;
+        match self.attempt(link, path, body.clone(), cluster, token.clone()).await {
+            Err(Failure::Unauthenticated(_)) if self.tokens.changed_since(token.as_ref()) => {
+                self.attempt(link, path, body.clone(), cluster, self.token()?).await
+            }
+            result => result,
+        }
+    }
+
+    fn token(&self) -> Result<Option<MetadataValue<Ascii>>, Failure> {
+        self.tokens.header().map_err(|error| Failure::Unauthenticated(error.to_string()))
+    }
+
+    async fn attempt(
+        &self,
+        link: &Link,
+        path: &'static str,
+        body: Bytes,
+        cluster: Option<&[u8]>,
+        token: Option<MetadataValue<Ascii>>,
+    ) -> Result<Bytes, Failure> {
+        let channel = link.lock().clone();
+        let mut grpc = Grpc::new(channel)
+            .max_decoding_message_size(self.max_message_bytes)
+            .max_encoding_message_size(self.max_message_bytes);
+        grpc.ready().await.map_err(|error| classify::transport(&error))?;
+        let mut request = Request::new(body);
+        if let Some(id) = cluster.and_then(|id| hex(id).parse().ok()) {
+            request.metadata_mut().insert(CLUSTER_ID_KEY, id);
+        }
+        if let Some(token) = token {
+            request.metadata_mut().insert(AUTHORIZATION_KEY, token);
+        }
+        let reply = grpc.unary(request, PathAndQuery::from_static(path), Raw).await;
+        reply.map(tonic::Response::into_inner).map_err(|status| classify::status(&status))
+    }
+}
+
+impl Link {
+    fn lock(&self) -> MutexGuard<'_, Channel> {
+        self.channel.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn decode<R: Message + Default>(path: &'static str, wire: Bytes, endpoint: String) -> Result<Answer<R>, Error> {
+    match R::decode(wire.clone()) {
+        Ok(reply) => Ok(Answer { reply, wire, endpoint }),
+        Err(error) => Err(Error::Garbage {
+            method: short_name(path),
+            endpoint,
+            message: format!("a reply of {} bytes: {error}", wire.len()),
+        }),
+    }
+}
+
+/// Services outside the autoscaler's package answer gRPC's OK and put their status into the reply.
+pub(crate) fn check_status(method: &'static str, status: Option<proto::GcsStatus>) -> Result<(), Error> {
+    match status {
+        Some(status) if status.code != 0 => {
+            Err(Error::Status { method, code: format!("GcsStatus {}", status.code), message: status.message })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,1 @@
+//! Fake nodes and placement groups in a real GCS.
