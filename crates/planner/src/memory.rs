@@ -1,6 +1,6 @@
 //! What is remembered from tick to tick: small, explicit, serialisable. It goes in and comes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
-    /// Group → unix time in ms at which a pod of it last failed to come up within the allocation time-out. Removed once a
-    /// node of the group runs.
+    /// Group → unix time in ms at which a pod of it last failed to come up within the allocation time-out. Removed once
+    /// another node of the group runs.
     pub allocation_failed_ms: BTreeMap<String, i64>,
+    /// Group → instances of it that ran already when it failed: they don't show that it delivers again.
+    pub running_at_failure: BTreeMap<String, BTreeSet<String>>,
     /// Group → unix times in ms, oldest first: the n-th is since when at least n pending pods of the group have not been
     /// needed. Counted, not tied to pods, because pending pods of a group can stand for each other.
     pub pending_unneeded_since_ms: BTreeMap<String, Vec<i64>>,
