@@ -1,5 +1,5 @@
 //! The sidecar's HTTP endpoint: `/metrics`, `/healthz`, `/readyz`, `/explain` (the last decision as JSON) and `/recording`
-//! (what the flight recorder holds in memory).
+//! (what the flight recorder holds).
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -127,5 +127,8 @@ async fn explain(State(board): State<Arc<Board>>) -> Response<Body> {
 }
 
 async fn recording(State(board): State<Arc<Board>>) -> Response<Body> {
-    answer(StatusCode::OK, "application/octet-stream", board.recorder.bytes())
+    match board.recorder.bytes() {
+        Ok(bytes) => answer(StatusCode::OK, "application/octet-stream", bytes),
+        Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+    }
 }
