@@ -107,11 +107,10 @@ impl IpprStatus {
 
     /// The annotation's text, as Ray reads it: every key is there, unknown ones are null.
     pub fn to_annotation(&self) -> String {
-        let number = |n: Option<f64>| n.and_then(serde_json::Number::from_f64).map_or(Value::Null, Value::Number);
         serde_json::json!({
             "raylet-id": self.raylet_id,
             "resizing-at": self.resizing_at_s,
-            "suggested-max-cpu": number(self.suggested_max_cpu),
+            "suggested-max-cpu": self.suggested_max_cpu,
             "suggested-max-memory": self.suggested_max_memory,
             "last-failed-at": self.last_failed_at_s,
             "last-failed-reason": self.last_failed_reason,

@@ -195,8 +195,8 @@ pub(crate) fn tpu_slice(template: &PodTemplate<'_>) -> Result<TpuSlice, FieldErr
         return Ok(TpuSlice::UnknownAccelerator);
     };
     let topology = topology.trim().to_lowercase();
-    let axes = topology.split('x').map(|axis| axis.trim().parse::<u64>().ok());
-    let cores = axes.fold(Some(cores_per_chip), |cores, axis| cores?.checked_mul(axis?));
+    let mut axes = topology.split('x').map(|axis| axis.trim().parse::<u64>().ok());
+    let cores = axes.try_fold(cores_per_chip, |cores, axis| cores.checked_mul(axis?));
     let cores = cores.ok_or_else(|| {
         let path = template.node_selector_path(keys::GKE_TPU_TOPOLOGY);
         FieldError::new(path, &topology, "must be numbers of chips with x between them, like 2x2x2")

@@ -136,7 +136,7 @@ mod tests {
     use super::{ClusterSettings, DemandVersion, IdlePolicy, IdleTermination, Upscaling};
     use crate::{FieldError, RayCluster};
 
-    fn settings(spec: Value) -> Result<ClusterSettings, FieldError> {
+    fn settings(spec: &Value) -> Result<ClusterSettings, FieldError> {
         let mut cluster = json!({"metadata": {"name": "c"}, "spec": {"headGroupSpec": {"template": {}}}});
         cluster["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         RayCluster::from_value(cluster)?.settings()
@@ -152,13 +152,13 @@ mod tests {
             suspended: false,
             autoscaling_enabled: false,
         };
-        assert_eq!(settings(json!({})).unwrap(), expected);
-        assert_eq!(settings(json!({"autoscalerOptions": {}, "idleTerminationOptions": {}})).unwrap(), expected);
+        assert_eq!(settings(&json!({})).unwrap(), expected);
+        assert_eq!(settings(&json!({"autoscalerOptions": {}, "idleTerminationOptions": {}})).unwrap(), expected);
     }
 
     #[test]
     fn what_is_said_is_taken() {
-        let read = settings(json!({
+        let read = settings(&json!({
             "enableInTreeAutoscaling": true,
             "autoscalerOptions": {"idleTimeoutSeconds": 0, "upscalingMode": "Conservative", "version": "v1"},
             "idleTerminationOptions": {"timeoutSeconds": 90, "policy": "Delete"},
@@ -176,9 +176,9 @@ mod tests {
 
     #[test]
     fn suspension_by_the_user_or_for_idleness_counts() {
-        assert!(settings(json!({"suspend": true})).unwrap().suspended);
-        assert!(settings(json!({"idleSuspend": true})).unwrap().suspended);
-        assert!(!settings(json!({"suspend": false})).unwrap().suspended);
+        assert!(settings(&json!({"suspend": true})).unwrap().suspended);
+        assert!(settings(&json!({"idleSuspend": true})).unwrap().suspended);
+        assert!(!settings(&json!({"suspend": false})).unwrap().suspended);
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
             (json!({"autoscalerOptions": 5}), "spec.autoscalerOptions: 5: must be an object"),
         ];
         for (spec, expected) in nonsense {
-            assert_eq!(settings(spec).unwrap_err().to_string(), expected);
+            assert_eq!(settings(&spec).unwrap_err().to_string(), expected);
         }
     }
 }
