@@ -216,7 +216,7 @@ impl Caller {
         let mut pause = FIRST_PAUSE;
         let mut round = 1;
         loop {
-            let mut last = None;
+            let mut problems = vec![];
             for step in 0..self.links.len() {
                 let index = (first + step) % self.links.len();
                 let Some(link) = self.links.get(index) else { continue };
@@ -225,17 +225,16 @@ impl Caller {
                         self.preferred.store(index, Ordering::Relaxed);
                         return Ok((reply, link.endpoint.clone()));
                     }
-                    Err(failure) if failure.may_repeat(repeat) => {
-                        let error = failure.into_error(path, &link.endpoint);
-                        debug!(%error, round, "trying again");
-                        last = Some(error);
-                    }
+                    Err(Failure::NotConnected(message)) => problems.push((&link.endpoint, message)),
+                    Err(Failure::Broken(message)) if repeat == Repeat::Safe => problems.push((&link.endpoint, message)),
                     Err(Failure::OtherCluster) => return Err(self.drop_cluster(cluster).await),
                     Err(failure) => return Err(failure.into_error(path, &link.endpoint)),
                 }
             }
-            if let Some(error) = last.filter(|_| round == ROUNDS) {
-                return Err(error);
+            debug!(path, round, ?problems, "no endpoint answers");
+            if round == ROUNDS {
+                let problems: Vec<_> = problems.iter().map(|(endpoint, text)| format!("{endpoint}: {text}")).collect();
+                return Err(Error::Unavailable { method: short_name(path), message: problems.join("; ") });
             }
             round += 1;
             sleep(pause).await;

@@ -31,13 +31,11 @@ pub enum Error {
         after: Duration,
     },
     /// No connection, or it broke. Retryable.
-    #[error("{method}: {endpoint}: {message}")]
+    #[error("{method}: {message}")]
     Unavailable {
         /// Method.
         method: &'static str,
-        /// Who could not be reached.
-        endpoint: String,
-        /// Why, with all causes.
+        /// Each endpoint that was tried, and all causes.
         message: String,
     },
     /// What came back is not what a GCS says. Not retryable.

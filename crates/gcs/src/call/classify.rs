@@ -4,7 +4,6 @@ use std::error::Error as StdError;
 
 use tonic::{Code, Status};
 
-use super::Repeat;
 use crate::connect::ConnectError;
 use crate::error::Error;
 use crate::method::short_name;
@@ -26,19 +25,11 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub fn may_repeat(&self, repeat: Repeat) -> bool {
-        match self {
-            Failure::NotConnected(_) => true,
-            Failure::Broken(_) => repeat == Repeat::Safe,
-            _ => false,
-        }
-    }
-
     pub fn into_error(self, path: &'static str, endpoint: &str) -> Error {
         let (method, endpoint) = (short_name(path), endpoint.to_owned());
         match self {
             Failure::NotConnected(message) | Failure::Broken(message) => {
-                Error::Unavailable { method, endpoint, message }
+                Error::Unavailable { method, message: format!("{endpoint}: {message}") }
             }
             Failure::Garbage(message) => Error::Garbage { method, endpoint, message },
             Failure::OtherCluster => Error::HeadRestarted,
@@ -132,14 +123,6 @@ mod tests {
             Status::unauthenticated("WrongClusterID: Perhaps the client is accessing GCS after it has restarted.");
         assert_eq!(status(&wrong), Failure::OtherCluster);
         assert!(matches!(status(&Status::unauthenticated("InvalidAuthToken: …")), Failure::Unauthenticated(_)));
-    }
-
-    #[test]
-    fn only_what_was_not_sent_is_repeated_blindly() {
-        assert!(Failure::NotConnected(String::new()).may_repeat(Repeat::Unsafe));
-        assert!(!Failure::Broken(String::new()).may_repeat(Repeat::Unsafe));
-        assert!(Failure::Broken(String::new()).may_repeat(Repeat::Safe));
-        assert!(!Failure::Garbage(String::new()).may_repeat(Repeat::Safe));
     }
 
     #[test]
