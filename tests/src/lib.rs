@@ -1,1 +1,22 @@
-//! See ARCHITECTURE.md.
+//! Harness for tests with real parts: a real Ray, a real kube-apiserver, and stand-ins for what is between them.
+//!
+//! - [`parts`] finds the binaries, [`process`] starts and always stops them, [`wait`] waits for what they do.
+//! - [`apiserver`]: etcd and kube-apiserver with KubeRay's RayCluster definition, one for each test program; a namespace,
+//!   an account and the stock Role for each case.
+//! - [`gcs`] is a GCS alone, [`ray`] a whole head with raylets; [`driver`] a Python program that asks for work.
+//! - [`operator`] stands in for KubeRay's operator and the kubelet; [`sidecar`] runs what is tested, or Ray's own.
+//! - [`world`] puts all of it together for one case.
+#![allow(clippy::disallowed_methods)] // tests measure time, wait, and read the environment
+
+pub mod apiserver;
+pub mod certificates;
+pub mod driver;
+pub mod gcs;
+pub mod operator;
+pub mod parts;
+pub mod process;
+pub mod ray;
+pub mod raycluster;
+pub mod sidecar;
+pub mod wait;
+pub mod world;
