@@ -288,3 +288,22 @@ fn what_is_probably_a_mistake_is_warned_of() {
     let tpu = json!({"resources": {"TPU": "4"}});
     assert!(shape(&with_cpu(&tpu)).unwrap().warnings[0].contains("cloud.google.com/gke-tpu-topology"));
 }
+
+#[test]
+fn the_example_is_the_cluster_of_the_recorded_demand() {
+    let text = include_str!("../../../deploy/examples/raycluster-a.yaml");
+    let shapes = group_shapes_from_value(serde_saphyr::from_str(text).unwrap()).unwrap();
+    let host = json!({"CPU": 8.0, "GPU": 8.0, "memory": 16e9, "rdma/hca": 8.0});
+    let expected = [
+        ("headgroup", 1, 1, json!({"CPU": 2.0, "head_marker": 1.0, "memory": 24e9})),
+        ("cpu-group", 1, 40, json!({"CPU": 4.0, "memory": 8e9})),
+        ("gpu-group", 1, 20, host.clone()),
+        ("mh-group", 4, 8, host),
+    ];
+    assert_eq!(shapes.len(), expected.len());
+    for (shape, (name, hosts, most, resources)) in shapes.iter().zip(expected) {
+        assert_eq!((shape.name.as_str(), shape.num_of_hosts, shape.max_replicas), (name, hosts, most));
+        assert_eq!(json!(shape.resources), resources, "{name}");
+        assert_eq!(shape.warnings, [""; 0], "{name}");
+    }
+}
