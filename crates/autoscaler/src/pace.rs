@@ -20,11 +20,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace {
-            min_interval: Duration::from_millis(200),
-            cost_factor: 50.0,
-            max_interval: Duration::from_secs(60),
-        }
+        Pace { min_interval: Duration::from_millis(200), cost_factor: 50.0, max_interval: Duration::from_secs(60) }
     }
 }
 
@@ -47,7 +43,7 @@ pub struct BackoffLimits {
 }
 
 /// Independent back-offs, one a cause: trouble with one thing does not slow another down.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backoffs<K: Ord> {
     causes: BTreeMap<K, Cause>,
 }
@@ -58,10 +54,16 @@ struct Cause {
     not_before: Instant,
 }
 
-impl<K: Ord + Clone> Backoffs<K> {
+impl<K: Ord> Default for Backoffs<K> {
+    fn default() -> Self {
+        Backoffs { causes: BTreeMap::new() }
+    }
+}
+
+impl<K: Ord> Backoffs<K> {
     /// No cause has failed yet.
     pub fn new() -> Self {
-        Backoffs { causes: BTreeMap::new() }
+        Self::default()
     }
 
     /// Notes a failure: the cause waits twice as long as the last time, within `limits`, and at least `asked` (what the
@@ -74,21 +76,16 @@ impl<K: Ord + Clone> Backoffs<K> {
         pause
     }
 
-    /// Forgets the failures of a cause.
-    pub fn succeed(&mut self, cause: &K) {
-        self.causes.remove(cause);
+    /// Forgets the failures of all causes that `which` names.
+    pub fn succeed_where(&mut self, which: impl Fn(&K) -> bool) {
+        self.causes.retain(|cause, _| !which(cause));
     }
 
-    /// Whether the cause may be tried now.
-    pub fn ready(&self, cause: &K) -> bool {
-        self.causes.get(cause).is_none_or(|c| Instant::now() >= c.not_before)
-    }
-
-    /// How long until the cause may be tried; zero if it may be tried now.
-    pub fn remaining(&self, cause: &K) -> Duration {
-        self.causes
-            .get(cause)
-            .map_or(Duration::ZERO, |c| c.not_before.saturating_duration_since(Instant::now()))
+    /// How long all causes that `which` names still wait; `None`: none of them does.
+    pub fn blocked(&self, which: impl Fn(&K) -> bool) -> Option<Duration> {
+        let now = Instant::now();
+        let waits = self.causes.iter().filter(|(cause, _)| which(cause));
+        waits.map(|(_, cause)| cause.not_before.saturating_duration_since(now)).max().filter(|wait| !wait.is_zero())
     }
 }
 
@@ -118,11 +115,11 @@ mod tests {
         let mut backoffs = Backoffs::new();
         let waits: Vec<u64> = (0..5).map(|_| backoffs.fail("a", LIMITS, None).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 5, 5]);
-        assert!(!backoffs.ready(&"a"));
-        assert!(backoffs.ready(&"b"));
+        assert_eq!(backoffs.blocked(|cause| *cause == "a"), Some(Duration::from_secs(5)));
+        assert_eq!(backoffs.blocked(|cause| *cause == "b"), None);
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert!(backoffs.ready(&"a"));
-        backoffs.succeed(&"a");
+        assert_eq!(backoffs.blocked(|_| true), None);
+        backoffs.succeed_where(|cause| *cause == "a");
         assert_eq!(backoffs.fail("a", LIMITS, None), Duration::from_secs(1));
     }
 
@@ -130,6 +127,6 @@ mod tests {
     async fn a_longer_wait_that_the_server_asks_for_is_kept() {
         let mut backoffs = Backoffs::new();
         assert_eq!(backoffs.fail("a", LIMITS, Some(Duration::from_secs(30))), Duration::from_secs(30));
-        assert_eq!(backoffs.remaining(&"a"), Duration::from_secs(30));
+        assert_eq!(backoffs.blocked(|_| true), Some(Duration::from_secs(30)));
     }
 }

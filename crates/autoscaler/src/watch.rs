@@ -8,7 +8,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -108,32 +111,54 @@ impl PodState {
 /// The RayCluster as it was last seen, and when.
 #[derive(Debug, Default)]
 pub struct ClusterCell {
-    state: Mutex<Option<(Arc<Value>, Instant)>>,
-    watched: std::sync::atomic::AtomicBool,
+    seen: Mutex<Option<Seen>>,
+    watched: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Seen {
+    object: Arc<Value>,
+    at: Instant,
+    outdated: bool,
 }
 
 impl ClusterCell {
-    fn lock(&self) -> MutexGuard<'_, Option<(Arc<Value>, Instant)>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The object as it was last seen and how long ago that was.
-    pub fn latest(&self) -> Option<(Arc<Value>, Duration)> {
-        self.lock().as_ref().map(|(value, at)| (value.clone(), at.elapsed()))
+    /// The object as it was last seen.
+    pub fn latest(&self) -> Option<Arc<Value>> {
+        self.lock().as_ref().map(|seen| seen.object.clone())
+    }
+
+    /// The object, if it was seen less than `max_age` ago and is not known to have changed since.
+    pub fn fresh(&self, max_age: Duration) -> Option<Arc<Value>> {
+        let seen = self.lock();
+        seen.as_ref().filter(|seen| !seen.outdated && seen.at.elapsed() < max_age).map(|seen| seen.object.clone())
+    }
+
+    /// The object, if it was seen less than `max_age` ago, outdated or not.
+    pub fn usable(&self, max_age: Duration) -> Option<Arc<Value>> {
+        self.lock().as_ref().filter(|seen| seen.at.elapsed() < max_age).map(|seen| seen.object.clone())
     }
 
     /// Takes in a newer object: from a watch, a get, or the answer to a patch. An older one is ignored.
     pub fn put(&self, value: Value) -> Arc<Value> {
         let mut state = self.lock();
-        if let Some((known, at)) = state.as_mut()
-            && is_older(&value, known)
-        {
-            *at = Instant::now();
-            return known.clone();
+        let object = match state.take() {
+            Some(known) if !is_newer(&value, &known.object) => known.object,
+            _ => Arc::new(value),
+        };
+        *state = Some(Seen { object: object.clone(), at: Instant::now(), outdated: false });
+        object
+    }
+
+    /// The object is known to have changed: it must be read again before it is used.
+    pub fn outdate(&self) {
+        if let Some(seen) = self.lock().as_mut() {
+            seen.outdated = true;
         }
-        let value = Arc::new(value);
-        *state = Some((value.clone(), Instant::now()));
-        value
     }
 
     /// Forgets the object (it was deleted).
@@ -143,20 +168,23 @@ impl ClusterCell {
 
     /// Whether a watch keeps it up to date now.
     pub fn is_watched(&self) -> bool {
-        self.watched.load(std::sync::atomic::Ordering::Relaxed)
+        self.watched.load(Ordering::Relaxed)
     }
 
     fn set_watched(&self, watched: bool) {
-        self.watched.store(watched, std::sync::atomic::Ordering::Relaxed);
+        self.watched.store(watched, Ordering::Relaxed);
     }
 }
 
-/// Whether `value` is an older state of the same object. Resource versions of one object are comparable numbers.
-fn is_older(value: &Value, known: &Value) -> bool {
+/// Whether `value` is a later state than `known`. Resource versions of one object are comparable numbers; an object that
+/// was made anew is always later.
+fn is_newer(value: &Value, known: &Value) -> bool {
     let field = |object: &Value, name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
     let version = |object: &Value| field(object, "resourceVersion").parse::<u64>().ok();
-    field(value, "uid") == field(known, "uid")
-        && matches!((version(value), version(known)), (Some(new), Some(old)) if new < old)
+    match (version(value), version(known)) {
+        (Some(new), Some(old)) if field(value, "uid") == field(known, "uid") => new > old,
+        _ => true,
+    }
 }
 
 /// Feeds the pod index until the future is dropped. Errors are counted and backed off by cause; nothing is forgotten.
@@ -275,7 +303,8 @@ mod tests {
     #[test]
     fn a_new_list_replaces_the_old_one_only_when_it_is_complete() {
         let index = PodIndex::default();
-        for event in [Event::Init, Event::InitApply(pod("a")), Event::InitDone, Event::Init, Event::InitApply(pod("b"))] {
+        for event in [Event::Init, Event::InitApply(pod("a")), Event::InitDone, Event::Init, Event::InitApply(pod("b"))]
+        {
             index.apply(event);
         }
         assert_eq!(names(&index), Some(vec!["a".to_owned()]));
@@ -298,8 +327,8 @@ mod tests {
         let object = |version: &str| json!({"metadata": {"uid": "u", "resourceVersion": version}});
         cell.put(object("10"));
         cell.put(object("9"));
-        assert_eq!(*cell.latest().unwrap().0, object("10"));
+        assert_eq!(*cell.latest().unwrap(), object("10"));
         cell.put(object("11"));
-        assert_eq!(*cell.latest().unwrap().0, object("11"));
+        assert_eq!(*cell.latest().unwrap(), object("11"));
     }
 }

@@ -32,7 +32,8 @@ pub static UNMET: Descriptor = gauge("mobula_unmet_requests", "Requests that the
 /// By `group`: replicas that exist.
 pub static CURRENT_REPLICAS: Descriptor = gauge("mobula_current_replicas", "Replicas that exist, by group.");
 /// By `group`: replicas that the last plan wants.
-pub static DESIRED_REPLICAS: Descriptor = gauge("mobula_desired_replicas", "Replicas that the last plan wants, by group.");
+pub static DESIRED_REPLICAS: Descriptor =
+    gauge("mobula_desired_replicas", "Replicas that the last plan wants, by group.");
 /// By `result`: accepted, stale, failed.
 pub static PATCHES: Descriptor = counter("mobula_patches", "Patches of the RayCluster by their result.");
 /// By `result`: accepted, refused, failed.

@@ -42,7 +42,8 @@ pub static UPDATE_LOOP_EXCEPTIONS: Descriptor =
 /// Launches that the API server did not accept.
 pub static NODE_LAUNCH_EXCEPTIONS: Descriptor = counter("autoscaler_node_launch_exceptions", "Launches that failed.");
 /// Drains that ended with an error.
-pub static DRAIN_NODE_EXCEPTIONS: Descriptor = counter("autoscaler_drain_node_exceptions", "Drain requests that failed.");
+pub static DRAIN_NODE_EXCEPTIONS: Descriptor =
+    counter("autoscaler_drain_node_exceptions", "Drain requests that failed.");
 /// RayClusters that could not be read.
 pub static CONFIG_VALIDATION_EXCEPTIONS: Descriptor =
     counter("autoscaler_config_validation_exceptions", "Configurations that were not valid.");

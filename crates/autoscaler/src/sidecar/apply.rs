@@ -1,0 +1,314 @@
+//! A plan carried out: drains that Ray accepts, then one JSON patch.
+//!
+//! Whatever fails here is not tried again: the next tick looks at what is there then.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::{StreamExt, stream};
+use mobula_gcs::{self as gcs, DrainOutcome, DrainReason};
+use mobula_planner::{DrainKind, Plan};
+use tokio::time::Instant;
+
+use super::{
+    Context, KubeAction, LoopState,
+    collect::Collected,
+    removal::{self, Unit},
+    tick::Planned,
+};
+use crate::{
+    explain,
+    kube_access::KubeError,
+    metrics::{own, ray},
+    object_store::{self, Endpoint},
+    patch,
+};
+
+/// Most replicas that are drained at once.
+const DRAIN_CONCURRENCY: usize = 32;
+
+/// A pod whose Ray node accepted a drain and that is not yet named for deletion.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Drained {
+    pub group: String,
+    pub node_ids: BTreeSet<String>,
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// The plan as far as it was carried out: without what was held back or refused.
+    pub plan: Plan,
+    /// Whether the API server accepted a patch.
+    pub patched: bool,
+    /// The error of the patch.
+    pub error: Option<KubeError>,
+    /// Why nothing was deleted or changed.
+    pub held: Option<String>,
+    /// How soon to try again, if not at the usual pace.
+    pub retry_after: Option<Duration>,
+}
+
+impl Applied {
+    pub(super) fn result(&self) -> &'static str {
+        match &self.error {
+            Some(error) if error.kind.is_stale_plan() => "stale",
+            Some(_) => "failed",
+            None if self.patched => "changed",
+            None if self.held.is_some() => "held",
+            None => "idle",
+        }
+    }
+}
+
+pub(super) async fn apply(
+    context: &Context,
+    state: &mut LoopState,
+    collected: &Collected,
+    planned: &Planned,
+) -> Applied {
+    if !planned.violations.is_empty() {
+        let held = format!("the plan breaks an invariant and is not applied: {}", planned.violations.join("; "));
+        return Applied { plan: Plan::clone(&planned.plan), held: Some(held), ..Applied::default() };
+    }
+    if let Some(wait) = state.kube_backoffs.blocked(|(action, _)| *action == KubeAction::Patch) {
+        let held = format!("the API server refused the last patch: next try in {} s", wait.as_secs());
+        return Applied { plan: planned.plan.clone(), held: Some(held), ..Applied::default() };
+    }
+    let held = collected.hold.as_ref().map(ToString::to_string);
+    let (mut deletions, kept) = removals(context, state, collected, planned, held.as_deref()).await;
+    let plan = removal::keep(&planned.plan, &kept);
+    deletions.retain(|pod| plan.terminate.iter().any(|terminate| terminate.instance_id == *pod));
+    let pods = collected.observation.pods.as_deref().unwrap_or_default();
+    let text = explain::annotation(&plan, planned.snapshot.now_ms);
+    let patch = patch::replicas_patch(&planned.cluster, &planned.snapshot, &plan, pods, &deletions, Some(&text));
+    let Some(patch) = patch else {
+        return Applied { plan, held, ..Applied::default() };
+    };
+    let started = Instant::now();
+    match context.kube.patch_cluster(&patch).await {
+        Ok(cluster) => {
+            context.metrics.observe(&own::KUBE_SECONDS, vec![("call", "patch_cluster".into())], started.elapsed());
+            context.metrics.observe(&own::REACTION_SECONDS, Vec::new(), collected.replied.elapsed());
+            context.cluster.put(cluster);
+            state.kube_backoffs.succeed_where(|(action, _)| *action == KubeAction::Patch);
+            state.drained.retain(|pod, _| !deletions.contains(pod));
+            count_accepted(context, planned, &plan, &deletions);
+            log_accepted(&plan, &deletions, collected);
+            Applied { plan, patched: true, held, ..Applied::default() }
+        }
+        Err(error) => {
+            let retry_after = refused(context, state, &plan, &error);
+            Applied { plan, error: Some(error), held, retry_after, ..Applied::default() }
+        }
+    }
+}
+
+/// Which pods may be named for deletion, and which replicas stay and why.
+async fn removals(
+    context: &Context,
+    state: &mut LoopState,
+    collected: &Collected,
+    planned: &Planned,
+    held: Option<&str>,
+) -> (BTreeSet<String>, Vec<(Unit, String)>) {
+    let pods = collected.observation.pods.as_deref().unwrap_or_default();
+    let mut kept = Vec::new();
+    let mut deletions = BTreeSet::new();
+    let mut to_drain = Vec::new();
+    for unit in removal::units(&planned.plan) {
+        let left_out = removal::left_out(&unit, pods);
+        if let Some(why) = held {
+            kept.push((unit, why.to_owned()));
+        } else if !left_out.is_empty() {
+            let why = format!("its replica stays as a whole: {} is still needed", left_out.join(", "));
+            kept.push((unit, why));
+        } else if !unit.needs_drain() {
+            deletions.extend(unit.pods().map(str::to_owned));
+        } else if !planned.plan.launch.is_empty() {
+            kept.push((unit, "new replicas are asked for first: it is looked at again in the next tick".to_owned()));
+        } else {
+            to_drain.push(unit);
+        }
+    }
+    let to_drain = without_object_holders(context, state, to_drain, &mut kept).await;
+    let drained: Vec<(Unit, Drain)> = stream::iter(to_drain)
+        .map(|unit| async move {
+            let drain = drain(context, &unit).await;
+            (unit, drain)
+        })
+        .buffer_unordered(DRAIN_CONCURRENCY)
+        .collect()
+        .await;
+    for (unit, drain) in drained {
+        for (pod, node_id) in &drain.accepted {
+            let known = state.drained.entry(pod.clone()).or_default();
+            known.group.clone_from(&unit.group);
+            known.node_ids.insert(node_id.clone());
+        }
+        match drain.refused {
+            None => deletions.extend(unit.pods().map(str::to_owned)),
+            Some(why) => kept.push((unit, why)),
+        }
+    }
+    (deletions, kept)
+}
+
+/// What Ray said to the drain of a replica.
+#[derive(Debug, Default)]
+struct Drain {
+    /// Pods whose node accepted, with the node's id.
+    accepted: Vec<(String, String)>,
+    /// Why the replica stays.
+    refused: Option<String>,
+}
+
+/// Drains all hosts of a replica, one after the other: the first that refuses spares the rest.
+async fn drain(context: &Context, unit: &Unit) -> Drain {
+    let mut drain = Drain::default();
+    for member in &unit.members {
+        let Some(node_id) = &member.ray_node_id else { continue };
+        let started = Instant::now();
+        let outcome = match member.drain {
+            DrainKind::NotNeeded => continue,
+            DrainKind::IfIdle => {
+                context.gcs.drain_node(node_id, DrainReason::IdleTermination, &member.reason, None).await
+            }
+            DrainKind::Stop => {
+                context.gcs.stop_nodes(std::slice::from_ref(node_id)).await.map(|()| DrainOutcome::Accepted)
+            }
+        };
+        context.metrics.observe(&own::GCS_SECONDS, vec![("call", "drain".into())], started.elapsed());
+        let (result, refused) = said(&outcome);
+        context.metrics.add(&own::DRAINS, vec![("result", result.into())], 1);
+        match refused {
+            None => drain.accepted.push((member.instance_id.clone(), node_id.clone())),
+            Some(why) => {
+                if outcome.is_err() {
+                    context.metrics.add(&ray::DRAIN_NODE_EXCEPTIONS, Vec::new(), 1);
+                }
+                tracing::info!(pod = member.instance_id, why, "not drained: it stays");
+                drain.refused = Some(format!("Ray refused to drain {}: {why}", member.instance_id));
+                return drain;
+            }
+        }
+    }
+    drain
+}
+
+fn said(outcome: &Result<DrainOutcome, gcs::Error>) -> (&'static str, Option<String>) {
+    match outcome {
+        Ok(DrainOutcome::Accepted) => ("accepted", None),
+        Ok(DrainOutcome::Rejected(why)) => ("refused", Some(why.clone())),
+        Err(error) => ("failed", Some(error.to_string())),
+    }
+}
+
+/// Looks what the nodes hold before they are drained; where the user wants so, those that hold objects stay.
+async fn without_object_holders(
+    context: &Context,
+    state: &mut LoopState,
+    units: Vec<Unit>,
+    kept: &mut Vec<(Unit, String)>,
+) -> Vec<Unit> {
+    state.object_store_bytes.clear();
+    if units.is_empty() {
+        return units;
+    }
+    let endpoints = endpoints(context, &units).await;
+    let mut unknown = BTreeSet::new();
+    for (node_id, answer) in object_store::ask_all(endpoints).await {
+        match answer {
+            Ok(holdings) => {
+                tracing::info!(node_id, bytes = holdings.object_store_bytes, running = ?holdings.running_tasks, "before the drain");
+                state.object_store_bytes.insert(node_id, holdings.object_store_bytes);
+            }
+            Err(error) => {
+                tracing::debug!(node_id, %error, "what it holds is unknown");
+                context.metrics.add(&own::ERRORS, vec![("source", "node_metrics".into()), ("kind", "unknown".into())], 1);
+                unknown.insert(node_id);
+            }
+        }
+    }
+    if !context.config.keep_object_holders {
+        return units;
+    }
+    let (go, stay): (Vec<Unit>, Vec<Unit>) =
+        units.into_iter().partition(|unit| held_bytes(unit, &state.object_store_bytes) == Some(0));
+    kept.extend(stay.into_iter().map(|unit| {
+        let why = match held_bytes(&unit, &state.object_store_bytes) {
+            Some(bytes) => format!("Ray calls it idle, but it holds {bytes} bytes of objects"),
+            None => "Ray calls it idle, but what it holds is unknown: its metrics endpoint does not answer".to_owned(),
+        };
+        (unit, why)
+    }));
+    go
+}
+
+/// Bytes that a replica holds; `None`: at least one of its nodes did not say.
+fn held_bytes(unit: &Unit, known: &std::collections::BTreeMap<String, u64>) -> Option<u64> {
+    unit.members.iter().filter_map(|member| member.ray_node_id.as_ref()).map(|id| known.get(id).copied()).sum()
+}
+
+async fn endpoints(context: &Context, units: &[Unit]) -> Vec<Endpoint> {
+    let wanted: BTreeSet<&str> =
+        units.iter().flat_map(|unit| &unit.members).filter_map(|member| member.ray_node_id.as_deref()).collect();
+    match context.gcs.nodes().await {
+        Ok(nodes) => nodes
+            .into_iter()
+            .filter(|node| node.alive && wanted.contains(node.node_id.as_str()))
+            .filter_map(|node| {
+                let port = u16::try_from(node.metrics_export_port).ok().filter(|port| *port > 0)?;
+                Some(Endpoint { node_id: node.node_id, address: node.address, port })
+            })
+            .collect(),
+        Err(error) => {
+            tracing::debug!(%error, "no node table: what the nodes hold is unknown");
+            Vec::new()
+        }
+    }
+}
+
+/// A patch that was not accepted. Returns how soon to make a new plan, if the plan was only overtaken.
+fn refused(context: &Context, state: &mut LoopState, plan: &Plan, error: &KubeError) -> Option<Duration> {
+    let wait = state.kube_backoffs.fail((KubeAction::Patch, error.kind), error.kind.backoff(), error.retry_after);
+    let stale = error.kind.is_stale_plan();
+    let result = if stale { "stale" } else { "failed" };
+    context.metrics.add(&own::PATCHES, vec![("result", result.into())], 1);
+    context.metrics.add(&own::ERRORS, vec![("source", "kube".into()), ("kind", error.kind.as_str().into())], 1);
+    if stale {
+        tracing::info!(%error, "somebody else changed the RayCluster: planning anew");
+        context.cluster.outdate();
+        return Some(wait);
+    }
+    if !plan.launch.is_empty() {
+        context.metrics.add(&ray::NODE_LAUNCH_EXCEPTIONS, Vec::new(), 1);
+    }
+    tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "the RayCluster was not patched");
+    None
+}
+
+fn count_accepted(context: &Context, planned: &Planned, plan: &Plan, deletions: &BTreeSet<String>) {
+    context.metrics.add(&own::PATCHES, vec![("result", "accepted".into())], 1);
+    context.metrics.add(&ray::STOPPED_NODES, Vec::new(), deletions.len() as u64);
+    let hosts = |group: &str| {
+        let shape = planned.snapshot.node_types.iter().find(|shape| shape.name == group);
+        u64::from(shape.map_or(1, |shape| shape.num_of_hosts.max(1)))
+    };
+    let started: u64 = plan.launch.iter().map(|launch| u64::from(launch.replicas) * hosts(&launch.group)).sum();
+    context.metrics.add(&ray::STARTED_NODES, Vec::new(), started);
+}
+
+fn log_accepted(plan: &Plan, deletions: &BTreeSet<String>, collected: &Collected) {
+    let changes: Vec<String> = plan
+        .groups
+        .iter()
+        .filter(|(_, group)| group.desired != group.requested)
+        .map(|(name, group)| format!("{name}: {} -> {}", group.requested, group.desired))
+        .collect();
+    tracing::info!(
+        replicas = changes.join(", "),
+        deleted = deletions.len(),
+        reaction_ms = collected.replied.elapsed().as_millis() as u64,
+        "patched"
+    );
+}

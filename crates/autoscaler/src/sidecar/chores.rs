@@ -1,0 +1,175 @@
+//! What is due now and then, off the path from demand to patch: ages of placement groups, the job table, resizes, and making
+//! ourselves known to a new head.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use mobula_api::ClusterSettings;
+use tokio::time::Instant;
+
+use super::{Context, LoopState, TickError, start, tick::Done};
+use crate::{
+    idle_termination::{self, Decision},
+    kube_access::KubeErrorKind,
+    metrics::own,
+    pace::{BackoffLimits, Backoffs},
+    resize,
+};
+
+/// How often the job table and the table of placement groups are read, where they are needed at all.
+const TABLE_INTERVAL: Duration = Duration::from_secs(5);
+/// Back-off of ticks that fail.
+const TICK_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_millis(250), most: Duration::from_secs(10) };
+
+/// When chores were done last.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    gangs_read: Option<Instant>,
+    jobs_read: Option<Instant>,
+    failures: Backoffs<(&'static str, &'static str)>,
+    /// The last failure that was logged, and how often it has come since.
+    last_failure: Option<String>,
+    refused_idle: Option<String>,
+    suspend_backoffs: Backoffs<KubeErrorKind>,
+    resize_backoffs: Backoffs<&'static str>,
+}
+
+impl Schedule {
+    /// Notes a failed tick: says it once, and returns how long to wait.
+    pub(super) fn failed(&mut self, source: &'static str, kind: &'static str, error: &TickError) -> Duration {
+        let wait = self.failures.fail((source, kind), TICK_BACKOFF, None);
+        let text = format!("{source} {kind}");
+        if self.last_failure.as_ref() == Some(&text) {
+            tracing::debug!(%error, wait_ms = wait.as_millis() as u64, "no plan");
+        } else {
+            tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "no plan: nothing is changed");
+            self.last_failure = Some(text);
+        }
+        wait
+    }
+
+    fn succeeded(&mut self) {
+        self.failures = Backoffs::new();
+        if let Some(failure) = self.last_failure.take() {
+            tracing::info!(after = failure, "planning again");
+        }
+    }
+
+    fn is_due(at: Option<Instant>) -> bool {
+        at.is_none_or(|at| at.elapsed() >= TABLE_INTERVAL)
+    }
+}
+
+pub(super) async fn after_tick(context: &Context, state: &mut LoopState, done: &Done) {
+    state.chores.succeeded();
+    if !state.announced {
+        announce(context, state, done).await;
+    }
+    read_gang_ages(context, state, done).await;
+    if let Ok(settings) = done.planned.cluster.settings() {
+        end_unused_cluster(context, state, &settings).await;
+    }
+    resize_pods(context, state, done).await;
+}
+
+async fn announce(context: &Context, state: &mut LoopState, done: &Done) {
+    let Ok(shapes) = done.planned.cluster.group_shapes() else { return };
+    match start::announce(context, &shapes).await {
+        Ok(()) => state.announced = true,
+        Err(error) => gcs_error(context, "announce", &error),
+    }
+}
+
+fn gcs_error(context: &Context, what: &'static str, error: &mobula_gcs::Error) {
+    tracing::debug!(%error, what, "the GCS did not answer");
+    context.metrics.add(&own::ERRORS, vec![("source", "gcs".into()), ("kind", error.kind().into())], 1);
+}
+
+/// The demand hides when a gang was created; the table of placement groups says it.
+async fn read_gang_ages(context: &Context, state: &mut LoopState, done: &Done) {
+    let gangs = &done.planned.snapshot.gangs;
+    let pending: BTreeSet<&str> = gangs.iter().map(|gang| gang.id.as_str()).filter(|id| !id.is_empty()).collect();
+    state.gang_created_ms.retain(|id, _| pending.contains(id.as_str()));
+    let all_known = pending.iter().all(|id| state.gang_created_ms.contains_key(*id));
+    if all_known || !Schedule::is_due(state.chores.gangs_read) {
+        return;
+    }
+    state.chores.gangs_read = Some(Instant::now());
+    match context.gcs.placement_groups().await {
+        Ok(groups) => {
+            let wanted = groups.into_iter().filter(|group| pending.contains(group.id.as_str()));
+            state.gang_created_ms.extend(wanted.map(|group| (group.id, group.created_ms)));
+        }
+        Err(error) => gcs_error(context, "placement groups", &error),
+    }
+}
+
+async fn end_unused_cluster(context: &Context, state: &mut LoopState, settings: &ClusterSettings) {
+    if settings.idle_termination.is_some() && !Schedule::is_due(state.chores.jobs_read) {
+        return;
+    }
+    let jobs = if settings.idle_termination.is_some() {
+        state.chores.jobs_read = Some(Instant::now());
+        let answer = context.gcs.jobs().await;
+        if let Err(error) = &answer {
+            gcs_error(context, "jobs", error);
+        }
+        answer.ok()
+    } else {
+        None
+    };
+    let decision;
+    (decision, state.idle) = idle_termination::decide(jobs.as_deref(), settings, Instant::now(), &state.idle);
+    match decision {
+        Decision::None => state.chores.refused_idle = None,
+        Decision::Refused(message) => {
+            if state.chores.refused_idle.as_ref() != Some(&message) {
+                tracing::error!("{message}");
+                context.metrics.add(&own::ERRORS, vec![("source", "raycluster".into()), ("kind", "idle_delete".into())], 1);
+                state.chores.refused_idle = Some(message);
+            }
+        }
+        Decision::Suspend => suspend(context, state).await,
+    }
+}
+
+async fn suspend(context: &Context, state: &mut LoopState) {
+    if state.chores.suspend_backoffs.blocked(|_| true).is_some() {
+        return;
+    }
+    match context.kube.merge_patch_cluster(idle_termination::suspend_patch()).await {
+        Ok(cluster) => {
+            context.cluster.put(cluster);
+            tracing::info!("no driver for the time set by idleTerminationOptions: the RayCluster is suspended");
+        }
+        Err(error) => {
+            let wait = state.chores.suspend_backoffs.fail(error.kind, error.kind.backoff(), error.retry_after);
+            context.metrics.add(&own::ERRORS, vec![("source", "kube".into()), ("kind", error.kind.as_str().into())], 1);
+            tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "the unused RayCluster was not suspended");
+        }
+    }
+}
+
+async fn resize_pods(context: &Context, state: &mut LoopState, done: &Done) {
+    let Ok(shapes) = done.planned.cluster.group_shapes() else { return };
+    if shapes.iter().all(|shape| shape.resize.is_none()) || state.chores.resize_backoffs.blocked(|_| true).is_some() {
+        return;
+    }
+    // While the GCS shows less than there is, a pod may look free that is not.
+    let wanted = if done.collected.hold.is_none() { done.planned.plan.resize.as_slice() } else { &[] };
+    let pods = done.collected.observation.pods.as_deref().unwrap_or_default();
+    let now_ms = context.clock.now_unix_ms();
+    for action in resize::decide(&shapes, pods, wanted, now_ms) {
+        match resize::execute(&action, &context.kube, &context.gcs).await {
+            Ok(()) => context.metrics.add(&own::RESIZES, vec![("result", "accepted".into())], 1),
+            Err(error) => {
+                let (source, limits) = match &error {
+                    resize::ResizeError::Kube(error) => ("kube", error.kind.backoff()),
+                    resize::ResizeError::Gcs { .. } => ("gcs", TICK_BACKOFF),
+                };
+                let wait = state.chores.resize_backoffs.fail(source, limits, None);
+                context.metrics.add(&own::RESIZES, vec![("result", "failed".into())], 1);
+                tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "a pod was not resized");
+            }
+        }
+    }
+}

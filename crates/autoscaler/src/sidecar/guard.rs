@@ -1,0 +1,223 @@
+//! Whether what the GCS says is the whole picture. While it is not, nothing is deleted.
+//!
+//! After the head or its GCS has restarted, nodes come back one by one; a node that has not yet done so looks like a pod
+//! without Ray, its tasks like no demand at all. So from every break on, the pods whose Ray container runs are expected to
+//! register; until they have, or a grace time has passed, the picture counts as incomplete. The start of this process is a
+//! break, too: it shares its pod with the head.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use mobula_api::PodView;
+use mobula_gcs::{ClusterState, NodeStatus};
+use tokio::time::Instant;
+
+/// Why nothing is deleted now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Since a restart or an interruption of the GCS some running pods have not registered yet.
+    Unregistered {
+        /// What began it.
+        after: Break,
+        /// How many pods are missing.
+        missing: usize,
+    },
+}
+
+/// What makes the picture incomplete.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// This process started.
+    Start,
+    /// Another head, or another life of it, answers.
+    HeadRestart,
+    /// The GCS did not answer, or not sensibly.
+    Interruption,
+}
+
+impl Break {
+    /// Name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Break::Start => "start",
+            Break::HeadRestart => "head_restart",
+            Break::Interruption => "interruption",
+        }
+    }
+}
+
+impl Hold {
+    /// What began it.
+    pub fn after(&self) -> Break {
+        let Hold::Unregistered { after, .. } = self;
+        *after
+    }
+}
+
+impl std::fmt::Display for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Hold::Unregistered { after, missing } = self;
+        let after = match after {
+            Break::Start => "the start of the autoscaler",
+            Break::HeadRestart => "a restart of the head",
+            Break::Interruption => "an interruption of the GCS",
+        };
+        write!(f, "{missing} running pods have not registered with Ray since {after}: nothing is deleted until they have")
+    }
+}
+
+/// Watches over the completeness of the GCS's picture.
+#[derive(Debug)]
+pub struct ViewGuard {
+    grace: Duration,
+    session_name: Option<String>,
+    broken: Option<Broken>,
+}
+
+#[derive(Debug)]
+struct Broken {
+    by: Break,
+    since: Instant,
+    /// Pods that must register; fixed by the first good reply after the break.
+    expected: Option<BTreeSet<String>>,
+}
+
+impl ViewGuard {
+    /// Incomplete at first. `grace`: how long pods are waited for after a break.
+    pub fn new(grace: Duration) -> Self {
+        ViewGuard { grace, session_name: None, broken: Some(Broken::now(Break::Start)) }
+    }
+
+    /// The GCS gave no usable answer. `head_restarted`: because another GCS answers now.
+    pub fn failed(&mut self, head_restarted: bool) {
+        let by = if head_restarted { Break::HeadRestart } else { Break::Interruption };
+        match &mut self.broken {
+            // The picture was not yet whole again: whoever was expected still is, and the time counts anew.
+            Some(broken) => {
+                broken.since = Instant::now();
+                if head_restarted {
+                    broken.by = by;
+                }
+            }
+            None => self.broken = Some(Broken::now(by)),
+        }
+    }
+
+    /// A good reply. Returns why nothing may be deleted, if so.
+    pub fn check(&mut self, state: &ClusterState, pods: &[PodView]) -> Option<Hold> {
+        let known = self.session_name.as_deref();
+        if known.is_some_and(|known| known != state.session_name) {
+            self.broken = Some(Broken::now(Break::HeadRestart));
+        }
+        if known != Some(&state.session_name) {
+            self.session_name = Some(state.session_name.clone());
+        }
+        let broken = self.broken.as_mut()?;
+        let expected = broken.expected.get_or_insert_with(|| running_workers(pods));
+        let existing = running_workers(pods);
+        let registered = registered(state);
+        expected.retain(|pod| existing.contains(pod) && !registered.contains(pod.as_str()));
+        if expected.is_empty() || broken.since.elapsed() >= self.grace {
+            self.broken = None;
+            return None;
+        }
+        Some(Hold::Unregistered { after: broken.by, missing: expected.len() })
+    }
+}
+
+impl Broken {
+    fn now(by: Break) -> Self {
+        Broken { by, since: Instant::now(), expected: None }
+    }
+}
+
+/// Worker pods whose Ray container runs and which are to stay.
+fn running_workers(pods: &[PodView]) -> BTreeSet<String> {
+    pods.iter()
+        .filter(|pod| pod.role == mobula_api::PodRole::Worker && !pod.terminating && pod.ray_container.running)
+        .map(|pod| pod.name.clone())
+        .collect()
+}
+
+fn registered(state: &ClusterState) -> BTreeSet<&str> {
+    state.nodes.iter().filter(|node| node.status != NodeStatus::Dead).map(|node| node.instance_id.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use mobula_gcs::NodeState;
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    fn pod(name: &str) -> PodView {
+        crate::sidecar::testing::worker_pod(name, "cpu", true)
+    }
+
+    fn reply(session: &str, pods: &[&str]) -> ClusterState {
+        let node = |pod: &&str| NodeState {
+            instance_id: (*pod).to_owned(),
+            status: NodeStatus::Idle,
+            ..NodeState::default()
+        };
+        ClusterState { session_name: session.into(), nodes: pods.iter().map(node).collect(), ..ClusterState::default() }
+    }
+
+    fn settled(pods: &[&str]) -> ViewGuard {
+        let mut guard = ViewGuard::new(GRACE);
+        assert_eq!(guard.check(&reply("s1", pods), &pods.iter().map(|p| pod(p)).collect::<Vec<_>>()), None);
+        guard
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_start_running_pods_must_register_first() {
+        let mut guard = ViewGuard::new(GRACE);
+        let pods = [pod("a"), pod("b")];
+        let hold = guard.check(&reply("s1", &["a"]), &pods);
+        assert_eq!(hold, Some(Hold::Unregistered { after: Break::Start, missing: 1 }));
+        assert_eq!(guard.check(&reply("s1", &["a", "b"]), &pods), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_started_after_the_break_is_not_waited_for() {
+        let mut guard = settled(&["a"]);
+        assert_eq!(guard.check(&reply("s1", &["a"]), &[pod("a"), pod("new")]), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_head_restart_everybody_must_come_back() {
+        let mut guard = settled(&["a", "b"]);
+        let pods = [pod("a"), pod("b")];
+        let hold = guard.check(&reply("s2", &[]), &pods);
+        assert_eq!(hold, Some(Hold::Unregistered { after: Break::HeadRestart, missing: 2 }));
+        assert!(guard.check(&reply("s2", &["b"]), &pods).is_some());
+        assert_eq!(guard.check(&reply("s2", &["a", "b"]), &pods), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gcs_that_was_silent_must_show_all_pods_again() {
+        let mut guard = settled(&["a", "b"]);
+        guard.failed(false);
+        let pods = [pod("a"), pod("b")];
+        let hold = guard.check(&reply("s1", &["a"]), &pods);
+        assert_eq!(hold, Some(Hold::Unregistered { after: Break::Interruption, missing: 1 }));
+        assert_eq!(guard.check(&reply("s1", &["a", "b"]), &pods), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_went_away_is_not_waited_for() {
+        let mut guard = settled(&["a", "b"]);
+        guard.failed(true);
+        assert!(guard.check(&reply("s2", &["a"]), &[pod("a"), pod("b")]).is_some());
+        assert_eq!(guard.check(&reply("s2", &["a"]), &[pod("a")]), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_never_registers_is_waited_for_only_so_long() {
+        let mut guard = settled(&["a"]);
+        guard.failed(true);
+        assert!(guard.check(&reply("s2", &[]), &[pod("a")]).is_some());
+        tokio::time::advance(GRACE).await;
+        assert_eq!(guard.check(&reply("s2", &[]), &[pod("a")]), None);
+    }
+}

@@ -1,0 +1,275 @@
+//! What others are told of a tick: the GCS (hence `ray status`), metrics, events, `/explain`, the flight recorder.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use mobula_api::{PendingClass, PodView};
+use mobula_gcs::AutoscalingState;
+use mobula_planner::{Amount, NodePhase, Plan, Snapshot, UnmetCause, UnmetKind};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{Context, LoopState, Mode, apply::Applied, collect::Collected, guard::Hold, tick::Planned};
+use crate::{
+    document,
+    events::{self, Severity},
+    legacy,
+    metrics::{LabelPairs, own, ray},
+    recorder::Frame,
+    report::{self, FailedInstance, PendingPod},
+};
+
+/// An unchanged report is repeated after this time: a restarted GCS has forgotten it.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a failure is shown after it is over, and how many are.
+const FAILED_SHOWN_MS: i64 = 600_000;
+const MOST_FAILED: usize = 20;
+
+/// What was told last, and when.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    version: i64,
+    report: Option<(AutoscalingState, Instant)>,
+    warnings: Vec<String>,
+    failure_transition: Option<String>,
+}
+
+pub(super) async fn publish(
+    context: &Context,
+    state: &mut LoopState,
+    collected: &Collected,
+    planned: &Planned,
+    applied: &Applied,
+) {
+    let pods = collected.observation.pods.as_deref().unwrap_or_default();
+    note_failures(context, state, collected, planned, applied);
+    say_warnings(state, planned, context);
+    gauges(context, collected.hold.as_ref(), planned, applied);
+    tell_ray(context, state, pods, planned, applied).await;
+    write_events(state, context, planned, applied);
+    context.board.explain(explained(planned, applied));
+    record(context, collected, planned, applied);
+}
+
+/// Replicas that can't be had: the operator says so in a condition, the API server by refusing the patch.
+fn note_failures(
+    context: &Context,
+    state: &mut LoopState,
+    collected: &Collected,
+    planned: &Planned,
+    applied: &Applied,
+) {
+    let now_ms = planned.snapshot.now_ms;
+    state.failed.retain(|failed| now_ms - failed.failed_ms < FAILED_SHOWN_MS);
+    let condition = replica_failure(&collected.cluster);
+    if let Some((transition, reason)) = &condition
+        && state.published.failure_transition.as_ref() != Some(transition)
+    {
+        let groups: Vec<&str> = groups_with_missing_pods(&planned.snapshot);
+        tracing::warn!(reason, groups = groups.join(", "), "the operator can't create pods");
+        for group in groups {
+            context.metrics.add(&ray::FAILED_CREATE_NODES, Vec::new(), 1);
+            let (started_ms, failed_ms) = (now_ms, now_ms);
+            state.failed.push(FailedInstance { group: group.into(), reason: reason.clone(), started_ms, failed_ms });
+        }
+    }
+    state.published.failure_transition = condition.map(|(transition, _)| transition);
+    if let Some(error) = applied.error.as_ref().filter(|error| !error.kind.is_stale_plan()) {
+        for launch in &applied.plan.launch {
+            let (started_ms, failed_ms) = (now_ms, now_ms);
+            let group = launch.group.clone();
+            state.failed.push(FailedInstance { group, reason: error.to_string(), started_ms, failed_ms });
+        }
+    }
+    let surplus = state.failed.len().saturating_sub(MOST_FAILED);
+    state.failed.drain(..surplus);
+}
+
+/// The operator's condition that it could not create pods: what tells one occurrence from the next, and the reason.
+fn replica_failure(cluster: &Value) -> Option<(String, String)> {
+    let conditions = cluster.pointer("/status/conditions")?.as_array()?;
+    let condition = conditions.iter().find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True")?;
+    let text = |field: &str| condition[field].as_str().unwrap_or_default();
+    let reason = format!("{}: {}", text("reason"), text("message"));
+    Some((format!("{} {reason}", text("lastTransitionTime")), reason))
+}
+
+fn groups_with_missing_pods(snapshot: &Snapshot) -> Vec<&str> {
+    let missing = |group: &str| snapshot.nodes.iter().any(|n| n.phase == NodePhase::Requested && n.group == group);
+    snapshot.node_types.iter().map(|shape| shape.name.as_str()).filter(|name| missing(name)).collect()
+}
+
+/// Oddities of the input are said when they appear.
+fn say_warnings(state: &mut LoopState, planned: &Planned, context: &Context) {
+    let all: Vec<String> = planned.warnings.iter().cloned().chain(context.pods.unreadable()).collect();
+    for warning in all.iter().filter(|warning| !state.published.warnings.contains(warning)) {
+        tracing::warn!("{warning}");
+    }
+    state.published.warnings = all;
+}
+
+fn gauges(context: &Context, held: Option<&Hold>, planned: &Planned, applied: &Applied) {
+    let metrics = &context.metrics;
+    let snapshot = &planned.snapshot;
+    let by_group = |phases: &[NodePhase]| -> Vec<(LabelPairs, f64)> {
+        let count = |group: &str| snapshot.nodes.iter().filter(|n| n.group == group && phases.contains(&n.phase)).count();
+        snapshot.node_types.iter().map(|s| (vec![("NodeType", s.name.clone())], count(&s.name) as f64)).collect()
+    };
+    metrics.set_all(&ray::PENDING_NODES, by_group(&[NodePhase::Requested, NodePhase::Pending]));
+    metrics.set_all(&ray::ACTIVE_NODES, by_group(&[NodePhase::Running]));
+    metrics.set_all(&ray::RECENTLY_FAILED_NODES, by_group(&[NodePhase::Leaving, NodePhase::Stopped]));
+    metrics.set_all(&ray::CLUSTER_RESOURCES, resources(snapshot, &[NodePhase::Running]));
+    metrics.set_all(&ray::PENDING_RESOURCES, resources(snapshot, &[NodePhase::Requested, NodePhase::Pending]));
+    let replicas = |value: fn(&mobula_planner::GroupPlan) -> u32| -> Vec<(LabelPairs, f64)> {
+        let groups = applied.plan.groups.iter();
+        groups.map(|(name, group)| (vec![("group", name.clone())], f64::from(value(group)))).collect()
+    };
+    metrics.set_all(&own::CURRENT_REPLICAS, replicas(|group| group.current));
+    metrics.set_all(&own::DESIRED_REPLICAS, replicas(|group| group.desired));
+    let tasks: u64 = snapshot.demand.iter().map(|class| class.count).sum();
+    let constraints: u64 = snapshot.constraints.iter().flat_map(|c| &c.requests).map(|class| class.count).sum();
+    let demand = [("task", tasks), ("gang", snapshot.gangs.len() as u64), ("constraint", constraints)];
+    metrics.set_all(&own::DEMAND, demand.map(|(kind, count)| (vec![("kind", kind.to_owned())], count as f64)));
+    metrics.set_all(&own::UNMET, unmet(&applied.plan));
+    metrics.set_all(&own::DELETIONS_HELD, held.map(|hold| (vec![("reason", hold.after().as_str().to_owned())], 1.0)));
+    metrics.set(&own::RECORDER_BYTES, Vec::new(), context.recorder.held_bytes() as f64);
+}
+
+fn resources(snapshot: &Snapshot, phases: &[NodePhase]) -> Vec<(LabelPairs, f64)> {
+    let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
+    for node in snapshot.nodes.iter().filter(|node| phases.contains(&node.phase)) {
+        for (name, amount) in node.total.iter().filter(|(name, _)| !name.starts_with("node:")) {
+            let sum = sums.entry(name).or_default();
+            *sum = sum.saturating_add(amount.steps());
+        }
+    }
+    sums.into_iter().map(|(name, sum)| (vec![("resource", name.to_owned())], Amount::from_steps(sum).as_f64())).collect()
+}
+
+fn unmet(plan: &Plan) -> Vec<(LabelPairs, f64)> {
+    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for unmet in &plan.unmet {
+        let kind = match unmet.kind {
+            UnmetKind::Task(_) => "task",
+            UnmetKind::Gang(_) => "gang",
+            UnmetKind::Constraint(_) => "constraint",
+        };
+        let cause = match unmet.cause {
+            UnmetCause::NeverFits => "never_fits",
+            UnmetCause::Limit => "limit",
+            UnmetCause::Waiting => "waiting",
+        };
+        *counts.entry((kind, cause)).or_default() += unmet.count;
+    }
+    let labels = |(kind, cause): (&str, &str)| vec![("kind", kind.to_owned()), ("cause", cause.to_owned())];
+    counts.into_iter().map(|(key, count)| (labels(key), count as f64)).collect()
+}
+
+async fn tell_ray(context: &Context, state: &mut LoopState, pods: &[PodView], planned: &Planned, applied: &Applied) {
+    let pending: BTreeMap<String, PendingPod> = pods
+        .iter()
+        .map(|pod| (pod.name.clone(), PendingPod { ip: pod.ip.clone().unwrap_or_default(), details: details(pod) }))
+        .collect();
+    let now_ms = planned.snapshot.now_ms;
+    let version = report::next_version(state.published.version, now_ms);
+    let report = report::autoscaling_state(&planned.snapshot, &applied.plan, version, &pending, &state.failed);
+    let essence = essence(&report);
+    let unchanged = state
+        .published
+        .report
+        .as_ref()
+        .is_some_and(|(told, at)| *told == essence && at.elapsed() < REPORT_INTERVAL);
+    if unchanged {
+        return;
+    }
+    state.published.version = version;
+    let started = Instant::now();
+    let mut answer = context.gcs.report_autoscaling_state(&report).await;
+    if state.mode == Mode::V1 && answer.is_ok() {
+        let reporter = legacy::Reporter { now_ms, gcs_request_s: 0.0, process_id: context.config.process_id };
+        let status = legacy::status(&planned.snapshot, &applied.plan, reporter, &pending, &state.failed);
+        let bytes = status.to_string().into_bytes();
+        answer = context.gcs.kv_put("", legacy::STATUS_KEY, &bytes, true).await.map(|_| ());
+    }
+    context.metrics.observe(&own::GCS_SECONDS, vec![("call", "report".into())], started.elapsed());
+    match answer {
+        Ok(()) => state.published.report = Some((essence, Instant::now())),
+        Err(error) => {
+            tracing::debug!(%error, "the GCS did not take the report");
+            context.metrics.add(&own::ERRORS, vec![("source", "gcs".into()), ("kind", error.kind().into())], 1);
+        }
+    }
+}
+
+/// A report without what changes in every tick.
+fn essence(report: &AutoscalingState) -> AutoscalingState {
+    let mut essence = AutoscalingState { version: 0, last_seen_cluster_state_version: 0, ..report.clone() };
+    for request in &mut essence.pending_instance_requests {
+        request.request_ts_s = 0;
+    }
+    essence
+}
+
+fn details(pod: &PodView) -> String {
+    let class = match pod.pending_class {
+        PendingClass::Gated => "held back by scheduling gates",
+        PendingClass::Scheduling => "waiting for the scheduler",
+        PendingClass::Unschedulable => "no Kubernetes node fits",
+        PendingClass::Pulling => "pulling images",
+        PendingClass::PullFailing => "an image can't be pulled",
+        PendingClass::Starting => "containers are starting",
+        PendingClass::Running => "waiting for Ray to register",
+        PendingClass::Failed => "failed",
+    };
+    if pod.pending_message.is_empty() { class.to_owned() } else { format!("{class}: {}", pod.pending_message) }
+}
+
+fn write_events(state: &mut LoopState, context: &Context, planned: &Planned, applied: &Applied) {
+    if !context.config.ray_events {
+        return;
+    }
+    let mut lines = events::messages(&planned.snapshot, &applied.plan);
+    // What was not done is not told as done.
+    lines.retain(|line| applied.patched || line.severity == Severity::Warning);
+    state.events.write(&lines, planned.snapshot.now_ms);
+}
+
+/// The last decision, for `/explain`.
+fn explained(planned: &Planned, applied: &Applied) -> Value {
+    json!({
+        "at_ms": planned.snapshot.now_ms,
+        "versions": planned.snapshot.versions,
+        "plan": document::plan_document(&planned.snapshot, &applied.plan),
+        "outcome": outcome(applied),
+        "warnings": planned.warnings,
+    })
+}
+
+fn outcome(applied: &Applied) -> String {
+    let mut parts = Vec::new();
+    if applied.patched {
+        parts.push("the RayCluster was patched".to_owned());
+    }
+    parts.extend(applied.error.as_ref().map(ToString::to_string));
+    parts.extend(applied.held.clone());
+    if parts.is_empty() { "nothing to do".to_owned() } else { parts.join("; ") }
+}
+
+fn record(context: &Context, collected: &Collected, planned: &Planned, applied: &Applied) {
+    if !context.recorder.is_on() {
+        return;
+    }
+    let frame = Frame {
+        tick: 0,
+        policy: context.config.policy.name().to_owned(),
+        options: context.config.snapshot.clone(),
+        observation: collected.observation.clone(),
+        memory: planned.memory_before.clone(),
+        plan: planned.plan.clone(),
+        outcome: outcome(applied),
+        wire: collected.wire(),
+    };
+    if let Err(error) = context.recorder.record(frame) {
+        context.metrics.add(&own::ERRORS, vec![("source", "recorder".into()), ("kind", "write".into())], 1);
+        tracing::warn!(%error, "a tick was not recorded");
+    }
+}

@@ -1,0 +1,140 @@
+//! One turn: observe, plan, check, carry out, tell.
+
+use std::{sync::Arc, time::Duration};
+
+use mobula_api::RayCluster;
+use mobula_planner::{Memory, Plan, Severity, Snapshot, lint};
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::{
+    Context, LoopState, TickError,
+    apply::{self, Applied},
+    collect::{self, Collected},
+    publish,
+};
+use crate::{
+    metrics::own,
+    snapshot::{self, Built},
+};
+
+/// A plan and what it was made from.
+pub(super) struct Planned {
+    pub snapshot: Snapshot,
+    pub warnings: Vec<String>,
+    /// What the policy remembered before.
+    pub memory_before: Memory,
+    pub plan: Plan,
+    /// The RayCluster that the plan was made from.
+    pub cluster: RayCluster,
+    /// Broken invariants that forbid the plan.
+    pub violations: Vec<String>,
+}
+
+/// What a turn comes to.
+pub(super) struct Done {
+    /// `idle`, `changed`, `held`, `stale` or `failed`.
+    pub result: &'static str,
+    /// How long after the reply the next poll may start.
+    pub wait: Duration,
+    pub since_reply: Instant,
+    pub collected: Collected,
+    pub planned: Planned,
+}
+
+pub(super) async fn tick(context: &Context, state: &mut LoopState) -> Result<Done, TickError> {
+    let span = tracing::info_span!(
+        "tick",
+        cluster = %context.config.cluster,
+        session = tracing::field::Empty,
+        state_version = tracing::field::Empty,
+        resource_version = tracing::field::Empty,
+        generation = tracing::field::Empty,
+    );
+    turn(context, state).instrument(span).await
+}
+
+async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickError> {
+    let started = Instant::now();
+    let mut collected = collect::collect(context, state).await?;
+    phase(context, "collect", started);
+    let mut planned = plan(context, state, &collected)?;
+    if is_due(&planned, &collected)
+        && !context.cluster.is_watched()
+        && state.kube_backoffs.blocked(|_| true).is_none()
+    {
+        let fresh = collect::current_cluster(context, state, Duration::ZERO).await?;
+        if !Arc::ptr_eq(&fresh, &collected.cluster) && version(&fresh) != version(&collected.cluster) {
+            collected.observation.cluster = collect::parse(state, &fresh)?;
+            collected.cluster = fresh;
+            planned = plan(context, state, &collected)?;
+        }
+    }
+    let versions = &planned.snapshot.versions;
+    tracing::Span::current()
+        .record("session", &versions.session_name)
+        .record("state_version", versions.cluster_state_version)
+        .record("resource_version", &versions.raycluster_resource_version)
+        .record("generation", versions.raycluster_generation);
+    let started = Instant::now();
+    let applied = apply::apply(context, state, &collected, &planned).await;
+    phase(context, "apply", started);
+    let started = Instant::now();
+    publish::publish(context, state, &collected, &planned, &applied).await;
+    phase(context, "report", started);
+    let wait = next_wait(context, &collected, &applied);
+    Ok(Done { result: applied.result(), wait, since_reply: collected.replied, collected, planned })
+}
+
+/// A plan that was overtaken is made anew as soon as its back-off allows; otherwise the pace counts.
+fn next_wait(context: &Context, collected: &Collected, applied: &Applied) -> Duration {
+    match applied.retry_after {
+        Some(wait) => wait,
+        None => context.config.pace.next_poll(collected.took),
+    }
+}
+
+fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Result<Planned, TickError> {
+    let started = Instant::now();
+    let Built { snapshot, warnings } = snapshot::build(&collected.observation, &context.config.snapshot)?;
+    phase(context, "snapshot", started);
+    let started = Instant::now();
+    let memory_before = state.memory.clone();
+    let (plan, memory) = context.config.policy.plan(&snapshot, &memory_before);
+    phase(context, "plan", started);
+    let started = Instant::now();
+    let mut violations = Vec::new();
+    for violation in lint(&snapshot, &plan) {
+        tracing::error!(rule = violation.rule, severity = ?violation.severity, "{violation}");
+        context.metrics.add(&own::PLAN_VIOLATIONS, vec![("rule", violation.rule.into())], 1);
+        if violation.severity == Severity::Error {
+            violations.push(violation.to_string());
+        }
+    }
+    phase(context, "lint", started);
+    if violations.is_empty() {
+        state.memory = memory;
+    }
+    let cluster = collected.observation.cluster.clone();
+    Ok(Planned { snapshot, warnings, memory_before, plan, cluster, violations })
+}
+
+/// Whether the plan asks for a change that may be made now.
+fn is_due(planned: &Planned, collected: &Collected) -> bool {
+    if !planned.violations.is_empty() {
+        return false;
+    }
+    let plan = &planned.plan;
+    let grows = plan.groups.values().any(|group| group.desired > group.requested);
+    let shrinks = !plan.terminate.is_empty() || plan.groups.values().any(|group| group.desired < group.requested);
+    grows || (shrinks && collected.hold.is_none())
+}
+
+fn version(cluster: &Value) -> Option<&str> {
+    cluster["metadata"]["resourceVersion"].as_str()
+}
+
+fn phase(context: &Context, name: &'static str, started: Instant) {
+    context.metrics.observe(&own::TICK_PHASE_SECONDS, vec![("phase", name.into())], started.elapsed());
+}
