@@ -6,8 +6,8 @@ pub mod text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_planner::{
-    DemandClass, GangStrategy, GroupPlan, LabelSelector, NodePhase, Plan, Reason, Request, Snapshot, Terminate, Unmet,
-    UnmetCause, UnmetKind, Verdict,
+    DemandClass, GangStrategy, GroupPlan, LabelSelector, Node, NodePhase, Plan, Reason, Request, Snapshot, Terminate,
+    Unmet, UnmetCause, UnmetKind, Verdict,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -64,10 +64,10 @@ pub struct InfeasibleEntry {
     pub shape: Value,
     /// How many of it.
     pub count: u64,
-    /// `never_fits`, `limit` or `waiting`.
-    pub cause: UnmetCause,
-    /// Why.
+    /// Why, in words.
     pub reason: String,
+    /// Why, in one word: `never_fits` (no group could ever hold it), `limit` or `waiting`.
+    pub cause: UnmetCause,
     /// Placement group id in hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -122,7 +122,8 @@ pub fn plan_document(snapshot: &Snapshot, plan: &Plan) -> Value {
 /// is new, too. Groups without any are left out.
 pub fn new_replicas(snapshot: &Snapshot, plan: &Plan) -> BTreeMap<String, u32> {
     let mut staying: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for node in snapshot.nodes.iter().filter(|node| matches!(node.phase, NodePhase::Running | NodePhase::Pending)) {
+    let there = |node: &&Node| matches!(node.phase, NodePhase::Running | NodePhase::Pending);
+    for node in snapshot.nodes.iter().filter(|node| !node.instance_id.is_empty()).filter(there) {
         staying.entry(&node.group).or_default().insert(node.replica.as_ref().unwrap_or(&node.instance_id));
     }
     for end in &plan.terminate {
@@ -201,3 +202,6 @@ fn selector_texts(request: &Request) -> Vec<String> {
     let any = request.selectors.iter().any(conditions);
     request.selectors.iter().filter(|_| any).map(text::selector).collect()
 }
+
+#[cfg(test)]
+mod tests;

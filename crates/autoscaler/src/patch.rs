@@ -215,3 +215,6 @@ fn test(path: PointerBuf, value: Value) -> PatchOperation {
 fn add(path: PointerBuf, value: Value) -> PatchOperation {
     PatchOperation::Add(AddOperation { path, value })
 }
+
+#[cfg(test)]
+mod tests;

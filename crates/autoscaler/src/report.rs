@@ -8,7 +8,7 @@ use mobula_planner::{
     Request, Snapshot, UnmetCause, UnmetKind,
 };
 
-use crate::document::{new_replicas, text};
+use crate::document::new_replicas;
 
 /// What is known of a pod that does not run Ray yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -169,14 +169,99 @@ fn wire_constraint(constraint: &Constraint) -> Vec<gcs::RequestByCount> {
     constraint.requests.iter().map(counted).collect()
 }
 
-/// A one-line summary of what can never be served, for logs and events: one line an unmet demand.
-pub fn infeasible_lines(plan: &Plan) -> Vec<String> {
-    let never = plan.unmet.iter().filter(|unmet| unmet.cause == UnmetCause::NeverFits);
-    never
-        .map(|unmet| match &unmet.kind {
-            UnmetKind::Task(request) => format!("{} x {}: {}", unmet.count, text::request(request), unmet.reason),
-            UnmetKind::Gang(gang) => format!("placement group {} ({}): {}", gang.id, text::gang(gang), unmet.reason),
-            UnmetKind::Constraint(_) => format!("request_resources: {}", unmet.reason),
-        })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mobula_planner::{Amount, GroupPlan, Node, NodeType, Unmet};
+
+    use super::*;
+
+    fn snapshot(nodes: Vec<Node>) -> Snapshot {
+        let group = NodeType { name: "g".to_owned(), num_of_hosts: 2, max_replicas: 9, ..NodeType::default() };
+        Snapshot { now_ms: 5_000, node_types: vec![group], nodes, ..Snapshot::default() }
+    }
+
+    fn node(pod: &str, phase: NodePhase) -> Node {
+        let replica = Some(format!("replica of {pod}"));
+        Node { instance_id: pod.to_owned(), group: "g".to_owned(), phase, replica, ..Node::default() }
+    }
+
+    fn plan(desired: u32) -> Plan {
+        let group = GroupPlan { current: 1, requested: 1, desired, min: 0, max: 9 };
+        Plan { groups: [("g".to_owned(), group)].into(), ..Plan::default() }
+    }
+
+    fn state(snapshot: &Snapshot, plan: &Plan) -> gcs::AutoscalingState {
+        autoscaling_state(snapshot, plan, 1, &BTreeMap::new(), &[])
+    }
+
+    #[test]
+    fn every_pod_that_is_launched_is_an_entry_of_its_own() {
+        let state = state(&snapshot(vec![node("p", NodePhase::Running)]), &plan(3));
+        let expected = gcs::PendingInstanceRequest { node_type: "g".to_owned(), count: 1, request_ts_s: 5 };
+        assert_eq!(state.pending_instance_requests, vec![expected; 4]);
+    }
+
+    #[test]
+    fn pending_pods_are_listed_with_what_they_wait_for() {
+        let unmanaged = Node { instance_id: String::new(), ..node("", NodePhase::Pending) };
+        let snapshot = snapshot(vec![node("p", NodePhase::Pending), unmanaged, node("q", NodePhase::Requested)]);
+        let details = PendingPod { ip: "10.0.0.1".to_owned(), details: "Unschedulable: no GPU".to_owned() };
+        let state = autoscaling_state(&snapshot, &plan(1), 1, &[("p".to_owned(), details)].into(), &[]);
+        let expected = gcs::PendingInstance {
+            node_type: "g".to_owned(),
+            instance_id: "p".to_owned(),
+            ip: "10.0.0.1".to_owned(),
+            details: "Unschedulable: no GPU".to_owned(),
+        };
+        assert_eq!(state.pending_instances, [expected]);
+    }
+
+    #[test]
+    fn only_what_never_fits_is_infeasible() {
+        let unmet = |cpu: i64, cause| Unmet {
+            kind: UnmetKind::Task(Request {
+                resources: Arc::new([("CPU".to_owned(), Amount::from_units(cpu))].into()),
+                ..Request::default()
+            }),
+            count: 7,
+            cause,
+            reason: String::new(),
+        };
+        let gang = Unmet { kind: UnmetKind::Gang(Gang::default()), ..unmet(0, UnmetCause::NeverFits) };
+        let constraint = Unmet { kind: UnmetKind::Constraint(Constraint::default()), ..unmet(0, UnmetCause::Limit) };
+        let unmet = vec![
+            unmet(1, UnmetCause::Limit),
+            unmet(2, UnmetCause::Waiting),
+            unmet(3, UnmetCause::NeverFits),
+            gang,
+            constraint,
+        ];
+        let state = state(&snapshot(vec![]), &Plan { unmet, ..plan(0) });
+        assert_eq!(state.infeasible_requests.len(), 1);
+        assert_eq!(state.infeasible_requests[0].resources["CPU"], 3.0);
+        assert_eq!((state.infeasible_gangs.len(), state.infeasible_constraints.len()), (1, 0));
+    }
+
+    #[test]
+    fn failures_carry_their_reason_and_seconds() {
+        let failed = FailedInstance {
+            group: "g".to_owned(),
+            reason: "exceeded quota".to_owned(),
+            started_ms: 1_999,
+            failed_ms: 3_000,
+        };
+        let state = autoscaling_state(&snapshot(vec![]), &plan(0), 1, &BTreeMap::new(), &[failed]);
+        let request = &state.failed_instance_requests[0];
+        assert_eq!((request.count, request.reason.as_str()), (1, "exceeded quota"));
+        assert_eq!((request.start_ts_s, request.failed_ts_s), (1, 3));
+    }
+
+    #[test]
+    fn versions_grow_with_the_time_and_when_the_clock_stands_or_jumps_back() {
+        assert_eq!(next_version(0, 1_700_000_000_000), 1_700_000_000_000);
+        assert_eq!(next_version(1_700_000_000_000, 1_700_000_000_000), 1_700_000_000_001);
+        assert_eq!(next_version(1_700_000_000_000, 5), 1_700_000_000_001);
+    }
 }

@@ -1,1 +1,193 @@
-//! Reading the files of `mobula plan`.
+//! Reading the files of `mobula plan`. Every error names the file, the field and its value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read as _;
+use std::path::Path;
+
+use mobula_api::{FieldError, PodRole, PodView, RayCluster};
+use mobula_gcs::{ClusterState, wire};
+use serde_json::Value;
+
+/// Name that stands for standard input.
+pub const STDIN: &str = "-";
+
+/// An input that can't be used.
+#[derive(Debug)]
+pub struct BadInput {
+    file: String,
+    problem: String,
+}
+
+impl BadInput {
+    /// About one file (or option).
+    pub fn new(file: &str, problem: impl fmt::Display) -> Self {
+        let file = if file == STDIN { "standard input" } else { file };
+        BadInput { file: file.to_owned(), problem: problem.to_string() }
+    }
+}
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file, self.problem)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
+/// The RayCluster in a file of manifests: the only one, whatever else the file holds.
+pub fn raycluster(file: &str) -> Result<RayCluster, BadInput> {
+    let mut objects = objects(file)?;
+    let kinds: Vec<&str> = objects.iter().map(kind).collect();
+    let clusters: Vec<usize> = (0..kinds.len()).filter(|index| kinds[*index] == "RayCluster").collect();
+    let index = match clusters[..] {
+        [index] => index,
+        // A manifest that does not say what it is: the fields that it lacks are named.
+        [] if kinds == [""] => 0,
+        [] if kinds.is_empty() => return Err(BadInput::new(file, "kind: the file is empty: must hold a RayCluster")),
+        [] => {
+            let found = kinds.iter().map(|kind| if kind.is_empty() { "nothing" } else { kind }).collect::<Vec<_>>();
+            let problem = format!("kind: {}: there must be a RayCluster", found.join(", "));
+            return Err(BadInput::new(file, problem));
+        }
+        _ => {
+            let names: Vec<&str> = clusters.iter().map(|index| name(&objects[*index])).collect();
+            let problem = format!("metadata.name: {}: there must be one RayCluster: keep one", names.join(", "));
+            return Err(BadInput::new(file, problem));
+        }
+    };
+    RayCluster::from_value(objects.swap_remove(index)).map_err(|error| BadInput::new(file, error))
+}
+
+/// The pods of one RayCluster in a file as kubectl prints it; pods of others are left out.
+pub fn pods(file: &str, cluster: &str) -> Result<Vec<PodView>, BadInput> {
+    let is_of_cluster =
+        |pod: &PodView| pod.cluster == cluster || (pod.cluster.is_empty() && pod.role != PodRole::Other);
+    let mut pods = Vec::new();
+    for document in documents(file)? {
+        let listed = PodView::list_from_value(&document).map_err(|error| BadInput::new(file, error))?;
+        pods.extend(listed.into_iter().filter(is_of_cluster));
+    }
+    Ok(pods)
+}
+
+/// Demand in a file: `.json` is protobuf JSON, everything else (and standard input) is told by its first byte.
+pub fn demand(file: &str) -> Result<ClusterState, BadInput> {
+    let bytes = read(file)?;
+    // No reply starts with `{` as protobuf: that would be field 15 with a wire type that groups used.
+    let starts_as_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    if has_extension(file, "json") || (!has_extension(file, "pb") && starts_as_json) {
+        let text = std::str::from_utf8(&bytes).map_err(|error| BadInput::new(file, format!("not UTF-8: {error}")))?;
+        wire::decode_cluster_state_json(text).map_err(|error| BadInput::new(file, error))
+    } else {
+        wire::decode_cluster_state(&bytes).map_err(|error| BadInput::new(file, error))
+    }
+}
+
+/// What is wrong with Kubernetes nodes, from a list as kubectl prints it: node name → troubles.
+pub fn node_troubles(file: &str) -> Result<BTreeMap<String, Vec<String>>, BadInput> {
+    let mut troubles = BTreeMap::new();
+    for (index, node) in objects(file)?.iter().enumerate() {
+        let kind = kind(node);
+        if kind != "Node" {
+            let error = FieldError::new(format!("items[{index}].kind"), kind, "must be Node");
+            return Err(BadInput::new(file, error));
+        }
+        let found = troubles_of(node);
+        if !found.is_empty() {
+            troubles.insert(name(node).to_owned(), found);
+        }
+    }
+    Ok(troubles)
+}
+
+fn troubles_of(node: &Value) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if node.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
+        troubles.push("is being deleted".to_owned());
+    }
+    if node.pointer("/spec/unschedulable").and_then(Value::as_bool) == Some(true) {
+        troubles.push("is cordoned".to_owned());
+    }
+    for taint in list(node, "/spec/taints") {
+        let text = |key: &str| taint.get(key).and_then(Value::as_str).unwrap_or_default();
+        // Taints that users put on (GPU nodes, say) say nothing of health.
+        if text("key").starts_with("node.kubernetes.io/") && text("key") != "node.kubernetes.io/unschedulable" {
+            troubles.push(format!("has taint {}:{}", text("key"), text("effect")));
+        }
+    }
+    for condition in list(node, "/status/conditions") {
+        let text = |key: &str| condition.get(key).and_then(Value::as_str).unwrap_or_default();
+        let healthy = if text("type") == "Ready" { "True" } else { "False" };
+        let known = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
+        if known.contains(&text("type")) && text("status") != healthy {
+            troubles.push(format!("has condition {}={}", text("type"), text("status")));
+        }
+    }
+    troubles
+}
+
+fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn kind(object: &Value) -> &str {
+    object.get("kind").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn name(object: &Value) -> &str {
+    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// All objects of a file; lists are taken apart.
+fn objects(file: &str) -> Result<Vec<Value>, BadInput> {
+    let mut objects = Vec::new();
+    for document in documents(file)? {
+        match document {
+            Value::Array(items) => objects.extend(items),
+            Value::Object(mut list) if list.get("items").is_some_and(Value::is_array) => {
+                if let Some(Value::Array(items)) = list.remove("items") {
+                    objects.extend(items);
+                }
+            }
+            object => objects.push(object),
+        }
+    }
+    Ok(objects)
+}
+
+/// All documents of a YAML or JSON file.
+fn documents(file: &str) -> Result<Vec<Value>, BadInput> {
+    let bytes = read(file)?;
+    let text = String::from_utf8(bytes).map_err(|error| BadInput::new(file, format!("not UTF-8: {error}")))?;
+    if has_extension(file, "json") {
+        let document = serde_json::from_str(&text);
+        return document
+            .map(|document| vec![document])
+            .map_err(|error| BadInput::new(file, format!("not JSON: {error}")));
+    }
+    // Lists of thousands of pods are larger than the default budget; what guards against alias bombs stays.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_events: 50_000_000, max_nodes: 20_000_000, },
+        with_snippet: false,
+    };
+    // JSON is YAML, and much faster to read as what it is.
+    if let Ok(document) = serde_json::from_str(&text) {
+        return Ok(vec![document]);
+    }
+    serde_saphyr::from_multiple_with_options(&text, options)
+        .map_err(|error| BadInput::new(file, format!("not YAML: {error}")))
+}
+
+fn has_extension(file: &str, extension: &str) -> bool {
+    Path::new(file).extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+fn read(file: &str) -> Result<Vec<u8>, BadInput> {
+    if file == STDIN {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map_err(|error| BadInput::new(file, error))?;
+        return Ok(bytes);
+    }
+    std::fs::read(file).map_err(|error| BadInput::new(file, error))
+}

@@ -1,19 +1,158 @@
 //! `mobula plan`: one tick on files.
 
+use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::ValueEnum;
+use mobula_api::PodView;
+use mobula_autoscaler::document::{self, Document};
+use mobula_autoscaler::snapshot::{self, Observation, SnapshotOptions};
+use mobula_gcs::ClusterState;
+use mobula_planner::{Memory, Plan, Snapshot};
+
+use crate::cli::EXIT_BAD_INPUT;
+use crate::input::{self, BadInput, STDIN};
+
+/// What a demand that is read from a running GCS starts with.
+const GCS_SCHEME: &str = "gcs://";
 
 /// Arguments of `mobula plan`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Only the document goes to standard output. Nothing is read but the files named; for gcs:// also Ray's own \
+environment (RAY_USE_TLS, RAY_TLS_*, RAY_AUTH_MODE, RAY_AUTH_TOKEN*) and the clock.
+Exit status: 0 if a plan was made, whatever it says; 1 if the GCS did not answer; 2 for bad input.")]
 pub struct Args {
-    /// The RayCluster, YAML or JSON; `-` for standard input
+    /// The RayCluster: YAML or JSON, alone or among other manifests; `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub raycluster: String,
-    /// The demand: a GetClusterResourceState reply as protobuf (.pb) or JSON (.json), or gcs://HOST:PORT
+    /// The demand: a GetClusterResourceStateReply, or the ClusterResourceState in it, as protobuf (.pb) or protobuf JSON
+    /// (.json); `-` for standard input; or a running GCS
     #[arg(long, value_name = "FILE|gcs://HOST:PORT")]
     pub demand: String,
+    /// The pods, as `kubectl get pods -o json` (or yaml) prints them; without them, live Ray nodes stand for pods
+    #[arg(long, value_name = "FILE")]
+    pub pods: Option<String>,
+    /// The Kubernetes nodes, as `kubectl get nodes -o json` (or yaml) prints them: troubles are noted
+    #[arg(long, value_name = "FILE")]
+    pub nodes: Option<String>,
+    /// The policy that decides
+    #[arg(long, value_name = "NAME", default_value = "ray-v2")]
+    pub policy: String,
+    /// Unix time in ms to plan at; default: the newest creation time among the pods, else 0; with gcs:// the clock
+    #[arg(long, value_name = "MS")]
+    pub now: Option<i64>,
+    /// Form of the document
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
 }
 
-/// Runs it.
-pub fn run(_args: &Args) -> ExitCode {
-    ExitCode::FAILURE
+/// Form of the document.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For programs: stable
+    Json,
+}
+
+/// Plans, prints, and says on stderr what went wrong.
+pub fn run(args: &Args) -> ExitCode {
+    match plan(args) {
+        Ok(text) => {
+            // Whoever closed the pipe has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<BadInput>() { EXIT_BAD_INPUT } else { 1 })
+        }
+    }
+}
+
+fn plan(args: &Args) -> anyhow::Result<String> {
+    let policy = mobula_planner::policy(&args.policy).ok_or_else(|| {
+        let known = mobula_planner::policy_names().join(", ");
+        BadInput::new("--policy", format!("{}: unknown: must be one of {known}", args.policy))
+    })?;
+    refuse_shared_stdin(args)?;
+    let cluster = input::raycluster(&args.raycluster)?;
+    let state = demand(&args.demand)?;
+    let pods = args.pods.as_deref().map(|file| input::pods(file, &cluster.metadata.name)).transpose()?;
+    let mut notes = match &args.nodes {
+        Some(file) => node_notes(&input::node_troubles(file)?, pods.as_deref().unwrap_or_default()),
+        None => Vec::new(),
+    };
+    let observation = Observation {
+        now_ms: args.now.unwrap_or_else(|| default_now_ms(&args.demand, pods.as_deref())),
+        state,
+        cluster,
+        pods,
+        object_store_bytes: BTreeMap::new(),
+        gang_created_ms: BTreeMap::new(),
+        session_since_ms: None,
+    };
+    let built = snapshot::build(&observation, &SnapshotOptions::default())
+        .map_err(|error| BadInput::new(&args.raycluster, error))?;
+    built.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    notes.extend(built.warnings);
+    let (plan, _) = policy.plan(&built.snapshot, &Memory::default());
+    for violation in mobula_planner::lint(&built.snapshot, &plan) {
+        eprintln!("warning: the plan breaks an invariant: {violation}");
+    }
+    render(args.output, &built.snapshot, &plan, &notes)
+}
+
+fn refuse_shared_stdin(args: &Args) -> Result<(), BadInput> {
+    let files = [Some(&args.raycluster), Some(&args.demand), args.pods.as_ref(), args.nodes.as_ref()];
+    if files.into_iter().flatten().filter(|file| *file == STDIN).count() > 1 {
+        return Err(BadInput::new(STDIN, "can be only one of the files"));
+    }
+    Ok(())
+}
+
+fn demand(source: &str) -> anyhow::Result<ClusterState> {
+    let Some(endpoint) = source.strip_prefix(GCS_SCHEME) else { return Ok(input::demand(source)?) };
+    let env = |name: &str| std::env::var(name).ok();
+    let config =
+        mobula_gcs::Config::from_env(vec![endpoint.to_owned()], &env).map_err(|error| BadInput::new(source, error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let observed = runtime.block_on(async {
+        let client = mobula_gcs::Client::new(config).map_err(|error| BadInput::new(source, error))?;
+        client.cluster_state().await.map_err(|error| anyhow::Error::new(error).context(source.to_owned()))
+    })?;
+    Ok(observed.state)
+}
+
+/// Files give the same plan whenever they are read: the time is theirs.
+fn default_now_ms(demand: &str, pods: Option<&[PodView]>) -> i64 {
+    if demand.starts_with(GCS_SCHEME) {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        return i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+    }
+    pods.unwrap_or_default().iter().filter_map(|pod| pod.created_ms).max().unwrap_or(0)
+}
+
+fn node_notes(troubles: &BTreeMap<String, Vec<String>>, pods: &[PodView]) -> Vec<String> {
+    let note = |(node, troubles): (&String, &Vec<String>)| {
+        let on_it = pods.iter().filter(|pod| pod.node_name.as_ref() == Some(node)).map(|pod| pod.name.as_str());
+        let on_it: Vec<&str> = on_it.collect();
+        let whose = if on_it.is_empty() { "no pod of this RayCluster".to_owned() } else { on_it.join(", ") };
+        format!("Kubernetes node {node} ({whose}) {}", troubles.join(", "))
+    };
+    troubles.iter().map(note).collect()
+}
+
+fn render(form: Output, snapshot: &Snapshot, plan: &Plan, notes: &[String]) -> anyhow::Result<String> {
+    match form {
+        Output::Table => Ok(document::table(snapshot, plan, notes)),
+        Output::Json => {
+            let mut document = Document::new(snapshot, plan);
+            notes.iter().for_each(|note| document.note(note));
+            Ok(serde_json::to_string_pretty(&document)? + "\n")
+        }
+    }
 }

@@ -11,13 +11,9 @@ const MAX_LINES: usize = 20;
 /// A group without its own limit has at least this many as its most.
 const UNLIMITED: u32 = i32::MAX as u32;
 
-/// What would be done and why, for people: groups, launches, ends, resizes, what stays unserved, reasons.
-pub fn table(snapshot: &Snapshot, plan: &Plan) -> String {
-    with_notes(snapshot, plan, &[])
-}
-
-/// The same with further reasons at its end.
-pub fn with_notes(snapshot: &Snapshot, plan: &Plan, notes: &[String]) -> String {
+/// What would be done and why, for people: groups, launches, ends, resizes, what stays unserved, reasons, and `notes` on the
+/// input.
+pub fn table(snapshot: &Snapshot, plan: &Plan, notes: &[String]) -> String {
     let mut document = Document::new(snapshot, plan);
     notes.iter().for_each(|note| document.note(note));
     let mut out = summary(snapshot, plan);

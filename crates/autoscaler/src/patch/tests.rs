@@ -1,0 +1,257 @@
+use json_patch::patch as apply;
+use mobula_planner::{DrainKind, Node, Terminate, TerminateCause};
+
+use super::*;
+
+/// A RayCluster of the worker groups `cpu` and `gpu`; `merge` goes into `gpu`, which has 2 of at most 5 replicas.
+fn cluster(merge: &Value) -> RayCluster {
+    let template = json!({"spec": {"containers": [{"name": "ray", "resources": {"limits": {"cpu": "1"}}}]}});
+    let group = |name: &str| {
+        json!({
+            "groupName": name, "replicas": 2, "minReplicas": 0, "maxReplicas": 5, "rayStartParams": {},
+            "scaleStrategy": {}, "template": template,
+        })
+    };
+    let mut gpu = group("gpu");
+    for (key, value) in merge.as_object().unwrap() {
+        match value {
+            Value::Null => drop(gpu.as_object_mut().unwrap().remove(key)),
+            value => gpu[key] = value.clone(),
+        }
+    }
+    let value = json!({
+        "apiVersion": "ray.io/v1", "kind": "RayCluster",
+        "metadata": {"name": "a", "resourceVersion": "7", "annotations": {"mine": "kept"}},
+        "spec": {
+            "headGroupSpec": {"rayStartParams": {}, "template": template},
+            "workerGroupSpecs": [group("cpu"), gpu],
+        },
+    });
+    RayCluster::from_value(value).unwrap()
+}
+
+fn pod(name: &str, replica: Option<&str>) -> PodView {
+    PodView {
+        name: name.to_owned(),
+        group: "gpu".to_owned(),
+        replica: replica.map(str::to_owned),
+        ..PodView::default()
+    }
+}
+
+fn pods(names: &[&str]) -> Vec<PodView> {
+    names.iter().map(|name| pod(name, None)).collect()
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// A plan for `gpu`; `cpu` stays at its two replicas.
+fn plan(desired: u32, ends: &[(&str, Option<&str>)]) -> Plan {
+    let group = |desired| GroupPlan { current: 2, requested: 2, desired, min: 0, max: 5 };
+    let end = |(pod, replica): &(&str, Option<&str>)| Terminate {
+        group: "gpu".to_owned(),
+        instance_id: (*pod).to_owned(),
+        ray_node_id: None,
+        replica: replica.map(str::to_owned),
+        cause: TerminateCause::Idle,
+        reason: "idle".to_owned(),
+        drain: DrainKind::IfIdle,
+    };
+    Plan {
+        groups: [("cpu".to_owned(), group(2)), ("gpu".to_owned(), group(desired))].into(),
+        terminate: ends.iter().map(end).collect(),
+        ..Plan::default()
+    }
+}
+
+fn patch(cluster: &RayCluster, plan: &Plan, pods: &[PodView], deletions: &[&str]) -> Option<Patch> {
+    replicas_patch(cluster, &Snapshot::default(), plan, pods, &names(deletions), None)
+}
+
+/// `gpu` after the patch.
+fn patched(cluster: &RayCluster, patch: &Patch) -> Value {
+    let mut value = cluster.to_value();
+    apply(&mut value, patch).unwrap();
+    value["spec"]["workerGroupSpecs"][1].take()
+}
+
+/// Whether the patch is refused once somebody has made `change` to the RayCluster.
+fn refused_after(cluster: &RayCluster, patch: &Patch, change: impl FnOnce(&mut Value)) -> bool {
+    let mut value = cluster.to_value();
+    change(&mut value);
+    let before = value.clone();
+    let refused = apply(&mut value, patch).is_err();
+    assert!(!refused || value == before, "a refused patch changes nothing");
+    refused
+}
+
+#[test]
+fn nothing_to_change_is_no_patch() {
+    assert_eq!(patch(&cluster(&json!({})), &plan(2, &[]), &[], &[]), None);
+    // Absent replicas mean the minimum, too many the maximum.
+    assert_eq!(patch(&cluster(&json!({"replicas": null})), &plan(0, &[]), &[], &[]), None);
+    assert_eq!(patch(&cluster(&json!({"replicas": 9})), &plan(5, &[]), &[], &[]), None);
+}
+
+#[test]
+fn replicas_are_absolute_and_guarded() {
+    let cluster = cluster(&json!({}));
+    let patch = patch(&cluster, &plan(4, &[]), &[], &[]).unwrap();
+    let expected = json!([
+        {"op": "test", "path": "/spec/workerGroupSpecs/1/groupName", "value": "gpu"},
+        {"op": "test", "path": "/spec/workerGroupSpecs/1/replicas", "value": 2},
+        {"op": "test", "path": "/spec/workerGroupSpecs/1/scaleStrategy", "value": {}},
+        {"op": "add", "path": "/spec/workerGroupSpecs/1/replicas", "value": 4},
+    ]);
+    assert_eq!(serde_json::to_value(&patch).unwrap(), expected);
+    assert_eq!(patched(&cluster, &patch)["replicas"], 4);
+}
+
+#[test]
+fn reordered_groups_refuse_the_patch() {
+    let cluster = cluster(&json!({}));
+    let patch = patch(&cluster, &plan(4, &[]), &[], &[]).unwrap();
+    let swap = |value: &mut Value| value["spec"]["workerGroupSpecs"].as_array_mut().unwrap().swap(0, 1);
+    assert!(refused_after(&cluster, &patch, swap));
+    let remove = |value: &mut Value| drop(value["spec"]["workerGroupSpecs"].as_array_mut().unwrap().remove(0));
+    assert!(refused_after(&cluster, &patch, remove));
+}
+
+#[test]
+fn another_writer_refuses_the_patch() {
+    let cluster = cluster(&json!({"scaleStrategy": {"workersToDelete": ["p"]}}));
+    let patch = patch(&cluster, &plan(4, &[]), &pods(&["p"]), &[]).unwrap();
+    assert!(refused_after(&cluster, &patch, |value| value["spec"]["workerGroupSpecs"][1]["replicas"] = json!(3)));
+    assert!(refused_after(&cluster, &patch, |value| {
+        value["spec"]["workerGroupSpecs"][1]["scaleStrategy"]["workersToDelete"] = json!(["p", "q"]);
+    }));
+    assert!(!refused_after(&cluster, &patch, |value| value["metadata"]["resourceVersion"] = json!("8")));
+}
+
+#[test]
+fn a_member_that_was_absent_refuses_the_patch_once_it_is_there() {
+    for absent in ["replicas", "scaleStrategy"] {
+        let cluster = cluster(&json!({absent: null}));
+        let patch = patch(&cluster, &plan(4, &[]), &[], &[]).unwrap();
+        assert_eq!(patched(&cluster, &patch)["replicas"], 4);
+        let there = if absent == "replicas" { json!(0) } else { json!({"workersToDelete": ["p"]}) };
+        assert!(refused_after(&cluster, &patch, |value| value["spec"]["workerGroupSpecs"][1][absent] = there));
+    }
+    // The names may be absent within a strategy that is there.
+    let cluster = cluster(&json!({}));
+    let patch = patch(&cluster, &plan(4, &[]), &[], &[]).unwrap();
+    assert!(refused_after(&cluster, &patch, |value| {
+        value["spec"]["workerGroupSpecs"][1]["scaleStrategy"]["workersToDelete"] = json!(["p"]);
+    }));
+}
+
+#[test]
+fn only_pods_whose_drain_was_accepted_are_named_and_the_others_go_on_being_asked_for() {
+    let cluster = cluster(&json!({}));
+    let plan = plan(0, &[("p", None), ("q", None)]);
+    let patch = patch(&cluster, &plan, &pods(&["p", "q"]), &["q"]).unwrap();
+    let gpu = patched(&cluster, &patch);
+    assert_eq!(gpu["replicas"], 1);
+    assert_eq!(gpu["scaleStrategy"], json!({"workersToDelete": ["q"]}));
+}
+
+#[test]
+fn nothing_accepted_is_no_patch() {
+    let plan = plan(0, &[("p", None), ("q", None)]);
+    assert_eq!(patch(&cluster(&json!({})), &plan, &pods(&["p", "q"]), &[]), None);
+}
+
+#[test]
+fn a_pod_that_is_replaced_is_named_at_unchanged_replicas() {
+    let cluster = cluster(&json!({"scaleStrategy": null}));
+    let patch = patch(&cluster, &plan(2, &[("p", None)]), &pods(&["p", "q"]), &["p"]).unwrap();
+    let gpu = patched(&cluster, &patch);
+    assert_eq!((&gpu["replicas"], &gpu["scaleStrategy"]), (&json!(2), &json!({"workersToDelete": ["p"]})));
+}
+
+#[test]
+fn names_of_pods_that_exist_are_kept_and_of_gone_ones_dropped() {
+    let strategy = json!({"scaleStrategy": {"workersToDelete": ["gone", "going"], "other": 1}});
+    let cluster = cluster(&strategy);
+    let mut going = pod("going", None);
+    going.terminating = true;
+    let patch = patch(&cluster, &plan(1, &[("p", None)]), &[going, pod("p", None)], &["p"]).unwrap();
+    assert_eq!(patched(&cluster, &patch)["scaleStrategy"], json!({"workersToDelete": ["going", "p"], "other": 1}));
+}
+
+#[test]
+fn names_of_gone_pods_are_dropped_from_other_groups_but_are_no_reason_to_write() {
+    let cluster = cluster(&json!({"scaleStrategy": {"workersToDelete": ["gone"]}}));
+    assert_eq!(patch(&cluster, &plan(2, &[]), &[], &[]), None);
+    let mut grown = plan(2, &[]);
+    grown.groups.get_mut("cpu").unwrap().desired = 3;
+    let patch = patch(&cluster, &grown, &[], &[]).unwrap();
+    assert_eq!(patched(&cluster, &patch)["scaleStrategy"], json!({"workersToDelete": []}));
+}
+
+#[test]
+fn a_multi_host_replica_goes_as_a_whole_or_not_at_all() {
+    let cluster = cluster(&json!({"numOfHosts": 2}));
+    let hosts = [("a0", Some("a")), ("a1", Some("a")), ("b0", Some("b")), ("b1", Some("b"))];
+    let all: Vec<PodView> = hosts.iter().map(|(name, replica)| pod(name, *replica)).collect();
+    let half = patch(&cluster, &plan(0, &hosts), &all, &["a0", "a1", "b0"]).unwrap();
+    let gpu = patched(&cluster, &half);
+    assert_eq!((&gpu["replicas"], &gpu["scaleStrategy"]["workersToDelete"]), (&json!(1), &json!(["a0", "a1"])));
+    // A host that came up since the plan was made was never drained.
+    assert_eq!(patch(&cluster, &plan(1, &hosts[..1]), &all, &["a0"]), None);
+}
+
+#[test]
+fn a_draining_pod_that_nobody_named_goes_on_being_asked_for() {
+    let leaving = |name: &str| Node {
+        instance_id: name.to_owned(),
+        group: "gpu".to_owned(),
+        phase: NodePhase::Leaving,
+        ..Node::default()
+    };
+    let snapshot = Snapshot { nodes: vec![leaving("p")], ..Snapshot::default() };
+    let two = pods(&["p", "q"]);
+    let cluster = cluster(&json!({}));
+    let patch = |desired| replicas_patch(&cluster, &snapshot, &plan(desired, &[]), &two, &names(&[]), None);
+    // Of two replicas one is leaving: asking for one is what is written already.
+    assert_eq!(patch(1), None);
+    // Its replacement starts at once, up to the maximum.
+    assert_eq!(patched(&cluster, &patch(2).unwrap())["replicas"], 3);
+    assert_eq!(patched(&cluster, &patch(5).unwrap())["replicas"], 5);
+}
+
+#[test]
+fn a_group_that_the_plan_does_not_know_is_left_alone() {
+    let mut unknown = plan(4, &[]);
+    unknown.groups.remove("cpu");
+    let patch = patch(&cluster(&json!({})), &unknown, &[], &[]).unwrap();
+    assert!(patch.0.iter().all(|operation| !operation.path().to_string().contains("/0/")));
+}
+
+#[test]
+fn the_annotation_is_written_only_with_a_patch_that_is_due() {
+    let cluster = cluster(&json!({}));
+    let with_text =
+        |desired| replicas_patch(&cluster, &Snapshot::default(), &plan(desired, &[]), &[], &names(&[]), Some("why"));
+    assert_eq!(with_text(2), None);
+    let mut value = cluster.to_value();
+    apply(&mut value, &with_text(3).unwrap()).unwrap();
+    assert_eq!(value["metadata"]["annotations"], json!({"mine": "kept", "mobula.dev/explain": "why"}));
+}
+
+#[test]
+fn annotations_that_somebody_adds_meanwhile_are_not_overwritten() {
+    let mut value = cluster(&json!({})).to_value();
+    value["metadata"].as_object_mut().unwrap().remove("annotations");
+    let cluster = RayCluster::from_value(value).unwrap();
+    let patch = replicas_patch(&cluster, &Snapshot::default(), &plan(3, &[]), &[], &names(&[]), Some("why")).unwrap();
+    let mut value = cluster.to_value();
+    apply(&mut value, &patch).unwrap();
+    assert_eq!(value["metadata"]["annotations"], json!({"mobula.dev/explain": "why"}));
+    assert!(refused_after(&cluster, &patch, |value| {
+        value["metadata"]["annotations"] = json!({"theirs": "x"});
+        value["metadata"]["resourceVersion"] = json!("8");
+    }));
+}
