@@ -70,7 +70,9 @@ pub enum RecorderError {
         name: String,
     },
     /// It was written in a form that this version does not know. Not retryable.
-    #[error("{name}: recorded in format {format} by {program:?}; this version reads format {FORMAT}: use a newer mobula")]
+    #[error(
+        "{name}: recorded in format {format} by {program:?}; this version reads format {FORMAT}: use a newer mobula"
+    )]
     Newer {
         /// File.
         name: String,

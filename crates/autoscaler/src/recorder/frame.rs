@@ -1,107 +1,176 @@
-//! One observation, the plan made from it, and what is needed to make that plan again.
+//! One tick as it was: what was seen, what was planned, and all that it takes to plan it again.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mobula_api::{FieldError, PodView, RayCluster};
-use mobula_planner::{Memory, Plan, Policy, Snapshot, Versions};
+use mobula_gcs::{ClusterState, NodeState, wire};
+use mobula_planner::{Memory, Plan, Policy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::snapshot::{self, Built, Observation, SnapshotOptions};
 
-/// One tick as it was.
-#[derive(Clone, Debug)]
+/// One tick.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
-    /// Number of the tick in its process; set by the recorder.
+    /// Number of the tick, from 0, since the recorder started. The recorder sets it, and leaves ticks out that saw and
+    /// planned nothing new: a gap means that nothing changed.
     pub tick: u64,
-    /// Name of the policy that made the plan.
-    pub policy: String,
-    /// Settings of the snapshot that don't come from the RayCluster.
-    pub options: SnapshotOptions,
-    /// What was observed.
+    /// What was observed; `observation.now_ms` is the time of the tick.
     pub observation: Observation,
+    /// The reply of the GCS as it came over the wire. Where `observation.state` is not just this reply decoded (a head in v1
+    /// mode, whose demand comes from elsewhere): `mobula_gcs::wire::encode_cluster_state(&observation.state)`.
+    pub wire: Bytes,
+    /// How the observation was translated.
+    pub options: SnapshotOptions,
+    /// Name of the policy.
+    pub policy: String,
     /// What the policy remembered before.
     pub memory: Memory,
-    /// The plan.
+    /// The plan, as the policy made it.
     pub plan: Plan,
-    /// What came of it, for people.
+    /// What the policy remembered afterwards.
+    pub memory_after: Memory,
+    /// What came of the plan, for people. Must not hold the time or other things that differ in every tick.
     pub outcome: String,
-    /// The GCS's state as bytes of a `GetClusterResourceStateReply`.
-    pub wire: Bytes,
 }
 
-/// What a frame comes to when it is planned again.
-#[derive(Clone, Debug)]
+/// A frame, planned again.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Replayed {
-    /// The snapshot.
-    pub snapshot: Snapshot,
+    /// What the observation was translated into.
+    pub built: Built,
     /// The plan.
     pub plan: Plan,
+    /// What the policy remembers afterwards.
+    pub memory: Memory,
 }
 
 impl Frame {
-    /// The plan that `policy` makes from this observation.
+    /// Plans the tick again with `policy`, which remembers `memory`.
     ///
     /// # Errors
-    /// If the RayCluster can't be used.
-    pub fn replay(&self, policy: &dyn Policy) -> Result<Replayed, FieldError> {
-        let Built { snapshot, .. } = snapshot::build(&self.observation, &self.options)?;
-        let (plan, _) = policy.plan(&snapshot, &self.memory);
-        Ok(Replayed { snapshot, plan })
+    /// Names the field of the RayCluster that can't be used: this version reads it in another way than the one that recorded.
+    pub fn replay(&self, policy: &dyn Policy, memory: &Memory) -> Result<Replayed, FieldError> {
+        let built = snapshot::build(&self.observation, &self.options)?;
+        let (plan, memory) = policy.plan(&built.snapshot, memory);
+        Ok(Replayed { built, plan, memory })
     }
 
-    /// Whether this tick planned and brought what `last` did.
-    pub(super) fn repeats(&self, last: &Frame) -> bool {
-        let essence = |frame: &Frame| Plan { versions: Versions::default(), ..frame.plan.clone() };
-        self.outcome == last.outcome && self.policy == last.policy && essence(self) == essence(last)
+    /// Whether this tick saw and planned what `earlier` did: only clocks and counters went on.
+    pub(super) fn repeats(&self, earlier: &Frame) -> bool {
+        let (now, then) = (&self.observation, &earlier.observation);
+        self.policy == earlier.policy
+            && self.outcome == earlier.outcome
+            && self.options == earlier.options
+            && self.memory == earlier.memory
+            && self.memory_after == earlier.memory_after
+            && same_decision(&self.plan, &earlier.plan)
+            && now.object_store_bytes == then.object_store_bytes
+            && now.gang_created_ms == then.gang_created_ms
+            && now.session_since_ms == then.session_since_ms
+            && same_state(&now.state, &then.state)
+            && now.pods == then.pods
+            && now.cluster == then.cluster
     }
 }
 
-/// A frame as it is written, but for the GCS's state.
+/// Equal but for texts (they may tell times) and counters.
+fn same_decision(a: &Plan, b: &Plan) -> bool {
+    a.groups == b.groups
+        && a.resize == b.resize
+        && a.launch.iter().map(|l| (&l.group, l.replicas)).eq(b.launch.iter().map(|l| (&l.group, l.replicas)))
+        && a.terminate
+            .iter()
+            .map(|t| (&t.instance_id, t.cause))
+            .eq(b.terminate.iter().map(|t| (&t.instance_id, t.cause)))
+        && a.unmet.iter().map(|u| (&u.kind, u.count, u.cause)).eq(b.unmet.iter().map(|u| (&u.kind, u.count, u.cause)))
+}
+
+fn same_state(a: &ClusterState, b: &ClusterState) -> bool {
+    let ClusterState { version: _, session_name, nodes, pending, gangs, constraints } = a;
+    *session_name == b.session_name
+        && *pending == b.pending
+        && *gangs == b.gangs
+        && *constraints == b.constraints
+        && nodes.len() == b.nodes.len()
+        && nodes.iter().zip(&b.nodes).all(|(a, b)| same_node(a, b))
+}
+
+/// Equal, but for how long it has been idle.
+fn same_node(a: &NodeState, b: &NodeState) -> bool {
+    let NodeState {
+        node_id,
+        instance_id,
+        node_type,
+        available,
+        total,
+        dynamic_labels,
+        labels,
+        status,
+        idle_ms: _,
+        ip,
+        instance_type,
+        activity: _,
+    } = a;
+    *node_id == b.node_id
+        && *status == b.status
+        && *available == b.available
+        && *dynamic_labels == b.dynamic_labels
+        && *total == b.total
+        && *labels == b.labels
+        && *instance_id == b.instance_id
+        && *node_type == b.node_type
+        && *ip == b.ip
+        && *instance_type == b.instance_type
+}
+
+/// A frame as JSON, without the reply of the GCS. Field names are those of the format: never rename one.
 #[derive(Serialize, Deserialize)]
-#[serde(default)]
-#[derive(Default)]
 pub(super) struct StoredFrame {
     tick: u64,
-    at_ms: i64,
+    now_ms: i64,
     policy: String,
+    outcome: String,
     options: SnapshotOptions,
-    cluster: Value,
-    pods: Option<Vec<PodView>>,
+    memory: Memory,
+    memory_after: Memory,
+    plan: Plan,
     object_store_bytes: BTreeMap<String, u64>,
     gang_created_ms: BTreeMap<String, i64>,
     session_since_ms: Option<i64>,
-    memory: Memory,
-    plan: Plan,
-    outcome: String,
+    pods: Option<Vec<PodView>>,
+    cluster: Value,
 }
 
 impl StoredFrame {
     pub(super) fn of(frame: &Frame) -> Self {
-        let observation = &frame.observation;
+        let Observation { now_ms, state: _, cluster, pods, object_store_bytes, gang_created_ms, session_since_ms } =
+            &frame.observation;
         StoredFrame {
             tick: frame.tick,
-            at_ms: observation.now_ms,
+            now_ms: *now_ms,
             policy: frame.policy.clone(),
-            options: frame.options.clone(),
-            cluster: observation.cluster.to_value(),
-            pods: observation.pods.clone(),
-            object_store_bytes: observation.object_store_bytes.clone(),
-            gang_created_ms: observation.gang_created_ms.clone(),
-            session_since_ms: observation.session_since_ms,
-            memory: frame.memory.clone(),
-            plan: frame.plan.clone(),
             outcome: frame.outcome.clone(),
+            options: frame.options.clone(),
+            memory: frame.memory.clone(),
+            memory_after: frame.memory_after.clone(),
+            plan: frame.plan.clone(),
+            object_store_bytes: object_store_bytes.clone(),
+            gang_created_ms: gang_created_ms.clone(),
+            session_since_ms: *session_since_ms,
+            pods: pods.clone(),
+            cluster: cluster.to_value(),
         }
     }
 
-    /// The error is for people.
+    /// The frame again; the error is for people.
     pub(super) fn into_frame(self, wire: Bytes) -> Result<Frame, String> {
-        let state = mobula_gcs::wire::decode_cluster_state(&wire).map_err(|error| error.to_string())?;
-        let cluster = RayCluster::from_value(self.cluster).map_err(|error| error.to_string())?;
+        let state = wire::decode_cluster_state(&wire).map_err(|error| format!("reply of the GCS: {error}"))?;
+        let cluster = RayCluster::from_value(self.cluster).map_err(|error| format!("RayCluster: {error}"))?;
         let observation = Observation {
-            now_ms: self.at_ms,
+            now_ms: self.now_ms,
             state,
             cluster,
             pods: self.pods,
@@ -111,13 +180,14 @@ impl StoredFrame {
         };
         Ok(Frame {
             tick: self.tick,
-            policy: self.policy,
-            options: self.options,
             observation,
+            wire,
+            options: self.options,
+            policy: self.policy,
             memory: self.memory,
             plan: self.plan,
+            memory_after: self.memory_after,
             outcome: self.outcome,
-            wire,
         })
     }
 }

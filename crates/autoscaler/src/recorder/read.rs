@@ -108,7 +108,8 @@ impl Iterator for Frames<'_> {
 
 /// The first frame of `rest`, what it was compressed from, and what follows it. The error is for people.
 fn read_frame<'a>(rest: &'a [u8], previous: &[u8]) -> Result<(Frame, Vec<u8>, &'a [u8]), String> {
-    let (packed, after) = split_part(rest).ok_or_else(|| format!("a frame was cut off ({} bytes of it are there)", rest.len()))?;
+    let (packed, after) =
+        split_part(rest).ok_or_else(|| format!("a frame was cut off ({} bytes of it are there)", rest.len()))?;
     let plain = decompress(packed, previous)?;
     let frame = parse_plain(&plain)?;
     Ok((frame, plain, after))
