@@ -227,9 +227,14 @@ def answer(problem):
     }
 
 
-for line in sys.stdin:
-    try:
-        result = {"plan": answer(json.loads(line))}
-    except Exception as error:
-        result = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(result), flush=True)
+def main():
+    for line in sys.stdin:
+        try:
+            result = {"plan": answer(json.loads(line))}
+        except Exception as error:
+            result = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()
