@@ -136,7 +136,7 @@ impl TokenCache {
         match &self.auth {
             Auth::Disabled => Ok(None),
             Auth::Token(token) => bearer(&token.0).map(Some),
-            Auth::Files(files) => self.from_files(files, false).map(Some),
+            Auth::Files(files) => self.read_files(files, false).map(Some),
         }
     }
 
@@ -144,11 +144,11 @@ impl TokenCache {
     pub fn changed_since(&self, refused: Option<&MetadataValue<Ascii>>) -> bool {
         match &self.auth {
             Auth::Disabled | Auth::Token(_) => false,
-            Auth::Files(files) => self.from_files(files, true).is_ok_and(|now| Some(&now) != refused),
+            Auth::Files(files) => self.read_files(files, true).is_ok_and(|now| Some(&now) != refused),
         }
     }
 
-    fn from_files(&self, files: &[PathBuf], force: bool) -> Result<MetadataValue<Ascii>, TokenError> {
+    fn read_files(&self, files: &[PathBuf], force: bool) -> Result<MetadataValue<Ascii>, TokenError> {
         let stamps = stamps(files);
         let mut read = self.read.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some((seen, value)) = read.as_ref()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Request;
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -61,11 +61,18 @@ pub(crate) struct Caller {
     /// Index of the endpoint to try first.
     preferred: AtomicUsize,
     tokens: TokenCache,
-    /// Id of the cluster that answers; fetched by whoever needs it first.
-    cluster: tokio::sync::Mutex<Option<Vec<u8>>>,
+    /// The head that answers; its id is fetched by whoever needs it first.
+    head: tokio::sync::Mutex<Option<Head>>,
     head_changes: AtomicU64,
     pub deadlines: Deadlines,
     max_message_bytes: usize,
+}
+
+/// What tells one head from another.
+struct Head {
+    cluster_id: Vec<u8>,
+    /// Seen with the first state.
+    session: Option<String>,
 }
 
 struct Link {
@@ -101,7 +108,7 @@ impl Caller {
             links,
             preferred: AtomicUsize::new(0),
             tokens,
-            cluster: tokio::sync::Mutex::new(None),
+            head: tokio::sync::Mutex::new(None),
             head_changes: AtomicU64::new(0),
             deadlines,
             max_message_bytes,
@@ -113,16 +120,26 @@ impl Caller {
         self.head_changes.load(Ordering::Acquire)
     }
 
-    /// Forgets the cluster and says so to the caller.
-    pub async fn head_restarted(&self) -> Error {
-        *self.cluster.lock().await = None;
-        self.head_changes.fetch_add(1, Ordering::AcqRel);
-        Error::HeadRestarted
+    /// Compares the session of a reply with the one before: also a head that keeps its cluster id may be another.
+    pub async fn check_session(&self, session: &str) -> Result<(), Error> {
+        let mut head = self.head.lock().await;
+        match head.as_mut() {
+            Some(Head { session: Some(before), .. }) if before != session => {
+                *head = None;
+                self.head_changes.fetch_add(1, Ordering::AcqRel);
+                Err(Error::HeadRestarted)
+            }
+            Some(known) => {
+                known.session = Some(session.to_owned());
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// The id of the cluster that answers, 28 bytes.
     pub async fn cluster_id(&self, limit: Duration) -> Result<Vec<u8>, Error> {
-        self.within(GET_CLUSTER_ID.path(), limit, self.known_cluster()).await
+        self.within(GET_CLUSTER_ID.path(), limit, self.known_cluster(Instant::now() + limit)).await
     }
 
     /// One call, as a whole within `limit`.
@@ -134,9 +151,10 @@ impl Caller {
         repeat: Repeat,
     ) -> Result<Answer<R>, Error> {
         let body = Bytes::from(request.encode_to_vec());
+        let until = Instant::now() + limit;
         self.within(method.path(), limit, async {
-            let cluster = self.known_cluster().await?;
-            let (wire, endpoint) = self.rounds(method.path(), body, Some(&cluster), repeat).await?;
+            let cluster = self.known_cluster(until).await?;
+            let (wire, endpoint) = self.rounds(method.path(), body, Some(&cluster), repeat, until).await?;
             decode(method.path(), wire, endpoint)
         })
         .await
@@ -150,8 +168,9 @@ impl Caller {
         limit: Duration,
     ) -> Result<Answer<R>, Error> {
         let body = Bytes::from(request.encode_to_vec());
+        let until = Instant::now() + limit;
         self.within(method.path(), limit, async {
-            let (wire, endpoint) = self.rounds(method.path(), body, None, Repeat::Safe).await?;
+            let (wire, endpoint) = self.rounds(method.path(), body, None, Repeat::Safe, until).await?;
             decode(method.path(), wire, endpoint)
         })
         .await
@@ -186,22 +205,22 @@ impl Caller {
         link.endpoint.clone()
     }
 
-    async fn known_cluster(&self) -> Result<Vec<u8>, Error> {
-        let mut cluster = self.cluster.lock().await;
-        if let Some(id) = cluster.as_ref() {
-            return Ok(id.clone());
+    async fn known_cluster(&self, until: Instant) -> Result<Vec<u8>, Error> {
+        let mut head = self.head.lock().await;
+        if let Some(known) = head.as_ref() {
+            return Ok(known.cluster_id.clone());
         }
         let path = GET_CLUSTER_ID.path();
-        let (wire, endpoint) = self.rounds(path, Bytes::new(), None, Repeat::Safe).await?;
+        let (wire, endpoint) = self.rounds(path, Bytes::new(), None, Repeat::Safe, until).await?;
         let answer: Answer<proto::GetClusterIdReply> = decode(path, wire, endpoint)?;
         check_status(short_name(path), answer.reply.status)?;
-        let id = answer.reply.cluster_id;
-        if id.is_empty() {
+        let cluster_id = answer.reply.cluster_id;
+        if cluster_id.is_empty() {
             let message = "the reply holds no cluster id".into();
             return Err(Error::Garbage { method: short_name(path), endpoint: answer.endpoint, message });
         }
-        *cluster = Some(id.clone());
-        Ok(id)
+        *head = Some(Head { cluster_id: cluster_id.clone(), session: None });
+        Ok(cluster_id)
     }
 
     /// Tries the endpoints in order, again and again with growing pauses, as long as it makes sense.
@@ -211,6 +230,7 @@ impl Caller {
         body: Bytes,
         cluster: Option<&[u8]>,
         repeat: Repeat,
+        until: Instant,
     ) -> Result<(Bytes, String), Error> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut pause = FIRST_PAUSE;
@@ -227,12 +247,13 @@ impl Caller {
                     }
                     Err(Failure::NotConnected(message)) => problems.push((&link.endpoint, message)),
                     Err(Failure::Broken(message)) if repeat == Repeat::Safe => problems.push((&link.endpoint, message)),
-                    Err(Failure::OtherCluster) => return Err(self.drop_cluster(cluster).await),
+                    Err(Failure::OtherCluster) => return Err(self.drop_head(cluster).await),
                     Err(failure) => return Err(failure.into_error(path, &link.endpoint)),
                 }
             }
             debug!(path, round, ?problems, "no endpoint answers");
-            if round == ROUNDS {
+            // Rather the reason now than a mere deadline later.
+            if round == ROUNDS || Instant::now() + pause >= until {
                 let problems: Vec<_> = problems.iter().map(|(endpoint, text)| format!("{endpoint}: {text}")).collect();
                 return Err(Error::Unavailable { method: short_name(path), message: problems.join("; ") });
             }
@@ -243,10 +264,10 @@ impl Caller {
     }
 
     /// The id was refused: forget it, unless another call has replaced it meanwhile.
-    async fn drop_cluster(&self, refused: Option<&[u8]>) -> Error {
-        let mut cluster = self.cluster.lock().await;
-        if cluster.as_deref() == refused {
-            *cluster = None;
+    async fn drop_head(&self, refused: Option<&[u8]>) -> Error {
+        let mut head = self.head.lock().await;
+        if head.as_ref().map(|known| known.cluster_id.as_slice()) == refused {
+            *head = None;
             self.head_changes.fetch_add(1, Ordering::AcqRel);
         }
         Error::HeadRestarted

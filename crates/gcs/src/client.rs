@@ -1,6 +1,6 @@
 //! The calls an autoscaler makes.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,14 +40,15 @@ pub struct Observed {
     pub wire: Bytes,
     /// How long the call took, retries included.
     pub took: Duration,
+    /// [`Client::head_changes`] when the call began. A node of this observation must not be drained when the number is
+    /// another one by then: the new head accepts a drain of any node that it does not know (yet).
+    pub head_changes: u64,
 }
 
 /// A client of one GCS. Clones share connections, the cluster id and the token.
 #[derive(Clone)]
 pub struct Client {
     caller: Arc<Caller>,
-    /// Session of the head seen last.
-    session: Arc<Mutex<Option<String>>>,
 }
 
 impl Client {
@@ -62,7 +63,7 @@ impl Client {
     }
 
     fn over(caller: Caller) -> Client {
-        Client { caller: Arc::new(caller), session: Arc::default() }
+        Client { caller: Arc::new(caller) }
     }
 
     /// How often this client (and its clones) found that another head answers. Each time exactly one call failed with
@@ -73,6 +74,7 @@ impl Client {
 
     /// Nodes and demand. Fails with [`Error::HeadRestarted`] once when the session is another one than before.
     pub async fn cluster_state(&self) -> Result<Observed, Error> {
+        let head_changes = self.head_changes();
         let started = Instant::now();
         // 0 always: a number above the server's own, such as one from before its restart, aborts it.
         let request = pb::GetClusterResourceStateRequest { last_seen_cluster_resource_state_version: 0 };
@@ -82,8 +84,8 @@ impl Client {
         let Answer { reply, wire, endpoint } = answer;
         let state = required(autoscaler::GET_CLUSTER_RESOURCE_STATE, reply.cluster_resource_state, endpoint)?;
         let state = convert::cluster_state(state);
-        self.check_session(&state).await?;
-        Ok(Observed { state, wire, took })
+        self.caller.check_session(&state.session_name).await?;
+        Ok(Observed { state, wire, took, head_changes })
     }
 
     /// What `ray status` reads: the last report and the cluster.
@@ -94,19 +96,8 @@ impl Client {
         let Answer { reply, endpoint, .. } = answer;
         let state = required(autoscaler::GET_CLUSTER_STATUS, reply.cluster_resource_state, endpoint)?;
         let state = convert::cluster_state(state);
-        self.check_session(&state).await?;
+        self.caller.check_session(&state.session_name).await?;
         Ok((convert::autoscaling_state(reply.autoscaling_state.unwrap_or_default()), state))
-    }
-
-    async fn check_session(&self, state: &ClusterState) -> Result<(), Error> {
-        let before = {
-            let mut session = self.session.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            session.replace(state.session_name.clone())
-        };
-        match before {
-            Some(before) if before != state.session_name => Err(self.caller.head_restarted().await),
-            _ => Ok(()),
-        }
     }
 
     /// Tells the GCS what we are about, for `ray status` and the dashboard. A version below one that the GCS has seen is

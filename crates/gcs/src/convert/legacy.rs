@@ -164,11 +164,10 @@ pub fn legacy_constraint(json: &[u8]) -> Result<Vec<RequestByCount>, serde_json:
     let bundles: Vec<ResourceMap> = serde_json::from_slice(json)?;
     let mut counted: Vec<RequestByCount> = vec![];
     for resources in bundles {
-        match counted.iter_mut().find(|known| known.request.resources == resources) {
-            Some(known) => known.count += 1,
-            None => {
-                counted.push(RequestByCount { request: ResourceRequest { resources, ..Default::default() }, count: 1 })
-            }
+        if let Some(known) = counted.iter_mut().find(|known| known.request.resources == resources) {
+            known.count += 1;
+        } else {
+            counted.push(RequestByCount { request: ResourceRequest { resources, ..Default::default() }, count: 1 });
         }
     }
     Ok(counted)
