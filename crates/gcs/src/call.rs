@@ -75,6 +75,13 @@ struct Head {
     session: Option<String>,
 }
 
+/// One call under way.
+struct Progress {
+    until: Instant,
+    /// Index of the endpoint that is being asked.
+    asking: AtomicUsize,
+}
+
 struct Link {
     endpoint: String,
     channel: Mutex<Channel>,
@@ -139,7 +146,7 @@ impl Caller {
 
     /// The id of the cluster that answers, 28 bytes.
     pub async fn cluster_id(&self, limit: Duration) -> Result<Vec<u8>, Error> {
-        self.within(GET_CLUSTER_ID.path(), limit, self.known_cluster(Instant::now() + limit)).await
+        self.within(GET_CLUSTER_ID.path(), limit, async |progress| self.known_cluster(progress).await).await
     }
 
     /// One call, as a whole within `limit`.
@@ -151,10 +158,9 @@ impl Caller {
         repeat: Repeat,
     ) -> Result<Answer<R>, Error> {
         let body = Bytes::from(request.encode_to_vec());
-        let until = Instant::now() + limit;
-        self.within(method.path(), limit, async {
-            let cluster = self.known_cluster(until).await?;
-            let (wire, endpoint) = self.rounds(method.path(), body, Some(&cluster), repeat, until).await?;
+        self.within(method.path(), limit, async |progress| {
+            let cluster = self.known_cluster(progress).await?;
+            let (wire, endpoint) = self.rounds(method.path(), &body, Some(&cluster), repeat, progress).await?;
             decode(method.path(), wire, endpoint)
         })
         .await
@@ -168,9 +174,8 @@ impl Caller {
         limit: Duration,
     ) -> Result<Answer<R>, Error> {
         let body = Bytes::from(request.encode_to_vec());
-        let until = Instant::now() + limit;
-        self.within(method.path(), limit, async {
-            let (wire, endpoint) = self.rounds(method.path(), body, None, Repeat::Safe, until).await?;
+        self.within(method.path(), limit, async |progress| {
+            let (wire, endpoint) = self.rounds(method.path(), &body, None, Repeat::Safe, progress).await?;
             decode(method.path(), wire, endpoint)
         })
         .await
@@ -180,21 +185,22 @@ impl Caller {
         &self,
         path: &'static str,
         limit: Duration,
-        work: impl Future<Output = Result<T, Error>>,
+        work: impl AsyncFnOnce(&Progress) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        match timeout(limit, work).await {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let progress = Progress { until: Instant::now() + limit, asking: AtomicUsize::new(first) };
+        match timeout(limit, work(&progress)).await {
             Ok(result) => result,
             Err(_) => {
-                let endpoint = self.give_up_connection();
+                let endpoint = self.give_up(progress.asking.into_inner());
                 Err(Error::Deadline { method: short_name(path), endpoint, after: limit })
             }
         }
     }
 
-    /// Without keepalive a silent connection looks alive for ever: after a missed deadline the next call dials anew, and
-    /// another endpoint first.
-    fn give_up_connection(&self) -> String {
-        let index = self.preferred.load(Ordering::Relaxed) % self.links.len();
+    /// Without keepalive a silent connection looks alive for ever: after a missed deadline it is left, and the next call
+    /// begins with another endpoint.
+    fn give_up(&self, index: usize) -> String {
         self.preferred.store((index + 1) % self.links.len(), Ordering::Relaxed);
         let Some(link) = self.links.get(index) else { return String::new() };
         if let Some((tls, connect_limit)) = &link.redial
@@ -205,13 +211,13 @@ impl Caller {
         link.endpoint.clone()
     }
 
-    async fn known_cluster(&self, until: Instant) -> Result<Vec<u8>, Error> {
+    async fn known_cluster(&self, progress: &Progress) -> Result<Vec<u8>, Error> {
         let mut head = self.head.lock().await;
         if let Some(known) = head.as_ref() {
             return Ok(known.cluster_id.clone());
         }
         let path = GET_CLUSTER_ID.path();
-        let (wire, endpoint) = self.rounds(path, Bytes::new(), None, Repeat::Safe, until).await?;
+        let (wire, endpoint) = self.rounds(path, &Bytes::new(), None, Repeat::Safe, progress).await?;
         let answer: Answer<proto::GetClusterIdReply> = decode(path, wire, endpoint)?;
         check_status(short_name(path), answer.reply.status)?;
         let cluster_id = answer.reply.cluster_id;
@@ -227,10 +233,10 @@ impl Caller {
     async fn rounds(
         &self,
         path: &'static str,
-        body: Bytes,
+        body: &Bytes,
         cluster: Option<&[u8]>,
         repeat: Repeat,
-        until: Instant,
+        progress: &Progress,
     ) -> Result<(Bytes, String), Error> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut pause = FIRST_PAUSE;
@@ -240,20 +246,21 @@ impl Caller {
             for step in 0..self.links.len() {
                 let index = (first + step) % self.links.len();
                 let Some(link) = self.links.get(index) else { continue };
-                match self.with_fresh_token(link, path, &body, cluster).await {
+                progress.asking.store(index, Ordering::Relaxed);
+                match self.with_fresh_token(link, path, body, cluster).await {
                     Ok(reply) => {
                         self.preferred.store(index, Ordering::Relaxed);
                         return Ok((reply, link.endpoint.clone()));
                     }
                     Err(Failure::NotConnected(message)) => problems.push((&link.endpoint, message)),
                     Err(Failure::Broken(message)) if repeat == Repeat::Safe => problems.push((&link.endpoint, message)),
-                    Err(Failure::OtherCluster) => return Err(self.drop_head(cluster).await),
+                    Err(Failure::OtherCluster) if cluster.is_some() => return Err(self.drop_head(cluster).await),
                     Err(failure) => return Err(failure.into_error(path, &link.endpoint)),
                 }
             }
             debug!(path, round, ?problems, "no endpoint answers");
             // Rather the reason now than a mere deadline later.
-            if round == ROUNDS || Instant::now() + pause >= until {
+            if round == ROUNDS || Instant::now() + pause >= progress.until {
                 let problems: Vec<_> = problems.iter().map(|(endpoint, text)| format!("{endpoint}: {text}")).collect();
                 return Err(Error::Unavailable { method: short_name(path), message: problems.join("; ") });
             }

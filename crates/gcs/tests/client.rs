@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mobula_gcs::server::{Drain, Fault, MemoryGcs, duplex_channel};
+use mobula_gcs::server::{Drain, Fault, MemoryGcs, Refusal, duplex_channel};
 use mobula_gcs::{
     AutoscalingState, Client, ClusterConfig, ClusterState, DrainOutcome, DrainReason, Error, GangRequest, JobInfo,
     LegacyDemand, NodeGroupConfig, NodeInfo, NodeState, NodeStatus, PlacementGroupInfo, RequestByCount, ResourceMap,
@@ -236,6 +236,16 @@ async fn other_session_of_the_same_cluster() {
 }
 
 #[tokio::test]
+async fn even_the_question_for_the_id_is_refused() {
+    let gcs = MemoryGcs::new(cluster());
+    let server = start(&gcs).await;
+    let client = client(&[server.endpoint()]);
+    gcs.fail(Some("GetClusterId"), 1, Fault::Refuse(Refusal::Unauthenticated("WrongClusterID: …".into())));
+    assert_eq!(client.cluster_state().await.unwrap_err(), Error::HeadRestarted);
+    client.cluster_state().await.unwrap();
+}
+
+#[tokio::test]
 async fn unavailable_is_tried_again() {
     let gcs = MemoryGcs::new(cluster());
     let server = start(&gcs).await;
@@ -365,11 +375,16 @@ async fn second_endpoint_answers() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dead = closed.local_addr().unwrap().to_string();
     drop(closed);
-    client(&[dead, server.endpoint()]).cluster_state().await.unwrap();
+    client(&[dead.clone(), server.endpoint()]).cluster_state().await.unwrap();
     // One that accepts and never answers costs the first call; the second goes to the other.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = hasty(&[silent.local_addr().unwrap().to_string(), server.endpoint()]);
     assert_eq!(client.cluster_state().await.unwrap_err().kind(), "deadline");
+    client.cluster_state().await.unwrap();
+    // It is the silent one that is left, not the dead one before it.
+    let client = hasty(&[dead, silent.local_addr().unwrap().to_string(), server.endpoint()]);
+    let Error::Deadline { endpoint, .. } = client.cluster_state().await.unwrap_err() else { panic!("no deadline") };
+    assert_eq!(endpoint, silent.local_addr().unwrap().to_string());
     client.cluster_state().await.unwrap();
 }
 
@@ -395,8 +410,13 @@ async fn concurrent_first_calls_ask_for_the_id_once() {
     let gcs = MemoryGcs::new(cluster());
     let server = start(&gcs).await;
     let client = client(&[server.endpoint()]);
-    let calls = (0..16).map(|_| client.cluster_state());
-    futures::future::try_join_all(calls).await.unwrap();
+    let call = || {
+        let client = client.clone();
+        tokio::spawn(async move { client.cluster_state().await.map(drop) })
+    };
+    for call in (0..16).map(|_| call()).collect::<Vec<_>>() {
+        call.await.unwrap().unwrap();
+    }
     assert_eq!(gcs.calls("GetClusterId"), 1);
 }
 

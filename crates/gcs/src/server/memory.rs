@@ -43,6 +43,8 @@ pub enum Fault {
     Unauthenticated,
     /// `UNAVAILABLE`.
     Unavailable,
+    /// Another status.
+    Refuse(Refusal),
     /// Break the connection.
     Disconnect,
 }
@@ -58,6 +60,7 @@ impl Fault {
                 "InvalidAuthToken: Authentication token is missing or incorrect".into(),
             )),
             Fault::Unavailable => Verdict::Refuse(Refusal::Unavailable("scripted".into())),
+            Fault::Refuse(refusal) => Verdict::Refuse(refusal),
             Fault::Disconnect => Verdict::Disconnect,
         }
     }
