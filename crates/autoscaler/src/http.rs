@@ -10,13 +10,18 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{Response, StatusCode, header::CONTENT_TYPE},
+    http::{Response, StatusCode, Uri, header::CONTENT_TYPE},
     routing::get,
 };
-use serde_json::Value;
+use mobula_planner::{Plan, Snapshot};
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::Instant};
 
-use crate::{metrics::Metrics, recorder::Recorder};
+use crate::{
+    document::{plan_document, table},
+    metrics::Metrics,
+    recorder::Recorder,
+};
 
 /// A loop that has not come round for so long is dead.
 const LOOP_LIMIT: Duration = Duration::from_secs(300);
@@ -30,16 +35,48 @@ pub struct Board {
     state: Mutex<BoardState>,
 }
 
+/// The last decision: rendered only when somebody asks.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// What it was made from.
+    pub snapshot: Arc<Snapshot>,
+    /// The plan as far as it was carried out.
+    pub plan: Plan,
+    /// What came of it, for people.
+    pub outcome: String,
+    /// Oddities of the input.
+    pub warnings: Vec<String>,
+}
+
+impl Decision {
+    /// The JSON of `/explain`.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "at_ms": self.snapshot.now_ms,
+            "versions": self.snapshot.versions,
+            "outcome": self.outcome,
+            "warnings": self.warnings,
+            "plan": plan_document(&self.snapshot, &self.plan),
+        })
+    }
+
+    /// The same for people (`/explain?output=table`).
+    pub fn to_table(&self) -> String {
+        let notes: Vec<String> = std::iter::once(self.outcome.clone()).chain(self.warnings.iter().cloned()).collect();
+        table(&self.snapshot, &self.plan, &notes)
+    }
+}
+
 struct BoardState {
     last_turn: Instant,
     not_ready: Option<String>,
-    explain: Option<Arc<Value>>,
+    decision: Option<Arc<Decision>>,
 }
 
 impl Board {
     /// Nothing has happened yet.
     pub fn new(metrics: Arc<Metrics>, recorder: Arc<Recorder>) -> Self {
-        let state = BoardState { last_turn: Instant::now(), not_ready: Some("starting".into()), explain: None };
+        let state = BoardState { last_turn: Instant::now(), not_ready: Some("starting".into()), decision: None };
         Board { metrics, recorder, state: Mutex::new(state) }
     }
 
@@ -55,14 +92,14 @@ impl Board {
         });
     }
 
-    /// The last decision.
-    pub fn explain(&self, document: Value) {
-        self.with(|state| state.explain = Some(Arc::new(document)));
+    /// A decision was made.
+    pub fn decided(&self, decision: Decision) {
+        self.with(|state| state.decision = Some(Arc::new(decision)));
     }
 
     /// The last decision, if there is one.
-    pub fn last_explain(&self) -> Option<Arc<Value>> {
-        self.with(|state| state.explain.clone())
+    pub fn last_decision(&self) -> Option<Arc<Decision>> {
+        self.with(|state| state.decision.clone())
     }
 
     /// Why the sidecar is not ready; `None`: it is.
@@ -119,10 +156,11 @@ async fn readyz(State(board): State<Arc<Board>>) -> Response<Body> {
     }
 }
 
-async fn explain(State(board): State<Arc<Board>>) -> Response<Body> {
-    match board.last_explain() {
-        Some(document) => answer(StatusCode::OK, "application/json", document.to_string()),
+async fn explain(State(board): State<Arc<Board>>, uri: Uri) -> Response<Body> {
+    match board.last_decision() {
         None => answer(StatusCode::NOT_FOUND, TEXT, "no plan has been made yet\n"),
+        Some(decision) if uri.query() == Some("output=table") => answer(StatusCode::OK, TEXT, decision.to_table()),
+        Some(decision) => answer(StatusCode::OK, "application/json", decision.to_json().to_string()),
     }
 }
 

@@ -112,7 +112,10 @@ impl SidecarConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The head runs a Ray that is too old. Not retryable.
-    #[error("the head runs Ray {found}: Mobula scales Ray {} and newer; use Ray's own autoscaler image for this cluster", RayVersion::OLDEST_SUPPORTED)]
+    #[error(
+        "the head runs Ray {found}: Mobula scales Ray {} and newer; use Ray's own autoscaler image for this cluster",
+        RayVersion::OLDEST_SUPPORTED
+    )]
     RayTooOld {
         /// What the head says.
         found: String,
@@ -228,8 +231,7 @@ impl Sidecar {
     ) -> Result<Self, Error> {
         let metrics = Arc::new(Metrics::new(clock.now_unix_ms()));
         let recorder = Arc::new(Recorder::new(config.recorder.clone())?);
-        let kube =
-            KubeAccess::new(kube, &config.namespace, &config.cluster, &config.crd_version, config.kube_timeout);
+        let kube = KubeAccess::new(kube, &config.namespace, &config.cluster, &config.crd_version, config.kube_timeout);
         let board = Arc::new(Board::new(metrics.clone(), recorder.clone()));
         let context = Context {
             config,

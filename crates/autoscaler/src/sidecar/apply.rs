@@ -70,8 +70,8 @@ pub(super) async fn apply(
         let held = format!("the plan breaks an invariant and is not applied: {}", planned.violations.join("; "));
         return Applied { plan: Plan::clone(&planned.plan), held: Some(held), ..Applied::default() };
     }
-    if let Some(wait) = state.kube_backoffs.blocked(|(action, _)| *action == KubeAction::Patch) {
-        let held = format!("the API server refused the last patch: next try in {} s", wait.as_secs());
+    if state.kube_backoffs.blocked(|(action, _)| *action == KubeAction::Patch).is_some() {
+        let held = "the API server refused the last patch: waiting before the next try".to_owned();
         return Applied { plan: planned.plan.clone(), held: Some(held), ..Applied::default() };
     }
     let held = collected.hold.as_ref().map(ToString::to_string);
@@ -224,7 +224,11 @@ async fn without_object_holders(
             }
             Err(error) => {
                 tracing::debug!(node_id, %error, "what it holds is unknown");
-                context.metrics.add(&own::ERRORS, vec![("source", "node_metrics".into()), ("kind", "unknown".into())], 1);
+                context.metrics.add(
+                    &own::ERRORS,
+                    vec![("source", "node_metrics".into()), ("kind", "unknown".into())],
+                    1,
+                );
                 unknown.insert(node_id);
             }
         }

@@ -124,7 +124,11 @@ async fn end_unused_cluster(context: &Context, state: &mut LoopState, settings: 
         Decision::Refused(message) => {
             if state.chores.refused_idle.as_ref() != Some(&message) {
                 tracing::error!("{message}");
-                context.metrics.add(&own::ERRORS, vec![("source", "raycluster".into()), ("kind", "idle_delete".into())], 1);
+                context.metrics.add(
+                    &own::ERRORS,
+                    vec![("source", "raycluster".into()), ("kind", "idle_delete".into())],
+                    1,
+                );
                 state.chores.refused_idle = Some(message);
             }
         }

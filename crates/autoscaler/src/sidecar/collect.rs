@@ -9,12 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Context, KubeAction, LoopState, Mode, TickError, guard::Hold};
-use crate::{
-    kube_access::KubeErrorKind,
-    legacy,
-    metrics::own,
-    snapshot::Observation,
-};
+use crate::{kube_access::KubeErrorKind, legacy, metrics::own, snapshot::Observation};
 
 /// How old a RayCluster may be that can't be read again just now.
 const STALE_LIMIT: Duration = Duration::from_secs(120);

@@ -61,7 +61,10 @@ impl std::fmt::Display for Hold {
             Break::HeadRestart => "a restart of the head",
             Break::Interruption => "an interruption of the GCS",
         };
-        write!(f, "{missing} running pods have not registered with Ray since {after}: nothing is deleted until they have")
+        write!(
+            f,
+            "{missing} running pods have not registered with Ray since {after}: nothing is deleted until they have"
+        )
     }
 }
 
@@ -155,11 +158,8 @@ mod tests {
     }
 
     fn reply(session: &str, pods: &[&str]) -> ClusterState {
-        let node = |pod: &&str| NodeState {
-            instance_id: (*pod).to_owned(),
-            status: NodeStatus::Idle,
-            ..NodeState::default()
-        };
+        let node =
+            |pod: &&str| NodeState { instance_id: (*pod).to_owned(), status: NodeStatus::Idle, ..NodeState::default() };
         ClusterState { session_name: session.into(), nodes: pods.iter().map(node).collect(), ..ClusterState::default() }
     }
 

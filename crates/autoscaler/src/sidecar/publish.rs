@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use mobula_api::{PendingClass, PodView};
 use mobula_gcs::AutoscalingState;
 use mobula_planner::{Amount, NodePhase, Plan, Snapshot, UnmetCause, UnmetKind};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Context, LoopState, Mode, apply::Applied, collect::Collected, guard::Hold, tick::Planned};
 use crate::{
-    document,
     events::{self, Severity},
+    http::Decision,
     legacy,
     metrics::{LabelPairs, own, ray},
     recorder::Frame,
@@ -46,7 +46,12 @@ pub(super) async fn publish(
     gauges(context, collected.hold.as_ref(), planned, applied);
     tell_ray(context, state, pods, planned, applied).await;
     write_events(state, context, planned, applied);
-    context.board.explain(explained(planned, applied));
+    context.board.decided(Decision {
+        snapshot: planned.snapshot.clone(),
+        plan: applied.plan.clone(),
+        outcome: outcome(applied),
+        warnings: planned.warnings.clone(),
+    });
     record(context, collected, planned, applied);
 }
 
@@ -111,7 +116,8 @@ fn gauges(context: &Context, held: Option<&Hold>, planned: &Planned, applied: &A
     let metrics = &context.metrics;
     let snapshot = &planned.snapshot;
     let by_group = |phases: &[NodePhase]| -> Vec<(LabelPairs, f64)> {
-        let count = |group: &str| snapshot.nodes.iter().filter(|n| n.group == group && phases.contains(&n.phase)).count();
+        let count =
+            |group: &str| snapshot.nodes.iter().filter(|n| n.group == group && phases.contains(&n.phase)).count();
         snapshot.node_types.iter().map(|s| (vec![("NodeType", s.name.clone())], count(&s.name) as f64)).collect()
     };
     metrics.set_all(&ray::PENDING_NODES, by_group(&[NodePhase::Requested, NodePhase::Pending]));
@@ -142,7 +148,9 @@ fn resources(snapshot: &Snapshot, phases: &[NodePhase]) -> Vec<(LabelPairs, f64)
             *sum = sum.saturating_add(amount.steps());
         }
     }
-    sums.into_iter().map(|(name, sum)| (vec![("resource", name.to_owned())], Amount::from_steps(sum).as_f64())).collect()
+    sums.into_iter()
+        .map(|(name, sum)| (vec![("resource", name.to_owned())], Amount::from_steps(sum).as_f64()))
+        .collect()
 }
 
 fn unmet(plan: &Plan) -> Vec<(LabelPairs, f64)> {
@@ -173,11 +181,8 @@ async fn tell_ray(context: &Context, state: &mut LoopState, pods: &[PodView], pl
     let version = report::next_version(state.published.version, now_ms);
     let report = report::autoscaling_state(&planned.snapshot, &applied.plan, version, &pending, &state.failed);
     let essence = essence(&report);
-    let unchanged = state
-        .published
-        .report
-        .as_ref()
-        .is_some_and(|(told, at)| *told == essence && at.elapsed() < REPORT_INTERVAL);
+    let unchanged =
+        state.published.report.as_ref().is_some_and(|(told, at)| *told == essence && at.elapsed() < REPORT_INTERVAL);
     if unchanged {
         return;
     }
@@ -233,17 +238,6 @@ fn write_events(state: &mut LoopState, context: &Context, planned: &Planned, app
     state.events.write(&lines, planned.snapshot.now_ms);
 }
 
-/// The last decision, for `/explain`.
-fn explained(planned: &Planned, applied: &Applied) -> Value {
-    json!({
-        "at_ms": planned.snapshot.now_ms,
-        "versions": planned.snapshot.versions,
-        "plan": document::plan_document(&planned.snapshot, &applied.plan),
-        "outcome": outcome(applied),
-        "warnings": planned.warnings,
-    })
-}
-
 fn outcome(applied: &Applied) -> String {
     let mut parts = Vec::new();
     if applied.patched {
@@ -260,13 +254,14 @@ fn record(context: &Context, collected: &Collected, planned: &Planned, applied: 
     }
     let frame = Frame {
         tick: 0,
-        policy: context.config.policy.name().to_owned(),
-        options: context.config.snapshot.clone(),
         observation: collected.observation.clone(),
+        wire: collected.wire(),
+        options: context.config.snapshot.clone(),
+        policy: context.config.policy.name().to_owned(),
         memory: planned.memory_before.clone(),
         plan: planned.plan.clone(),
+        memory_after: planned.memory_after.clone(),
         outcome: outcome(applied),
-        wire: collected.wire(),
     };
     if let Err(error) = context.recorder.record(frame) {
         context.metrics.add(&own::ERRORS, vec![("source", "recorder".into()), ("kind", "write".into())], 1);

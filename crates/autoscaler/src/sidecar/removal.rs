@@ -68,11 +68,7 @@ pub fn keep(plan: &Plan, kept: &[(Unit, String)]) -> Plan {
             let is_removed = |pod: &&str| reason.subject == format!("node {pod}");
             reason.verdict != Verdict::Terminate || !pods.iter().any(|pod| is_removed(pod))
         });
-        plan.explain.push(Reason {
-            subject: format!("node {}", unit.name),
-            verdict: Verdict::Keep,
-            text: why.clone(),
-        });
+        plan.explain.push(Reason { subject: format!("node {}", unit.name), verdict: Verdict::Keep, text: why.clone() });
     }
     plan
 }

@@ -30,7 +30,9 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
     let mode = read_mode(context).await;
     tracing::info!(ray = %version, ?mode, policy = context.config.policy.name(), "the GCS answers");
     if mode == Mode::V1 {
-        tracing::warn!("the head runs in v1 mode: set autoscalerOptions.version to v2 for label selectors and `ray status` in full");
+        tracing::warn!(
+            "the head runs in v1 mode: set autoscalerOptions.version to v2 for label selectors and `ray status` in full"
+        );
     }
     let permissions = ask_permissions(context).await;
     let temp_dir = temp_dir(context).await;
@@ -101,7 +103,10 @@ async fn ask_permissions(context: &Context) -> Permissions {
         context.metrics.set(&own::MISSING_PERMISSIONS, vec![("permission", (*name).into())], 1.0);
     }
     if !missing.is_empty() {
-        tracing::info!(missing = missing.join(", "), "optional permissions that this account does not have; see deploy/rbac/sidecar-extra.yaml");
+        tracing::info!(
+            missing = missing.join(", "),
+            "optional permissions that this account does not have; see deploy/rbac/sidecar-extra.yaml"
+        );
     }
     permissions
 }

@@ -3,12 +3,8 @@
 use mobula_api::{PodRole, PodView};
 
 pub(crate) fn worker_pod(name: &str, group: &str, running: bool) -> PodView {
-    let mut pod = PodView {
-        name: name.to_owned(),
-        group: group.to_owned(),
-        role: PodRole::Worker,
-        ..PodView::default()
-    };
+    let mut pod =
+        PodView { name: name.to_owned(), group: group.to_owned(), role: PodRole::Worker, ..PodView::default() };
     pod.ray_container.running = running;
     pod
 }

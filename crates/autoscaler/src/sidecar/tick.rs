@@ -21,10 +21,12 @@ use crate::{
 
 /// A plan and what it was made from.
 pub(super) struct Planned {
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
     pub warnings: Vec<String>,
     /// What the policy remembered before.
     pub memory_before: Memory,
+    /// What it remembers afterwards.
+    pub memory_after: Memory,
     pub plan: Plan,
     /// The RayCluster that the plan was made from.
     pub cluster: RayCluster,
@@ -60,9 +62,7 @@ async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickErro
     let mut collected = collect::collect(context, state).await?;
     phase(context, "collect", started);
     let mut planned = plan(context, state, &collected)?;
-    if is_due(&planned, &collected)
-        && !context.cluster.is_watched()
-        && state.kube_backoffs.blocked(|_| true).is_none()
+    if is_due(&planned, &collected) && !context.cluster.is_watched() && state.kube_backoffs.blocked(|_| true).is_none()
     {
         let fresh = collect::current_cluster(context, state, Duration::ZERO).await?;
         if !Arc::ptr_eq(&fresh, &collected.cluster) && version(&fresh) != version(&collected.cluster) {
@@ -101,7 +101,7 @@ fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Resu
     phase(context, "snapshot", started);
     let started = Instant::now();
     let memory_before = state.memory.clone();
-    let (plan, memory) = context.config.policy.plan(&snapshot, &memory_before);
+    let (plan, memory_after) = context.config.policy.plan(&snapshot, &memory_before);
     phase(context, "plan", started);
     let started = Instant::now();
     let mut violations = Vec::new();
@@ -114,10 +114,10 @@ fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Resu
     }
     phase(context, "lint", started);
     if violations.is_empty() {
-        state.memory = memory;
+        state.memory = memory_after.clone();
     }
     let cluster = collected.observation.cluster.clone();
-    Ok(Planned { snapshot, warnings, memory_before, plan, cluster, violations })
+    Ok(Planned { snapshot: Arc::new(snapshot), warnings, memory_before, memory_after, plan, cluster, violations })
 }
 
 /// Whether the plan asks for a change that may be made now.

@@ -1,0 +1,274 @@
+//! A Kubernetes API server in memory, as much of it as the sidecar speaks to, with faults by script.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use http::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+/// What goes wrong.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// This status, with a message.
+    Status(u16, &'static str),
+    /// Never an answer.
+    Hang,
+    /// The answer comes later.
+    Slow(Duration),
+}
+
+struct Script {
+    method: Method,
+    path_part: &'static str,
+    times: usize,
+    fault: Fault,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: Method,
+    pub path: String,
+    pub status: u16,
+    pub body: Value,
+}
+
+struct Inner {
+    version: u64,
+    cluster: Value,
+    pods: BTreeMap<String, Value>,
+    watchers: Vec<UnboundedSender<Result<Bytes, Infallible>>>,
+    scripts: Vec<Script>,
+    seen: Vec<Seen>,
+    granted: BTreeSet<String>,
+}
+
+/// See the module. Clones share everything.
+#[derive(Clone)]
+pub struct FakeKube {
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl FakeKube {
+    pub fn new(mut cluster: Value) -> Self {
+        cluster["metadata"]["resourceVersion"] = json!("1");
+        cluster["metadata"]["uid"] = json!("uid-1");
+        cluster["metadata"]["generation"] = json!(1);
+        let inner = Inner {
+            version: 1,
+            cluster,
+            pods: BTreeMap::new(),
+            watchers: Vec::new(),
+            scripts: Vec::new(),
+            seen: Vec::new(),
+            granted: BTreeSet::new(),
+        };
+        FakeKube { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// A client of this server.
+    pub fn client(&self) -> kube::Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let server = server.clone();
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// The next `times` requests of this method whose path contains `path_part` go wrong.
+    pub fn fail(&self, method: Method, path_part: &'static str, times: usize, fault: Fault) {
+        self.lock().scripts.push(Script { method, path_part, times, fault });
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn recover(&self) {
+        self.lock().scripts.clear();
+    }
+
+    /// Lets access reviews of `<verb> <resource>` succeed.
+    pub fn grant(&self, permission: &str) {
+        self.lock().granted.insert(permission.to_owned());
+    }
+
+    /// All requests so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.lock().seen.clone()
+    }
+
+    /// Accepted patches of the RayCluster.
+    pub fn patches(&self) -> Vec<Value> {
+        let is_patch = |seen: &Seen| seen.method == Method::PATCH && seen.path.contains("rayclusters") && seen.status == 200;
+        self.seen().into_iter().filter(is_patch).map(|seen| seen.body).collect()
+    }
+
+    /// `replicas` of the group at this index.
+    pub fn replicas(&self, group: usize) -> i64 {
+        self.lock().cluster["spec"]["workerGroupSpecs"][group]["replicas"].as_i64().unwrap_or(0)
+    }
+
+    /// Names to delete of the group at this index.
+    pub fn workers_to_delete(&self, group: usize) -> Vec<String> {
+        let inner = self.lock();
+        let names = &inner.cluster["spec"]["workerGroupSpecs"][group]["scaleStrategy"]["workersToDelete"];
+        names.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    }
+
+    /// The RayCluster as it is.
+    pub fn cluster(&self) -> Value {
+        self.lock().cluster.clone()
+    }
+
+    /// Somebody else changes the RayCluster.
+    pub fn change_cluster(&self, change: impl FnOnce(&mut Value)) {
+        let mut inner = self.lock();
+        change(&mut inner.cluster);
+        inner.touch_cluster();
+    }
+
+    /// A pod appears or changes.
+    pub fn put_pod(&self, mut pod: Value) {
+        let mut inner = self.lock();
+        inner.version += 1;
+        pod["metadata"]["resourceVersion"] = json!(inner.version.to_string());
+        let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+        let kind = if inner.pods.contains_key(&name) { "MODIFIED" } else { "ADDED" };
+        inner.pods.insert(name, pod.clone());
+        inner.tell(kind, &pod);
+    }
+
+    /// A pod is gone.
+    pub fn remove_pod(&self, name: &str) {
+        let mut inner = self.lock();
+        if let Some(pod) = inner.pods.remove(name) {
+            inner.version += 1;
+            inner.tell("DELETED", &pod);
+        }
+    }
+
+    /// All watches end.
+    pub fn cut_watches(&self) {
+        self.lock().watchers.clear();
+    }
+
+    /// All watches end with 410.
+    pub fn expire_watches(&self) {
+        let mut inner = self.lock();
+        inner.tell("ERROR", &status_body(410, "too old resource version"));
+        inner.watchers.clear();
+    }
+
+    async fn answer(&self, request: Request<kube::client::Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let bytes = body.collect_bytes().await.unwrap();
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let fault = {
+            let mut inner = self.lock();
+            let fits = |s: &&mut Script| s.times > 0 && s.method == parts.method && path.contains(s.path_part);
+            inner.scripts.iter_mut().find(fits).map(|script| {
+                script.times -= 1;
+                script.fault.clone()
+            })
+        };
+        let response = match fault {
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Status(code, message)) => json_response(code, &status_body(code, message)),
+            Some(Fault::Slow(delay)) => {
+                tokio::time::sleep(delay).await;
+                self.lock().route(&parts.method, &path, &query, &body)
+            }
+            None => self.lock().route(&parts.method, &path, &query, &body),
+        };
+        let status = response.status().as_u16();
+        self.lock().seen.push(Seen { method: parts.method, path, status, body });
+        response
+    }
+}
+
+impl Inner {
+    fn touch_cluster(&mut self) {
+        self.version += 1;
+        self.cluster["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let generation = self.cluster["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        self.cluster["metadata"]["generation"] = json!(generation);
+    }
+
+    fn tell(&mut self, kind: &str, object: &Value) {
+        let line = Bytes::from(format!("{}\n", json!({"type": kind, "object": object})));
+        self.watchers.retain(|watcher| watcher.unbounded_send(Ok(line.clone())).is_ok());
+    }
+
+    fn route(&mut self, method: &Method, path: &str, query: &str, body: &Value) -> Response<Body> {
+        let is_cluster = path.starts_with("/apis/ray.io/v1/namespaces/default/rayclusters/a");
+        match (method, path) {
+            (&Method::GET, _) if is_cluster => json_response(200, &self.cluster),
+            (&Method::PATCH, _) if is_cluster => self.patch(body),
+            (&Method::GET, "/api/v1/namespaces/default/pods") if query.contains("watch=true") => self.watch(),
+            (&Method::GET, "/api/v1/namespaces/default/pods") => {
+                let items: Vec<&Value> = self.pods.values().collect();
+                let version = self.version.to_string();
+                let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items});
+                json_response(200, &list)
+            }
+            (&Method::POST, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews") => {
+                let asked = &body["spec"]["resourceAttributes"];
+                let text = |field: &str| asked[field].as_str().unwrap_or_default().to_owned();
+                let allowed = self.granted.contains(&format!("{} {}", text("verb"), text("resource")));
+                json_response(201, &json!({"status": {"allowed": allowed}}))
+            }
+            _ => json_response(403, &status_body(403, "forbidden")),
+        }
+    }
+
+    fn patch(&mut self, body: &Value) -> Response<Body> {
+        let mut changed = self.cluster.clone();
+        if body.is_array() {
+            let patch: json_patch::Patch = serde_json::from_value(body.clone()).unwrap();
+            if json_patch::patch(&mut changed, &patch).is_err() {
+                return json_response(422, &status_body(422, "the server rejected our request due to an error in our request"));
+            }
+        } else {
+            json_patch::merge(&mut changed, body);
+        }
+        self.cluster = changed;
+        self.touch_cluster();
+        json_response(200, &self.cluster)
+    }
+
+    fn watch(&mut self) -> Response<Body> {
+        let (sender, receiver) = unbounded();
+        self.watchers.push(sender);
+        Response::new(Body::from_stream(receiver))
+    }
+}
+
+fn status_body(code: u16, message: &str) -> Value {
+    let reason = match code {
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "Conflict",
+        410 => "Expired",
+        422 => "Invalid",
+        _ => "InternalError",
+    };
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
+}
+
+fn json_response(code: u16, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
+    response
+}
