@@ -1,8 +1,12 @@
 //! Invariants that every plan keeps, whatever policy made it: an independent check, run before a plan is applied.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::{Plan, Snapshot};
+use crate::{
+    DrainKind, Gang, GroupPlan, Node, NodePhase, NodeType, Plan, Request, Snapshot, Terminate, TerminateCause,
+    UnmetKind,
+};
 
 /// How bad a broken invariant is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +36,264 @@ impl fmt::Display for Violation {
 
 /// Checks `plan` against `snapshot`. Empty: the plan may be applied.
 pub fn lint(snapshot: &Snapshot, plan: &Plan) -> Vec<Violation> {
-    let _ = (snapshot, plan);
-    Vec::new()
+    let mut check = Check::new(snapshot, plan);
+    check.groups();
+    check.launches();
+    check.cluster_maximum();
+    check.terminations();
+    check.replicas();
+    check.resizes();
+    check.unmet();
+    check.violations
+}
+
+struct Check<'a> {
+    snapshot: &'a Snapshot,
+    plan: &'a Plan,
+    groups: BTreeMap<&'a str, &'a NodeType>,
+    nodes: BTreeMap<&'a str, &'a Node>,
+    ended: BTreeSet<&'a str>,
+    violations: Vec<Violation>,
+}
+
+impl<'a> Check<'a> {
+    fn new(snapshot: &'a Snapshot, plan: &'a Plan) -> Self {
+        let workers = snapshot.node_types.iter().filter(|group| !group.is_head);
+        Check {
+            snapshot,
+            plan,
+            groups: workers.map(|group| (group.name.as_str(), group)).collect(),
+            nodes: snapshot.nodes.iter().map(|node| (node.instance_id.as_str(), node)).collect(),
+            ended: plan.terminate.iter().map(|end| end.instance_id.as_str()).collect(),
+            violations: Vec::new(),
+        }
+    }
+
+    fn error(&mut self, rule: &'static str, text: String) {
+        self.violations.push(Violation { severity: Severity::Error, rule, text });
+    }
+
+    fn warning(&mut self, rule: &'static str, text: String) {
+        self.violations.push(Violation { severity: Severity::Warning, rule, text });
+    }
+
+    fn groups(&mut self) {
+        for name in self.plan.groups.keys() {
+            if !self.groups.contains_key(name.as_str()) {
+                self.error("group-exists", format!("{name} is not a worker group"));
+            }
+        }
+        for (name, group) in self.groups.clone() {
+            match self.plan.groups.get(name) {
+                None => self.error("group-planned", format!("nothing is said of {name}")),
+                Some(planned) => self.group(group, planned),
+            }
+        }
+    }
+
+    fn group(&mut self, group: &NodeType, planned: &GroupPlan) {
+        let (name, desired) = (&group.name, planned.desired);
+        if (planned.min, planned.max, planned.requested)
+            != (group.min_replicas, group.max_replicas, group.requested_replicas)
+        {
+            self.error("group-as-observed", format!("{name} is not as it was observed: {planned:?}"));
+        }
+        if group.suspended {
+            if desired != group.requested_replicas {
+                self.error("suspended", format!("{name} is suspended, but is to have {desired} replicas"));
+            }
+            return;
+        }
+        let kept = self.replicas_kept(group);
+        if desired < kept {
+            self.error("desired-covers-kept", format!("{name} keeps {kept} replicas, but is to have {desired}"));
+        }
+        if desired > group.max_replicas && desired > kept {
+            self.error("maximum", format!("{name} is to have {desired} replicas, more than {}", group.max_replicas));
+        } else if desired > group.max_replicas {
+            self.warning("maximum", format!("{name} keeps {desired} replicas, more than {}", group.max_replicas));
+        }
+        let floor = group.min_replicas.min(group.max_replicas);
+        if desired < floor && self.snapshot.settings.max_nodes.is_none() {
+            self.error("minimum", format!("{name} is to have {desired} replicas, fewer than {floor}"));
+        }
+    }
+
+    /// Replicas of which some pod exists and stays.
+    fn replicas_kept(&self, group: &NodeType) -> u32 {
+        let pods = self.snapshot.nodes.iter().filter(|node| {
+            let exists = matches!(node.phase, NodePhase::Pending | NodePhase::Running | NodePhase::Stopped);
+            let managed = !node.is_head && !node.instance_id.is_empty();
+            exists && managed && node.group == group.name && !self.ended.contains(node.instance_id.as_str())
+        });
+        let (mut names, mut count) = (BTreeSet::new(), 0);
+        for pod in pods {
+            count += 1;
+            names.extend(pod.replica.as_deref().filter(|_| group.num_of_hosts > 1));
+        }
+        u32::max(names.len() as u32, u32::div_ceil(count, group.num_of_hosts.max(1)))
+    }
+
+    fn launches(&mut self) {
+        let mut seen = BTreeSet::new();
+        for launch in &self.plan.launch {
+            let name = launch.group.as_str();
+            if !seen.insert(name) {
+                self.error("launch-once", format!("{name} is launched twice"));
+            }
+            let (Some(group), Some(planned)) = (self.groups.get(name).copied(), self.plan.groups.get(name)) else {
+                self.error("launch-group-exists", format!("{name} is not a worker group"));
+                continue;
+            };
+            let more = planned.desired.saturating_sub(planned.requested);
+            if launch.replicas == 0 || launch.replicas > more {
+                let text = format!("{} replicas of {name} are launched: {planned:?}", launch.replicas);
+                self.error("launch-arithmetic", text);
+            }
+            if group.suspended {
+                self.error("suspended", format!("{name} is suspended, but launched"));
+            }
+            let surplus = |end: &&Terminate| {
+                let surplus =
+                    matches!(end.cause, TerminateCause::Idle | TerminateCause::MaxPerGroup | TerminateCause::MaxNodes);
+                end.group == name && surplus
+            };
+            if let Some(end) = self.plan.terminate.iter().find(surplus) {
+                self.error("launch-or-end", format!("{name} is launched, while {} ends", end.instance_id));
+            }
+        }
+    }
+
+    fn cluster_maximum(&mut self) {
+        let Some(most) = self.snapshot.settings.max_nodes.map(u64::from).filter(|most| *most > 0) else {
+            return;
+        };
+        let planned = self.plan.groups.iter().filter_map(|(name, planned)| {
+            let group = self.groups.get(name.as_str()).filter(|group| !group.suspended)?;
+            Some(u64::from(planned.desired) * u64::from(group.num_of_hosts.max(1)))
+        });
+        let others = self.snapshot.nodes.iter().filter(|node| {
+            let gone = matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped | NodePhase::Requested);
+            !gone && (node.is_head || node.instance_id.is_empty())
+        });
+        let nodes = planned.sum::<u64>() + others.count() as u64;
+        if nodes > most && !self.plan.launch.is_empty() {
+            self.error("cluster-maximum", format!("{nodes} nodes are planned, more than {most}"));
+        }
+    }
+
+    fn terminations(&mut self) {
+        let mut seen = BTreeSet::new();
+        for end in &self.plan.terminate {
+            let id = end.instance_id.as_str();
+            if !seen.insert(id) {
+                self.error("end-once", format!("{id} ends twice"));
+            }
+            let Some(node) = self.nodes.get(id).copied().filter(|_| !id.is_empty()) else {
+                self.error("end-exists", format!("there is no pod {id:?}"));
+                continue;
+            };
+            if node.is_head {
+                self.error("end-no-head", format!("{id} is the head"));
+            }
+            if matches!(node.phase, NodePhase::Requested | NodePhase::Leaving) {
+                self.error("end-exists", format!("{id} is {:?}: there is nothing to end", node.phase));
+            }
+            if (&end.group, &end.ray_node_id, &end.replica) != (&node.group, &node.ray_node_id, &node.replica) {
+                self.error("end-as-observed", format!("{id} is not as it was observed: {end:?}"));
+            }
+            self.termination(end, node);
+        }
+    }
+
+    fn termination(&mut self, end: &Terminate, node: &Node) {
+        let (id, running) = (&end.instance_id, node.phase == NodePhase::Running);
+        let fits = match (end.drain, end.cause) {
+            (DrainKind::NotNeeded, _) => !running,
+            (DrainKind::Stop, cause) => running && cause != TerminateCause::Idle,
+            (DrainKind::IfIdle, _) => running,
+        };
+        if !fits {
+            self.error("end-drain", format!("{id} is {:?} and ends as {:?} by {:?}", node.phase, end.cause, end.drain));
+        }
+        if end.cause == TerminateCause::Idle && running {
+            let settings = &self.snapshot.settings;
+            let group = self.groups.get(node.group.as_str());
+            let most_ms = group.and_then(|group| group.idle_timeout_ms).or(settings.idle_timeout_ms);
+            if node.idle_ms.is_none_or(|idle_ms| most_ms.is_none_or(|most_ms| idle_ms <= most_ms)) {
+                self.error("end-idle", format!("{id} is not idle for long enough: {:?} ms", node.idle_ms));
+            }
+        }
+    }
+
+    /// Pods of a multi-host replica end together.
+    fn replicas(&mut self) {
+        let mut replicas: BTreeMap<(&str, Option<&str>), (u32, u32)> = BTreeMap::new();
+        for node in &self.snapshot.nodes {
+            let exists = matches!(node.phase, NodePhase::Pending | NodePhase::Running | NodePhase::Stopped);
+            let several = self.groups.get(node.group.as_str()).is_some_and(|group| group.num_of_hosts > 1);
+            if exists && several && !node.instance_id.is_empty() {
+                let (ends, stays) = replicas.entry((&node.group, node.replica.as_deref())).or_default();
+                *(if self.ended.contains(node.instance_id.as_str()) { ends } else { stays }) += 1;
+            }
+        }
+        for ((group, replica), (ends, stays)) in replicas {
+            let hosts = self.groups.get(group).map_or(1, |group| group.num_of_hosts);
+            let whole = if replica.is_some() { ends == 0 || stays == 0 } else { stays == 0 || ends % hosts == 0 };
+            if !whole {
+                let replica = replica.unwrap_or("(unnamed)");
+                self.error("whole-replicas", format!("{ends} pods of {group} {replica} end, {stays} stay"));
+            }
+        }
+    }
+
+    fn resizes(&mut self) {
+        for resize in &self.plan.resize {
+            let id = resize.instance_id.as_str();
+            let bounds = self.groups.get(resize.group.as_str()).copied();
+            let head = self.snapshot.node_types.iter().find(|group| group.name == resize.group);
+            let bounds = bounds.or(head).and_then(|group| group.resize);
+            let (Some(node), Some(bounds)) = (self.nodes.get(id).copied(), bounds) else {
+                self.error("resize-exists", format!("{id} can't be resized"));
+                continue;
+            };
+            let pod = node.resize.clone().unwrap_or_default();
+            let sane = resize.cpu <= pod.suggested_max_cpu.unwrap_or(bounds.max_cpu)
+                && resize.memory <= pod.suggested_max_memory.unwrap_or(bounds.max_memory);
+            if !sane || pod.failed || pod.in_progress || node.phase != NodePhase::Running || self.ended.contains(id) {
+                self.error("resize-possible", format!("{id} can't be resized now, or not so far: {resize:?}"));
+            }
+        }
+    }
+
+    /// What is unmet was asked for, no more often than that; a gang is met or unmet as a whole.
+    fn unmet(&mut self) {
+        let mut asked: BTreeMap<&Request, u64> = BTreeMap::new();
+        for class in &self.snapshot.demand {
+            *asked.entry(&class.request).or_default() += class.count;
+        }
+        let mut gangs: Vec<&Gang> = self.snapshot.gangs.iter().collect();
+        for unmet in &self.plan.unmet {
+            let known = match &unmet.kind {
+                UnmetKind::Task(request) => match asked.get_mut(request).filter(|asked| **asked >= unmet.count) {
+                    Some(asked) => {
+                        *asked -= unmet.count;
+                        true
+                    }
+                    None => false,
+                },
+                UnmetKind::Gang(gang) => {
+                    let at = gangs.iter().position(|other| *other == gang).filter(|_| unmet.count == 1);
+                    at.map(|at| gangs.swap_remove(at)).is_some()
+                }
+                UnmetKind::Constraint(constraint) => unmet.count == 1 && self.snapshot.constraints.contains(constraint),
+            };
+            if !known {
+                self.error("unmet-asked", format!("{:?} x {} was not asked for", unmet.kind, unmet.count));
+            }
+            if unmet.reason.is_empty() {
+                self.warning("unmet-reason", format!("no reason is given for {:?}", unmet.kind));
+            }
+        }
+    }
 }

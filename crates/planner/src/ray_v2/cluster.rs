@@ -13,14 +13,14 @@ use crate::{Memory, NodePhase, NodeType, Resources, Snapshot, TerminateCause};
 pub(super) type NodeId = u32;
 
 /// What the scheduler works on.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Input<'a> {
     pub snapshot: &'a Snapshot,
     pub memory: &'a Memory,
     /// Positions in `snapshot.nodes` that are given up already: neither capacity nor target.
     pub given_up: &'a [bool],
-    /// Pods of each node type that are launched in any case, beyond the floor.
-    pub launch_anyway: &'a [u32],
+    /// Pods of each node type that are launched in any case.
+    pub launch_anyway: Vec<u32>,
     /// Entry of the comparison to ignore.
     pub leave_out: Option<ScoreEntry>,
 }
@@ -55,6 +55,8 @@ pub(super) enum Fate {
     Stay,
     /// It is to be launched.
     Launch,
+    /// It should be launched, but not yet.
+    HoldBack,
     /// It is to end.
     End(TerminateCause),
 }
@@ -74,9 +76,9 @@ pub(super) enum Resizing {
 /// Who wants something of a node.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wants {
-    Constraint,
-    Gang,
-    Task,
+    Constraint = 0,
+    Gang = 1,
+    Task = 2,
 }
 
 /// What one choice placed on a node: runs and the answer that indexes them.
@@ -128,7 +130,7 @@ impl<'a> Cluster<'a> {
         let by_name: BTreeMap<&str, u16> =
             (0..).zip(&snapshot.node_types).map(|(at, spec)| (spec.name.as_str(), at)).collect();
         for (at, node) in (0_u32..).zip(&snapshot.nodes) {
-            if input.given_up.get(at as usize) != Some(&true) {
+            if cluster.input.given_up.get(at as usize) != Some(&true) {
                 let group = by_name.get(node.group.as_str()).copied();
                 cluster.observe(at, node, group);
             }

@@ -17,6 +17,8 @@ pub(super) enum KeptFor {
     Floor,
     /// Other pods of its replica can't go.
     Replica,
+    /// Its group gets new nodes.
+    Launch,
 }
 
 /// Ends nodes whose group is gone or whose launch configuration changed.

@@ -36,7 +36,7 @@ pub fn schedule(snapshot: &Snapshot, memory: &Memory) -> Outcome {
 pub fn schedule_without(leave_out: Option<ScoreEntry>, snapshot: &Snapshot, memory: &Memory) -> Outcome {
     let task_order: Vec<usize> = (0..snapshot.demand.len()).collect();
     let work = Work::new(snapshot, &task_order);
-    let input = Input { snapshot, memory, given_up: &[], launch_anyway: &[], leave_out };
+    let input = Input { snapshot, memory, given_up: &[], launch_anyway: Vec::new(), leave_out };
     Outcome::from(decide(input, &work))
 }
 

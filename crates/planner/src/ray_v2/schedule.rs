@@ -22,8 +22,9 @@ pub(super) struct Decision<'a> {
 
 /// Decides on `work`, the requests of `input.snapshot`.
 pub(super) fn decide<'a>(input: Input<'a>, work: &'a Work<'a>) -> Decision<'a> {
-    let mut cluster = Cluster::new(input, &work.tables);
     let mut memory = input.memory.clone();
+    let pending_can_end = input.snapshot.settings.pending_idle_timeout_ms.is_some();
+    let mut cluster = Cluster::new(input, &work.tables);
     ending::end_outdated(&mut cluster);
     launch_floors(&mut cluster);
     ending::end_above_group_maximum(&mut cluster);
@@ -40,7 +41,7 @@ pub(super) fn decide<'a>(input: Input<'a>, work: &'a Work<'a>) -> Decision<'a> {
     let tasks_left = tasks.left.iter().filter(|run| run.count > 0).map(|run| (run.origin, run.count)).collect();
     tasks.apply(&mut cluster);
 
-    if input.snapshot.settings.pending_idle_timeout_ms.is_some() {
+    if pending_can_end {
         ending::note_unneeded(&mut cluster, &mut memory);
     }
     let kept = ending::end_idle(&mut cluster, &mut memory);
@@ -51,9 +52,9 @@ pub(super) fn decide<'a>(input: Input<'a>, work: &'a Work<'a>) -> Decision<'a> {
 fn launch_floors(cluster: &mut Cluster<'_>) {
     let counts = cluster.count(false);
     let mut order = Vec::new();
-    for at in 0..cluster.groups.len() {
+    for (at, count) in counts.into_iter().enumerate() {
         let group = &cluster.groups[at];
-        let below = group.min.saturating_sub(counts[at]);
+        let below = group.min.saturating_sub(count);
         let anyway = cluster.input.launch_anyway.get(at).copied().map_or(0, u64::from);
         let state = group.fresh;
         for _ in 0..below.max(anyway) {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::tables::{Class, Kinds, ResourceId, Run, Tables, has_kind};
-use crate::{LabelConstraint, LabelOperator, Resources};
+use crate::{LabelConstraint, LabelOperator, LabelSelector, Resources};
 
 /// Number of a node state.
 pub(super) type StateId = u32;
@@ -244,6 +244,13 @@ impl<'a> States<'a> {
         runs.iter().any(|run| has_room(self.tables, layout, free, &self.tables.classes[run.class as usize]))
     }
 
+    /// All that a node in `state` has of `resource`.
+    pub fn total(&self, state: StateId, resource: ResourceId) -> f64 {
+        let state = &self.states[state as usize];
+        let slot = slot(&self.layouts[state.layout as usize], resource);
+        slot.map_or(0.0, |slot| listed(state.total[slot], self.tables.unlisted(resource)))
+    }
+
     /// Whether Ray runs on a node in `state`.
     pub fn is_running(&self, state: StateId) -> bool {
         self.layouts[self.states[state as usize].layout as usize].key.running
@@ -283,7 +290,9 @@ impl<'a> States<'a> {
         }
         let set = &self.label_sets[labels as usize];
         let rank = self.label_ranks.entry((labels, class)).or_insert_with(|| {
-            let satisfied = (0..count).zip(selectors).find(|(_, s)| s.constraints.iter().all(|c| satisfies(set, c)));
+            let value = |constraint: &LabelConstraint| set.get(constraint.key.as_str()).copied();
+            let fits = |selector: &LabelSelector| selector.constraints.iter().all(|c| satisfies(value(c), c));
+            let satisfied = (0..count).zip(selectors).find(|(_, selector)| fits(selector));
             satisfied.map_or(0, |(at, _)| count - at)
         });
         Some(*rank)
@@ -379,8 +388,8 @@ impl Placed {
     }
 }
 
-fn satisfies(labels: &BTreeMap<&str, &str>, constraint: &LabelConstraint) -> bool {
-    let value = labels.get(constraint.key.as_str());
+/// Whether a label of this value satisfies the constraint; `None`: the node has no such label.
+pub(super) fn satisfies(value: Option<&str>, constraint: &LabelConstraint) -> bool {
     let listed = value.is_some_and(|value| constraint.values.iter().any(|other| other == value));
     match constraint.operator {
         LabelOperator::In => listed,

@@ -1,0 +1,108 @@
+//! Requests and nodes in words, for reasons.
+
+use crate::{Gang, GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Request, Resources};
+
+/// `{CPU: 1, memory: 4 GiB}`, and the labels if any are asked for.
+pub(super) fn request(request: &Request) -> String {
+    let labels = request.selectors.iter().filter(|selector| !selector.constraints.is_empty()).map(selector);
+    let labels: Vec<String> = labels.collect();
+    let shape = resources(&request.resources);
+    if labels.is_empty() { shape } else { format!("{shape} where {}", labels.join(", or else ")) }
+}
+
+/// `{CPU: 1, memory: 4 GiB}`.
+pub(super) fn resources(resources: &Resources) -> String {
+    let parts: Vec<String> =
+        resources.iter().map(|(name, units)| format!("{name}: {}", amount(name, units.as_f64()))).collect();
+    format!("{{{}}}", parts.join(", "))
+}
+
+/// An amount; bytes in a unit that people can read.
+pub(super) fn amount(resource: &str, units: f64) -> String {
+    const KIB: f64 = 1024.0;
+    let in_bytes = matches!(resource, "memory" | "object_store_memory");
+    let unit = [("GiB", KIB * KIB * KIB), ("MiB", KIB * KIB)].into_iter().find(|(_, size)| in_bytes && units >= *size);
+    match unit {
+        Some((unit, size)) => format!("{} {unit}", (units / size * 100.0).round() / 100.0),
+        None => format!("{units}"),
+    }
+}
+
+/// `zone in (a, b) and market not in (spot)`.
+pub(super) fn selector(selector: &LabelSelector) -> String {
+    let parts: Vec<String> = selector.constraints.iter().map(condition).collect();
+    if parts.is_empty() { "any label".to_owned() } else { parts.join(" and ") }
+}
+
+fn condition(constraint: &LabelConstraint) -> String {
+    let values = constraint.values.join(", ");
+    match constraint.operator {
+        LabelOperator::In => format!("{} in ({values})", constraint.key),
+        LabelOperator::NotIn => format!("{} not in ({values})", constraint.key),
+        LabelOperator::Unknown => format!("{} compares in a way this version does not know", constraint.key),
+    }
+}
+
+/// What a gang is called where its reasons are listed.
+pub(super) fn gang(gang: &Gang) -> String {
+    let strategy = match gang.strategy {
+        GangStrategy::Pack => "PACK",
+        GangStrategy::Spread => "SPREAD",
+        GangStrategy::StrictPack => "STRICT_PACK",
+        GangStrategy::StrictSpread => "STRICT_SPREAD",
+    };
+    let id = if gang.id.is_empty() { "without id" } else { &gang.id };
+    format!("gang {id} ({strategy}, {})", counted(gang.bundles.len() as u64, "bundle"))
+}
+
+/// `1 node`, `2 nodes`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(super) fn list(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// A duration in seconds, without more digits than it has.
+pub(super) fn seconds(ms: i64) -> String {
+    format!("{} s", ms as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Amount;
+
+    #[test]
+    fn shapes_are_readable() {
+        let amounts = [("CPU", Amount::from_steps(5_000)), ("memory", Amount::from_units(3 << 29))];
+        let resources = amounts.map(|(name, amount)| (name.to_owned(), amount)).into();
+        let zone = |values: &[&str], operator| LabelSelector {
+            constraints: vec![LabelConstraint {
+                key: "zone".into(),
+                operator,
+                values: values.iter().map(|value| (*value).to_owned()).collect(),
+            }],
+        };
+        let selectors = vec![zone(&["a", "b"], LabelOperator::In), zone(&["c"], LabelOperator::NotIn)];
+        let asked = Request { resources: Arc::new(resources), selectors, placement: vec![] };
+        let expected = "{CPU: 0.5, memory: 1.5 GiB} where zone in (a, b), or else zone not in (c)";
+        assert_eq!(request(&asked), expected);
+    }
+
+    #[test]
+    fn lists_read_as_english() {
+        let parts = ["1 task", "2 gangs", "a floor"].map(str::to_owned);
+        assert_eq!(list(&parts), "1 task, 2 gangs and a floor");
+        assert_eq!(list(&parts[..1]), "1 task");
+        assert_eq!(counted(1, "node") + &counted(2, " node"), "1 node2  nodes");
+    }
+}
