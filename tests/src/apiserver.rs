@@ -119,23 +119,25 @@ impl ApiServer {
     async fn wait_until_ready(&self) -> Result<Duration> {
         let start = std::time::Instant::now();
         let client = self.admin_client().await?;
-        let readyz = async || self.text(&client, "/readyz").await;
+        let readyz = async || self.text_or_error(&client, "/readyz").await;
         wait::until("kube-apiserver ready", START_LIMIT, readyz, |text| text == "ok").await?;
         let crd = fs::read(parts::raycluster_crd()?).context("could not read the RayCluster definition")?;
         let create = http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
             .header("content-type", "application/yaml")
             .body(crd)?;
         let _: Value = client.request(create).await.context("could not create the RayCluster definition")?;
-        let list = async || self.text(&client, "/apis/ray.io/v1/rayclusters").await;
-        wait::until("RayClusters served", START_LIMIT, list, |text| text.contains("items")).await?;
+        let list = async || self.text_or_error(&client, "/apis/ray.io/v1/rayclusters").await;
+        wait::until("RayClusters served", START_LIMIT, list, |text| text.contains("\"items\"")).await?;
         Ok(start.elapsed())
     }
 
-    async fn text(&self, client: &kube::Client, path: &str) -> Result<String> {
+    /// What the server answers, be it that it does not; an error only if its process has ended.
+    async fn text_or_error(&self, client: &kube::Client, path: &str) -> Result<String> {
         for process in self.processes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter_mut() {
             process.must_run()?;
         }
-        Ok(client.request_text(http::Request::get(path).body(Vec::new())?).await?)
+        let answer = client.request_text(http::Request::get(path).body(Vec::new())?).await;
+        Ok(answer.unwrap_or_else(|error| error.to_string()))
     }
 
     /// A client that may do anything.
@@ -290,7 +292,7 @@ fn kube_apiserver(directory: &Path, port: u16, etcd_port: u16, authority: &Autho
     let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", "10.96.0.1"];
     let serving = authority.server("kube-apiserver", &names.map(String::from))?.write(directory, "apiserver")?;
     // Any key pair will do to sign tokens of service accounts.
-    let signing = authority.client("tokens", None)?.write(directory, "tokens")?.key;
+    let signing = authority.client("tokens", None)?.write(directory, "tokens")?;
     let policy = certificates::write(directory, "audit-policy.yaml", AUDIT_POLICY)?;
     let flag = |name: &str, value: &Path| format!("--{name}={}", value.display());
     let mut server = Command::new(parts::kube_apiserver()?);
@@ -299,7 +301,10 @@ fn kube_apiserver(directory: &Path, port: u16, etcd_port: u16, authority: &Autho
         .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"])
         .args([flag("cert-dir", directory), flag("client-ca-file", &directory.join("ca.crt"))])
         .args([flag("tls-cert-file", &serving.certificate), flag("tls-private-key-file", &serving.key)])
-        .args([flag("service-account-key-file", &signing), flag("service-account-signing-key-file", &signing)])
+        .args([
+            flag("service-account-key-file", &signing.certificate),
+            flag("service-account-signing-key-file", &signing.key),
+        ])
         .args(["--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/16"])
         .args(["--authorization-mode=RBAC", "--allow-privileged=true", "--profiling=false"])
         // Without a controller-manager no default account appears, and pods would be refused for want of one.

@@ -54,7 +54,7 @@ impl GcsServer {
         let process = &mut server.process;
         let serving = async || {
             process.must_run()?;
-            Ok(client.is_serving().await?)
+            Ok(client.is_serving().await.unwrap_or(false))
         };
         wait::until("gcs_server serving", Duration::from_secs(30), serving, |serving| *serving).await?;
         eprintln!("real part: gcs_server of Ray {}", ray.version);

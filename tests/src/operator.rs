@@ -210,7 +210,7 @@ impl Runtime {
         if let Some(Node::Registered { node_id }) = self.nodes.remove(pod)
             && let Nodes::Registered(gcs) = &self.backend
         {
-            gcs.stop_nodes(&[node_id]).await?;
+            registrar::unregister_node(gcs, &node_id).await?;
         }
         let path = format!("{}/{pod}?gracePeriodSeconds=0", self.pods_path);
         let _: Value = self.client.request(http::Request::delete(path).body(Vec::new())?).await?;

@@ -109,7 +109,8 @@ fn guard(group: Pid) -> Result<Child> {
 
 /// Removes the directory when this program has ended and its processes are gone.
 pub fn remove_at_exit(directory: &Path) -> Result<()> {
-    at_exit("sleep 2; rm -rf -- \"$1\"", directory.as_os_str()).map(drop)
+    // Never dropped: that would close the pipe.
+    at_exit("sleep 2; rm -rf -- \"$1\"", directory.as_os_str()).map(std::mem::forget)
 }
 
 /// Runs a shell command when this program has ended, in whatever way: then the pipe that `read` waits on is closed.

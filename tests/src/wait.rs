@@ -3,12 +3,13 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, ensure};
 
 /// How often a condition is looked at.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// Looks until `look` gives a value that `is_right`; returns how long it took. The error tells what was seen last.
+/// Looks until `look` gives a value that `is_right`; returns how long it took. Fails at once if `look` fails, and after
+/// `limit`, telling what was seen last.
 pub async fn until<T: Debug>(
     what: &str,
     limit: Duration,
@@ -17,12 +18,12 @@ pub async fn until<T: Debug>(
 ) -> Result<Duration> {
     let start = Instant::now();
     loop {
-        let seen = look().await;
-        match &seen {
-            Ok(value) if is_right(value) => return Ok(start.elapsed()),
-            _ if start.elapsed() > limit => bail!("after {} s not yet: {what}; last seen: {seen:?}", limit.as_secs()),
-            _ => tokio::time::sleep(PERIOD).await,
+        let seen = look().await.with_context(|| format!("while waiting for: {what}"))?;
+        if is_right(&seen) {
+            return Ok(start.elapsed());
         }
+        ensure!(start.elapsed() < limit, "after {} s not yet: {what}; last seen: {seen:?}", limit.as_secs());
+        tokio::time::sleep(PERIOD).await;
     }
 }
 
@@ -36,9 +37,7 @@ pub async fn throughout<T: Debug>(
     let start = Instant::now();
     while start.elapsed() < span {
         let seen = look().await?;
-        if !is_right(&seen) {
-            bail!("after {:.1} s no longer: {what}; seen: {seen:?}", start.elapsed().as_secs_f64());
-        }
+        ensure!(is_right(&seen), "after {:.1} s no longer: {what}; seen: {seen:?}", start.elapsed().as_secs_f64());
         tokio::time::sleep(PERIOD).await;
     }
     Ok(())
@@ -61,7 +60,7 @@ mod tests {
     #[tokio::test]
     async fn giving_up_tells_what_was_seen_last() {
         let error = until("never", Duration::ZERO, async || Ok(7), |_| false).await.unwrap_err().to_string();
-        assert!(error.contains("never") && error.contains("Ok(7)"), "{error}");
+        assert!(error.contains("never") && error.contains("last seen: 7"), "{error}");
     }
 
     #[tokio::test]
