@@ -12,8 +12,9 @@ use std::{
 };
 
 use http::Method;
-use mobula_autoscaler::{clock::Clock, sidecar::Error};
+use mobula_autoscaler::{clock::Clock, recorder::Recording, sidecar::Error};
 use mobula_gcs::{JobInfo, LegacyDemand, NodeStatus, server::Fault as GcsFault};
+use mobula_planner::RayV2;
 use serde_json::json;
 
 use self::support::{
@@ -68,15 +69,31 @@ async fn an_idle_node_is_drained_and_then_named() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_became_busy_refuses_the_drain_and_stays() {
     let (kube, gcs) = World::parts(vec![idle_node("w0", "cpu", LONG_IDLE_MS)]);
-    // The GCS still shows it idle, the raylet knows better.
-    gcs.fail(Some("DrainNode"), 1, GcsFault::Unavailable);
+    // Between the reply that shows it idle and the raylet's answer it gets work.
+    gcs.fail(Some("DrainNode"), 1, GcsFault::Slow(Duration::from_millis(500)));
+    let world = World::start(kube, gcs);
+    world.until("the drain", |w| w.gcs.calls("DrainNode") == 1).await;
+    world.gcs.change_state(|old| old.nodes = state(vec![busy_node("w0", "cpu")]).nodes);
+    world.until("the refusal", |w| w.metric("mobula_drains_total{result=\"refused\"}") == 1.0).await;
+    world.pass(30.0).await;
+    assert_eq!(world.kube.patches().len(), 0);
+    assert_eq!(world.kube.replicas(0), 1);
+    // It is not free: more work needs another node.
+    world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
+    world.until("scale-up", |w| w.kube.replicas(0) == 2).await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_raylet_that_can_not_be_reached_is_not_deleted() {
+    let (kube, gcs) = World::parts(vec![idle_node("w0", "cpu", LONG_IDLE_MS)]);
+    gcs.fail(Some("DrainNode"), usize::MAX, GcsFault::Unavailable);
     let world = World::start(kube, gcs);
     world.until("a failed drain", |w| w.metric("mobula_drains_total{result=\"failed\"}") >= 1.0).await;
+    world.pass(10.0).await;
     assert_eq!(world.kube.patches().len(), 0);
-    world.gcs.change_state(|state| *state = support::state(vec![busy_node("w0", "cpu")]));
-    world.pass(30.0).await;
-    assert_eq!(world.kube.replicas(0), 1);
-    assert_eq!(world.kube.workers_to_delete(0), Vec::<String>::new());
+    world.gcs.recover();
+    world.until("scale-down", |w| w.kube.workers_to_delete(0) == ["w0"]).await;
     world.end().await;
 }
 
@@ -240,7 +257,10 @@ async fn a_bad_field_is_named_and_planning_goes_on_once_it_is_mended() {
     kube.change_cluster(|cluster| cluster["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(-3));
     let world = World::start(kube.clone(), gcs);
     world.until("an error", |w| w.board.not_ready().is_some_and(|why| why.contains("minReplicas"))).await;
-    kube.change_cluster(|cluster| cluster["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(1));
+    world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
+    world.pass(10.0).await;
+    assert_eq!(world.kube.patches().len(), 0);
+    kube.change_cluster(|cluster| cluster["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(0));
     world.until("planning", |w| w.kube.replicas(0) == 1).await;
     world.end().await;
 }
@@ -424,8 +444,14 @@ async fn what_was_recorded_plans_the_same_again() {
     world.gcs.change_state(|state| state.pending = tasks(4.0, 3));
     world.until("scale-up", |w| !w.kube.patches().is_empty()).await;
     let bytes = world.board.recorder.bytes().unwrap();
-    let recording = mobula_autoscaler::recorder::Recording::of_bytes("test", bytes).unwrap();
-    assert!(recording.frames().count() >= 1);
+    let recording = Recording::of_bytes("test", bytes).unwrap();
+    let frames: Vec<_> = recording.frames().map(Result::unwrap).collect();
+    assert!(frames.iter().any(|frame| frame.outcome.contains("patched")));
+    for frame in frames {
+        let again = frame.replay(&RayV2, &frame.memory).unwrap();
+        assert_eq!(serde_json::to_string(&again.plan).unwrap(), serde_json::to_string(&frame.plan).unwrap());
+        assert_eq!(again.memory, frame.memory_after);
+    }
     world.end().await;
 }
 
