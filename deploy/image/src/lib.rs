@@ -5,8 +5,10 @@
 //! - [`oci`] writes them as an OCI layout and archive, and [`oci::verify`] re-reads one and checks every digest. The same
 //!   input gives the same bytes.
 //! - [`unpacked`] unpacks a layout and runs a command in it with nothing else in sight, as a container engine would.
-//! - [`parts`] fetches the two Debian packages that go in; [`elf`] reads which libraries a binary is linked with.
+//! - [`binary`] builds the binary that goes in, [`parts`] fetches the two Debian packages, and [`elf`] reads which libraries a
+//!   binary is linked with.
 
+pub mod binary;
 pub mod contents;
 pub mod elf;
 pub mod oci;

@@ -5,11 +5,10 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Parser, Subcommand};
-use mobula_image::{contents, elf, oci, unpacked};
+use mobula_image::{binary, contents, elf, oci, unpacked};
 
 /// Builds Mobula's container image without a container engine.
 #[derive(Parser)]
@@ -76,7 +75,10 @@ fn main() -> anyhow::Result<()> {
 fn run_build(build: Build) -> anyhow::Result<()> {
     let binary = match build.binary {
         Some(path) => path,
-        None => build_binary()?,
+        None => {
+            let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            binary::build_release(Path::new(&cargo), Path::new("."))?
+        }
     };
     let image = contents::collect(&contents::Ingredients {
         binary: binary.clone(),
@@ -110,37 +112,6 @@ fn print_summary(image: &oci::Verified) {
         image.layers.len(),
         image.unpacked_bytes
     );
-}
-
-/// Builds the release binary: for the musl target if the toolchain and a C compiler have it, else for the host.
-fn build_binary() -> anyhow::Result<PathBuf> {
-    let target = env::consts::ARCH.to_owned() + "-unknown-linux-musl";
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--release", "--package", "mobula"]);
-    let directory = PathBuf::from(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
-    let musl = has_musl(&target);
-    let binary = if musl { directory.join(&target).join("release/mobula") } else { directory.join("release/mobula") };
-    if musl {
-        command.args(["--target", &target]);
-    } else {
-        eprintln!(
-            "no {target} (rustup target add {target}, and musl-gcc): the image gets the C library files it needs"
-        );
-    }
-    let status = command.status().context("starting cargo")?;
-    if !status.success() {
-        bail!("{command:?} failed: {status}");
-    }
-    Ok(binary)
-}
-
-/// Rust's own libraries for the target, and a C compiler for it, since some dependencies hold C code.
-fn has_musl(target: &str) -> bool {
-    let rust = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
-    let libraries = rust.is_ok_and(|output| {
-        output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
-    });
-    libraries && Command::new("musl-gcc").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
 fn cache_directory() -> anyhow::Result<PathBuf> {

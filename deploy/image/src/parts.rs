@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::Error;
 
@@ -60,7 +60,7 @@ fn candidate_version(name: &str, instead: &'static str) -> Result<String, Error>
 pub(crate) fn output_of(command: &mut Command) -> Result<String, Error> {
     let line = format!("{command:?}");
     let failed = |problem: String| Error::Command { command: line.clone(), problem };
-    let output = command.output().map_err(|error| failed(error.to_string()))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         return Err(failed(format!("{}: {}", output.status, words.trim())));

@@ -1,0 +1,44 @@
+//! The binary that goes into the image.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::Error;
+use crate::parts::output_of;
+
+/// Builds the release binary of the workspace in `workspace` and gives its path: static, for the musl target, if the Rust
+/// toolchain and a C compiler have that, else for this machine. `program` is cargo.
+pub fn build_release(program: &Path, workspace: &Path) -> Result<PathBuf, Error> {
+    let mut cargo = Command::new(program);
+    cargo.current_dir(workspace).stderr(Stdio::inherit());
+    cargo.args([
+        "build",
+        "--release",
+        "--package",
+        "mobula",
+        "--bin",
+        "mobula",
+        "--message-format=json-render-diagnostics",
+    ]);
+    if let Some(target) = musl_target() {
+        cargo.args(["--target", &target]);
+    }
+    let messages = output_of(&mut cargo)?;
+    // One JSON object a line; those about executables say where they are.
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let executables = messages.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
+    executables
+        .last()
+        .ok_or_else(|| Error::Command { command: format!("{cargo:?}"), problem: "it named no executable".to_owned() })
+}
+
+/// The musl target of this machine's architecture, if Rust's own libraries for it are installed and a C compiler for it:
+/// some dependencies hold C code.
+fn musl_target() -> Option<String> {
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let libraries = output_of(Command::new("rustc").args(["--print", "target-libdir", "--target", &target])).ok()?;
+    let compiler = output_of(Command::new("musl-gcc").arg("--version"));
+    (Path::new(libraries.trim()).is_dir() && compiler.is_ok()).then_some(target)
+}
