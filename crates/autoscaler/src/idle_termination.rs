@@ -90,7 +90,7 @@ pub fn suspend_patch() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use mobula_api::IdleTermination;
+    use mobula_api::{IdleTermination, RayCluster};
 
     use super::*;
 
@@ -98,9 +98,13 @@ mod tests {
         JobInfo { is_dead, namespace: namespace.into(), end_time_ms, ..JobInfo::default() }
     }
 
+    fn settings_of(idle_termination: Option<IdleTermination>) -> ClusterSettings {
+        let head = serde_json::json!({"metadata": {"name": "c"}, "spec": {"headGroupSpec": {"template": {}}}});
+        ClusterSettings { idle_termination, ..RayCluster::from_value(head).unwrap().settings().unwrap() }
+    }
+
     fn settings(policy: IdlePolicy) -> ClusterSettings {
-        let idle_termination = Some(IdleTermination { timeout_ms: 10_000, policy });
-        ClusterSettings { idle_termination, ..ClusterSettings::default() }
+        settings_of(Some(IdleTermination { timeout_ms: 10_000, policy }))
     }
 
     /// Looks at each second of `script` and returns the seconds at which the cluster is to be suspended.
@@ -167,7 +171,7 @@ mod tests {
     fn nothing_is_done_unless_asked_for_nor_twice() {
         let now = Instant::now();
         let later = now + Duration::from_secs(3600);
-        let (off, memory) = decide(Some(&[]), &ClusterSettings::default(), now, &IdleMemory::default());
+        let (off, memory) = decide(Some(&[]), &settings_of(None), now, &IdleMemory::default());
         assert_eq!(off, Decision::None);
         // The time without the option does not count once it is set.
         let (fresh, _) = decide(Some(&[]), &settings(IdlePolicy::Suspend), later, &memory);

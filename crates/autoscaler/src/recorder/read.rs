@@ -84,8 +84,7 @@ impl Iterator for Frames<'_> {
                 continue;
             }
             // Segments may follow each other in one file.
-            if let Some((header, after)) = split_header(rest).filter(|(header, _)| header.format == FORMAT) {
-                let _ = header;
+            if let Some((_, after)) = split_header(rest).filter(|(header, _)| header.format == FORMAT) {
                 self.offset = bytes.len() - after.len();
                 self.previous.clear();
                 continue;

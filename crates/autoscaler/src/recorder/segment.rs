@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
+use zstd::zstd_safe::CParameter;
 
 use super::{FORMAT, Frame, RecorderError, frame::StoredFrame};
 
@@ -16,6 +17,9 @@ pub(super) const MAX_FRAME_BYTES: usize = 256 << 20;
 const ZSTD_LEVEL: i32 = 1;
 /// zstd looks for repetitions in so many bytes (as a power of two) at least and at most.
 const WINDOW_LOG: (u32, u32) = (12, 27);
+/// Places that zstd remembers (as a power of two), at most: 1 MiB of memory. The default of the level forgets most of a
+/// large previous frame; with this, 1,000 nodes of which each changed a little take 3 kB instead of 70.
+const MAX_HASH_LOG: u32 = 18;
 
 fn first_line() -> String {
     format!("MOBULA{FORMAT} {}\n", env!("CARGO_PKG_VERSION"))
@@ -49,8 +53,7 @@ pub(super) fn split_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 pub(super) fn count_frames(segment: &[u8]) -> u64 {
     let Some((_, mut rest)) = split_header(segment) else { return 0 };
     let mut count = 0;
-    while let Some((packed, after)) = split_part(rest).filter(|(packed, _)| !packed.is_empty()) {
-        let _ = packed;
+    while let Some((_, after)) = split_part(rest).filter(|(packed, _)| !packed.is_empty()) {
         count += 1;
         rest = after;
     }
@@ -113,7 +116,9 @@ fn compress(plain: &[u8], previous: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), ZSTD_LEVEL, previous)?;
     // The window must reach back over the whole of the previous frame.
     let reach = (plain.len() + previous.len()).max(1).ilog2() + 1;
-    encoder.window_log(reach.clamp(WINDOW_LOG.0, WINDOW_LOG.1))?;
+    let window_log = reach.clamp(WINDOW_LOG.0, WINDOW_LOG.1);
+    encoder.window_log(window_log)?;
+    encoder.set_parameter(CParameter::HashLog(window_log.min(MAX_HASH_LOG)))?;
     encoder.include_checksum(true)?;
     encoder.set_pledged_src_size(Some(plain.len() as u64))?;
     encoder.write_all(plain)?;
