@@ -189,6 +189,9 @@ struct LoopState {
     session: Option<(String, i64)>,
     /// Pods whose drain Ray accepted and that are not named for deletion yet.
     drained: BTreeMap<String, apply::Drained>,
+    /// Replicas that were not let go when last asked, and why.
+    refusals: BTreeMap<String, String>,
+    drain_backoffs: Backoffs<String>,
     /// Back-offs of gets and patches of the RayCluster, by cause.
     kube_backoffs: Backoffs<(KubeAction, KubeErrorKind)>,
     /// The RayCluster as it was parsed last.

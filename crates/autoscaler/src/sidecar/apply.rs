@@ -2,7 +2,10 @@
 //!
 //! Whatever fails here is not tried again: the next tick looks at what is there then.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
 use mobula_gcs::{self as gcs, DrainOutcome, DrainReason};
@@ -20,11 +23,14 @@ use crate::{
     kube_access::KubeError,
     metrics::{own, ray},
     object_store::{self, Endpoint},
+    pace::BackoffLimits,
     patch,
 };
 
 /// Most replicas that are drained at once.
 const DRAIN_CONCURRENCY: usize = 32;
+/// How long a replica is left alone that Ray did not let go.
+const DRAIN_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 
 /// A pod whose Ray node accepted a drain and that is not yet named for deletion.
 #[derive(Clone, Debug, Default)]
@@ -75,9 +81,8 @@ pub(super) async fn apply(
         return Applied { plan: planned.plan.clone(), held: Some(held), ..Applied::default() };
     }
     let held = collected.hold.as_ref().map(ToString::to_string);
-    let (mut deletions, kept) = removals(context, state, collected, planned, held.as_deref()).await;
+    let (deletions, kept) = removals(context, state, collected, &planned.plan).await;
     let plan = removal::keep(&planned.plan, &kept);
-    deletions.retain(|pod| plan.terminate.iter().any(|terminate| terminate.instance_id == *pod));
     let pods = collected.observation.pods.as_deref().unwrap_or_default();
     let text = explain::annotation(&plan, planned.snapshot.now_ms);
     let patch = patch::replicas_patch(&planned.cluster, &planned.snapshot, &plan, pods, &deletions, Some(&text));
@@ -103,34 +108,68 @@ pub(super) async fn apply(
     }
 }
 
-/// Which pods may be named for deletion, and which replicas stay and why.
+/// What may be done about the removals of a plan, before anybody is asked.
+#[derive(Debug, Default)]
+struct Sorted {
+    /// Replicas that stay, and why.
+    kept: Vec<(Unit, String)>,
+    /// Replicas in which Ray does not run.
+    free: Vec<Unit>,
+    /// Replicas that Ray must let go first.
+    to_drain: Vec<Unit>,
+}
+
+fn sort_removals(state: &LoopState, collected: &Collected, plan: &Plan) -> Sorted {
+    let pods = collected.observation.pods.as_deref().unwrap_or_default();
+    let mut sorted = Sorted::default();
+    for unit in removal::units(plan) {
+        let left_out = removal::left_out(&unit, pods);
+        let refusal = state
+            .refusals
+            .get(&unit.name)
+            .filter(|_| state.drain_backoffs.blocked(|name| *name == unit.name).is_some());
+        if let Some(hold) = &collected.hold {
+            sorted.kept.push((unit, hold.to_string()));
+        } else if !left_out.is_empty() {
+            let why = format!("its replica stays as a whole: {} is still needed", left_out.join(", "));
+            sorted.kept.push((unit, why));
+        } else if !unit.needs_drain() {
+            sorted.free.push(unit);
+        } else if let Some(why) = refusal {
+            sorted.kept.push((unit, why.clone()));
+        } else if !plan.launch.is_empty() {
+            sorted.kept.push((unit, "new replicas come first: it is looked at again in the next tick".to_owned()));
+        } else {
+            sorted.to_drain.push(unit);
+        }
+    }
+    sorted
+}
+
+/// Whether the plan asks for a change that may be made now.
+pub(super) fn is_due(state: &LoopState, collected: &Collected, planned: &Planned) -> bool {
+    let plan = &planned.plan;
+    let is_blocked = state.kube_backoffs.blocked(|(action, _)| *action == KubeAction::Patch).is_some();
+    if !planned.violations.is_empty() || is_blocked {
+        return false;
+    }
+    let Sorted { free, to_drain, .. } = sort_removals(state, collected, plan);
+    let grows = plan.groups.values().any(|group| group.desired > group.requested);
+    // Fewer replicas without a removal: what was asked for and never came is not asked for any more.
+    let takes_back = plan.terminate.is_empty() && plan.groups.values().any(|group| group.desired < group.requested);
+    grows || takes_back || !free.is_empty() || !to_drain.is_empty()
+}
+
+/// Drains what must be drained. Returns the pods that may be named for deletion, and which replicas stay and why.
 async fn removals(
     context: &Context,
     state: &mut LoopState,
     collected: &Collected,
-    planned: &Planned,
-    held: Option<&str>,
+    plan: &Plan,
 ) -> (BTreeSet<String>, Vec<(Unit, String)>) {
-    let pods = collected.observation.pods.as_deref().unwrap_or_default();
-    let mut kept = Vec::new();
-    let mut deletions = BTreeSet::new();
-    let mut to_drain = Vec::new();
-    for unit in removal::units(&planned.plan) {
-        let left_out = removal::left_out(&unit, pods);
-        if let Some(why) = held {
-            kept.push((unit, why.to_owned()));
-        } else if !left_out.is_empty() {
-            let why = format!("its replica stays as a whole: {} is still needed", left_out.join(", "));
-            kept.push((unit, why));
-        } else if !unit.needs_drain() {
-            deletions.extend(unit.pods().map(str::to_owned));
-        } else if !planned.plan.launch.is_empty() {
-            kept.push((unit, "new replicas are asked for first: it is looked at again in the next tick".to_owned()));
-        } else {
-            to_drain.push(unit);
-        }
-    }
-    let to_drain = without_object_holders(context, state, to_drain, &mut kept).await;
+    let Sorted { mut kept, free, to_drain } = sort_removals(state, collected, plan);
+    let mut deletions: BTreeSet<String> = free.iter().flat_map(Unit::pods).map(str::to_owned).collect();
+    let (to_drain, holders) = without_object_holders(context, state, to_drain).await;
     let drained: Vec<(Unit, Drain)> = stream::iter(to_drain)
         .map(|unit| async move {
             let drain = drain(context, &unit).await;
@@ -139,6 +178,7 @@ async fn removals(
         .buffer_unordered(DRAIN_CONCURRENCY)
         .collect()
         .await;
+    let mut refused = holders;
     for (unit, drain) in drained {
         for (pod, node_id) in &drain.accepted {
             let known = state.drained.entry(pod.clone()).or_default();
@@ -147,9 +187,17 @@ async fn removals(
         }
         match drain.refused {
             None => deletions.extend(unit.pods().map(str::to_owned)),
-            Some(why) => kept.push((unit, why)),
+            Some(why) => refused.push((unit, why)),
         }
     }
+    let wanted: BTreeSet<String> = removal::units(plan).into_iter().map(|unit| unit.name).collect();
+    state.refusals.retain(|name, _| wanted.contains(name));
+    state.drain_backoffs.succeed_where(|name| !wanted.contains(name));
+    for (unit, why) in &refused {
+        state.drain_backoffs.fail(unit.name.clone(), DRAIN_BACKOFF, None);
+        state.refusals.insert(unit.name.clone(), why.clone());
+    }
+    kept.extend(refused);
     (deletions, kept)
 }
 
@@ -203,53 +251,49 @@ fn said(outcome: &Result<DrainOutcome, gcs::Error>) -> (&'static str, Option<Str
     }
 }
 
-/// Looks what the nodes hold before they are drained; where the user wants so, those that hold objects stay.
+/// Looks what the nodes hold before they are drained; where the user wants so, those that hold objects stay. Returns those to
+/// drain, and those that stay with the reason.
 async fn without_object_holders(
     context: &Context,
     state: &mut LoopState,
     units: Vec<Unit>,
-    kept: &mut Vec<(Unit, String)>,
-) -> Vec<Unit> {
+) -> (Vec<Unit>, Vec<(Unit, String)>) {
     state.object_store_bytes.clear();
     if units.is_empty() {
-        return units;
+        return (units, Vec::new());
     }
     let endpoints = endpoints(context, &units).await;
-    let mut unknown = BTreeSet::new();
     for (node_id, answer) in object_store::ask_all(endpoints).await {
         match answer {
             Ok(holdings) => {
-                tracing::info!(node_id, bytes = holdings.object_store_bytes, running = ?holdings.running_tasks, "before the drain");
-                state.object_store_bytes.insert(node_id, holdings.object_store_bytes);
+                let (bytes, running) = (holdings.object_store_bytes, holdings.running_tasks);
+                tracing::info!(node_id, bytes, running, "before the drain");
+                state.object_store_bytes.insert(node_id, bytes);
             }
             Err(error) => {
-                tracing::debug!(node_id, %error, "what it holds is unknown");
-                context.metrics.add(
-                    &own::ERRORS,
-                    vec![("source", "node_metrics".into()), ("kind", "unknown".into())],
-                    1,
-                );
-                unknown.insert(node_id);
+                tracing::info!(node_id, %error, "before the drain: what it holds is unknown");
+                let labels = vec![("source", "node_metrics".into()), ("kind", "unknown".into())];
+                context.metrics.add(&own::ERRORS, labels, 1);
             }
         }
     }
     if !context.config.keep_object_holders {
-        return units;
+        return (units, Vec::new());
     }
     let (go, stay): (Vec<Unit>, Vec<Unit>) =
         units.into_iter().partition(|unit| held_bytes(unit, &state.object_store_bytes) == Some(0));
-    kept.extend(stay.into_iter().map(|unit| {
+    let with_reason = |unit: Unit| {
         let why = match held_bytes(&unit, &state.object_store_bytes) {
             Some(bytes) => format!("Ray calls it idle, but it holds {bytes} bytes of objects"),
             None => "Ray calls it idle, but what it holds is unknown: its metrics endpoint does not answer".to_owned(),
         };
         (unit, why)
-    }));
-    go
+    };
+    (go, stay.into_iter().map(with_reason).collect())
 }
 
 /// Bytes that a replica holds; `None`: at least one of its nodes did not say.
-fn held_bytes(unit: &Unit, known: &std::collections::BTreeMap<String, u64>) -> Option<u64> {
+fn held_bytes(unit: &Unit, known: &BTreeMap<String, u64>) -> Option<u64> {
     unit.members.iter().filter_map(|member| member.ray_node_id.as_ref()).map(|id| known.get(id).copied()).sum()
 }
 

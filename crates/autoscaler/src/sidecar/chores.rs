@@ -73,8 +73,18 @@ pub(super) async fn after_tick(context: &Context, state: &mut LoopState, done: &
 
 async fn announce(context: &Context, state: &mut LoopState, done: &Done) {
     let Ok(shapes) = done.planned.cluster.group_shapes() else { return };
-    match start::announce(context, &shapes).await {
-        Ok(()) => state.announced = true,
+    let told = match start::announce(context, &shapes).await {
+        Ok(()) => start::read_mode(context).await,
+        Err(error) => Err(error),
+    };
+    match told {
+        Ok(mode) => {
+            if mode != state.mode {
+                state.mode = mode;
+                start::say_mode(mode);
+            }
+            state.announced = true;
+        }
         Err(error) => gcs_error(context, "announce", &error),
     }
 }

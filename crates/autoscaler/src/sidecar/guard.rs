@@ -1,9 +1,9 @@
 //! Whether what the GCS says is the whole picture. While it is not, nothing is deleted.
 //!
 //! After the head or its GCS has restarted, nodes come back one by one; a node that has not yet done so looks like a pod
-//! without Ray, its tasks like no demand at all. So from every break on, the pods whose Ray container runs are expected to
-//! register; until they have, or a grace time has passed, the picture counts as incomplete. The start of this process is a
-//! break, too: it shares its pod with the head.
+//! without Ray, its tasks like no demand at all. So after every break the pods that were registered before it must register
+//! again; until they have, or a grace time has passed, the picture counts as incomplete. The start of this process is a
+//! break, too, because it shares its pod with the head: then every pod whose Ray container runs must register.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -73,6 +73,8 @@ impl std::fmt::Display for Hold {
 pub struct ViewGuard {
     grace: Duration,
     session_name: Option<String>,
+    /// Pods that were registered by the last good reply while nothing was broken.
+    registered: BTreeSet<String>,
     broken: Option<Broken>,
 }
 
@@ -80,56 +82,56 @@ pub struct ViewGuard {
 struct Broken {
     by: Break,
     since: Instant,
-    /// Pods that must register; fixed by the first good reply after the break.
+    /// Pods that must register; at the start it takes the first list of pods to know them.
     expected: Option<BTreeSet<String>>,
 }
 
 impl ViewGuard {
     /// Incomplete at first. `grace`: how long pods are waited for after a break.
     pub fn new(grace: Duration) -> Self {
-        ViewGuard { grace, session_name: None, broken: Some(Broken::now(Break::Start)) }
+        let start = Broken { by: Break::Start, since: Instant::now(), expected: None };
+        ViewGuard { grace, session_name: None, registered: BTreeSet::new(), broken: Some(start) }
     }
 
     /// The GCS gave no usable answer. `head_restarted`: because another GCS answers now.
     pub fn failed(&mut self, head_restarted: bool) {
-        let by = if head_restarted { Break::HeadRestart } else { Break::Interruption };
         match &mut self.broken {
             // The picture was not yet whole again: whoever was expected still is, and the time counts anew.
             Some(broken) => {
                 broken.since = Instant::now();
-                if head_restarted {
-                    broken.by = by;
+                if head_restarted && broken.by != Break::Start {
+                    broken.by = Break::HeadRestart;
                 }
             }
-            None => self.broken = Some(Broken::now(by)),
+            None if head_restarted => self.break_now(Break::HeadRestart),
+            None => self.break_now(Break::Interruption),
         }
+    }
+
+    fn break_now(&mut self, by: Break) {
+        let expected = Some(std::mem::take(&mut self.registered));
+        self.broken = Some(Broken { by, since: Instant::now(), expected });
     }
 
     /// A good reply. Returns why nothing may be deleted, if so.
     pub fn check(&mut self, state: &ClusterState, pods: &[PodView]) -> Option<Hold> {
-        let known = self.session_name.as_deref();
-        if known.is_some_and(|known| known != state.session_name) {
-            self.broken = Some(Broken::now(Break::HeadRestart));
+        let is_new_session = self.session_name.as_ref().is_some_and(|known| *known != state.session_name);
+        if is_new_session && self.broken.is_none() {
+            self.break_now(Break::HeadRestart);
         }
-        if known != Some(&state.session_name) {
-            self.session_name = Some(state.session_name.clone());
-        }
-        let broken = self.broken.as_mut()?;
-        let expected = broken.expected.get_or_insert_with(|| running_workers(pods));
+        self.session_name = Some(state.session_name.clone());
         let existing = running_workers(pods);
         let registered = registered(state);
-        expected.retain(|pod| existing.contains(pod) && !registered.contains(pod.as_str()));
-        if expected.is_empty() || broken.since.elapsed() >= self.grace {
+        if let Some(broken) = &mut self.broken {
+            let expected = broken.expected.get_or_insert_with(|| existing.clone());
+            expected.retain(|pod| existing.contains(pod) && !registered.contains(pod));
+            if !expected.is_empty() && broken.since.elapsed() < self.grace {
+                return Some(Hold::Unregistered { after: broken.by, missing: expected.len() });
+            }
             self.broken = None;
-            return None;
         }
-        Some(Hold::Unregistered { after: broken.by, missing: expected.len() })
-    }
-}
-
-impl Broken {
-    fn now(by: Break) -> Self {
-        Broken { by, since: Instant::now(), expected: None }
+        self.registered = registered;
+        None
     }
 }
 
@@ -141,8 +143,9 @@ fn running_workers(pods: &[PodView]) -> BTreeSet<String> {
         .collect()
 }
 
-fn registered(state: &ClusterState) -> BTreeSet<&str> {
-    state.nodes.iter().filter(|node| node.status != NodeStatus::Dead).map(|node| node.instance_id.as_str()).collect()
+fn registered(state: &ClusterState) -> BTreeSet<String> {
+    let alive = state.nodes.iter().filter(|node| node.status != NodeStatus::Dead && !node.instance_id.is_empty());
+    alive.map(|node| node.instance_id.clone()).collect()
 }
 
 #[cfg(test)]
@@ -182,6 +185,13 @@ mod tests {
     async fn a_pod_that_started_after_the_break_is_not_waited_for() {
         let mut guard = settled(&["a"]);
         assert_eq!(guard.check(&reply("s1", &["a"]), &[pod("a"), pod("new")]), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_had_not_registered_before_an_interruption_is_not_waited_for() {
+        let mut guard = settled(&["a"]);
+        guard.failed(false);
+        assert_eq!(guard.check(&reply("s1", &["a"]), &[pod("a"), pod("starting")]), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -65,8 +65,8 @@ pub fn keep(plan: &Plan, kept: &[(Unit, String)]) -> Plan {
             group.desired = group.desired.saturating_add(1).min(group.max.max(group.requested));
         }
         plan.explain.retain(|reason| {
-            let is_removed = |pod: &&str| reason.subject == format!("node {pod}");
-            reason.verdict != Verdict::Terminate || !pods.iter().any(|pod| is_removed(pod))
+            let is_of = |pod: &&str| reason.subject == format!("node {pod}");
+            reason.verdict != Verdict::Terminate || !pods.iter().any(is_of)
         });
         plan.explain.push(Reason { subject: format!("node {}", unit.name), verdict: Verdict::Keep, text: why.clone() });
     }

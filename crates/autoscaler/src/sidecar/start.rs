@@ -22,18 +22,14 @@ const METRICS_ADDRESS_KEY: &str = "AutoscalerMetricsAddress";
 
 /// Waits for the GCS and finds out with whom we deal.
 pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
-    let version = wait_for_gcs(context).await;
+    let version = wait_for(context, || context.gcs.ray_version()).await;
     // Development builds have no number; they are newer than anything.
     if RayVersion::parse(&version).is_some_and(|known| !known.is_supported()) {
         return Err(Error::RayTooOld { found: version });
     }
-    let mode = read_mode(context).await;
+    let mode = wait_for(context, || read_mode(context)).await;
     tracing::info!(ray = %version, ?mode, policy = context.config.policy.name(), "the GCS answers");
-    if mode == Mode::V1 {
-        tracing::warn!(
-            "the head runs in v1 mode: set autoscalerOptions.version to v2 for label selectors and `ray status` in full"
-        );
-    }
+    say_mode(mode);
     let permissions = ask_permissions(context).await;
     let temp_dir = temp_dir(context).await;
     Ok(LoopState {
@@ -43,6 +39,8 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
         guard: ViewGuard::new(context.config.view_grace),
         session: None,
         drained: Default::default(),
+        refusals: Default::default(),
+        drain_backoffs: Backoffs::new(),
         kube_backoffs: Backoffs::new(),
         parsed: None,
         object_store_bytes: Default::default(),
@@ -64,12 +62,15 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
 /// Size at which the event file is rotated.
 const EVENT_FILE_BYTES: u64 = 64 << 20;
 
-/// Asks until there is an answer. Returns Ray's version.
-async fn wait_for_gcs(context: &Context) -> String {
+/// Asks until there is an answer.
+async fn wait_for<T, A>(context: &Context, ask: impl Fn() -> A) -> T
+where
+    A: Future<Output = Result<T, mobula_gcs::Error>>,
+{
     let mut backoffs = Backoffs::new();
     loop {
-        match context.gcs.ray_version().await {
-            Ok(version) => return version,
+        match ask().await {
+            Ok(answer) => return answer,
             Err(error) => {
                 let wait = backoffs.fail("gcs", GCS_BACKOFF, None);
                 context.metrics.add(&own::ERRORS, vec![("source", "gcs".into()), ("kind", error.kind().into())], 1);
@@ -81,18 +82,19 @@ async fn wait_for_gcs(context: &Context) -> String {
     }
 }
 
-async fn read_mode(context: &Context) -> Mode {
-    let mut backoffs = Backoffs::new();
-    loop {
-        match context.gcs.kv_get(V2_ENABLED.0, V2_ENABLED.1).await {
-            Ok(Some(value)) if value == b"1" => return Mode::V2,
-            Ok(_) => return Mode::V1,
-            Err(error) => {
-                let wait = backoffs.fail("gcs", GCS_BACKOFF, None);
-                tracing::warn!(%error, "can't read which autoscaler the head was started for");
-                tokio::time::sleep(wait).await;
-            }
-        }
+/// Which autoscaler the head was started for.
+pub(super) async fn read_mode(context: &Context) -> Result<Mode, mobula_gcs::Error> {
+    let value = context.gcs.kv_get(V2_ENABLED.0, V2_ENABLED.1).await?;
+    Ok(if value.as_deref() == Some(b"1") { Mode::V2 } else { Mode::V1 })
+}
+
+/// A head may come back in the other mode. Says so once where it is v1.
+pub(super) fn say_mode(mode: Mode) {
+    if mode == Mode::V1 {
+        tracing::warn!(
+            "the head runs in v1 mode: set autoscalerOptions.version to v2 for label selectors, per-group idle time-outs and \
+             the whole of `ray status`"
+        );
     }
 }
 

@@ -62,8 +62,7 @@ async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickErro
     let mut collected = collect::collect(context, state).await?;
     phase(context, "collect", started);
     let mut planned = plan(context, state, &collected)?;
-    if is_due(&planned, &collected) && !context.cluster.is_watched() && state.kube_backoffs.blocked(|_| true).is_none()
-    {
+    if !context.cluster.is_watched() && apply::is_due(state, &collected, &planned) {
         let fresh = collect::current_cluster(context, state, Duration::ZERO).await?;
         if !Arc::ptr_eq(&fresh, &collected.cluster) && version(&fresh) != version(&collected.cluster) {
             collected.observation.cluster = collect::parse(state, &fresh)?;
@@ -118,17 +117,6 @@ fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Resu
     }
     let cluster = collected.observation.cluster.clone();
     Ok(Planned { snapshot: Arc::new(snapshot), warnings, memory_before, memory_after, plan, cluster, violations })
-}
-
-/// Whether the plan asks for a change that may be made now.
-fn is_due(planned: &Planned, collected: &Collected) -> bool {
-    if !planned.violations.is_empty() {
-        return false;
-    }
-    let plan = &planned.plan;
-    let grows = plan.groups.values().any(|group| group.desired > group.requested);
-    let shrinks = !plan.terminate.is_empty() || plan.groups.values().any(|group| group.desired < group.requested);
-    grows || (shrinks && collected.hold.is_none())
 }
 
 fn version(cluster: &Value) -> Option<&str> {

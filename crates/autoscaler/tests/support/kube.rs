@@ -109,7 +109,8 @@ impl FakeKube {
 
     /// Accepted patches of the RayCluster.
     pub fn patches(&self) -> Vec<Value> {
-        let is_patch = |seen: &Seen| seen.method == Method::PATCH && seen.path.contains("rayclusters") && seen.status == 200;
+        let is_patch =
+            |seen: &Seen| seen.method == Method::PATCH && seen.path.contains("rayclusters") && seen.status == 200;
         self.seen().into_iter().filter(is_patch).map(|seen| seen.body).collect()
     }
 
@@ -238,7 +239,10 @@ impl Inner {
         if body.is_array() {
             let patch: json_patch::Patch = serde_json::from_value(body.clone()).unwrap();
             if json_patch::patch(&mut changed, &patch).is_err() {
-                return json_response(422, &status_body(422, "the server rejected our request due to an error in our request"));
+                return json_response(
+                    422,
+                    &status_body(422, "the server rejected our request due to an error in our request"),
+                );
             }
         } else {
             json_patch::merge(&mut changed, body);

@@ -111,7 +111,10 @@ pub fn busy_node(pod: &str, group: &str) -> NodeState {
 
 /// `count` tasks of so many CPUs.
 pub fn tasks(cpus: f64, count: i64) -> Vec<RequestByCount> {
-    vec![RequestByCount { request: ResourceRequest { resources: amounts(&[("CPU", cpus)]), ..Default::default() }, count }]
+    vec![RequestByCount {
+        request: ResourceRequest { resources: amounts(&[("CPU", cpus)]), ..Default::default() },
+        count,
+    }]
 }
 
 pub fn state(nodes: Vec<NodeState>) -> ClusterState {
@@ -189,7 +192,11 @@ impl World {
             }
             self.pass(0.1).await;
         }
-        panic!("{what}: not within two minutes\n{:#?}\n{}", self.kube.seen().iter().rev().take(5).collect::<Vec<_>>(), self.board.metrics.render());
+        panic!(
+            "{what}: not within two minutes\n{:#?}\n{}",
+            self.kube.seen().iter().rev().take(5).collect::<Vec<_>>(),
+            self.board.metrics.render()
+        );
     }
 
     /// Ends the sidecar; it must end well.
