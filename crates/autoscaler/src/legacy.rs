@@ -206,3 +206,107 @@ fn availabilities(failed: &[FailedInstance]) -> Map<String, Value> {
     };
     newest.into_iter().map(record).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mobula_planner::{Gang, GangStrategy, GroupPlan, Node};
+
+    use super::*;
+
+    fn resources(entries: &[(&str, i64)]) -> Arc<Resources> {
+        Arc::new(entries.iter().map(|(name, units)| ((*name).to_owned(), Amount::from_units(*units))).collect())
+    }
+
+    fn request(cpu: i64) -> Request {
+        Request { resources: resources(&[("CPU", cpu)]), ..Request::default() }
+    }
+
+    fn node(pod: &str, phase: NodePhase, free: i64, idle_ms: Option<i64>) -> Node {
+        Node {
+            instance_id: pod.to_owned(),
+            ray_node_id: (phase == NodePhase::Running).then(|| format!("id-{pod}")),
+            group: "g".to_owned(),
+            phase,
+            total: resources(&[("CPU", 4)]),
+            available: resources(&[("CPU", free)]),
+            idle_ms,
+            ..Node::default()
+        }
+    }
+
+    #[test]
+    fn request_resources_comes_from_the_key_value_store() {
+        let written = br#"[{"CPU": 1}, {"CPU": 1.0}, {"GPU": 8}]"#;
+        let state = cluster_state(gcs::ClusterState::default(), gcs::LegacyDemand::default(), Some(written)).unwrap();
+        let counts: Vec<i64> = state.constraints[0].iter().map(|counted| counted.count).collect();
+        assert_eq!(counts, [2, 1]);
+        assert_eq!(state.constraints[0][1].request.resources, [("GPU".to_owned(), 8.0)].into());
+    }
+
+    #[test]
+    fn pending_demand_comes_from_resource_usage() {
+        let counted = gcs::RequestByCount { count: 3, ..gcs::RequestByCount::default() };
+        let demand = gcs::LegacyDemand {
+            pending: vec![counted.clone()],
+            gangs: vec![gcs::GangRequest::default()],
+            ..gcs::LegacyDemand::default()
+        };
+        let state = gcs::ClusterState {
+            session_name: "s".to_owned(),
+            constraints: vec![vec![counted.clone()]],
+            ..gcs::ClusterState::default()
+        };
+        let state = cluster_state(state, demand, None).unwrap();
+        assert_eq!((state.pending, state.gangs.len(), state.constraints), (vec![counted], 1, vec![]));
+        assert_eq!(state.session_name, "s");
+    }
+
+    #[test]
+    fn bundles_that_are_no_bundles_are_an_error() {
+        for written in [&b"{}"[..], b"[1]", b"[{\"CPU\": \"x\"}]", b"\xff"] {
+            let state = cluster_state(gcs::ClusterState::default(), gcs::LegacyDemand::default(), Some(written));
+            assert!(state.unwrap_err().to_string().starts_with("key autoscaler_resource_request: not a JSON list"));
+        }
+    }
+
+    #[test]
+    fn the_status_has_what_ray_status_shows() {
+        let group = GroupPlan { current: 3, requested: 3, desired: 5, min: 0, max: 9 };
+        let snapshot = Snapshot {
+            nodes: vec![
+                node("busy", NodePhase::Running, 1, None),
+                node("idle", NodePhase::Running, 4, Some(5)),
+                node("new", NodePhase::Pending, 4, None),
+                node("gone", NodePhase::Stopped, 4, None),
+            ],
+            demand: vec![DemandClass { request: request(1), count: 7 }],
+            gangs: vec![Gang {
+                strategy: GangStrategy::StrictSpread,
+                bundles: vec![request(2), request(2), request(1)],
+                ..Gang::default()
+            }],
+            ..Snapshot::default()
+        };
+        let plan = Plan { groups: [("g".to_owned(), group)].into(), ..Plan::default() };
+        let failed = FailedInstance { group: "h".into(), reason: "quota".into(), started_ms: 0, failed_ms: 3_000 };
+        let pending = [("new".to_owned(), PendingPod { ip: String::new(), details: "Pulling".to_owned() })].into();
+        let reporter = Reporter { now_ms: 2_500, gcs_request_s: 0.25, process_id: 42 };
+        let status = status(&snapshot, &plan, reporter, &pending, &[failed]);
+        assert_eq!((&status["time"], &status["monitor_pid"]), (&json!(2.5), &json!(42)));
+        let metrics = &status["load_metrics_report"];
+        assert_eq!(metrics["usage"], json!({"CPU": [3.0, 8.0]}));
+        assert_eq!(metrics["usage_by_node"]["id-busy"], json!({"CPU": [3.0, 4.0]}));
+        assert_eq!(metrics["resource_demand"], json!([[{"CPU": 1.0}, 7]]));
+        let bundles = json!([[{"CPU": 2.0}, 2], [{"CPU": 1.0}, 1]]);
+        assert_eq!(metrics["pg_demand"], json!([[{"strategy": "STRICT_SPREAD", "bundles": bundles}, 1]]));
+        assert_eq!(metrics["node_types"], json!([[{"CPU": 4.0}, 2]]));
+        let report = &status["autoscaler_report"];
+        assert_eq!((&report["active_nodes"], &report["idle_nodes"]), (&json!({"g": 1}), &json!({"g": 1})));
+        assert_eq!(report["pending_nodes"], json!([["new", "g", "Pulling"]]));
+        assert_eq!(report["pending_launches"], json!({"g": 2}));
+        let record = &report["node_availability_summary"]["node_availabilities"]["h"];
+        assert_eq!(record["unavailable_node_information"]["description"], "quota");
+    }
+}

@@ -90,9 +90,8 @@ pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Bui
     let mut warnings = Warnings::default();
     let node_types = groups::translate(cluster, cluster_settings.suspended, &mut warnings)?;
     let demand = demand::translate(&observation.state, &observation.gang_created_ms, &mut warnings);
-    // Every node has its own value for this label: kept only where somebody selects by it, nodes share their labels.
-    let keep_node_id = demand::selected_label_keys(&demand).contains(RAY_NODE_ID_LABEL);
-    let nodes = nodes::translate(observation, &node_types, keep_node_id, &mut warnings);
+    let keep = nodes::Keep { node_id: demand.selects_by(RAY_NODE_ID_LABEL), node_address: demand.asks_for("node:") };
+    let nodes = nodes::translate(observation, &node_types, keep, &mut warnings);
     let snapshot = Snapshot {
         now_ms: observation.now_ms,
         versions: Versions {

@@ -1,5 +1,7 @@
 //! Reading the files of `mobula plan`. Every error names the file, the field and its value.
 
+mod culprit;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read as _;
@@ -78,9 +80,21 @@ pub fn demand(file: &str) -> Result<ClusterState, BadInput> {
     let starts_as_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     if has_extension(file, "json") || (!has_extension(file, "pb") && starts_as_json) {
         let text = std::str::from_utf8(&bytes).map_err(|error| BadInput::new(file, format!("not UTF-8: {error}")))?;
-        wire::decode_cluster_state_json(text).map_err(|error| BadInput::new(file, error))
+        wire::decode_cluster_state_json(text).map_err(|error| bad_demand(file, text, &error))
     } else {
         wire::decode_cluster_state(&bytes).map_err(|error| BadInput::new(file, error))
+    }
+}
+
+/// Names the field, where one can be named.
+fn bad_demand(file: &str, text: &str, error: &wire::DecodeError) -> BadInput {
+    let refusal = |document: &Value| match wire::decode_cluster_state_json(&document.to_string()) {
+        Err(wire::DecodeError::Json(error)) => Some(error.to_string()),
+        _ => None,
+    };
+    match serde_json::from_str(text).ok().and_then(|document| culprit::find(&document, refusal)) {
+        Some(field) => BadInput::new(file, field),
+        None => BadInput::new(file, error),
     }
 }
 

@@ -19,13 +19,21 @@ pub fn table(snapshot: &Snapshot, plan: &Plan, notes: &[String]) -> String {
     let mut out = summary(snapshot, plan);
     out.push('\n');
     out.push_str(&groups(&document));
-    section(&mut out, "Would launch", launches(snapshot, plan));
+    let mut shown: Vec<String> = Vec::new();
     let ends =
         document.terminate.iter().map(|end| vec![end.group.clone(), end.instance_id.clone(), end.reason.clone()]);
-    section(&mut out, "Would end", ends.collect());
-    section(&mut out, "Would resize", resizes(plan));
-    section(&mut out, "Would stay unserved", plan.unmet.iter().map(unserved).collect());
-    section(&mut out, "Why", document.explain.iter().map(reason).collect());
+    for (title, rows) in [
+        ("Would launch", launches(snapshot, plan)),
+        ("Would end", ends.collect()),
+        ("Would resize", resizes(plan)),
+        ("Would stay unserved", plan.unmet.iter().map(unserved).collect()),
+    ] {
+        shown.extend(rows.iter().filter_map(|row| row.last().cloned()));
+        section(&mut out, title, rows);
+    }
+    // What stands above is not said twice.
+    let is_new = |entry: &&ExplainEntry| !shown.iter().any(|text| entry.text.contains(text));
+    section(&mut out, "Why", document.explain.iter().filter(is_new).map(reason).collect());
     out
 }
 
@@ -34,13 +42,17 @@ fn summary(snapshot: &Snapshot, plan: &Plan) -> String {
     let constraint_requests: u64 =
         snapshot.constraints.iter().flat_map(|constraint| &constraint.requests).map(|class| class.count).sum();
     let mut asked = vec![
-        format!("{tasks} pending tasks and actors in {} shapes", snapshot.demand.len()),
-        format!("{} pending placement groups", snapshot.gangs.len()),
+        format!("{tasks} pending tasks and actors in {}", counted(snapshot.demand.len() as u64, "shape")),
+        format!("{} pending", counted(snapshot.gangs.len() as u64, "placement group")),
     ];
     if constraint_requests > 0 {
-        asked.push(format!("request_resources for {constraint_requests} bundles"));
+        asked.push(format!("request_resources for {}", counted(constraint_requests, "bundle")));
     }
     format!("Policy {}; {}\n", plan.policy, asked.join(", "))
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn groups(document: &Document) -> String {
@@ -119,9 +131,9 @@ fn section(out: &mut String, title: &str, mut rows: Vec<Vec<String>>) {
     }
 }
 
-/// Columns padded to the widest cell of at most 60 characters; the last column is as it is.
+/// Columns padded to the widest cell of at most 76 characters; the last column is as it is.
 fn aligned(rows: &[Vec<String>], indent: &str) -> String {
-    const MAX_WIDTH: usize = 60;
+    const MAX_WIDTH: usize = 76;
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

@@ -10,13 +10,13 @@ pub fn amount(name: &str, amount: Amount) -> String {
     let units = amount.as_f64();
     if matches!(name, "memory" | "object_store_memory") && units >= GIB / 100.0 {
         let gib = format!("{:.2}", units / GIB);
-        format!("{}GiB", gib.trim_end_matches('0').trim_end_matches('.'))
+        format!("{} GiB", gib.trim_end_matches('0').trim_end_matches('.'))
     } else {
         units.to_string()
     }
 }
 
-/// `{CPU: 4, memory: 7.45GiB}`.
+/// `{CPU: 4, memory: 7.45 GiB}`.
 pub fn resources(resources: &Resources) -> String {
     let entries: Vec<String> =
         resources.iter().map(|(name, units)| format!("{name}: {}", amount(name, *units))).collect();
@@ -41,14 +41,14 @@ fn constraint(constraint: &LabelConstraint) -> String {
     format!("{} {operator} ({})", constraint.key, constraint.values.join(", "))
 }
 
-/// Resources and, where there are any, label conditions: `{CPU: 1} on rack in (r1), else any node`.
+/// Resources and, where there are any, label conditions: `{CPU: 1} where rack in (r1), else any node`.
 pub fn request(request: &Request) -> String {
     let shape = resources(&request.resources);
     if request.selectors.iter().all(|selector| selector.constraints.is_empty()) {
         return shape;
     }
     let alternatives: Vec<String> = request.selectors.iter().map(selector).collect();
-    format!("{shape} on {}", alternatives.join(", else "))
+    format!("{shape} where {}", alternatives.join(", else "))
 }
 
 /// `STRICT_SPREAD of 4: 4 x {GPU: 8}`; equal neighbouring bundles are counted.
@@ -86,8 +86,8 @@ mod tests {
 
     #[test]
     fn bytes_are_shown_in_gib_and_tags_as_they_are() {
-        assert_eq!(amount("memory", Amount::from_units(8 << 30)), "8GiB");
-        assert_eq!(amount("memory", Amount::from_units(1_610_612_736)), "1.5GiB");
+        assert_eq!(amount("memory", Amount::from_units(8 << 30)), "8 GiB");
+        assert_eq!(amount("memory", Amount::from_units(1_610_612_736)), "1.5 GiB");
         assert_eq!(amount("memory", Amount::from_units(100)), "100");
         assert_eq!(amount("accelerator_type:H200", Amount::from_steps(10)), "0.001");
     }
@@ -108,6 +108,6 @@ mod tests {
         };
         let selectors = vec![LabelSelector { constraints: vec![rack] }, LabelSelector::default()];
         let request_with_labels = Request { selectors, ..cpu(1) };
-        assert_eq!(request(&request_with_labels), "{CPU: 1} on rack not in (r1, r2), else any node");
+        assert_eq!(request(&request_with_labels), "{CPU: 1} where rack not in (r1, r2), else any node");
     }
 }

@@ -111,8 +111,9 @@ impl RequestReader<'_> {
             }),
             Err((name, amount)) => {
                 self.warnings.push(format!(
-                    "{what} {}: {name}: {amount} is not an amount that can be planned: left out",
-                    shape_text(&wire.resources)
+                    "{what} {}: {name}: {} is not an amount that can be planned: left out",
+                    shape_text(&wire.resources),
+                    units_text(amount)
                 ));
                 None
             }
@@ -272,22 +273,34 @@ fn is_gang_resource(name: &str, gang_ids: &BTreeSet<String>) -> bool {
 }
 
 fn shape_text(resources: &gcs::ResourceMap) -> String {
-    let entries: Vec<String> = resources.iter().map(|(name, amount)| format!("{name}: {amount}")).collect();
+    let entries: Vec<String> =
+        resources.iter().map(|(name, units)| format!("{name}: {}", units_text(*units))).collect();
     format!("{{{}}}", entries.join(", "))
 }
 
-/// Label keys that any selector or locality names: the only ones that can matter to a plan.
-pub(super) fn selected_label_keys(demand: &Demand) -> BTreeSet<&str> {
-    let constraint_requests = demand.constraints.iter().flat_map(|constraint| &constraint.requests);
-    let classes = demand.tasks.iter().chain(constraint_requests).map(|class| &class.request);
-    let bundles = demand.gangs.iter().flat_map(|gang| &gang.bundles);
-    let selectors = classes.chain(bundles).flat_map(|request| &request.selectors);
-    let localities = demand.gangs.iter().filter_map(|gang| gang.locality.as_ref());
-    let locality_keys = localities.clone().map(|locality| locality.label.as_str());
-    selectors
-        .chain(localities.map(|locality| &locality.selector))
-        .flat_map(|selector| &selector.constraints)
-        .map(|constraint| constraint.key.as_str())
-        .chain(locality_keys)
-        .collect()
+/// Absurd amounts have hundreds of digits.
+fn units_text(units: f64) -> String {
+    if units.abs() < 1e18 { units.to_string() } else { format!("{units:e}") }
+}
+
+impl Demand {
+    /// Every request: of tasks, bundles of gangs and constraints.
+    fn requests(&self) -> impl Iterator<Item = &Request> {
+        let constraints = self.constraints.iter().flat_map(|constraint| &constraint.requests);
+        let classes = self.tasks.iter().chain(constraints).map(|class| &class.request);
+        classes.chain(self.gangs.iter().flat_map(|gang| &gang.bundles))
+    }
+
+    /// Whether any request selects nodes by this label.
+    pub(super) fn selects_by(&self, label: &str) -> bool {
+        let localities = || self.gangs.iter().filter_map(|gang| gang.locality.as_ref());
+        let selectors = self.requests().flat_map(|request| &request.selectors);
+        let mut constraints = selectors.chain(localities().map(|l| &l.selector)).flat_map(|s| &s.constraints);
+        constraints.any(|constraint| constraint.key == label) || localities().any(|locality| locality.label == label)
+    }
+
+    /// Whether any request is for a resource whose name starts so.
+    pub(super) fn asks_for(&self, prefix: &str) -> bool {
+        self.requests().any(|request| request.resources.keys().any(|name| name.starts_with(prefix)))
+    }
 }

@@ -1,6 +1,6 @@
 //! Pods and Ray nodes, matched with each other, become the planner's nodes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use mobula_api::{PodRole, PodView, keys};
@@ -12,14 +12,28 @@ use super::{Observation, RAY_NODE_ID_LABEL, Warnings, resize};
 
 /// Resource that only the head has.
 const HEAD_RESOURCE: &str = "node:__internal_head__";
+/// Every node has one resource `node:<its address>`. Where nobody asks for one by name, all of them are called so, and nodes
+/// that are alike share one list. (Leaving it out would change scores: it counts as a resource that is never used.)
+const ANY_NODE_RESOURCE: &str = "node:<ip>";
+/// Names that start so are not of the form `node:<address>`.
+const INTERNAL_NODE_RESOURCE: &str = "node:__internal";
 /// Ray node label of the TPU slice that the node is a host of.
 const TPU_SLICE_LABEL: &str = "ray.io/tpu-slice-name";
+
+/// What is kept of that which differs from node to node, because somebody asks for it.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Keep {
+    /// The label with the node's id.
+    pub(super) node_id: bool,
+    /// The name of the resource that stands for the node's address.
+    pub(super) node_address: bool,
+}
 
 /// All instances: the head, the groups in the order of the RayCluster, then Ray nodes that nobody manages.
 pub(super) fn translate(
     observation: &Observation,
     groups: &[NodeType],
-    keep_node_id: bool,
+    keep: Keep,
     warnings: &mut Warnings,
 ) -> Vec<Node> {
     let ray = RayNodes::index(&observation.state, warnings);
@@ -27,8 +41,9 @@ pub(super) fn translate(
         observation,
         groups: groups.iter().enumerate().map(|(index, group)| (group.name.as_str(), index)).collect(),
         named: named_for_deletion(observation),
-        keep_node_id,
+        keep,
         labels: BTreeMap::new(),
+        resources: BTreeMap::new(),
         warnings,
     };
     reader.read(groups, &ray)
@@ -41,17 +56,17 @@ fn named_for_deletion(observation: &Observation) -> BTreeSet<&str> {
     strategies.flat_map(|strategy| &strategy.workers_to_delete).map(String::as_str).collect()
 }
 
-/// Ray's nodes by the pod that they say they run in.
+/// Ray's nodes by the pod that they say they run in. (Hashed: they are only looked up, and there are many.)
 struct RayNodes<'a> {
-    live: BTreeMap<&'a str, &'a gcs::NodeState>,
-    dead: BTreeMap<&'a str, &'a gcs::NodeState>,
+    live: HashMap<&'a str, &'a gcs::NodeState>,
+    dead: HashMap<&'a str, &'a gcs::NodeState>,
     /// Live nodes without an instance id.
     unnamed: Vec<&'a gcs::NodeState>,
 }
 
 impl<'a> RayNodes<'a> {
     fn index(state: &'a gcs::ClusterState, warnings: &mut Warnings) -> Self {
-        let mut nodes = RayNodes { live: BTreeMap::new(), dead: BTreeMap::new(), unnamed: Vec::new() };
+        let mut nodes = RayNodes { live: HashMap::new(), dead: HashMap::new(), unnamed: Vec::new() };
         for node in &state.nodes {
             let id = node.instance_id.as_str();
             match (node.status, id.is_empty()) {
@@ -68,8 +83,15 @@ impl<'a> RayNodes<'a> {
                 }
             }
         }
-        nodes.unnamed.sort_by(|a, b| a.node_id.cmp(&b.node_id));
         nodes
+    }
+
+    /// Live nodes with an instance id, one an id, in the order of the reply.
+    fn named(&self, state: &'a gcs::ClusterState) -> impl Iterator<Item = &'a gcs::NodeState> {
+        let chosen = |node: &&gcs::NodeState| {
+            self.live.get(node.instance_id.as_str()).is_some_and(|live| std::ptr::eq(*live, *node))
+        };
+        state.nodes.iter().filter(chosen)
     }
 }
 
@@ -82,9 +104,11 @@ struct NodeReader<'a> {
     observation: &'a Observation,
     groups: BTreeMap<&'a str, usize>,
     named: BTreeSet<&'a str>,
-    keep_node_id: bool,
+    keep: Keep,
     /// Equal labels are one.
     labels: BTreeMap<Vec<(&'a str, &'a str)>, Arc<Labels>>,
+    /// Equal resources are one; amounts by their bits.
+    resources: BTreeMap<Vec<(&'a str, u64)>, Arc<Resources>>,
     warnings: &'a mut Warnings,
 }
 
@@ -93,7 +117,7 @@ impl<'a> NodeReader<'a> {
         let mut members: Vec<Vec<Member>> = groups.iter().map(|_| Vec::new()).collect();
         let mut unmanaged = Vec::new();
         let pods = self.observation.pods.as_deref();
-        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for pod in pods.unwrap_or_default().iter().filter(|pod| pod.role != PodRole::Other) {
             seen.insert(&pod.name);
             // The operator does not count such pods either: it replaces them.
@@ -113,7 +137,7 @@ impl<'a> NodeReader<'a> {
                 }
             }
         }
-        for node in ray.live.values().filter(|node| !seen.contains(node.instance_id.as_str())) {
+        for node in ray.named(&self.observation.state).filter(|node| !seen.contains(node.instance_id.as_str())) {
             match self.group_of_ray_node(node, groups) {
                 Some(index) => members[index].push(self.podless_member(&groups[index], node, pods.is_some())),
                 None => unmanaged.push(self.unmanaged(node)),
@@ -123,6 +147,7 @@ impl<'a> NodeReader<'a> {
             Some(index) if groups[index].is_head => self.podless_member(&groups[index], node, false).node,
             _ => self.unmanaged(node),
         }));
+        unmanaged.sort_by(|a, b| a.ray_node_id.cmp(&b.ray_node_id));
         let managed = groups.iter().zip(members).flat_map(|(group, members)| complete(group, members));
         managed.chain(unmanaged).collect()
     }
@@ -216,31 +241,44 @@ impl<'a> NodeReader<'a> {
 
     /// What the GCS says of a live node.
     fn running(&mut self, live: &'a gcs::NodeState) -> Node {
-        let total = Arc::new(self.resources(&live.total, live, "total_resources"));
-        let available = if live.available == live.total {
-            Arc::clone(&total)
-        } else {
-            Arc::new(self.resources(&live.available, live, "available_resources"))
-        };
+        let total = self.resources(&live.total, live, "total_resources");
+        let available = self.resources(&live.available, live, "available_resources");
         Node {
             ray_node_id: Some(live.node_id.clone()),
             replica: live.labels.get(TPU_SLICE_LABEL).cloned(),
             total,
             available,
             labels: self.labels(&live.labels),
-            dynamic_labels: Arc::new(live.dynamic_labels.clone()),
+            dynamic_labels: self.labels(&live.dynamic_labels),
             idle_ms: (live.status == gcs::NodeStatus::Idle).then_some(live.idle_ms.max(0)),
             object_store_bytes: self.observation.object_store_bytes.get(&live.node_id).copied(),
             ..Node::default()
         }
     }
 
+    fn resources(&mut self, wire: &'a gcs::ResourceMap, node: &gcs::NodeState, field: &str) -> Arc<Resources> {
+        let entries = wire.iter().map(|(name, amount)| (self.resource_name(name), amount.to_bits()));
+        let key: Vec<(&str, u64)> = entries.collect();
+        if let Some(shared) = self.resources.get(&key) {
+            return Arc::clone(shared);
+        }
+        let resources = Arc::new(self.amounts(&key, node, field));
+        self.resources.insert(key, Arc::clone(&resources));
+        resources
+    }
+
+    fn resource_name(&self, name: &'a str) -> &'a str {
+        let is_address = name.starts_with("node:") && !name.starts_with(INTERNAL_NODE_RESOURCE);
+        if is_address && !self.keep.node_address { ANY_NODE_RESOURCE } else { name }
+    }
+
     /// Amounts that can't be planned with are left out. What is over-used counts as used up.
-    fn resources(&mut self, wire: &gcs::ResourceMap, node: &gcs::NodeState, field: &str) -> Resources {
+    fn amounts(&mut self, entries: &[(&str, u64)], node: &gcs::NodeState, field: &str) -> Resources {
         let mut resources = Resources::new();
-        for (name, &units) in wire {
+        for (name, bits) in entries {
+            let units = f64::from_bits(*bits);
             match Amount::from_f64(units) {
-                Some(amount) => drop(resources.insert(name.clone(), amount.max(Amount::ZERO))),
+                Some(amount) => drop(resources.insert((*name).to_owned(), amount.max(Amount::ZERO))),
                 None => self.warnings.push(format!(
                     "Ray node {}: {field}: {name}: {units} is not an amount that can be planned: left out",
                     node.node_id
@@ -251,7 +289,7 @@ impl<'a> NodeReader<'a> {
     }
 
     fn labels(&mut self, wire: &'a gcs::LabelMap) -> Arc<Labels> {
-        let kept = wire.iter().filter(|(key, _)| self.keep_node_id || *key != RAY_NODE_ID_LABEL);
+        let kept = wire.iter().filter(|(key, _)| self.keep.node_id || *key != RAY_NODE_ID_LABEL);
         let key: Vec<(&str, &str)> = kept.map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let shared = self.labels.entry(key).or_insert_with_key(|key| Arc::new(key.iter().map(owned).collect()));

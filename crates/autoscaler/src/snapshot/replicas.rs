@@ -1,6 +1,5 @@
 //! Which instances form a replica, and which replicas are asked for but not there yet.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mobula_planner::{Labels, Node, NodePhase, NodeType};
@@ -63,25 +62,19 @@ fn requested(group: &NodeType, members: &[Member]) -> Vec<Node> {
         return Vec::new();
     }
     let hosts = u64::from(group.num_of_hosts.max(1));
-    let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut broken: BTreeSet<&str> = BTreeSet::new();
-    for member in members.iter().filter(|member| member.counted) {
-        let replica = member.node.replica.as_deref().unwrap_or(&member.node.instance_id);
-        *counted.entry(replica).or_default() += 1;
-        if !matches!(member.node.phase, NodePhase::Running | NodePhase::Pending) {
-            broken.insert(replica);
-        }
-    }
-    let existing: u64 = counted.values().sum();
-    let mut missing = (u64::from(group.requested_replicas) * hosts).saturating_sub(existing);
+    // Sorted by replica; a pod without one is a replica by itself.
+    let counted: Vec<&Node> = members.iter().filter(|member| member.counted).map(|member| &member.node).collect();
+    let replicas = || counted.chunk_by(|a, b| a.replica.is_some() && a.replica == b.replica);
+    let mut missing = (u64::from(group.requested_replicas) * hosts).saturating_sub(counted.len() as u64);
     let mut phantoms = Vec::new();
-    for (replica, count) in counted.iter().filter(|(replica, _)| !broken.contains(*replica)) {
-        for _ in 0..hosts.saturating_sub(*count).min(missing) {
-            phantoms.push(phantom(group, phantoms.len(), Some((*replica).to_owned())));
+    let is_coming_up = |node: &&Node| matches!(node.phase, NodePhase::Running | NodePhase::Pending);
+    for replica in replicas().filter(|replica| replica.iter().all(is_coming_up)) {
+        for _ in 0..hosts.saturating_sub(replica.len() as u64).min(missing) {
+            phantoms.push(phantom(group, phantoms.len(), replica.first().and_then(|node| node.replica.clone())));
             missing -= 1;
         }
     }
-    let whole = u64::from(group.requested_replicas).saturating_sub(counted.len() as u64).min(missing / hosts);
+    let whole = u64::from(group.requested_replicas).saturating_sub(replicas().count() as u64).min(missing / hosts);
     for number in 0..whole {
         let replica = (hosts > 1).then(|| format!("{}/requested-replica-{number}", group.name));
         for _ in 0..hosts {

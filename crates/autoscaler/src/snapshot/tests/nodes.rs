@@ -243,3 +243,21 @@ fn a_pod_that_may_be_resized_says_how_big_it_is() {
     assert!(node(&built.snapshot, "p").resize.clone().unwrap().failed);
     assert_eq!(built.warnings.len(), 1);
 }
+
+#[test]
+fn nodes_that_differ_only_in_their_address_share_their_resources_unless_somebody_asks_for_one() {
+    let at = |pod: &str, address: &str| gcs::NodeState {
+        total: resources(&[("CPU", 1.0), (address, 1.0), ("node:__internal_head__x", 1.0)]),
+        ..ray_node(pod, "g")
+    };
+    let mut observation = of_nodes(&one_group(), vec![at("p", "node:10.0.0.1"), at("q", "node:10.0.0.2")], None);
+    let snapshot = clean(&observation);
+    assert!(Arc::ptr_eq(&node(&snapshot, "p").total, &node(&snapshot, "q").total));
+    let names: Vec<&str> = node(&snapshot, "p").total.keys().map(String::as_str).collect();
+    assert_eq!(names, ["CPU", "node:<ip>", "node:__internal_head__x"]);
+    let request = gcs::ResourceRequest { resources: resources(&[("node:10.0.0.2", 0.01)]), ..Default::default() };
+    observation.state.pending.push(gcs::RequestByCount { request, count: 1 });
+    let snapshot = clean(&observation);
+    assert!(node(&snapshot, "q").total.contains_key("node:10.0.0.2"));
+    assert!(!node(&snapshot, "p").total.contains_key("node:10.0.0.2"));
+}
