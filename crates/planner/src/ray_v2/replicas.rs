@@ -200,11 +200,12 @@ pub(super) fn count(decision: &Decision<'_>) -> Vec<Replicas> {
         .collect()
 }
 
-/// Lets idle nodes stay in groups that get new ones: a plan never starts and ends the same thing.
+/// Lets idle nodes stay in groups that get new ones, or one would be made in the place of the other for ever.
 pub(super) fn keep_idle_where_launching(decision: &mut Decision<'_>) {
-    let launching: Vec<bool> = count(decision).iter().map(|replicas| replicas.launch > 0).collect();
+    let launching: BTreeSet<u16> =
+        decision.launched().filter_map(|id| decision.cluster.nodes[id as usize].group).collect();
     for (id, node) in (0..).zip(&mut decision.cluster.nodes) {
-        let launching = node.group.is_some_and(|group| launching[usize::from(group)]);
+        let launching = node.group.is_some_and(|group| launching.contains(&group));
         if launching && node.fate == Fate::End(TerminateCause::Idle) {
             node.fate = Fate::Stay;
             decision.kept.push((id, KeptFor::Launch));

@@ -503,3 +503,17 @@ fn cube(x: f64) -> f64 {
     let high = square * x;
     high + (square.mul_add(x, -high) + lost * x)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cubes_are_rounded_once() {
+        assert_eq!(cube(0.5), 0.125);
+        assert_eq!(cube(1.0), 1.0);
+        // As exact arithmetic on the double gives them.
+        assert_eq!(cube(1.0 / 3.0), 0.037_037_037_037_037_03);
+        assert_eq!(cube(0.1), 0.001_000_000_000_000_000_2);
+    }
+}
