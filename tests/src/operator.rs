@@ -254,7 +254,7 @@ impl Runtime {
 
     async fn start_node(&self, spec: &NodeSpec) -> Result<Node> {
         match &self.backend {
-            Nodes::Real(ray) => Ok(Node::Raylet { process: ray.lock().await.start_node(spec)?, ended: None }),
+            Nodes::Real(ray) => Ok(Node::Raylet { process: ray.lock().await.start_node(spec).await?, ended: None }),
             Nodes::Registered(gcs) => {
                 let node = registered(spec);
                 registrar::register_node(gcs, &node).await?;

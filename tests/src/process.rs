@@ -104,7 +104,7 @@ impl Drop for Process {
 
 /// Kills the group when this program has ended.
 fn guard(group: Pid) -> Result<Child> {
-    at_exit("kill -KILL -- -\"$1\"", group.as_raw_nonzero().to_string().as_ref())
+    at_exit("kill -KILL \"-$1\"", group.as_raw_nonzero().to_string().as_ref())
 }
 
 /// Removes the directory when this program has ended and its processes are gone.
@@ -165,6 +165,16 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("the group is still there");
+    }
+
+    #[test]
+    fn the_guard_kills_the_group_when_its_pipe_closes() {
+        let mut child = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let mut guard = guard(Pid::from_child(&child)).unwrap();
+        drop(guard.stdin.take());
+        guard.wait().unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use mobula_gcs::Client;
 
 use crate::gcs::{self, Env};
-use crate::parts::RayPart;
+use crate::parts::{OLD_RAY, RayPart};
 use crate::process::{Process, free_port};
 
 /// How long a head may take to start on a busy machine.
@@ -117,11 +117,7 @@ impl Ray {
         self.starts += 1;
         let name = format!("ray-head-{}", self.starts);
         let head = self.head.insert(Process::start(&name, &mut command, &self.directory)?);
-        while !head.log().contains("Ray runtime started") {
-            head.must_run()?;
-            ensure!(start.elapsed() < START_LIMIT, "Ray has not started; the end of its log:\n{}", head.tail(30));
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        started(head).await?;
         eprintln!("real part: head of Ray {} ready after {:.1} s", self.part.version, start.elapsed().as_secs_f64());
         Ok(())
     }
@@ -138,12 +134,16 @@ impl Ray {
     }
 
     /// Starts a further node; it joins some seconds after this returns.
-    pub fn start_node(&mut self, spec: &NodeSpec) -> Result<Process> {
+    pub async fn start_node(&mut self, spec: &NodeSpec) -> Result<Process> {
         self.hosts = self.hosts.checked_add(1).context("more than 254 raylets were started in one case")?;
-        let host = self.hosts;
-        let mut command = self.ray_start(spec, host);
+        let mut command = self.ray_start(spec, self.hosts);
         command.arg(format!("--address={}", self.gcs_address()));
-        Process::start(&format!("ray-{}", spec.instance_id), &mut command, &self.directory)
+        let mut node = Process::start(&format!("ray-{}", spec.instance_id), &mut command, &self.directory)?;
+        if self.part.version == OLD_RAY {
+            // Its nodes share the head's session directory whatever they are told, and race for names there.
+            started(&mut node).await?;
+        }
+        Ok(node)
     }
 
     /// `ray start` with what heads and workers have in common.
@@ -215,4 +215,15 @@ impl Ray {
         ensure!(output.status.success(), "ray status failed: {text}{}", String::from_utf8_lossy(&output.stderr));
         Ok(text)
     }
+}
+
+/// Waits until `ray start` says that it has done its part.
+async fn started(node: &mut Process) -> Result<()> {
+    let start = Instant::now();
+    while !node.log().contains("Ray runtime started") {
+        node.must_run()?;
+        ensure!(start.elapsed() < START_LIMIT, "Ray has not started; the end of its log:\n{}", node.tail(30));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }

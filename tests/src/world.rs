@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use mobula_gcs::{Client, NodeStatus};
+use anyhow::{Context, Result, ensure};
+use mobula_api::keys;
+use mobula_gcs::{AutoscalingState, Client, NodeStatus};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -25,6 +26,9 @@ pub const CLUSTER: &str = "a";
 const HEAD_POD: &str = "a-head";
 /// How long a raylet may take to be there on a busy machine, from the moment that its pod is asked for.
 pub const NODE_LIMIT: Duration = Duration::from_secs(90);
+
+/// How long the sidecar may take to end after SIGTERM.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a case starts with.
 pub struct Setup {
@@ -86,6 +90,9 @@ impl World {
     pub async fn start(setup: Setup) -> Result<World> {
         let directory = tempfile::Builder::new().prefix("mobula-").tempdir().context("no temporary directory")?;
         eprintln!("case {}", setup.name);
+        if Autoscaler::chosen()? == Autoscaler::Mobula {
+            parts::mobula()?;
+        }
         let mut head = NodeSpec { instance_id: HEAD_POD.into(), group: "headgroup".into(), ..NodeSpec::default() };
         head.resources.insert("CPU".into(), 0.0);
         let mut env = setup.env;
@@ -146,6 +153,16 @@ impl World {
         Ok(groups.iter().map(|group| (name(group), group["replicas"].as_i64().unwrap_or_default())).collect())
     }
 
+    /// Looks for the whole of `span` that replicas stay so.
+    pub async fn replicas_stay(&mut self, wanted: &[(&str, i64)], span: Duration) -> Result<()> {
+        let right = |seen: &BTreeMap<String, i64>| wanted.iter().all(|(group, n)| seen.get(*group) == Some(n));
+        let look = async || {
+            self.sidecar()?;
+            self.replicas().await
+        };
+        wait::throughout(&format!("replicas {wanted:?}"), span, look, right).await
+    }
+
     /// Waits until the groups named have these replicas.
     pub async fn until_replicas(&mut self, wanted: &[(&str, i64)], limit: Duration) -> Result<Duration> {
         let what = format!("replicas {wanted:?}");
@@ -155,6 +172,17 @@ impl World {
             self.replicas().await
         };
         wait::until(&what, limit, look, right).await
+    }
+
+    /// Waits until so many worker pods exist.
+    pub async fn until_pods(&self, wanted: usize, limit: Duration) -> Result<Duration> {
+        let selector = format!("{}%3D{CLUSTER},{}%3D{}", keys::CLUSTER, keys::NODE_TYPE, keys::NODE_TYPE_WORKER);
+        let path = format!("/api/v1/namespaces/{}/pods?labelSelector={selector}", self.namespace.name);
+        let look = async || {
+            let list: Value = self.namespace.admin.request(http::Request::get(&path).body(Vec::new())?).await?;
+            Ok(list["items"].as_array().map_or(0, Vec::len))
+        };
+        wait::until(&format!("{wanted} worker pods"), limit, look, |seen| *seen == wanted).await
     }
 
     /// Living Ray workers of each group: id → pod.
@@ -179,6 +207,23 @@ impl World {
             self.workers().await
         };
         wait::until(&what, limit, look, right).await
+    }
+
+    /// What `ray status` would show of us.
+    pub async fn reported(&self) -> Result<AutoscalingState> {
+        Ok(self.gcs.cluster_status().await?.0)
+    }
+
+    /// Ends the case: the sidecar ends cleanly when told to, and was never refused the same thing twice.
+    pub async fn finish(mut self) -> Result<()> {
+        if Autoscaler::chosen()? == Autoscaler::Mobula {
+            let status = self.sidecar()?.process.terminate(END_LIMIT).await?;
+            ensure!(status.success(), "the sidecar ended with {status} after SIGTERM");
+            self.namespace.must_not_be_refused_twice()?;
+        }
+        let journal = self.operator.journal();
+        ensure!(journal.refused > 0 || journal.error.is_none(), "the operator's stand-in failed: {:?}", journal.error);
+        Ok(())
     }
 
     /// What `ray status` prints.

@@ -6,3 +6,4 @@
 
 mod api_server;
 mod gcs_calls;
+mod scale_up_and_idle;
