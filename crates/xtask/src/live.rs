@@ -1,6 +1,8 @@
 //! `live`: the whole thing, to look at.
 
-use anyhow::Result;
+use std::os::unix::process::CommandExt as _;
+
+use anyhow::{Context as _, Result};
 
 use crate::command::{Arguments, Command, cargo, run};
 use crate::parts;
@@ -17,6 +19,9 @@ pub const COMMAND: Command = Command {
 
 fn live(_: &Arguments) -> Result<()> {
     parts::ensure(&parts::all()?)?;
+    // The show builds it too, to be sure that it is of now; here, so that this is not part of its time.
     run(&mut cargo(&["build", "--locked", "--quiet", "-p", "mobula"]))?;
-    run(&mut cargo(&["run", "--locked", "--quiet", "-p", "mobula-tests", "--bin", "live"]))
+    // Becomes the show, so that whoever interrupts it waits until it has cleaned up.
+    let error = cargo(&["run", "--locked", "--quiet", "-p", "mobula-tests", "--bin", "live"]).exec();
+    Err(error).context("could not start cargo")
 }

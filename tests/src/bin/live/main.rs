@@ -114,12 +114,7 @@ async fn tasks(world: &mut World, driver: &mut Driver, timeline: &Timeline, wait
     Ok(())
 }
 
-async fn placement_group(
-    world: &mut World,
-    driver: &mut Driver,
-    timeline: &Timeline,
-    waits: &mut Waits,
-) -> Result<()> {
+async fn placement_group(world: &mut World, driver: &mut Driver, timeline: &Timeline, waits: &mut Waits) -> Result<()> {
     timeline.note("the driver asks for a placement group: 2 bundles of 1 GPU, STRICT_SPREAD; one GPU is free");
     let asked = Instant::now();
     driver.group("gang", &[json!({"GPU": 1}), json!({"GPU": 1})], "STRICT_SPREAD", json!({})).await?;
@@ -131,12 +126,7 @@ async fn placement_group(
     timeline.ray_status(world).await
 }
 
-async fn back_to_minimum(
-    world: &mut World,
-    driver: &mut Driver,
-    timeline: &Timeline,
-    waits: &mut Waits,
-) -> Result<()> {
+async fn back_to_minimum(world: &mut World, driver: &mut Driver, timeline: &Timeline, waits: &mut Waits) -> Result<()> {
     driver.finish("cpu", NODE_LIMIT).await?;
     driver.finish("gpu", NODE_LIMIT).await?;
     driver.ask(json!({"do": "remove_group", "name": "gang"})).await?;
