@@ -213,6 +213,13 @@ impl Namespace {
         Ok(())
     }
 
+    /// Takes the quota away again.
+    pub async fn remove_pod_quota(&self) -> Result<()> {
+        let path = format!("/api/v1/namespaces/{}/resourcequotas/pods", self.name);
+        let _: Value = self.admin.request(http::Request::delete(path).body(Vec::new())?).await?;
+        Ok(())
+    }
+
     /// Every request that the account has made, and how often.
     pub fn audit(&self) -> Result<BTreeMap<Audited, usize>> {
         let user = user(&self.name, &self.account);

@@ -4,6 +4,23 @@
 //! With `MOBULA_TEST_AUTOSCALER=ray` the same situations run with Ray's own autoscaler in Mobula's place.
 #![allow(clippy::disallowed_methods)] // tests measure time
 
+use std::time::Duration;
+
 mod api_server;
+mod demand;
+mod gangs_and_labels;
 mod gcs_calls;
+mod outages;
+mod permissions;
 mod scale_up_and_idle;
+mod secured;
+
+/// From demand to patch, and from idle to patch: far above what it takes, far below what would be wrong. Ray's own needs
+/// three rounds of 5 s for the latter.
+const REACTION: Duration = Duration::from_secs(30);
+
+/// Whether it is Mobula that is tested: some things are promised of Mobula only.
+fn is_mobula() -> bool {
+    use mobula_tests::sidecar::Autoscaler;
+    Autoscaler::chosen().unwrap() == Autoscaler::Mobula
+}

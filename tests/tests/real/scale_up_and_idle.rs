@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use mobula_tests::parts;
 use mobula_tests::raycluster::Group;
-use mobula_tests::sidecar::Autoscaler;
 use mobula_tests::world::{NODE_LIMIT, Setup, World};
 use serde_json::json;
 
-/// From demand to patch, and from idle to patch: far above what it takes, far below what would be wrong. Ray's own needs
-/// three rounds of 5 s for the latter.
-const REACTION: Duration = Duration::from_secs(30);
+use crate::{REACTION, is_mobula};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pending_tasks_scale_two_groups_and_only_idle_nodes_go() {
@@ -37,7 +34,7 @@ async fn pending_tasks_scale_two_groups_and_only_idle_nodes_go() {
     let journal = world.operator.journal();
     assert_eq!((journal.most("small"), journal.most("gpu")), (2, 1), "never more than was needed");
     assert_eq!(journal.replaced, BTreeSet::new(), "no drained node was replaced");
-    if Autoscaler::chosen().unwrap() == Autoscaler::Mobula {
+    if is_mobula() {
         assert_eq!(journal.steps("small"), [0, 2, 0]);
     }
     world.finish().await.unwrap();

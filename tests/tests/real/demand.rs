@@ -1,0 +1,89 @@
+//! Demand in other forms and sizes, and what users see of it.
+
+use std::time::Duration;
+
+use mobula_gcs::{RequestByCount, ResourceRequest};
+use mobula_tests::raycluster::Group;
+use mobula_tests::world::{NODE_LIMIT, Setup, World};
+use serde_json::json;
+
+use crate::{REACTION, is_mobula};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_resources_holds_nodes_up_until_it_is_withdrawn() {
+    let mut world = World::start(Setup::new("request", vec![Group::cpu("small", 2, 5)])).await.unwrap();
+    let mut driver = world.driver().await.unwrap();
+    driver.ask(json!({"do": "request", "num_cpus": 4})).await.unwrap();
+    world.until_replicas(&[("small", 2)], REACTION).await.unwrap();
+    world.until_workers(&[("small", 2)], NODE_LIMIT).await.unwrap();
+    // Idle, and for longer than the timeout of 3 s, but asked for.
+    world.replicas_stay(&[("small", 2)], Duration::from_secs(7)).await.unwrap();
+    driver.ask(json!({"do": "request", "bundles": [{"CPU": 2}]})).await.unwrap();
+    world.until_replicas(&[("small", 1)], REACTION).await.unwrap();
+    driver.ask(json!({"do": "request", "num_cpus": 0})).await.unwrap();
+    world.until_replicas(&[("small", 0)], REACTION).await.unwrap();
+    world.finish().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_replicas_are_asked_for_at_once() {
+    let setup = Setup { raylets: false, ..Setup::new("forty", vec![Group::cpu("big", 4, 100)]) };
+    let mut world = World::start(setup).await.unwrap();
+    let resources = [("CPU".to_owned(), 4.0)].into();
+    let request = ResourceRequest { resources, ..ResourceRequest::default() };
+    world.gcs.request_resources(&[RequestByCount { request, count: 40 }]).await.unwrap();
+    world.until_replicas(&[("big", 40)], Duration::from_secs(60)).await.unwrap();
+    world.until_workers(&[("big", 40)], Duration::from_secs(60)).await.unwrap();
+    world.replicas_stay(&[("big", 40)], Duration::from_secs(3)).await.unwrap();
+    if is_mobula() {
+        assert_eq!(world.operator.journal().steps("big"), [0, 40], "in one step");
+    }
+    world.finish().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_ten_thousand_tasks_fills_the_group_and_is_not_called_infeasible() {
+    let mut world = World::start(Setup::new("flood", vec![Group::cpu("small", 1, 2)])).await.unwrap();
+    let mut driver = world.driver().await.unwrap();
+    driver.tasks("flood", 10_000, json!({"CPU": 1})).await.unwrap();
+    world.until_replicas(&[("small", 2)], REACTION).await.unwrap();
+    world.until_workers(&[("small", 2)], NODE_LIMIT).await.unwrap();
+    let pending = world.gcs.cluster_state().await.unwrap().state.pending.iter().map(|r| r.count).sum::<i64>();
+    assert!(pending > 5_000, "only {pending} tasks are pending");
+    world.replicas_stay(&[("small", 2)], Duration::from_secs(5)).await.unwrap();
+    if is_mobula() {
+        assert_eq!(
+            world.reported().await.unwrap().infeasible_requests,
+            [],
+            "waiting for the group's maximum is not infeasible"
+        );
+    }
+    assert_eq!(world.operator.journal().most("small"), 2);
+    world.finish().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ray_status_shows_what_is_launching_active_and_idle() {
+    let groups = vec![Group::cpu("small", 1, 3), Group::cpu("gpu", 1, 3).with_gpu(1)];
+    let setup = Setup { idle_timeout_s: 15, ..Setup::new("status", groups) };
+    let mut world = World::start(setup).await.unwrap();
+    let mut driver = world.driver().await.unwrap();
+    driver.tasks("gpu", 1, json!({"CPU": 1, "GPU": 1})).await.unwrap();
+    driver.tasks("never", 1, json!({"CPU": 99})).await.unwrap();
+    world.until_replicas(&[("gpu", 1)], REACTION).await.unwrap();
+    let status = world.ray_status(&[]).await.unwrap();
+    assert!(status.contains("gpu, launching") || status.contains(": gpu,") || status.contains("1 gpu"), "{status}");
+    assert!(status.contains("{'CPU': 99.0}"), "{status}");
+
+    world.until_workers(&[("gpu", 1)], NODE_LIMIT).await.unwrap();
+    driver.finish("gpu", NODE_LIMIT).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let status = world.ray_status(&["-v"]).await.unwrap();
+    let idle = status.split("Idle:").nth(1).unwrap_or_default();
+    assert!(idle.contains("1 gpu"), "{status}");
+    assert!(status.contains("(no pending nodes)"), "{status}");
+    let metrics = world.sidecar().unwrap().metrics().await.unwrap();
+    let active = metrics.lines().find(|line| line.starts_with("autoscaler_active_nodes{") && line.contains("\"gpu\""));
+    assert!(active.is_some_and(|line| line.ends_with(" 1") || line.ends_with(" 1.0")), "{active:?}");
+    world.finish().await.unwrap();
+}
