@@ -235,6 +235,17 @@ impl KubeAccess {
         self.send("create event", Method::POST, &path, Some(("application/json", event))).await
     }
 
+    /// The ResourceQuotas of the namespace, as a list.
+    pub async fn list_quotas(&self) -> Result<Value, KubeError> {
+        let path = format!("/api/v1/namespaces/{}/resourcequotas", self.namespace);
+        self.send("list quotas", Method::GET, &path, None).await
+    }
+
+    /// The Kubernetes nodes, as a list.
+    pub async fn list_nodes(&self) -> Result<Value, KubeError> {
+        self.send("list nodes", Method::GET, "/api/v1/nodes", None).await
+    }
+
     /// Asks whether this account may do `verb` on `resource` of `group` in the own namespace (`namespaced`) or everywhere.
     pub async fn may(&self, group: &str, resource: &str, verb: &str, namespaced: bool) -> Result<bool, KubeError> {
         let mut attributes = json!({"group": group, "resource": resource, "verb": verb});

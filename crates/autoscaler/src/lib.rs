@@ -10,6 +10,7 @@ pub mod legacy;
 pub mod patch;
 pub mod report;
 pub mod snapshot;
+pub mod surroundings;
 
 // The shell.
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod events;
 pub mod http;
 pub mod idle_termination;
 pub mod kube_access;
+pub mod kube_events;
 pub mod metrics;
 pub mod object_store;
 pub mod pace;

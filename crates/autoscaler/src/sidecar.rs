@@ -35,6 +35,7 @@ use crate::{
     http::{self, Board},
     idle_termination::IdleMemory,
     kube_access::{KubeAccess, KubeError, KubeErrorKind},
+    kube_events::Outbox,
     metrics::{Metrics, own, ray},
     pace::{Backoffs, Pace},
     rbac::{Permission, Permissions},
@@ -205,6 +206,8 @@ struct LoopState {
     failed: Vec<FailedInstance>,
     published: publish::Published,
     events: EventLog,
+    /// Lines that are to become Kubernetes Events.
+    outbox: Outbox,
     /// Whether the GCS has been told of us since the last restart of the head.
     announced: bool,
 }

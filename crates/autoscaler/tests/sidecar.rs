@@ -302,6 +302,60 @@ async fn where_even_the_question_is_forbidden_it_is_asked_once() {
     world.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn with_the_extra_role_the_raycluster_is_watched_and_events_say_what_was_done() {
+    let (kube, gcs) = World::parts(vec![]);
+    kube.grant("watch rayclusters");
+    kube.grant("create events");
+    let world = World::start(kube, gcs);
+    world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
+    world.until("scale-up", |w| w.kube.replicas(0) == 1).await;
+    world.pass(60.0).await;
+    let seen = world.kube.seen();
+    let gets = seen.iter().filter(|s| s.method == Method::GET && s.path.ends_with("/rayclusters/a")).count();
+    assert!(gets <= 2, "{gets} gets beside a watch");
+    let notes: Vec<&str> =
+        seen.iter().filter(|s| s.path.ends_with("/events")).filter_map(|s| s.body["note"].as_str()).collect();
+    assert!(notes.contains(&"Adding 1 node(s) of type cpu."), "{notes:?}");
+    world.kube.change_cluster(|cluster| cluster["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(3));
+    world.until("a change that the watch brought", |w| w.metric("mobula_desired_replicas{group=\"cpu\"}") == 3.0).await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permission_that_does_not_hold_after_all_is_not_used_again() {
+    let (kube, gcs) = World::parts(vec![]);
+    kube.grant("create events");
+    kube.fail(Method::POST, "/events", usize::MAX, Fault::Status(403, "forbidden"));
+    let world = World::start(kube, gcs);
+    for count in 1..=3 {
+        world.gcs.change_state(|state| state.pending = tasks(4.0, count));
+        world.pass(20.0).await;
+    }
+    let tried = world.kube.seen().iter().filter(|seen| seen.path.ends_with("/events")).count();
+    assert_eq!(tried, 1);
+    assert_eq!(world.metric("mobula_missing_permissions{permission=\"create events\"}"), 1.0);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_holds_a_group_back_is_named() {
+    let (kube, gcs) = World::parts(vec![]);
+    kube.grant("list resourcequotas");
+    kube.set_quotas(json!({"items": [
+        {"metadata": {"name": "q"}, "status": {"hard": {"limits.cpu": "3"}, "used": {"limits.cpu": "0"}}},
+    ]}));
+    let world = World::start(kube, gcs);
+    world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
+    let named = |w: &World| {
+        w.board
+            .last_decision()
+            .is_some_and(|decision| decision.warnings.iter().any(|note| note.contains("ResourceQuota q")))
+    };
+    world.until("the quota", named).await;
+    world.end().await;
+}
+
 /// A wall clock that a test sets.
 struct JumpingClock(AtomicI64);
 

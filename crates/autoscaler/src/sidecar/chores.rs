@@ -4,19 +4,25 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use mobula_api::ClusterSettings;
+use mobula_planner::NodePhase;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Context, LoopState, TickError, start, tick::Done};
 use crate::{
     idle_termination::{self, Decision},
-    kube_access::KubeErrorKind,
+    kube_access::{KubeError, KubeErrorKind},
+    kube_events::{self, Regarding},
     metrics::own,
     pace::{BackoffLimits, Backoffs},
-    resize,
+    rbac::Permission,
+    resize, surroundings,
 };
 
 /// How often the job table and the table of placement groups are read, where they are needed at all.
 const TABLE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often quotas and nodes are read.
+const SURROUNDINGS_INTERVAL: Duration = Duration::from_secs(30);
 /// Back-off of ticks that fail.
 const TICK_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_millis(250), most: Duration::from_secs(10) };
 
@@ -29,7 +35,10 @@ pub(super) struct Schedule {
     /// The last failure that was logged, and how often it has come since.
     last_failure: Option<String>,
     refused_idle: Option<String>,
+    surroundings_read: Option<Instant>,
+    notes: Vec<String>,
     suspend_backoffs: Backoffs<KubeErrorKind>,
+    event_backoffs: Backoffs<KubeErrorKind>,
     resize_backoffs: Backoffs<&'static str>,
 }
 
@@ -54,8 +63,13 @@ impl Schedule {
         }
     }
 
-    fn is_due(at: Option<Instant>) -> bool {
-        at.is_none_or(|at| at.elapsed() >= TABLE_INTERVAL)
+    fn is_due(at: Option<Instant>, interval: Duration) -> bool {
+        at.is_none_or(|at| at.elapsed() >= interval)
+    }
+
+    /// What is odd about the surroundings.
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
     }
 }
 
@@ -69,6 +83,78 @@ pub(super) async fn after_tick(context: &Context, state: &mut LoopState, done: &
         end_unused_cluster(context, state, &settings).await;
     }
     resize_pods(context, state, done).await;
+    look_around(context, state, done).await;
+    send_events(context, state, done).await;
+}
+
+/// Quotas and nodes, where this account may read them.
+async fn look_around(context: &Context, state: &mut LoopState, done: &Done) {
+    if !Schedule::is_due(state.chores.surroundings_read, SURROUNDINGS_INTERVAL) {
+        return;
+    }
+    state.chores.surroundings_read = Some(Instant::now());
+    let mut notes = Vec::new();
+    if state.permissions.has(Permission::ListQuotas) {
+        let quotas = context.kube.list_quotas().await;
+        if let Some(quotas) = allowed(context, state, Permission::ListQuotas, quotas) {
+            let requested = done.planned.snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Requested);
+            let waiting = requested.map(|node| node.group.as_str()).collect();
+            notes.extend(surroundings::quota_notes(&quotas, &done.planned.cluster, &waiting));
+        }
+    }
+    if state.permissions.has(Permission::ListNodes) {
+        let nodes = context.kube.list_nodes().await;
+        if let Some(nodes) = allowed(context, state, Permission::ListNodes, nodes) {
+            let pods = done.collected.observation.pods.as_deref().unwrap_or_default();
+            notes.extend(surroundings::node_notes(&nodes, pods));
+        }
+    }
+    state.chores.notes = notes;
+}
+
+async fn send_events(context: &Context, state: &mut LoopState, done: &Done) {
+    if state.chores.event_backoffs.blocked(|_| true).is_some() {
+        return;
+    }
+    let regarding = Regarding {
+        crd_version: context.config.crd_version.clone(),
+        namespace: context.config.namespace.clone(),
+        name: context.config.cluster.clone(),
+        uid: done.planned.cluster.metadata.uid.clone(),
+        instance: context.config.hostname.clone(),
+    };
+    for line in state.outbox.take() {
+        let event = kube_events::event(&line, &regarding, done.planned.snapshot.now_ms);
+        let answer = context.kube.create_event(event).await;
+        if let Err(error) = &answer {
+            state.chores.event_backoffs.fail(error.kind, error.kind.backoff(), error.retry_after);
+        }
+        if allowed(context, state, Permission::CreateEvents, answer).is_none() {
+            return;
+        }
+    }
+}
+
+/// The answer to a request that takes an optional permission; one that turns out not to hold is not used again.
+fn allowed(
+    context: &Context,
+    state: &mut LoopState,
+    permission: Permission,
+    answer: Result<Value, KubeError>,
+) -> Option<Value> {
+    let error = match answer {
+        Ok(value) => return Some(value),
+        Err(error) => error,
+    };
+    context.metrics.add(&own::ERRORS, vec![("source", "kube".into()), ("kind", error.kind.as_str().into())], 1);
+    if error.kind == KubeErrorKind::Forbidden {
+        tracing::warn!(%error, permission = permission.as_str(), "not allowed after all: doing without it");
+        context.metrics.set(&own::MISSING_PERMISSIONS, vec![("permission", permission.as_str().into())], 1.0);
+        state.permissions.revoke(permission);
+    } else {
+        tracing::debug!(%error, "an optional request failed");
+    }
+    None
 }
 
 async fn announce(context: &Context, state: &mut LoopState, done: &Done) {
@@ -100,7 +186,7 @@ async fn read_gang_ages(context: &Context, state: &mut LoopState, done: &Done) {
     let pending: BTreeSet<&str> = gangs.iter().map(|gang| gang.id.as_str()).filter(|id| !id.is_empty()).collect();
     state.gang_created_ms.retain(|id, _| pending.contains(id.as_str()));
     let all_known = pending.iter().all(|id| state.gang_created_ms.contains_key(*id));
-    if all_known || !Schedule::is_due(state.chores.gangs_read) {
+    if all_known || !Schedule::is_due(state.chores.gangs_read, TABLE_INTERVAL) {
         return;
     }
     state.chores.gangs_read = Some(Instant::now());
@@ -114,7 +200,7 @@ async fn read_gang_ages(context: &Context, state: &mut LoopState, done: &Done) {
 }
 
 async fn end_unused_cluster(context: &Context, state: &mut LoopState, settings: &ClusterSettings) {
-    if settings.idle_termination.is_some() && !Schedule::is_due(state.chores.jobs_read) {
+    if settings.idle_termination.is_some() && !Schedule::is_due(state.chores.jobs_read, TABLE_INTERVAL) {
         return;
     }
     let jobs = if settings.idle_termination.is_some() {

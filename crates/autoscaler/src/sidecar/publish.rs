@@ -14,6 +14,7 @@ use crate::{
     http::Decision,
     legacy,
     metrics::{LabelPairs, own, ray},
+    rbac::Permission,
     recorder::Frame,
     report::{self, FailedInstance, PendingPod},
 };
@@ -42,7 +43,7 @@ pub(super) async fn publish(
 ) {
     let pods = collected.observation.pods.as_deref().unwrap_or_default();
     note_failures(context, state, collected, planned, applied);
-    say_warnings(state, planned, context);
+    let warnings = say_warnings(state, planned, context);
     gauges(context, collected.hold.as_ref(), planned, applied);
     tell_ray(context, state, pods, planned, applied).await;
     write_events(state, context, planned, applied);
@@ -50,7 +51,7 @@ pub(super) async fn publish(
         snapshot: planned.snapshot.clone(),
         plan: applied.plan.clone(),
         outcome: outcome(applied),
-        warnings: planned.warnings.clone(),
+        warnings,
     });
     record(context, collected, planned, applied);
 }
@@ -103,13 +104,15 @@ fn groups_with_missing_pods(snapshot: &Snapshot) -> Vec<&str> {
     snapshot.node_types.iter().map(|shape| shape.name.as_str()).filter(|name| missing(name)).collect()
 }
 
-/// Oddities of the input are said when they appear.
-fn say_warnings(state: &mut LoopState, planned: &Planned, context: &Context) {
-    let all: Vec<String> = planned.warnings.iter().cloned().chain(context.pods.unreadable()).collect();
+/// Oddities of the input and its surroundings are said when they appear.
+fn say_warnings(state: &mut LoopState, planned: &Planned, context: &Context) -> Vec<String> {
+    let notes = planned.warnings.iter().chain(state.chores.notes());
+    let all: Vec<String> = notes.cloned().chain(context.pods.unreadable()).collect();
     for warning in all.iter().filter(|warning| !state.published.warnings.contains(warning)) {
         tracing::warn!("{warning}");
     }
-    state.published.warnings = all;
+    state.published.warnings.clone_from(&all);
+    all
 }
 
 fn gauges(context: &Context, held: Option<&Hold>, planned: &Planned, applied: &Applied) {
@@ -229,13 +232,15 @@ fn details(pod: &PodView) -> String {
 }
 
 fn write_events(state: &mut LoopState, context: &Context, planned: &Planned, applied: &Applied) {
-    if !context.config.ray_events {
-        return;
-    }
     let mut lines = events::messages(&planned.snapshot, &applied.plan);
     // What was not done is not told as done.
     lines.retain(|line| applied.patched || line.severity == Severity::Warning);
-    state.events.write(&lines, planned.snapshot.now_ms);
+    if context.config.ray_events {
+        state.events.write(&lines, planned.snapshot.now_ms);
+    }
+    if state.permissions.has(Permission::CreateEvents) {
+        state.outbox.push(&lines);
+    }
 }
 
 fn outcome(applied: &Applied) -> String {

@@ -9,6 +9,7 @@ use super::{Context, Error, LoopState, Mode, chores, guard::ViewGuard, publish::
 use crate::{
     events::{EventLog, EventLogConfig},
     idle_termination::IdleMemory,
+    kube_events::Outbox,
     metrics::own,
     pace::{BackoffLimits, Backoffs},
     rbac::{self, Permissions},
@@ -55,6 +56,7 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
             pid: context.config.process_id,
             limit_bytes: EVENT_FILE_BYTES,
         }),
+        outbox: Outbox::default(),
         announced: false,
     })
 }

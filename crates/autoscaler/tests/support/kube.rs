@@ -44,10 +44,18 @@ struct Inner {
     version: u64,
     cluster: Value,
     pods: BTreeMap<String, Value>,
-    watchers: Vec<UnboundedSender<Result<Bytes, Infallible>>>,
+    watchers: Vec<(Kind, UnboundedSender<Result<Bytes, Infallible>>)>,
     scripts: Vec<Script>,
     seen: Vec<Seen>,
     granted: BTreeSet<String>,
+    quotas: Value,
+}
+
+/// What is watched.
+#[derive(Copy, Clone, PartialEq)]
+enum Kind {
+    Pod,
+    Cluster,
 }
 
 /// See the module. Clones share everything.
@@ -69,6 +77,7 @@ impl FakeKube {
             scripts: Vec::new(),
             seen: Vec::new(),
             granted: BTreeSet::new(),
+            quotas: json!({"items": []}),
         };
         FakeKube { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -100,6 +109,11 @@ impl FakeKube {
     /// Lets access reviews of `<verb> <resource>` succeed.
     pub fn grant(&self, permission: &str) {
         self.lock().granted.insert(permission.to_owned());
+    }
+
+    /// Sets the quotas of the namespace.
+    pub fn set_quotas(&self, quotas: Value) {
+        self.lock().quotas = quotas;
     }
 
     /// All requests so far.
@@ -144,9 +158,9 @@ impl FakeKube {
         inner.version += 1;
         pod["metadata"]["resourceVersion"] = json!(inner.version.to_string());
         let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
-        let kind = if inner.pods.contains_key(&name) { "MODIFIED" } else { "ADDED" };
+        let event = if inner.pods.contains_key(&name) { "MODIFIED" } else { "ADDED" };
         inner.pods.insert(name, pod.clone());
-        inner.tell(kind, &pod);
+        inner.tell(Kind::Pod, event, &pod);
     }
 
     /// A pod is gone.
@@ -154,7 +168,7 @@ impl FakeKube {
         let mut inner = self.lock();
         if let Some(pod) = inner.pods.remove(name) {
             inner.version += 1;
-            inner.tell("DELETED", &pod);
+            inner.tell(Kind::Pod, "DELETED", &pod);
         }
     }
 
@@ -166,7 +180,7 @@ impl FakeKube {
     /// All watches end with 410.
     pub fn expire_watches(&self) {
         let mut inner = self.lock();
-        inner.tell("ERROR", &status_body(410, "too old resource version"));
+        inner.tell(Kind::Pod, "ERROR", &status_body(410, "too old resource version"));
         inner.watchers.clear();
     }
 
@@ -205,11 +219,13 @@ impl Inner {
         self.cluster["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let generation = self.cluster["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         self.cluster["metadata"]["generation"] = json!(generation);
+        let cluster = self.cluster.clone();
+        self.tell(Kind::Cluster, "MODIFIED", &cluster);
     }
 
-    fn tell(&mut self, kind: &str, object: &Value) {
-        let line = Bytes::from(format!("{}\n", json!({"type": kind, "object": object})));
-        self.watchers.retain(|watcher| watcher.unbounded_send(Ok(line.clone())).is_ok());
+    fn tell(&mut self, about: Kind, event: &str, object: &Value) {
+        let line = Bytes::from(format!("{}\n", json!({"type": event, "object": object})));
+        self.watchers.retain(|(kind, watcher)| *kind != about || watcher.unbounded_send(Ok(line.clone())).is_ok());
     }
 
     fn route(&mut self, method: &Method, path: &str, query: &str, body: &Value) -> Response<Body> {
@@ -217,7 +233,7 @@ impl Inner {
         match (method, path) {
             (&Method::GET, _) if is_cluster => json_response(200, &self.cluster),
             (&Method::PATCH, _) if is_cluster => self.patch(body),
-            (&Method::GET, "/api/v1/namespaces/default/pods") if query.contains("watch=true") => self.watch(),
+            (&Method::GET, "/api/v1/namespaces/default/pods") if query.contains("watch=true") => self.watch(Kind::Pod),
             (&Method::GET, "/api/v1/namespaces/default/pods") => {
                 let items: Vec<&Value> = self.pods.values().collect();
                 let version = self.version.to_string();
@@ -230,6 +246,28 @@ impl Inner {
                 let allowed = self.granted.contains(&format!("{} {}", text("verb"), text("resource")));
                 json_response(201, &json!({"status": {"allowed": allowed}}))
             }
+            (&Method::GET, "/apis/ray.io/v1/namespaces/default/rayclusters")
+                if self.granted.contains("watch rayclusters") =>
+            {
+                if query.contains("watch=true") {
+                    return self.watch(Kind::Cluster);
+                }
+                let metadata = json!({"resourceVersion": self.version.to_string()});
+                json_response(200, &json!({"kind": "RayClusterList", "metadata": metadata, "items": [self.cluster]}))
+            }
+            (&Method::POST, "/apis/events.k8s.io/v1/namespaces/default/events")
+                if self.granted.contains("create events") =>
+            {
+                json_response(201, body)
+            }
+            (&Method::GET, "/api/v1/namespaces/default/resourcequotas")
+                if self.granted.contains("list resourcequotas") =>
+            {
+                json_response(200, &self.quotas)
+            }
+            (&Method::GET, "/api/v1/nodes") if self.granted.contains("list nodes") => {
+                json_response(200, &json!({"items": []}))
+            }
             _ => json_response(403, &status_body(403, "forbidden")),
         }
     }
@@ -237,7 +275,14 @@ impl Inner {
     fn patch(&mut self, body: &Value) -> Response<Body> {
         let mut changed = self.cluster.clone();
         if body.is_array() {
-            let patch: json_patch::Patch = serde_json::from_value(body.clone()).unwrap();
+            let mut patch: json_patch::Patch = serde_json::from_value(body.clone()).unwrap();
+            // As the API server has it: a test for null passes where the member is absent.
+            patch.0.retain(|operation| match operation {
+                json_patch::PatchOperation::Test(test) if test.value.is_null() => {
+                    changed.pointer(test.path.as_str()).is_some()
+                }
+                _ => true,
+            });
             if json_patch::patch(&mut changed, &patch).is_err() {
                 return json_response(
                     422,
@@ -252,9 +297,9 @@ impl Inner {
         json_response(200, &self.cluster)
     }
 
-    fn watch(&mut self) -> Response<Body> {
+    fn watch(&mut self, kind: Kind) -> Response<Body> {
         let (sender, receiver) = unbounded();
-        self.watchers.push(sender);
+        self.watchers.push((kind, sender));
         Response::new(Body::from_stream(receiver))
     }
 }

@@ -1,0 +1,158 @@
+//! What Kubernetes says around the RayCluster, where RBAC permits: quotas that hold groups back, nodes that are in trouble.
+//! For reasons only: no decision depends on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mobula_api::{PodView, Quantity, RayCluster};
+use serde_json::Value;
+
+/// Why pods of these groups, which are asked for, may not appear: quotas that one more pod of the group would break.
+pub fn quota_notes(quotas: &Value, cluster: &RayCluster, waiting_groups: &BTreeSet<&str>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for group in cluster.spec.worker_group_specs.iter().filter(|g| waiting_groups.contains(g.group_name.as_str())) {
+        let needs = needs_of_pod(&group.template);
+        for quota in items(quotas) {
+            let name = quota.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            for (resource, hard) in amounts(quota.pointer("/status/hard")) {
+                let used = amounts(quota.pointer("/status/used")).get(&resource).copied().unwrap_or_default();
+                let free = (hard.as_f64() - used.as_f64()).max(0.0);
+                let Some(need) = needs.get(&resource).filter(|need| need.as_f64() > free) else { continue };
+                notes.push(format!(
+                    "group {}: ResourceQuota {name} leaves no room for one more pod: {resource} {used} of {hard} is used, \
+                     and a pod needs {need}",
+                    group.group_name
+                ));
+            }
+        }
+    }
+    notes
+}
+
+/// What one pod of a template counts against a quota, by the names that quotas use.
+fn needs_of_pod(template: &Value) -> BTreeMap<String, Quantity> {
+    let mut needs: BTreeMap<String, Quantity> = BTreeMap::new();
+    let one: Quantity = "1".parse().unwrap_or_default();
+    for name in ["pods", "count/pods"] {
+        needs.insert(name.to_owned(), one);
+    }
+    let containers = template.pointer("/spec/containers").and_then(Value::as_array);
+    for container in containers.into_iter().flatten() {
+        let limits = amounts(container.pointer("/resources/limits"));
+        // A request that is not given is the limit.
+        let mut requests = limits.clone();
+        requests.extend(amounts(container.pointer("/resources/requests")));
+        for (resource, amount) in requests {
+            add(&mut needs, format!("requests.{resource}"), amount);
+            if resource == "cpu" || resource == "memory" {
+                add(&mut needs, resource, amount);
+            }
+        }
+        for (resource, amount) in limits {
+            add(&mut needs, format!("limits.{resource}"), amount);
+        }
+    }
+    needs
+}
+
+fn add(needs: &mut BTreeMap<String, Quantity>, resource: String, amount: Quantity) {
+    let sum = needs.entry(resource).or_default();
+    *sum = sum.checked_add(amount).unwrap_or(*sum);
+}
+
+fn amounts(map: Option<&Value>) -> BTreeMap<String, Quantity> {
+    let entries = map.and_then(Value::as_object).into_iter().flatten();
+    let read = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned).parse().ok();
+    entries.filter_map(|(name, value)| Some((name.clone(), read(value)?))).collect()
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.get("items").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Pods on Kubernetes nodes that are not ready.
+pub fn node_notes(nodes: &Value, pods: &[PodView]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for node in items(nodes) {
+        let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+        let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+        let Some(ready) = ready.filter(|condition| condition["status"] != "True") else { continue };
+        let on_it: Vec<&str> =
+            pods.iter().filter(|pod| pod.node_name.as_deref() == Some(name)).map(|pod| pod.name.as_str()).collect();
+        if !on_it.is_empty() {
+            let message = ready["message"].as_str().unwrap_or_default();
+            notes.push(format!("Kubernetes node {name} is not ready ({message}): {}", on_it.join(", ")));
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn cluster() -> RayCluster {
+        RayCluster::from_value(json!({
+            "apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": "a"},
+            "spec": {
+                "headGroupSpec": {"template": {"spec": {"containers": [{"name": "h"}]}}},
+                "workerGroupSpecs": [{
+                    "groupName": "gpu",
+                    "template": {"spec": {"containers": [{"name": "w", "resources": {
+                        "limits": {"cpu": "4", "nvidia.com/gpu": "8"}, "requests": {"cpu": "2"},
+                    }}]}},
+                }],
+            },
+        }))
+        .unwrap()
+    }
+
+    fn quota(hard: &Value, used: &Value) -> Value {
+        json!({"items": [{"metadata": {"name": "q"}, "status": {"hard": hard, "used": used}}]})
+    }
+
+    #[test]
+    fn a_quota_with_too_little_left_is_named_with_what_is_needed() {
+        let quotas = quota(&json!({"requests.nvidia.com/gpu": "10"}), &json!({"requests.nvidia.com/gpu": "8"}));
+        let notes = quota_notes(&quotas, &cluster(), &BTreeSet::from(["gpu"]));
+        assert_eq!(
+            notes,
+            [
+                "group gpu: ResourceQuota q leaves no room for one more pod: requests.nvidia.com/gpu 8 of 10 is used, and a \
+              pod needs 8"
+            ]
+        );
+    }
+
+    #[test]
+    fn requests_count_where_they_are_given_and_limits_elsewhere() {
+        let quotas = quota(&json!({"cpu": "2", "limits.cpu": "3", "pods": "1"}), &json!({}));
+        let notes = quota_notes(&quotas, &cluster(), &BTreeSet::from(["gpu"]));
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains("limits.cpu 0 of 3"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_group_that_waits_for_nothing_is_not_mentioned() {
+        let quotas = quota(&json!({"pods": "0"}), &json!({}));
+        assert!(quota_notes(&quotas, &cluster(), &BTreeSet::new()).is_empty());
+    }
+
+    #[test]
+    fn pods_on_a_node_that_is_not_ready_are_named() {
+        let nodes = json!({"items": [
+            {"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown", "message": "silent"}]}},
+            {"metadata": {"name": "n2"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+        ]});
+        let on = |name: &str, node: &str| PodView {
+            node_name: Some(node.into()),
+            ..PodView { name: name.into(), ..PodView::default() }
+        };
+        assert_eq!(
+            node_notes(&nodes, &[on("a", "n1"), on("b", "n2")]),
+            ["Kubernetes node n1 is not ready (silent): a"]
+        );
+    }
+}
