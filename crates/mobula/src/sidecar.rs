@@ -272,13 +272,8 @@ async fn gcs_endpoints(args: &Args, config: &SidecarConfig, kube: &kube::Client)
 
 /// Reads the RayCluster, however long it takes; `None` if it can't be understood.
 async fn read_cluster(config: &SidecarConfig, kube: &kube::Client) -> Option<RayCluster> {
-    let access = KubeAccess::new(
-        kube.clone(),
-        &config.namespace,
-        &config.cluster,
-        &config.crd_version,
-        config.kube_timeout,
-    );
+    let access =
+        KubeAccess::new(kube.clone(), &config.namespace, &config.cluster, &config.crd_version, config.kube_timeout);
     let mut backoffs = Backoffs::new();
     loop {
         match access.get_cluster().await {
@@ -333,7 +328,11 @@ fn pod_config() -> anyhow::Result<kube::Config> {
             config.auth_info.client_key = Some(key);
         }
         (None, None) => {}
-        _ => return Err(anyhow!("RAY_KUBERAY_CLIENT_CERT_PATH and RAY_KUBERAY_CLIENT_KEY_PATH must be set both or not at all")),
+        _ => {
+            return Err(anyhow!(
+                "RAY_KUBERAY_CLIENT_CERT_PATH and RAY_KUBERAY_CLIENT_KEY_PATH must be set both or not at all"
+            ));
+        }
     }
     Ok(config)
 }
