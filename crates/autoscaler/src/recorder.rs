@@ -12,6 +12,7 @@
 //! A tick that saw and planned what the one before did is only counted. Every [`MOST_SILENCE_MS`] one is stored all the same,
 //! because idle times go on.
 
+mod compare;
 mod frame;
 mod read;
 mod segment;
@@ -23,6 +24,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+pub use compare::{Comparison, Difference, Step, TickDifferences};
 pub use frame::{Frame, Replayed};
 pub use read::{Frames, Recording};
 

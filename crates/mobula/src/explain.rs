@@ -16,6 +16,8 @@ use mobula_autoscaler::{
     snapshot,
 };
 
+use serde_json::Value;
+
 use crate::{cli::EXIT_BAD_INPUT, plan::Output};
 
 /// Limit of the one request.
@@ -26,8 +28,12 @@ const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// Arguments of `mobula explain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit status: 0 if there is a decision to explain; 1 if the sidecar does not answer; 2 for a recording that can't be read.")]
+Exit status: 0 if there is a decision to explain; 1 if the sidecar does not answer, or nothing is said of SUBJECT; 2 for a \
+recording that can't be read.")]
 pub struct Args {
+    /// Only reasons about this: part of a pod's or group's name, of a placement group's id, of a resource
+    #[arg(value_name = "SUBJECT")]
+    subject: Option<String>,
     /// HTTP endpoint of a running sidecar (from outside: kubectl port-forward POD 44217)
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:44217", conflicts_with = "recording")]
     address: String,
@@ -44,24 +50,67 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: Args) -> ExitCode {
-    let (answer, on_error) = match &args.recording {
-        Some(path) => (from_recording(path, args.at, args.output), EXIT_BAD_INPUT),
-        None => (from_sidecar(&args.address, args.output), 1),
+    let (decision, on_error) = match &args.recording {
+        Some(path) => (from_recording(path, args.at), EXIT_BAD_INPUT),
+        None => (from_sidecar(&args.address), 1),
     };
+    let answer = decision.map_err(|error| (error, on_error)).and_then(|decision| {
+        match &args.subject {
+            None => decision.whole(args.output),
+            Some(subject) => decision.about(subject, args.output),
+        }
+        .map_err(|error| (error, 1))
+    });
     match answer {
         Ok(text) => {
             // Whoever closed the pipe has seen enough.
             let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
             ExitCode::SUCCESS
         }
-        Err(error) => {
+        Err((error, code)) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(on_error)
+            ExitCode::from(code)
         }
     }
 }
 
-fn from_recording(path: &Path, at_ms: Option<i64>, output: Output) -> anyhow::Result<String> {
+/// A decision in both of its forms.
+struct Explained {
+    json: Value,
+    table: String,
+}
+
+impl Explained {
+    fn whole(self, output: Output) -> anyhow::Result<String> {
+        Ok(match output {
+            Output::Table => self.table,
+            Output::Json => serde_json::to_string_pretty(&self.json)?,
+        })
+    }
+
+    /// The reasons whose subject contains `subject`.
+    fn about(mut self, subject: &str, output: Output) -> anyhow::Result<String> {
+        let all = self.json.pointer_mut("/plan/explain").map(Value::take).unwrap_or_default();
+        let text = |reason: &Value, key: &str| reason.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let all: Vec<Value> = serde_json::from_value(all).unwrap_or_default();
+        let count = all.len();
+        let told: Vec<Value> = all.into_iter().filter(|reason| text(reason, "subject").contains(subject)).collect();
+        if told.is_empty() {
+            bail!("nothing is said of {subject} ({count} reasons in all): leave SUBJECT out to see them");
+        }
+        Ok(match output {
+            Output::Json => serde_json::to_string_pretty(&told)?,
+            Output::Table => {
+                let line = |reason: &Value| {
+                    format!("{}: {}: {}", text(reason, "subject"), text(reason, "verdict"), text(reason, "text"))
+                };
+                told.iter().map(line).collect::<Vec<_>>().join("\n")
+            }
+        })
+    }
+}
+
+fn from_recording(path: &Path, at_ms: Option<i64>) -> anyhow::Result<Explained> {
     let recording = Recording::read(path)?;
     let readable = recording.frames().filter_map(|frame| frame.inspect_err(|error| eprintln!("warning: {error}")).ok());
     let frame = readable
@@ -69,10 +118,7 @@ fn from_recording(path: &Path, at_ms: Option<i64>, output: Output) -> anyhow::Re
         .max_by_key(|frame| frame.observation.now_ms)
         .ok_or_else(|| anyhow!("{}: no tick in it that fits", path.display()))?;
     let decision = decision(&frame)?;
-    Ok(match output {
-        Output::Table => decision.to_table(),
-        Output::Json => serde_json::to_string_pretty(&decision.to_json())?,
-    })
+    Ok(Explained { json: decision.to_json(), table: decision.to_table() })
 }
 
 fn decision(frame: &Frame) -> anyhow::Result<Decision> {
@@ -85,14 +131,10 @@ fn decision(frame: &Frame) -> anyhow::Result<Decision> {
     })
 }
 
-fn from_sidecar(address: &str, output: Output) -> anyhow::Result<String> {
-    match output {
-        Output::Table => get(address, "/explain?output=table"),
-        Output::Json => {
-            let value: serde_json::Value = serde_json::from_str(&get(address, "/explain")?)?;
-            Ok(serde_json::to_string_pretty(&value)?)
-        }
-    }
+fn from_sidecar(address: &str) -> anyhow::Result<Explained> {
+    let json = serde_json::from_str(&get(address, "/explain")?)
+        .with_context(|| format!("{address} does not answer as a sidecar"))?;
+    Ok(Explained { json, table: get(address, "/explain?output=table")? })
 }
 
 /// One GET by HTTP/1.0, whose answer ends with the connection.
