@@ -1,7 +1,7 @@
 """Answers planning problems with Ray's own v2 scheduler.
 
-Reads one JSON object a line from stdin: {"snapshot": ..., "memory": ...}, in the words of crates/planner. Writes one JSON object
-a line to stdout: {"plan": ...}, the scheduler's answer in the same words, or {"error": ...} if it raised.
+Writes the version of Ray in one line. Then reads one JSON object a line from stdin: {"snapshot": ..., "memory": ...}, in the
+words of crates/planner, and writes one JSON object a line to stdout: {"plan": ...}, the scheduler's answer in the same words, or {"error": ...} if it raised.
 """
 
 import collections
@@ -10,6 +10,7 @@ import logging
 import sys
 import types
 
+import ray
 import ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor as monitor
 import ray.autoscaler.v2.scheduler as scheduler
 from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
@@ -201,11 +202,11 @@ def answer(problem):
     scheduler.time = monitor.time = clock(problem["snapshot"])
     scheduler.AUTOSCALER_CONSERVE_GPU_NODES = settings["conserve_gpu_nodes"]
     monitor.RAY_AUTOSCALER_AVAILABILITY_RECOVERY_S = settings["availability_recovery_ms"] // 1000
-    ray = scheduler.ResourceDemandScheduler()
+    planner = scheduler.ResourceDemandScheduler()
     unneeded_ms = problem["memory"]["pending_unneeded_since_ms"]
-    ray._pending_unneeded_since_s = {group: [seconds(ms) for ms in times] for group, times in unneeded_ms.items()}
+    planner._pending_unneeded_since_s = {group: [seconds(ms) for ms in times] for group, times in unneeded_ms.items()}
     asked = scheduling_request(problem)
-    reply = ray.schedule(asked)
+    reply = planner.schedule(asked)
 
     # Identical requests are told apart by nobody: they count for the first of them.
     positions = {}
@@ -222,12 +223,13 @@ def answer(problem):
         "gangs_left": [int(gang.details) for gang in reply.infeasible_gang_resource_requests],
         "constraints_left": [0 for _ in reply.infeasible_cluster_resource_constraints],
         "pending_unneeded_since_ms": {
-            group: [round(since * 1000) for since in times] for group, times in ray._pending_unneeded_since_s.items()
+            group: [round(since * 1000) for since in times] for group, times in planner._pending_unneeded_since_s.items()
         },
     }
 
 
 def main():
+    print(ray.__version__, flush=True)
     for line in sys.stdin:
         try:
             result = {"plan": answer(json.loads(line))}

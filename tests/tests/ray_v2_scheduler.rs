@@ -1,6 +1,6 @@
 //! `ray-v2` against the scheduler of Ray 2.60.0 itself, on random problems.
 //!
-//! `MOBULA_DIFF_PROBLEMS` (2,000) sets how many, `MOBULA_DIFF_SEED` (1) which series. A difference is printed with its problem
+//! `MOBULA_DIFF_PROBLEMS` (2,000) sets how many, `MOBULA_DIFF_SEED` (1) which series, `MOBULA_RAY_PYTHON` another Python that has Ray. A difference is printed with its problem
 //! as a line of JSON; `tests/python/ray_v2_oracle.py` answers it again.
 // The number of problems and the place of Python come from the environment.
 #![allow(clippy::disallowed_methods)]
@@ -30,6 +30,9 @@ const ENTRIES: [ScoreEntry; 8] = [
     ScoreEntry::Priority,
     ScoreEntry::Availability,
 ];
+
+/// Differences that are looked for when an entry of the score is left out.
+const NOTICED: u64 = 5;
 
 /// Where Ray is wrong, and we are not meant to follow.
 fn bug_of_ray(snapshot: &Snapshot, answer: &RayPlan) -> Option<&'static str> {
@@ -101,14 +104,17 @@ fn decides_as_rays_scheduler_does() -> Result<()> {
         );
         check_plan(&snapshot, &memory)?;
         coverage.count(&snapshot, &memory, &found);
-        for (entry, differences) in &mut noticed {
+        for (entry, differences) in noticed.iter_mut().filter(|(_, differences)| *differences < NOTICED) {
             let without = by_first_equal(&snapshot, schedule_without(Some(*entry), &snapshot, &memory));
             *differences += u64::from(without != expected);
         }
     }
-    println!("{count} problems of series {seed} on Ray 2.60.0's own scheduler (real): no difference\n{coverage}");
+    let version = &oracle.ray_version;
+    println!(
+        "{count} problems of series {seed}, answered by the scheduler of Ray {version} (real): no difference\n{coverage}"
+    );
     println!("bugs of Ray, left out: {bugs:#?}");
-    println!("problems that notice when an entry of the score is left out: {noticed:#?}");
+    println!("problems that noticed when an entry of the score was left out, until {NOTICED} did: {noticed:?}");
     ensure!(coverage.missing().is_empty(), "no problem exercised {:?}", coverage.missing());
     let unnoticed: Vec<_> = noticed.iter().filter(|(_, differences)| *differences == 0).collect();
     ensure!(unnoticed.is_empty(), "nobody would notice if these were wrong: {unnoticed:?}");

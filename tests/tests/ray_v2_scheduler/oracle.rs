@@ -8,10 +8,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use mobula_planner::ray_v2::Outcome;
 use mobula_planner::{Memory, Snapshot, TerminateCause};
+use mobula_tests::parts;
 use serde::Deserialize;
 
 /// The running process; it ends when this is dropped.
 pub struct Oracle {
+    /// The version of Ray that answers.
+    pub ray_version: String,
     process: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -66,16 +69,23 @@ impl Oracle {
             .with_context(|| format!("can't start {}", python.display()))?;
         let questions = process.stdin.take();
         let answers = BufReader::new(process.stdout.take().context("no pipe from the oracle")?);
-        Ok(Oracle { process, questions, answers })
+        let mut oracle = Oracle { ray_version: String::new(), process, questions, answers };
+        oracle.ray_version = oracle.line()?.trim().to_owned();
+        Ok(oracle)
     }
 
     pub fn ask(&mut self, snapshot: &Snapshot, memory: &Memory) -> Result<Answer> {
         let questions = self.questions.as_mut().context("the oracle has ended")?;
         writeln!(questions, "{}", question(snapshot, memory))?;
         questions.flush()?;
+        let line = self.line()?;
+        serde_json::from_str(&line).with_context(|| format!("not an answer: {line}"))
+    }
+
+    fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         ensure!(self.answers.read_line(&mut line)? > 0, "the oracle ended without an answer");
-        serde_json::from_str(&line).with_context(|| format!("not an answer: {line}"))
+        Ok(line)
     }
 }
 
@@ -92,16 +102,10 @@ pub fn question(snapshot: &Snapshot, memory: &Memory) -> String {
     serde_json::json!({"snapshot": snapshot, "memory": memory}).to_string()
 }
 
-/// The Python that has Ray 2.60.0.
+/// The Python that has Ray.
 fn python() -> Result<PathBuf> {
-    if let Some(python) = std::env::var_os("MOBULA_RAY_PYTHON") {
-        return Ok(python.into());
+    match std::env::var_os("MOBULA_RAY_PYTHON") {
+        Some(python) => Ok(python.into()),
+        None => Ok(parts::ray(parts::RAY)?.bin.join("python")),
     }
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/mobula"));
-    let cache = std::env::var_os("MOBULA_CACHE").map(PathBuf::from).or_else(home).context("HOME is not set")?;
-    let places = ["parts/ray-2.60.0/bin/python", "ray-2.60.0/bin/python"].map(|place| cache.join(place));
-    places
-        .into_iter()
-        .find(|place| place.exists())
-        .context("no Ray 2.60.0: run `cargo xtask parts`, or set MOBULA_RAY_PYTHON")
 }
