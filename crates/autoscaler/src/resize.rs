@@ -34,7 +34,7 @@ use standing::{Next, Standing, standing};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Bring the pod to new absolute limits.
-    Resize(PodResize),
+    Resize(Box<PodResize>),
     /// Tell the raylet what its pod has now, and note that the resize is over.
     Sync {
         /// Pod name.
@@ -132,7 +132,7 @@ fn action(pod: &PodView, standing: Standing, planned: Option<&Resize>, now_ms: i
         return None;
     }
     status.resizing_at_s = Some(now_ms.div_euclid(1_000));
-    Some(Action::Resize(PodResize {
+    Some(Action::Resize(Box::new(PodResize {
         pod: pod.name.clone(),
         uid: pod.uid.clone(),
         ray_node_id,
@@ -140,7 +140,7 @@ fn action(pod: &PodView, standing: Standing, planned: Option<&Resize>, now_ms: i
         from: size,
         to: target,
         status,
-    }))
+    })))
 }
 
 /// In the units that Kubernetes resizes by: thousandths of a CPU, whole bytes.

@@ -240,8 +240,11 @@ fn an_annotation_that_is_none_is_an_error_and_the_pod_left_alone() {
     assert_eq!(decide(&groups(), &[pod], &grow(), NOW_MS), []);
 }
 
-fn applied(container: Value, view: &ContainerView, to: Size) -> Value {
-    let mut pod = json!({"metadata": {"uid": "u"}, "spec": {"containers": [container]}});
+fn applied(resources: &Value, view: &ContainerView, to: Size) -> Value {
+    let mut pod = json!({
+        "metadata": {"uid": "u"},
+        "spec": {"containers": [{"name": "r", "resources": resources}]},
+    });
     json_patch::patch(&mut pod, &resize_patch("u", view, to)).unwrap();
     pod["spec"]["containers"][0]["resources"].take()
 }
@@ -256,7 +259,7 @@ fn limits_and_requests_move_together_and_keep_their_distance() {
     let view = PodView::from_value(&pod).unwrap().ray_container;
     let to = Size { cpu: Quantity::from_units(8), memory: Quantity::from_units(16 << 30) };
     assert_eq!(
-        applied(json!({"name": "r", "resources": resources}), &view, to),
+        applied(&resources, &view, to),
         json!({
             "limits": {"cpu": "8", "memory": "17179869184"},
             "requests": {"cpu": "7500m", "memory": "17179869184"},
@@ -270,10 +273,7 @@ fn where_there_is_no_limit_the_request_moves_alone() {
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "r", "resources": resources}]}});
     let view = PodView::from_value(&pod).unwrap().ray_container;
     let to = Size { cpu: Quantity::from_millis(2_500), memory: Quantity::from_units(5) };
-    assert_eq!(
-        applied(json!({"name": "r", "resources": resources}), &view, to),
-        json!({"requests": {"cpu": "2500m", "memory": "5"}})
-    );
+    assert_eq!(applied(&resources, &view, to), json!({"requests": {"cpu": "2500m", "memory": "5"}}));
 }
 
 #[test]

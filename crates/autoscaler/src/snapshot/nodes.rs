@@ -194,7 +194,8 @@ impl<'a> NodeReader<'a> {
         node.group.clone_from(&group.name);
         node.is_head = group.is_head;
         node.replica = pod.replica.clone().or(node.replica);
-        node.resize = group.resize.and_then(|_| resize::translate(pod, self.warnings));
+        let now_ms = self.observation.now_ms;
+        node.resize = group.resize.and_then(|bounds| resize::translate(pod, bounds.timeout_ms, now_ms, self.warnings));
         Member { node, created_ms: pod.created_ms, counted: !named }
     }
 

@@ -54,7 +54,7 @@ fn size(cpu: &str, memory: &str) -> Size {
 }
 
 fn resize(from: Size, to: Size) -> Action {
-    Action::Resize(PodResize {
+    Action::Resize(Box::new(PodResize {
         pod: "p".into(),
         uid: "u".into(),
         ray_node_id: raylet(),
@@ -62,7 +62,7 @@ fn resize(from: Size, to: Size) -> Action {
         from,
         to,
         status: IpprStatus { resizing_at_s: Some(NOW_S), ..IpprStatus::default() },
-    })
+    }))
 }
 
 fn paths(told: &Told) -> Vec<String> {
