@@ -50,7 +50,7 @@ pub fn replicas_patch(
         adds.extend(change.adds(written));
     }
     if let Some(text) = explain {
-        let (test, add) = annotate(cluster, &document, text);
+        let (test, add) = annotate(&document, text);
         tests.extend(test);
         adds.push(add);
     }
@@ -104,20 +104,16 @@ impl<'a> GroupChange<'a> {
     }
 
     fn tests(&self, written: &Value) -> Vec<PatchOperation> {
-        let mut tests = vec![test(self.path(&["groupName"]), json!(self.spec.group_name))];
+        let as_read = |members: &[&str], value: Option<&Value>| test(self.path(members), or_absent(value));
         let strategy = written.get("scaleStrategy");
-        match (written.get("replicas"), strategy) {
-            (Some(replicas), Some(strategy)) => {
-                tests.push(test(self.path(&["replicas"]), replicas.clone()));
-                tests.push(match strategy.get("workersToDelete") {
-                    Some(names) => test(self.path(&["scaleStrategy", "workersToDelete"]), names.clone()),
-                    None => test(self.path(&["scaleStrategy"]), strategy.clone()),
-                });
-            }
-            // A JSON patch can't test that a member is absent, only that its parent is as it was.
-            _ => tests.push(test(self.path(&[]), written.clone())),
-        }
-        tests
+        vec![
+            as_read(&["groupName"], written.get("groupName")),
+            as_read(&["replicas"], written.get("replicas")),
+            match strategy.and_then(|strategy| strategy.get("workersToDelete")) {
+                Some(names) => as_read(&["scaleStrategy", "workersToDelete"], Some(names)),
+                None => as_read(&["scaleStrategy"], strategy),
+            },
+        ]
     }
 
     fn adds(&self, written: &Value) -> Vec<PatchOperation> {
@@ -195,17 +191,21 @@ fn leaving_unnamed(group: &str, named: &[String], facts: &Facts<'_>) -> u32 {
 }
 
 /// The annotation, and what guards it.
-fn annotate(cluster: &RayCluster, document: &Value, text: &str) -> (Option<PatchOperation>, PatchOperation) {
+fn annotate(document: &Value, text: &str) -> (Option<PatchOperation>, PatchOperation) {
     let annotations = PointerBuf::from_tokens(["metadata", "annotations"]);
     if document.pointer("/metadata/annotations").is_some_and(Value::is_object) {
         let path = PointerBuf::from_tokens(["metadata", "annotations", explain::ANNOTATION]);
         return (None, add(path, json!(text)));
     }
     // Annotations that somebody else adds meanwhile must not be overwritten.
-    let version = &cluster.metadata.resource_version;
-    let guard =
-        (!version.is_empty()).then(|| test(PointerBuf::from_tokens(["metadata", "resourceVersion"]), json!(version)));
-    (guard, add(annotations, json!({ explain::ANNOTATION: text })))
+    let guard = test(annotations.clone(), or_absent(None));
+    (Some(guard), add(annotations, json!({ explain::ANNOTATION: text })))
+}
+
+/// What a `test` compares a member with. To the API server, a `test` for null passes where the member is absent; testing the
+/// parent as a whole is no way, because it compares strings as they are escaped (`&` is not `\u0026`).
+fn or_absent(value: Option<&Value>) -> Value {
+    value.cloned().unwrap_or(Value::Null)
 }
 
 fn test(path: PointerBuf, value: Value) -> PatchOperation {

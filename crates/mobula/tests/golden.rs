@@ -3,7 +3,8 @@
 //! A golden file starts with the command line, as typed in the root of the repository; what follows is standard output, then
 //! standard error and the exit status. A new case is a file that holds only the command line. `MOBULA_REWRITE_GOLDEN=1`
 //! writes the files anew: read the difference before committing it.
-#![allow(clippy::disallowed_methods)] // A test asks the environment whether to rewrite.
+// A test asks the environment whether to rewrite; helpers of tests may fail loudly.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
