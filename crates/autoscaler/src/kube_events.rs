@@ -69,7 +69,7 @@ pub fn event(line: &EventLine, regarding: &Regarding, now_ms: i64) -> Value {
     json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": format!("{}.", regarding.name), "namespace": regarding.namespace},
+        "metadata": {"generateName": format!("{}-", regarding.name), "namespace": regarding.namespace},
         "eventTime": MicroTime(Timestamp::from_millisecond(now_ms).unwrap_or(Timestamp::UNIX_EPOCH)),
         "reportingController": "mobula.dev/sidecar",
         "reportingInstance": if regarding.instance.is_empty() { "mobula" } else { &regarding.instance },

@@ -152,7 +152,7 @@ fn allowed(
         context.metrics.set(&own::MISSING_PERMISSIONS, vec![("permission", permission.as_str().into())], 1.0);
         state.permissions.revoke(permission);
     } else {
-        tracing::debug!(%error, "an optional request failed");
+        tracing::warn!(%error, "an optional request failed: scaling goes on");
     }
     None
 }

@@ -1,6 +1,9 @@
 //! What others are told of a tick: the GCS (hence `ray status`), metrics, events, `/explain`, the flight recorder.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use mobula_api::{PendingClass, PodView};
 use mobula_gcs::AutoscalingState;
@@ -24,6 +27,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a failure is shown after it is over, and how many are.
 const FAILED_SHOWN_MS: i64 = 600_000;
 const MOST_FAILED: usize = 20;
+/// Most warnings of one tick that are logged.
+const MOST_LOGGED: usize = 10;
 
 /// What was told last, and when.
 #[derive(Debug, Default)]
@@ -108,8 +113,13 @@ fn groups_with_missing_pods(snapshot: &Snapshot) -> Vec<&str> {
 fn say_warnings(state: &mut LoopState, planned: &Planned, context: &Context) -> Vec<String> {
     let notes = planned.warnings.iter().chain(state.chores.notes());
     let all: Vec<String> = notes.cloned().chain(context.pods.unreadable()).collect();
-    for warning in all.iter().filter(|warning| !state.published.warnings.contains(warning)) {
+    let known: BTreeSet<&String> = state.published.warnings.iter().collect();
+    let new: Vec<&String> = all.iter().filter(|warning| !known.contains(warning)).collect();
+    for warning in new.iter().take(MOST_LOGGED) {
         tracing::warn!("{warning}");
+    }
+    if new.len() > MOST_LOGGED {
+        tracing::warn!("{} more such warnings: see /explain", new.len() - MOST_LOGGED);
     }
     state.published.warnings.clone_from(&all);
     all
