@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mobula_tests::driver::Driver;
+use mobula_tests::parts;
 use mobula_tests::raycluster::Group;
 use mobula_tests::world::{NODE_LIMIT, Setup, World};
 use serde_json::json;
@@ -31,6 +32,11 @@ const INTERRUPTED: u8 = 130;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // Before the clock starts: it may have to wait for another build.
+    if let Err(error) = parts::mobula() {
+        eprintln!("live: {error:#}");
+        return ExitCode::FAILURE;
+    }
     let start = Instant::now();
     // Whatever the show started is dropped with it, and with that stopped.
     let ended = tokio::select! {
@@ -67,13 +73,19 @@ async fn show() -> Result<()> {
         println!("  {:<6} {size}; {} to {} replicas", group.name, group.min, group.max);
     }
     println!("Starting Ray, etcd and the API server; then the sidecar.");
-    let names = groups.iter().map(|group| group.name).collect();
+    let names: Vec<&str> = groups.iter().map(|group| group.name).collect();
     let mut world = World::start(Setup { idle_timeout_s: IDLE_TIMEOUT_S, ..Setup::new("live", groups) }).await?;
-    let timeline = Timeline::start(&world, names);
+    let timeline = Timeline::start(&world, names.clone());
     let played = play(&mut world, &timeline).await;
     timeline.stop();
     match played {
         Ok(waits) => {
+            println!("\nReplicas of each group:");
+            let journal = world.operator.journal();
+            for name in names {
+                let steps: Vec<String> = journal.steps(name).iter().map(i64::to_string).collect();
+                println!("  {name:<6} {}", steps.join(" → "));
+            }
             let metrics = world.sidecar()?.metrics().await.context("the sidecar's metrics")?;
             waits.print(&metrics);
             Ok(())

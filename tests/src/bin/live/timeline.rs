@@ -50,12 +50,11 @@ impl Timeline {
         println!("{}  * {event}", stamp(self.start));
     }
 
-    /// Prints what `ray status` says now.
+    /// Prints what `ray status` says now of nodes and demand.
     pub async fn ray_status(&self, world: &World) -> Result<()> {
-        let at = stamp(self.start);
         let status = world.ray_status(&[]).await?;
-        let mut text = format!("{at}  * ray status\n");
-        for line in status.lines().skip_while(|line| !line.starts_with("Node status")) {
+        let mut text = format!("{}  * ray status (excerpt)\n", stamp(self.start));
+        for line in excerpt(&status) {
             let _ = writeln!(text, "              | {line}");
         }
         print!("{text}");
@@ -150,6 +149,18 @@ fn replicas(cluster: &Value, group: &str) -> usize {
     spec.and_then(|spec| spec["replicas"].as_u64()).and_then(|n| usize::try_from(n).ok()).unwrap_or_default()
 }
 
+/// The lists of nodes and of demand, without rules, blank lines, and the use of memory.
+fn excerpt(status: &str) -> impl Iterator<Item = &str> {
+    const WANTED: [&str; 5] = ["Active:", "Idle:", "Pending:", "Recent failures:", "Pending Demands:"];
+    let mut is_wanted = false;
+    status.lines().filter(move |line| {
+        if !line.starts_with(' ') {
+            is_wanted = WANTED.contains(line);
+        }
+        is_wanted && !line.trim().is_empty()
+    })
+}
+
 /// Of each resource, how much of it is taken.
 fn in_use(state: &ClusterState) -> BTreeMap<String, f64> {
     let mut used = BTreeMap::new();
@@ -213,6 +224,16 @@ mod tests {
     #[test]
     fn a_line_without_news_has_no_end_of_blanks() {
         assert_eq!(line(&Sample { groups: vec![[1, 1, 1]], ..Sample::default() }), "       1    1     1");
+    }
+
+    #[test]
+    fn excerpt_has_nodes_and_demand_only() {
+        let status = "===== Autoscaler status =====\nNode status\n-----\nActive:\n 2 small\nIdle:\n (no idle nodes)\n\n\
+                      Resources\n-----\nTotal Usage:\n 1.0/4.0 CPU\n\nPending Demands:\n {'CPU': 1.0}: 1+ pending tasks";
+        let lines: Vec<&str> = excerpt(status).collect();
+        let wanted =
+            ["Active:", " 2 small", "Idle:", " (no idle nodes)", "Pending Demands:", " {'CPU': 1.0}: 1+ pending tasks"];
+        assert_eq!(lines, wanted);
     }
 
     #[test]

@@ -21,7 +21,8 @@ impl Waits {
         for (what, took) in &self.0 {
             println!("  {:>6.1} s  {what}", took.as_secs_f64());
         }
-        println!("By the sidecar, from the GCS reply that holds the demand to the patch accepted by the API server:");
+        let build = if cfg!(debug_assertions) { " (debug build)" } else { "" };
+        println!("By the sidecar{build}, from the GCS reply that a patch was made from to its acceptance:");
         let ms = |quantile: &str| sample(metrics, quantile).map(|seconds| format!("{:>6.1} ms", seconds * 1000.0));
         for (quantile, what) in [("quantile=\"0.5\"", "median"), ("quantile=\"1\"", "slowest")] {
             println!("  {}  {what}", ms(quantile).unwrap_or_else(|| format!("no {REACTION} of {quantile}")));
