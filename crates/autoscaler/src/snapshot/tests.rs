@@ -3,6 +3,7 @@
 mod captures;
 mod demand;
 mod nodes;
+mod properties;
 mod replicas;
 
 use std::collections::BTreeMap;
