@@ -146,8 +146,8 @@ pub fn read_holdings(text: &str) -> Result<Holdings, String> {
         total(scrape.samples.iter().filter(matches))
     };
     let spilled = sum(STORE, "Location", &["SPILLED"])?;
-    let held = match sum(SPILL, "State", &["Pinned", "PendingSpill"])? {
-        Some(pinned) => Some(pinned),
+    let held = match sum(SPILL, "State", &["Pinned"])? {
+        Some(pinned) => Some(pinned.saturating_add(sum(SPILL, "State", &["PendingSpill"])?.unwrap_or(0))),
         // A version without that series: all that is in the store, at most too much.
         None => sum(STORE, "Location", &["MMAP_SHM", "MMAP_DISK"])?,
     };
