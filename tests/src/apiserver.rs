@@ -24,7 +24,7 @@ use crate::{parts, wait};
 /// How long the server may take to be ready and to serve RayClusters, on a machine that is busy with other things.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
-const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived, ResponseStarted]\n\
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\n\
                             rules: [{level: Metadata}]\n";
 
 /// The running server.
@@ -227,8 +227,12 @@ impl Namespace {
         let mut requests = BTreeMap::new();
         // The last line may be half written.
         for event in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            if event["user"]["username"] == user.as_str() {
-                *requests.entry(audited(&event)).or_default() += 1;
+            let request = audited(&event);
+            // A watch that was accepted is told when it starts and once more, much later, when it ends.
+            let is_open_watch = request.verb == "watch" && request.code < 400;
+            let stage = if is_open_watch { "ResponseStarted" } else { "ResponseComplete" };
+            if event["user"]["username"] == user.as_str() && event["stage"] == stage {
+                *requests.entry(request).or_default() += 1;
             }
         }
         Ok(requests)

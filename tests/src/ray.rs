@@ -107,14 +107,15 @@ impl Ray {
 
     async fn start_head(&mut self) -> Result<()> {
         let start = Instant::now();
-        let mut command = self.ray_start(&self.spec, 1);
+        self.starts += 1;
+        // A head does not start where it finds the remains of one at the same address.
+        let mut command = self.ray_start(&self.spec, 1, &format!("h{}", self.starts));
         command
             .args(["--head", "--no-monitor", "--include-dashboard=false"])
             .arg(format!("--port={}", self.port))
             .arg(format!("--ray-client-server-port={}", free_port()?))
             // Registered nodes have no raylet to answer health checks. Real ones are killed together with their pod.
             .env("RAY_health_check_initial_delay_ms", "3600000");
-        self.starts += 1;
         let name = format!("ray-head-{}", self.starts);
         let head = self.head.insert(Process::start(&name, &mut command, &self.directory)?);
         started(head).await?;
@@ -136,7 +137,7 @@ impl Ray {
     /// Starts a further node; it joins some seconds after this returns.
     pub async fn start_node(&mut self, spec: &NodeSpec) -> Result<Process> {
         self.hosts = self.hosts.checked_add(1).context("more than 254 raylets were started in one case")?;
-        let mut command = self.ray_start(spec, self.hosts);
+        let mut command = self.ray_start(spec, self.hosts, &format!("n{}", self.hosts));
         command.arg(format!("--address={}", self.gcs_address()));
         let mut node = Process::start(&format!("ray-{}", spec.instance_id), &mut command, &self.directory)?;
         if self.part.version == OLD_RAY {
@@ -147,7 +148,7 @@ impl Ray {
     }
 
     /// `ray start` with what heads and workers have in common.
-    fn ray_start(&self, spec: &NodeSpec, host: u8) -> Command {
+    fn ray_start(&self, spec: &NodeSpec, host: u8, session: &str) -> Command {
         let amount = |name: &str| spec.resources.get(name).copied().unwrap_or_default();
         let custom: BTreeMap<_, _> =
             spec.resources.iter().filter(|(name, _)| *name != "CPU" && *name != "GPU").collect();
@@ -161,7 +162,7 @@ impl Ray {
             // Several nodes share the machine: ports by chance, and a session directory each (in a common one they race
             // for the names of their sockets). Short, because the path of a socket may have 107 characters.
             .args(["--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"])
-            .arg(format!("--temp-dir={}", self.directory.join(format!("n{host}")).display()))
+            .arg(format!("--temp-dir={}", self.directory.join(session).display()))
             .env("RAY_CLOUD_INSTANCE_ID", &spec.instance_id)
             .env("RAY_NODE_TYPE_NAME", &spec.group);
         if !spec.labels.is_empty() {

@@ -88,8 +88,11 @@ pub struct World {
 impl World {
     /// Starts everything; the autoscaler that is tested is started last.
     pub async fn start(setup: Setup) -> Result<World> {
-        let directory = tempfile::Builder::new().prefix("mobula-").tempdir().context("no temporary directory")?;
-        eprintln!("case {}", setup.name);
+        let mut directory = tempfile::Builder::new().prefix("mobula-").tempdir().context("no temporary directory")?;
+        let keep = std::env::var_os("MOBULA_TEST_KEEP_LOGS").is_some();
+        directory.disable_cleanup(keep);
+        let kept = if keep { format!(", logs in {}", directory.path().display()) } else { String::new() };
+        eprintln!("case {}{kept}", setup.name);
         if Autoscaler::chosen()? == Autoscaler::Mobula {
             parts::mobula()?;
         }

@@ -1,7 +1,8 @@
 //! Situations, each with real parts: Ray heads and raylets, gcs_servers, etcd and kube-apiserver. One program, so that one
 //! API server serves all; run serially (`--test-threads=1`), because each case brings up servers of its own.
 //!
-//! With `MOBULA_TEST_AUTOSCALER=ray` the same situations run with Ray's own autoscaler in Mobula's place.
+//! With `MOBULA_TEST_AUTOSCALER=ray` the same situations run with Ray's own autoscaler in Mobula's place. With
+//! `MOBULA_TEST_KEEP_LOGS=1` the logs of every process are kept.
 #![allow(clippy::disallowed_methods)] // tests measure time
 
 use std::time::Duration;

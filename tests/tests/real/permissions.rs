@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mobula_tests::raycluster::Group;
-use mobula_tests::sidecar::Autoscaler;
 use mobula_tests::world::{Setup, World};
 use serde_json::{Value, json};
 
-use crate::REACTION;
+use crate::{REACTION, is_mobula};
 
 /// What each request of the account was answered, as `verb resource` → codes.
 fn answers(world: &World) -> BTreeMap<String, BTreeMap<i64, usize>> {
@@ -25,7 +24,7 @@ async fn what_the_stock_role_lacks_is_asked_about_and_not_tried() {
     let mut world = World::start(Setup::new("stock-role", vec![Group::cpu("small", 1, 3).with_min(1)])).await.unwrap();
     world.until_pods(1, REACTION).await.unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
-    if Autoscaler::chosen().unwrap() == Autoscaler::Mobula {
+    if is_mobula() {
         let answers = answers(&world);
         eprintln!("requests in 20 s: {answers:?}");
         assert!(answers["create selfsubjectaccessreviews"][&201] <= 8, "{answers:?}");
@@ -34,8 +33,10 @@ async fn what_the_stock_role_lacks_is_asked_about_and_not_tried() {
         let total: usize = answers.values().flat_map(BTreeMap::values).sum();
         assert!(total < 60, "{total} requests in some 20 s");
         let metrics = world.sidecar().unwrap().metrics().await.unwrap();
-        let permission = metrics.lines().find(|line| line.contains("permission") && line.contains("watch rayclusters"));
-        assert!(permission.is_some_and(|line| line.ends_with(" 0")), "{permission:?}");
+        let permission = metrics
+            .lines()
+            .find(|line| line.starts_with("mobula_missing_permissions{") && line.contains("watch rayclusters"));
+        assert!(permission.is_some_and(|line| line.ends_with(" 1")), "{permission:?}");
     }
     world.finish().await.unwrap();
 }
@@ -51,7 +52,7 @@ async fn the_extra_role_turns_on_the_watch_and_events() {
     let mut driver = world.driver().await.unwrap();
     driver.tasks("work", 1, json!({"CPU": 1})).await.unwrap();
     world.until_replicas(&[("small", 1)], REACTION).await.unwrap();
-    if Autoscaler::chosen().unwrap() == Autoscaler::Mobula {
+    if is_mobula() {
         let events = async || {
             let path = "/apis/events.k8s.io/v1/namespaces/extra-role/events";
             let list: Value = world.namespace.admin.request(http::Request::get(path).body(Vec::new())?).await?;
