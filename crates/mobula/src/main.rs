@@ -18,8 +18,8 @@ fn main() -> ExitCode {
     };
     match command {
         cli::Command::Plan(args) => plan::run(&args),
-        cli::Command::Sidecar(args) => sidecar::run(args),
-        cli::Command::Explain(args) => explain::run(args),
-        cli::Command::Replay(args) => replay::run(args),
+        cli::Command::Sidecar(args) => sidecar::run(&args),
+        cli::Command::Explain(args) => explain::run(&args),
+        cli::Command::Replay(args) => replay::run(&args),
     }
 }

@@ -27,8 +27,8 @@ pub struct Args {
 }
 
 /// Runs it.
-pub fn run(args: Args) -> ExitCode {
-    match replay(&args) {
+pub fn run(args: &Args) -> ExitCode {
+    match replay(args) {
         Ok((text, is_same)) => {
             // Whoever closed the pipe has seen enough.
             let _ = std::io::stdout().write_all(text.as_bytes());

@@ -131,12 +131,12 @@ impl Clock for SystemClock {
 }
 
 /// Runs it.
-pub fn run(args: Args) -> ExitCode {
-    if let Err(error) = start_log(&args) {
+pub fn run(args: &Args) -> ExitCode {
+    if let Err(error) = start_log(args) {
         eprintln!("mobula: {error:#}");
         return ExitCode::from(EXIT_BAD_INPUT);
     }
-    let config = match sidecar_config(&args) {
+    let config = match sidecar_config(args) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("mobula: {error:#}");
@@ -146,7 +146,7 @@ pub fn run(args: Args) -> ExitCode {
     // Fails only if somebody has installed one before: then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let ended = runtime.context("no async runtime").and_then(|runtime| runtime.block_on(run_sidecar(&args, config)));
+    let ended = runtime.context("no async runtime").and_then(|runtime| runtime.block_on(run_sidecar(args, config)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -252,7 +252,7 @@ async fn run_sidecar(args: &Args, config: SidecarConfig) -> anyhow::Result<()> {
     tracing::info!(gcs = endpoints.join(", "), cluster = config.cluster, namespace = config.namespace, "starting");
     let gcs_config = mobula_gcs::Config::from_env(endpoints, &|name| std::env::var(name).ok())?;
     let gcs = mobula_gcs::Client::new(gcs_config)?;
-    Sidecar::new(config, kube, gcs, Arc::new(SystemClock))?.run(stop).await?;
+    Box::pin(Sidecar::new(config, kube, gcs, Arc::new(SystemClock))?.run(stop)).await?;
     Ok(())
 }
 

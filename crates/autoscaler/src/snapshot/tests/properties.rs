@@ -41,12 +41,15 @@ fn ray_nodes() -> impl Strategy<Value = Vec<gcs::NodeState>> {
     })
 }
 
+/// Group, being deleted, replica, failed; or no such pod.
+type PodChoice = Option<(&'static str, bool, Option<&'static str>, bool)>;
+
 fn pods() -> impl Strategy<Value = Option<Vec<PodView>>> {
     let group = select(vec!["", "one", "many", "unknown"]);
     let parts = (group, any::<bool>(), proptest::option::of(select(vec!["r1", "r2"])), any::<bool>());
     let all = vec(proptest::option::of(parts), 7).prop_map(|choices| {
         let names = ["a", "b", "c", "d", "e", "f", "g"];
-        let of = |(name, choice): (&str, Option<(&str, bool, Option<&str>, bool)>)| {
+        let of = |(name, choice): (&str, PodChoice)| {
             let (group, terminating, replica, failed) = choice?;
             let mut view = pod(name, group, &json!({}));
             view.terminating = terminating;
