@@ -52,7 +52,7 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     let (decision, on_error) = match &args.recording {
         Some(path) => (from_recording(path, args.at), EXIT_BAD_INPUT),
-        None => (from_sidecar(args.address), 1),
+        None => (from_sidecar(&args.address), 1),
     };
     let answer = decision.map_err(|error| (error, on_error)).and_then(|decision| {
         match &args.subject {

@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use mobula_api::{FieldError, PodRole, PodView, RayCluster};
+use mobula_autoscaler::surroundings::troubles_of;
 use mobula_gcs::{ClusterState, wire};
 use serde_json::Value;
 
@@ -113,36 +114,6 @@ pub fn node_troubles(file: &str) -> Result<BTreeMap<String, Vec<String>>, BadInp
         }
     }
     Ok(troubles)
-}
-
-fn troubles_of(node: &Value) -> Vec<String> {
-    let mut troubles = Vec::new();
-    if node.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
-        troubles.push("is being deleted".to_owned());
-    }
-    if node.pointer("/spec/unschedulable").and_then(Value::as_bool) == Some(true) {
-        troubles.push("is cordoned".to_owned());
-    }
-    for taint in list(node, "/spec/taints") {
-        let text = |key: &str| taint.get(key).and_then(Value::as_str).unwrap_or_default();
-        // Taints that users put on (GPU nodes, say) say nothing of health.
-        if text("key").starts_with("node.kubernetes.io/") && text("key") != "node.kubernetes.io/unschedulable" {
-            troubles.push(format!("has taint {}:{}", text("key"), text("effect")));
-        }
-    }
-    for condition in list(node, "/status/conditions") {
-        let text = |key: &str| condition.get(key).and_then(Value::as_str).unwrap_or_default();
-        let healthy = if text("type") == "Ready" { "True" } else { "False" };
-        let known = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
-        if known.contains(&text("type")) && text("status") != healthy {
-            troubles.push(format!("has condition {}={}", text("type"), text("status")));
-        }
-    }
-    troubles
-}
-
-fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 fn kind(object: &Value) -> &str {
