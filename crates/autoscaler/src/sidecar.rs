@@ -27,7 +27,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use mobula_api::{FieldError, RayVersion};
 use mobula_gcs as gcs;
 use mobula_planner::{Memory, Policy};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     clock::Clock,
@@ -315,7 +315,6 @@ async fn serve_http(tasks: &mut JoinSet<()>, address: SocketAddr, board: Arc<Boa
 
 /// One turn of the loop. Returns how long to wait before the next.
 async fn turn(context: &Context, state: &mut LoopState) -> Duration {
-    let started = Instant::now();
     match tick::tick(context, state).await {
         Ok(done) => {
             context.metrics.add(&own::TICKS, vec![("result", done.result.into())], 1);
@@ -332,8 +331,8 @@ async fn turn(context: &Context, state: &mut LoopState) -> Duration {
                 context.metrics.add(&ray::CONFIG_VALIDATION_EXCEPTIONS, Vec::new(), 1);
             }
             context.board.turn(Some(error.to_string()));
-            let wait = state.chores.failed(source, kind, &error).max(context.config.pace.next_poll(started.elapsed()));
-            wait.min(context.config.pace.max_interval)
+            // Not the pace of polls: how long a failure took (connecting, retries, the deadline) is no cost of the GCS.
+            state.chores.failed(source, kind, &error)
         }
     }
 }
