@@ -246,7 +246,8 @@ fn pending(count: u64, random: &mut Random) -> Vec<RequestByCount> {
 
 /// The n-th shape: half of them plain CPU, a quarter with memory, a fifth with GPUs, some of all with a label selector.
 fn shape(index: u64, random: &mut Random) -> ResourceRequest {
-    let cpu = (1 + random.below(16)) as f64 * 0.25 + (index as f64) * 0.01;
+    // The thousandths tell any two shapes apart.
+    let cpu = (1 + random.below(16)) as f64 * 0.25 + index as f64 * 0.001;
     let mut resources = ResourceMap::from([("CPU".to_owned(), cpu)]);
     match index % 20 {
         0..=9 => {}

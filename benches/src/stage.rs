@@ -148,8 +148,12 @@ impl Autoscaler {
                 command
             }
             Peer::Ray => {
-                let mut command = Command::new(parts::ray(parts::RAY)?.bin.join("ray"));
-                command.arg("kuberay-autoscaler").env("RAY_AUTH_MODE", "disabled").env("RAY_USAGE_STATS_ENABLED", "0");
+                let bin = parts::ray(parts::RAY)?.bin;
+                let mut command = Command::new(bin.join("ray"));
+                // It calls `ray` by its name.
+                let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+                command.arg("kuberay-autoscaler").env("PATH", path);
+                command.env("RAY_AUTH_MODE", "disabled").env("RAY_USAGE_STATS_ENABLED", "0");
                 command
             }
         };

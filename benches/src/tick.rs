@@ -57,7 +57,8 @@ mod tests {
     fn a_made_up_cluster_is_understood_and_gets_what_it_asks_for() {
         let size = Size { pending: 1_000, nodes: 10 };
         let built = snapshot::build(&observation(size).unwrap(), &SnapshotOptions::default()).unwrap();
-        assert_eq!(built.warnings, Vec::<String>::new());
+        // All that is odd is that one raylet alone could not have reported so many shapes.
+        assert!(built.warnings.iter().all(|warning| warning.contains("200 shapes")), "{:?}", built.warnings);
         let document = plan_document(&built.snapshot, &plan(&built.snapshot));
         assert_eq!(document["infeasible"], serde_json::json!([]), "{document:#}");
         let launched: u64 = document["launch"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
