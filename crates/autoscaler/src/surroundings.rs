@@ -69,22 +69,50 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.get("items").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Pods on Kubernetes nodes that are not ready.
+/// Pods on Kubernetes nodes in trouble.
 pub fn node_notes(nodes: &Value, pods: &[PodView]) -> Vec<String> {
     let mut notes = Vec::new();
     for node in items(nodes) {
         let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
-        let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
-        let Some(ready) = ready.filter(|condition| condition["status"] != "True") else { continue };
+        let troubles = troubles_of(node);
         let on_it: Vec<&str> =
             pods.iter().filter(|pod| pod.node_name.as_deref() == Some(name)).map(|pod| pod.name.as_str()).collect();
-        if !on_it.is_empty() {
-            let message = ready["message"].as_str().unwrap_or_default();
-            notes.push(format!("Kubernetes node {name} is not ready ({message}): {}", on_it.join(", ")));
+        if !troubles.is_empty() && !on_it.is_empty() {
+            notes.push(format!("Kubernetes node {name} {}: {}", troubles.join(", "), on_it.join(", ")));
         }
     }
     notes
+}
+
+/// What is wrong with a Kubernetes node, as the ends of sentences that begin with its name.
+pub fn troubles_of(node: &Value) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if node.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string) {
+        troubles.push("is being deleted".to_owned());
+    }
+    if node.pointer("/spec/unschedulable").and_then(Value::as_bool) == Some(true) {
+        troubles.push("is cordoned".to_owned());
+    }
+    for taint in list(node, "/spec/taints") {
+        let text = |key: &str| taint.get(key).and_then(Value::as_str).unwrap_or_default();
+        // Taints that users put on (GPU nodes, say) say nothing of health.
+        if text("key").starts_with("node.kubernetes.io/") && text("key") != "node.kubernetes.io/unschedulable" {
+            troubles.push(format!("has taint {}:{}", text("key"), text("effect")));
+        }
+    }
+    for condition in list(node, "/status/conditions") {
+        let text = |key: &str| condition.get(key).and_then(Value::as_str).unwrap_or_default();
+        let healthy = if text("type") == "Ready" { "True" } else { "False" };
+        let known = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
+        if known.contains(&text("type")) && text("status") != healthy {
+            troubles.push(format!("has condition {}={}", text("type"), text("status")));
+        }
+    }
+    troubles
+}
+
+fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]
@@ -141,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_on_a_node_that_is_not_ready_are_named() {
+    fn pods_on_a_node_in_trouble_are_named() {
         let nodes = json!({"items": [
             {"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown", "message": "silent"}]}},
             {"metadata": {"name": "n2"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}},
@@ -152,7 +180,7 @@ mod tests {
         };
         assert_eq!(
             node_notes(&nodes, &[on("a", "n1"), on("b", "n2")]),
-            ["Kubernetes node n1 is not ready (silent): a"]
+            ["Kubernetes node n1 has condition Ready=Unknown: a"]
         );
     }
 }

@@ -32,7 +32,8 @@ pub struct Deadlines {
     pub state: Duration,
     /// Reports, constraints, and the key-value store.
     pub small: Duration,
-    /// Drains, stops and resizes: the GCS asks the raylet before it answers.
+    /// Drains, stops and resizes: the GCS asks the raylet before it answers (a few ms), and goes on asking for long if the
+    /// raylet can't be reached.
     pub node: Duration,
     /// Tables: nodes, jobs, placement groups, resource usage.
     pub tables: Duration,
@@ -44,7 +45,7 @@ impl Default for Deadlines {
             connect: Duration::from_secs(2),
             state: Duration::from_secs(10),
             small: Duration::from_secs(5),
-            node: Duration::from_secs(10),
+            node: Duration::from_secs(3),
             tables: Duration::from_secs(10),
         }
     }

@@ -32,6 +32,9 @@ const DRAIN_CONCURRENCY: usize = 32;
 /// How long a replica is left alone that Ray did not let go.
 const DRAIN_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 
+/// Most replicas that are drained in one tick, so that raylets that don't answer never keep growth waiting for long.
+const DRAINS_A_TICK: usize = 64;
+
 /// A pod whose Ray node accepted a drain and that is not yet named for deletion.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drained {
@@ -139,6 +142,10 @@ fn sort_removals(state: &LoopState, collected: &Collected, plan: &Plan) -> Sorte
             sorted.kept.push((unit, why.clone()));
         } else if !plan.launch.is_empty() {
             sorted.kept.push((unit, "new replicas come first: it is looked at again in the next tick".to_owned()));
+        } else if sorted.to_drain.len() >= DRAINS_A_TICK {
+            sorted
+                .kept
+                .push((unit, format!("{DRAINS_A_TICK} replicas are drained first: its turn comes with a next tick")));
         } else {
             sorted.to_drain.push(unit);
         }
@@ -172,7 +179,7 @@ async fn removals(
     let (to_drain, holders) = without_object_holders(context, state, to_drain).await;
     let drained: Vec<(Unit, Drain)> = stream::iter(to_drain)
         .map(|unit| async move {
-            let drain = drain(context, &unit).await;
+            let drain = drain(context, &unit, collected.head_changes).await;
             (unit, drain)
         })
         .buffer_unordered(DRAIN_CONCURRENCY)
@@ -211,10 +218,16 @@ struct Drain {
 }
 
 /// Drains all hosts of a replica, one after the other: the first that refuses spares the rest.
-async fn drain(context: &Context, unit: &Unit) -> Drain {
+///
+/// A head accepts the drain of a node that it does not know (yet), so nothing is drained on what another head said.
+async fn drain(context: &Context, unit: &Unit, head_changes: u64) -> Drain {
     let mut drain = Drain::default();
     for member in &unit.members {
         let Some(node_id) = &member.ray_node_id else { continue };
+        if context.gcs.head_changes() != head_changes {
+            drain.refused = Some("another head answers now than the one that called it idle".to_owned());
+            return drain;
+        }
         let started = Instant::now();
         let outcome = match member.drain {
             DrainKind::NotNeeded => continue,

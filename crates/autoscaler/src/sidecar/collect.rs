@@ -25,6 +25,8 @@ pub(super) struct Collected {
     pub replied: Instant,
     /// How long the GCS took.
     pub took: Duration,
+    /// How often another head had answered when this was seen.
+    pub head_changes: u64,
     /// Why nothing may be deleted now.
     pub hold: Option<Hold>,
 }
@@ -56,7 +58,7 @@ pub(super) async fn collect(context: &Context, state: &mut LoopState) -> Result<
             return Err(error);
         }
     };
-    let ObservedGcs { state: mut gcs_state, wire, took, replied } = observed;
+    let ObservedGcs { state: mut gcs_state, wire, took, replied, head_changes } = observed;
     context.metrics.set_session_name(&gcs_state.session_name);
     let hold = state.guard.check(&gcs_state, &pods);
     let now_ms = context.clock.now_unix_ms();
@@ -77,7 +79,7 @@ pub(super) async fn collect(context: &Context, state: &mut LoopState) -> Result<
         gang_created_ms: state.gang_created_ms.clone(),
         session_since_ms: Some(session_since_ms),
     };
-    Ok(Collected { observation, cluster, wire: is_as_sent.then_some(wire), replied, took, hold })
+    Ok(Collected { observation, cluster, wire: is_as_sent.then_some(wire), replied, took, head_changes, hold })
 }
 
 struct ObservedGcs {
@@ -85,18 +87,25 @@ struct ObservedGcs {
     wire: Bytes,
     took: Duration,
     replied: Instant,
+    head_changes: u64,
 }
 
 async fn observe_gcs(context: &Context, state: &LoopState) -> Result<ObservedGcs, TickError> {
     let observed = context.gcs.cluster_state().await?;
     context.metrics.observe(&own::GCS_SECONDS, vec![("call", "cluster_state".into())], observed.took);
-    let mut cluster_state = observed.state;
+    let (mut cluster_state, head_changes) = (observed.state, observed.head_changes);
     if state.mode == Mode::V1 {
         let demand = context.gcs.legacy_demand().await?;
         let bundles = context.gcs.kv_get("", legacy::RESOURCE_REQUEST_KEY).await?;
         cluster_state = legacy::cluster_state(cluster_state, demand, bundles.as_deref())?;
     }
-    Ok(ObservedGcs { state: cluster_state, wire: observed.wire, took: observed.took, replied: Instant::now() })
+    Ok(ObservedGcs {
+        state: cluster_state,
+        wire: observed.wire,
+        took: observed.took,
+        replied: Instant::now(),
+        head_changes,
+    })
 }
 
 /// The RayCluster: from the watch if there is one, else as it was read less than `max_age` ago, else read now. While the
