@@ -70,6 +70,8 @@ fn format() -> Result<()> {
 fn licences() -> Result<()> {
     let cargo_deny = parts::named("cargo-deny")?;
     parts::ensure(std::slice::from_ref(&cargo_deny))?;
+    // cargo-deny looks at the dependencies for all targets; a build has fetched only those for this one.
+    run(&mut cargo(&["fetch", "--locked", "--quiet"]))?;
     let binary = cargo_deny.directory()?.join("bin/cargo-deny");
     run(std::process::Command::new(binary)
         .args(["--offline", "--workspace", "--locked", "--log-level", "warn", "check", "bans", "licenses", "sources"])
