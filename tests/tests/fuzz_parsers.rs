@@ -4,7 +4,7 @@
 //! long instead of a fixed number of inputs, `MOBULA_FUZZ_SEED` (1) chooses the series. An input that fails is kept in a file
 //! whose name the failure tells, and is what the same seed and number give again.
 // The length of the run comes from the environment and the clock; a test may fail loudly.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::panic, clippy::unwrap_used)]
 
 #[path = "fuzz_parsers/mutate.rs"]
 mod mutate;

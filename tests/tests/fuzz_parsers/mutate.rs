@@ -119,7 +119,7 @@ pub fn text(random: &mut Random, text: &str, other: &str) -> String {
 pub fn json(random: &mut Random, mut value: Value, other: &Value) -> Value {
     for _ in 0..=random.below(3) {
         let target = random.below(count(&value));
-        let foreign = other.pointer(*random.pick(&["", "/metadata", "/spec", "/items/0", "/spec/workerGroupSpecs/0"]));
+        let foreign = other.pointer(random.pick::<&str>(&["", "/metadata", "/spec", "/items/0", "/spec/workerGroupSpecs/0"]));
         let foreign = foreign.cloned().unwrap_or_default();
         if let Some(place) = nth(&mut value, &mut { target }) {
             damage(random, place, foreign);
@@ -147,7 +147,7 @@ fn damage(random: &mut Random, place: &mut Value, foreign: Value) {
         (_, place) => {
             *place = random
                 .pick(&[Value::Null, Value::Bool(true), serde_json::json!([]), serde_json::json!({}), foreign])
-                .clone()
+                .clone();
         }
     }
 }
