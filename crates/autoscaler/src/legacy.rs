@@ -9,49 +9,12 @@ use serde_json::{Map, Value, json};
 use crate::document::{new_replicas, text};
 use crate::report::{FailedInstance, PendingPod};
 
-/// Key (in the empty namespace) at which `request_resources` leaves its bundles: a JSON list of resource maps.
-pub const RESOURCE_REQUEST_KEY: &str = "autoscaler_resource_request";
 /// Key (in the empty namespace) of the JSON that `ray status` shows.
 pub const STATUS_KEY: &str = "__autoscaling_status";
 
-/// The bundles at [`RESOURCE_REQUEST_KEY`] are not what Ray writes there. Not retryable until somebody writes them anew.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("key {RESOURCE_REQUEST_KEY}: not a JSON list of resource maps: {0}")]
-pub struct ResourceRequestError(String);
-
-/// The cluster state with the demand of a v1 head: what resource usage says is pending, and what `request_resources` left
-/// in the key-value store (`None`: it was never called).
-///
-/// # Errors
-/// If the bundles can't be read; the demand is then not known, and nothing may be decided from a part of it.
-pub fn cluster_state(
-    mut state: gcs::ClusterState,
-    demand: gcs::LegacyDemand,
-    resource_request: Option<&[u8]>,
-) -> Result<gcs::ClusterState, ResourceRequestError> {
-    state.pending = demand.pending;
-    state.gangs = demand.gangs;
-    state.constraints = match resource_request {
-        Some(bundles) => vec![requested_bundles(bundles)?],
-        None => Vec::new(),
-    };
-    Ok(state)
-}
-
-fn requested_bundles(bundles: &[u8]) -> Result<Vec<gcs::RequestByCount>, ResourceRequestError> {
-    let bundles: Vec<gcs::ResourceMap> =
-        serde_json::from_slice(bundles).map_err(|error| ResourceRequestError(error.to_string()))?;
-    let mut requests: Vec<gcs::RequestByCount> = Vec::new();
-    for resources in bundles {
-        match requests.iter_mut().find(|counted| counted.request.resources == resources) {
-            Some(counted) => counted.count += 1,
-            None => {
-                let request = gcs::ResourceRequest { resources, ..gcs::ResourceRequest::default() };
-                requests.push(gcs::RequestByCount { request, count: 1 });
-            }
-        }
-    }
-    Ok(requests)
+/// The cluster state with the demand of a v1 head in the place of its own.
+pub fn cluster_state(state: gcs::ClusterState, demand: gcs::LegacyDemand) -> gcs::ClusterState {
+    gcs::ClusterState { pending: demand.pending, gangs: demand.gangs, constraints: demand.constraints, ..state }
 }
 
 /// What the status says of this process.
@@ -237,38 +200,21 @@ mod tests {
     }
 
     #[test]
-    fn request_resources_comes_from_the_key_value_store() {
-        let written = br#"[{"CPU": 1}, {"CPU": 1.0}, {"GPU": 8}]"#;
-        let state = cluster_state(gcs::ClusterState::default(), gcs::LegacyDemand::default(), Some(written)).unwrap();
-        let counts: Vec<i64> = state.constraints[0].iter().map(|counted| counted.count).collect();
-        assert_eq!(counts, [2, 1]);
-        assert_eq!(state.constraints[0][1].request.resources, [("GPU".to_owned(), 8.0)].into());
-    }
-
-    #[test]
-    fn pending_demand_comes_from_resource_usage() {
+    fn the_demand_of_a_v1_head_replaces_the_state_s_own() {
         let counted = gcs::RequestByCount { count: 3, ..gcs::RequestByCount::default() };
         let demand = gcs::LegacyDemand {
             pending: vec![counted.clone()],
             gangs: vec![gcs::GangRequest::default()],
-            ..gcs::LegacyDemand::default()
+            constraints: vec![],
         };
         let state = gcs::ClusterState {
             session_name: "s".to_owned(),
             constraints: vec![vec![counted.clone()]],
             ..gcs::ClusterState::default()
         };
-        let state = cluster_state(state, demand, None).unwrap();
+        let state = cluster_state(state, demand);
         assert_eq!((state.pending, state.gangs.len(), state.constraints), (vec![counted], 1, vec![]));
         assert_eq!(state.session_name, "s");
-    }
-
-    #[test]
-    fn bundles_that_are_no_bundles_are_an_error() {
-        for written in [&b"{}"[..], b"[1]", b"[{\"CPU\": \"x\"}]", b"\xff"] {
-            let state = cluster_state(gcs::ClusterState::default(), gcs::LegacyDemand::default(), Some(written));
-            assert!(state.unwrap_err().to_string().starts_with("key autoscaler_resource_request: not a JSON list"));
-        }
     }
 
     #[test]

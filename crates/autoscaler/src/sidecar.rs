@@ -141,8 +141,6 @@ enum TickError {
     PodsUnknown,
     #[error("the raycluster is being deleted")]
     Deleting,
-    #[error("key of request_resources: {0}")]
-    Legacy(#[from] crate::legacy::ResourceRequestError),
 }
 
 impl TickError {
@@ -155,7 +153,6 @@ impl TickError {
             TickError::BackingOff(_) => ("kube", "backing_off"),
             TickError::PodsUnknown => ("kube", "pods_unknown"),
             TickError::Deleting => ("raycluster", "deleting"),
-            TickError::Legacy(_) => ("gcs", "bad_resource_request"),
         }
     }
 }

@@ -96,8 +96,7 @@ async fn observe_gcs(context: &Context, state: &LoopState) -> Result<ObservedGcs
     let (mut cluster_state, head_changes) = (observed.state, observed.head_changes);
     if state.mode == Mode::V1 {
         let demand = context.gcs.legacy_demand().await?;
-        let bundles = context.gcs.kv_get("", legacy::RESOURCE_REQUEST_KEY).await?;
-        cluster_state = legacy::cluster_state(cluster_state, demand, bundles.as_deref())?;
+        cluster_state = legacy::cluster_state(cluster_state, demand);
     }
     Ok(ObservedGcs {
         state: cluster_state,
