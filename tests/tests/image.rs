@@ -169,6 +169,7 @@ async fn operators_command_scales_a_cluster_and_ends_on_sigterm() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let _ = sidecar.kill();
+    let _ = sidecar.wait();
     let words = fs::read_to_string(&log).unwrap();
     assert!(init.is_some(), "the container had ended already:\n{words}");
     assert!(scaled.is_ok(), "{scaled:?}\n{words}");

@@ -52,10 +52,8 @@ pub fn nothing_unsafe(sources: &[Source]) -> Vec<String> {
     let permission = format!("allow({word}_code)");
     let uses = |line: &str| {
         let code = line.split("//").next().unwrap_or_default();
-        let starts = ["{", "fn", "impl", "trait", "extern"].map(|next| format!("{word} {next}"));
-        code.contains(&permission)
-            || code.contains(&format!("{word}("))
-            || starts.iter().any(|start| code.contains(start))
+        let mut words = code.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        code.contains(&permission) || words.any(|found| found == word)
     };
     lines(sources, "rs")
         .filter(|(_, _, line)| uses(line))

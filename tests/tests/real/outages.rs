@@ -54,7 +54,7 @@ async fn after_a_restart_of_the_head_nothing_is_deleted_and_new_demand_is_served
         Ok(world.replicas().await?["small"])
     };
     // The old worker may have joined the new head or not: both are right.
-    let took = wait::until("replicas for the new work", NODE_LIMIT, replicas, |n| *n >= 2).await.unwrap();
+    let took = wait::until("replicas for the new work", REACTION, replicas, |n| *n >= 2).await.unwrap();
     eprintln!("new demand was served {:.1} s after the new head was up", took.as_secs_f64());
     driver.finish("more-work", NODE_LIMIT).await.unwrap();
     if is_mobula() {

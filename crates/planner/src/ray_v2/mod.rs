@@ -2,7 +2,7 @@
 //!
 //! It decides as `ray.autoscaler.v2.scheduler` does, so that Mobula can take the Python autoscaler's place without surprises,
 //! and so that other policies have something to be compared with. The order of business is Ray's: outdated nodes, minima,
-//! maxima, `request_resources`, gangs, tasks and actors, idle nodes ([`schedule`] answers in pods, as Ray's scheduler does).
+//! maxima, `request_resources`, gangs, tasks and actors, idle nodes ([`schedule()`] answers in pods, as Ray's scheduler does).
 //! It is fast because nodes in the same state and requests of the same class are handled once, whatever their number.
 //!
 //! [`RayV2`] turns that answer into a plan, and differs from the whole of Ray's autoscaler on purpose:
