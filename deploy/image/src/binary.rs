@@ -28,9 +28,9 @@ pub fn build_release(program: &Path, workspace: &Path) -> Result<PathBuf, Error>
     let messages = output_of(&mut cargo)?;
     // One JSON object a line; those about executables say where they are.
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let executables = messages.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
+    let mut executables = messages.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
     executables
-        .last()
+        .next_back()
         .ok_or_else(|| Error::Command { command: format!("{cargo:?}"), problem: "it named no executable".to_owned() })
 }
 
