@@ -5,11 +5,13 @@
 //!   an account and the stock Role for each case.
 //! - [`gcs`] is a GCS alone, [`ray`] a whole head with raylets; [`driver`] a Python program that asks for work.
 //! - [`operator`] stands in for KubeRay's operator and the kubelet; [`sidecar`] runs what is tested, or Ray's own.
+//! - [`dice`]: random problems from a seed.
 //! - [`world`] puts all of it together for one case.
 #![allow(clippy::disallowed_methods)] // tests measure time, wait, and read the environment
 
 pub mod apiserver;
 pub mod certificates;
+pub mod dice;
 pub mod driver;
 pub mod gcs;
 pub mod operator;
