@@ -1,6 +1,4 @@
 //! CPU time of `ray-v2` against that of Ray's own scheduler, on the same problems in the same run. Both must decide alike.
-//!
-//! `cargo run --release -p mobula-benches --bin ray_v2_vs_ray`
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -26,7 +24,8 @@ const SIZES: [Size; 6] = [
 /// Ours is repeated until it has used so much CPU time, for the kernel counts in steps of 10 ms.
 const OWN_CPU_S: f64 = 1.0;
 
-fn main() -> Result<()> {
+/// Prints the table.
+pub fn run() -> Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/ray_v2_cpu_seconds.py");
     let mut ray = Command::new(parts::ray(parts::RAY)?.bin.join("python"))
         .arg(script)

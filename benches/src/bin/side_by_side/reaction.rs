@@ -1,13 +1,8 @@
 //! From demand to patch: how long after a placement group is visible in the GCS the RayCluster has one more replica.
 //!
-//! `cargo build --release && cargo run --release -p mobula-benches --bin reaction -- [ROUNDS [ROUNDS OF RAY]]`
-//!
 //! The demand is a placement group of one bundle that needs a node of its own, made by RPC, so that it is visible at once. The
 //! end is when a watch on the RayCluster delivers the new replicas. Pauses between rounds vary, so that they meet the pollers at
 //! any point of their interval. No pods appear: what was asked for stays on its way.
-
-// Measures real time; arguments are the numbers of rounds.
-#![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,13 +26,11 @@ const GPUS: f64 = 8.0;
 /// Longest wait for one patch.
 const LIMIT: Duration = Duration::from_secs(60);
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let mut rounds =
-        std::env::args().skip(1).map(|word| word.parse::<u32>().context("arguments are numbers of rounds"));
-    let own = rounds.next().unwrap_or(Ok(200))?;
-    // Ray has at most 10 nodes on their way at once; then it waits for pods.
-    let ray = rounds.next().unwrap_or(Ok(10))?.min(10);
+/// Ray has at most so many nodes on their way at once; then it waits for pods.
+const MOST_ROUNDS_OF_RAY: u32 = 10;
+
+/// Prints the table: so many rounds with Mobula in each scenario, so many with Ray's autoscaler.
+pub async fn run(own: u32, ray: u32) -> Result<()> {
     println!("load at the start: {}\n", process::load()?);
     println!(
         "| autoscaler | demand | visible to patch, ms: median | p99 | most | rounds | reply to patch, ms: median | p99 |"
@@ -46,7 +39,7 @@ async fn main() -> Result<()> {
     real_gcs(Peer::Mobula, own).await?;
     own_gcs(own).await?;
     if ray > 0 {
-        real_gcs(Peer::Ray, ray).await?;
+        real_gcs(Peer::Ray, ray.min(MOST_ROUNDS_OF_RAY)).await?;
     }
     Ok(())
 }

@@ -1,12 +1,7 @@
 //! What the autoscalers cost: memory, CPU time and requests to the API server, idle and on a large cluster.
 //!
-//! `cargo build --release && cargo run --release -p mobula-benches --bin footprint -- [SECONDS]`
-//!
 //! Idle: a real head, no demand. Large: 1,000 nodes registered by RPC, each with its pod, and 5,000 tasks in 50 shapes from a
 //! Python driver, for which a second group may grow to 20 replicas.
-
-// Measures real time; the argument is the span.
-#![allow(clippy::disallowed_methods)]
 
 use std::time::Duration;
 
@@ -27,10 +22,8 @@ const WORKERS: &str = "workers";
 /// Before anything is measured, the autoscaler gets so long to settle.
 const SETTLE: Duration = Duration::from_secs(20);
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let span = std::env::args().nth(1).map_or(Ok(60), |word| word.parse()).context("the argument is a span in s")?;
-    let span = Duration::from_secs(span);
+/// Prints the table; each line is measured over `span`.
+pub async fn run(span: Duration) -> Result<()> {
     println!(
         "release binary: {} bytes; load at the start: {}\n",
         std::fs::metadata(mobula()?)?.len(),
@@ -41,12 +34,12 @@ async fn main() -> Result<()> {
     );
     println!("|---|---|---|---|---|---|");
     for peer in [Peer::Mobula, Peer::Ray] {
-        run(peer, span).await.with_context(|| peer.to_string())?;
+        both_clusters(peer, span).await.with_context(|| peer.to_string())?;
     }
     Ok(())
 }
 
-async fn run(peer: Peer, span: Duration) -> Result<()> {
+async fn both_clusters(peer: Peer, span: Duration) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let head = NodeSpec { instance_id: HEAD_POD.into(), group: "headgroup".into(), ..NodeSpec::default() };
     let ray = Ray::start(parts::ray(parts::RAY)?, head, Vec::new(), scratch.path()).await?;

@@ -1,13 +1,9 @@
 //! Memory of one tick at each kept size: a child process reads the GCS's reply, decodes it, plans, and says how much
 //! memory it had at most.
-//!
-//! `cargo run --release -p mobula-benches --bin tick_memory`
-
-// A child process is told its problem by arguments.
-#![allow(clippy::disallowed_methods)]
 
 use std::env;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -15,16 +11,8 @@ use mobula_benches::problem::{SIZES, Size, cluster_state, raycluster};
 use mobula_benches::{process, tick};
 use mobula_gcs::wire::{decode_cluster_state, encode_cluster_state};
 
-fn main() -> Result<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    match arguments.as_slice() {
-        [] => parent(),
-        [reply, cluster] => child(reply, cluster),
-        _ => bail!("no arguments are needed"),
-    }
-}
-
-fn parent() -> Result<()> {
+/// Prints the table.
+pub fn run() -> Result<()> {
     let scratch = tempfile::tempdir()?;
     println!("| pending | nodes | reply kB | resident after the tick, MiB | peak MiB |\n|---|---|---|---|---|");
     for Size { pending, nodes } in SIZES {
@@ -33,7 +21,8 @@ fn parent() -> Result<()> {
         let paths = ["reply.pb", "raycluster.json"].map(|name| scratch.path().join(name));
         fs::write(&paths[0], &reply)?;
         fs::write(&paths[1], raycluster(size).to_string())?;
-        let output = Command::new(env::current_exe()?).args(&paths).output().context("starting the child")?;
+        let output =
+            Command::new(env::current_exe()?).arg("one-tick").args(&paths).output().context("starting the child")?;
         if !output.status.success() {
             bail!("{size}: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -43,7 +32,8 @@ fn parent() -> Result<()> {
     Ok(())
 }
 
-fn child(reply: &str, cluster: &str) -> Result<()> {
+/// In a child process: one tick from these files; prints the memory it took.
+pub fn one_tick(reply: &Path, cluster: &Path) -> Result<()> {
     let reply = fs::read(reply)?;
     let state = decode_cluster_state(&reply)?;
     let observation = tick::observation_of(state, serde_json::from_slice(&fs::read(cluster)?)?)?;

@@ -1,0 +1,60 @@
+//! Runs side by side with Ray's own scheduler and autoscaler; each prints a table for `benches/RESULTS.md`.
+//!
+//! `cargo build --release && cargo run --release -p mobula-benches -- scheduler|memory|reaction|footprint`
+
+// Measures real time, and starts itself again.
+#![allow(clippy::disallowed_methods)]
+
+mod footprint;
+mod memory;
+mod reaction;
+mod scheduler;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Runs side by side with Ray's own scheduler and autoscaler.
+#[derive(Parser)]
+enum Run {
+    /// CPU time of ray-v2 against that of Ray's own scheduler.
+    Scheduler,
+    /// Memory of one tick at each kept size.
+    Memory,
+    /// From demand to patch.
+    Reaction {
+        /// Rounds with Mobula in each scenario.
+        #[arg(long, default_value_t = 200)]
+        rounds: u32,
+        /// Rounds with Ray's autoscaler, at most 10.
+        #[arg(long, default_value_t = 10)]
+        ray_rounds: u32,
+    },
+    /// Memory, CPU time and requests to the API server.
+    Footprint {
+        /// Seconds over which each line is measured.
+        #[arg(long, default_value_t = 60)]
+        span_s: u64,
+    },
+    /// What `memory` runs in child processes.
+    #[command(hide = true)]
+    OneTick {
+        /// What the GCS says.
+        reply: PathBuf,
+        /// The RayCluster as JSON.
+        cluster: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Run::parse() {
+        Run::Scheduler => scheduler::run(),
+        Run::Memory => memory::run(),
+        Run::Reaction { rounds, ray_rounds } => reaction::run(rounds, ray_rounds).await,
+        Run::Footprint { span_s } => footprint::run(Duration::from_secs(span_s)).await,
+        Run::OneTick { reply, cluster } => memory::one_tick(&reply, &cluster),
+    }
+}
