@@ -59,8 +59,13 @@ pub fn version_of(name: &str) -> Result<&'static str> {
     line.map(str::trim).with_context(|| format!("tests/parts/VERSIONS does not list {name}"))
 }
 
-/// Our own binary, built from what is in the working tree now.
+/// Our own binary: the one that `MOBULA_TEST_BINARY` names, else built from what is in the working tree now.
 pub fn mobula() -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("MOBULA_TEST_BINARY") {
+        let binary = PathBuf::from(binary);
+        ensure!(binary.is_file(), "MOBULA_TEST_BINARY: {} is not there", binary.display());
+        return Ok(binary);
+    }
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build_mobula().map_err(|error| format!("{error:#}")));
     built.clone().map_err(anyhow::Error::msg)

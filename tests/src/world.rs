@@ -58,7 +58,8 @@ impl Setup {
         Setup {
             name,
             groups,
-            idle_timeout_s: 3,
+            // Not shorter: a raylet that is starting its first worker for a task counts as idle.
+            idle_timeout_s: 5,
             ray: parts::RAY,
             version: "v2",
             raylets: true,

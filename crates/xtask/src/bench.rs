@@ -17,3 +17,8 @@ pub const COMMAND: Command = Command {
 fn bench(arguments: &Arguments) -> Result<()> {
     run(cargo(&["bench", "--locked", "-p", "mobula-benches", "--"]).args(&arguments.passed_on))
 }
+
+/// One short run of each benchmark: that they still do what they measure.
+pub fn smoke() -> Result<()> {
+    run(&mut cargo(&["bench", "--locked", "-p", "mobula-benches", "--benches", "--", "--test"]))
+}

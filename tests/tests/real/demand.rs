@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mobula_gcs::{RequestByCount, ResourceRequest};
 use mobula_tests::raycluster::Group;
+use mobula_tests::wait;
 use mobula_tests::world::{NODE_LIMIT, Setup, World};
 use serde_json::json;
 
@@ -16,8 +17,8 @@ async fn request_resources_holds_nodes_up_until_it_is_withdrawn() {
     driver.ask(json!({"do": "request", "num_cpus": 4})).await.unwrap();
     world.until_replicas(&[("small", 2)], REACTION).await.unwrap();
     world.until_workers(&[("small", 2)], NODE_LIMIT).await.unwrap();
-    // Idle, and for longer than the timeout of 3 s, but asked for.
-    world.replicas_stay(&[("small", 2)], Duration::from_secs(7)).await.unwrap();
+    // Idle, and for longer than the timeout of 5 s, but asked for.
+    world.replicas_stay(&[("small", 2)], Duration::from_secs(9)).await.unwrap();
     driver.ask(json!({"do": "request", "bundles": [{"CPU": 2}]})).await.unwrap();
     world.until_replicas(&[("small", 1)], REACTION).await.unwrap();
     driver.ask(json!({"do": "request", "num_cpus": 0})).await.unwrap();
@@ -85,5 +86,29 @@ async fn ray_status_shows_what_is_launching_active_and_idle() {
     let metrics = world.sidecar().unwrap().metrics().await.unwrap();
     let active = metrics.lines().find(|line| line.starts_with("autoscaler_active_nodes{") && line.contains("\"gpu\""));
     assert!(active.is_some_and(|line| line.ends_with(" 1") || line.ends_with(" 1.0")), "{active:?}");
+    world.finish().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_in_v1_mode_is_served_too() {
+    let setup = Setup { version: "v1", ..Setup::new("v1-mode", vec![Group::cpu("small", 1, 5)]) };
+    let mut world = World::start(setup).await.unwrap();
+    let mut driver = world.driver().await.unwrap();
+    driver.tasks("work", 1, json!({"CPU": 1})).await.unwrap();
+    world.until_replicas(&[("small", 1)], REACTION).await.unwrap();
+    // In this mode the request goes through the key-value store.
+    driver.ask(json!({"do": "request", "num_cpus": 2})).await.unwrap();
+    world.until_replicas(&[("small", 2)], REACTION).await.unwrap();
+    world.until_workers(&[("small", 2)], NODE_LIMIT).await.unwrap();
+    let status = async || world.ray_status(&[]).await;
+    wait::until("ray status", REACTION, status, |text| text.contains("2 small")).await.unwrap();
+    driver.ask(json!({"do": "request", "num_cpus": 0})).await.unwrap();
+    driver.finish("work", NODE_LIMIT).await.unwrap();
+    world.until_replicas(&[("small", 0)], REACTION).await.unwrap();
+    if is_mobula() {
+        let log = world.sidecar().unwrap().process.log();
+        let advice = log.lines().filter(|line| line.contains("WARN") && line.contains("v2")).count();
+        assert_eq!(advice, 1, "v2 is advised once:\n{log}");
+    }
     world.finish().await.unwrap();
 }

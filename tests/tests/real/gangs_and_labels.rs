@@ -106,7 +106,7 @@ async fn replicas_of_four_hosts_come_and_go_whole() {
     // One host is busy: its whole replica stays.
     driver.tasks("one-host", 1, json!({"CPU": 1})).await.unwrap();
     if is_mobula() {
-        world.replicas_stay(&[("slice", 1)], std::time::Duration::from_secs(8)).await.unwrap();
+        world.replicas_stay(&[("slice", 1)], std::time::Duration::from_secs(10)).await.unwrap();
     }
     driver.finish("one-host", NODE_LIMIT).await.unwrap();
     world.until_replicas(&[("slice", 0)], REACTION).await.unwrap();

@@ -25,7 +25,7 @@ async fn pending_tasks_scale_two_groups_and_only_idle_nodes_go() {
     driver.finish("gpu-work", NODE_LIMIT).await.unwrap();
     world.until_replicas(&[("small", 2), ("gpu", 0)], REACTION).await.unwrap();
     world.until_workers(&[("small", 2), ("gpu", 0)], REACTION).await.unwrap();
-    world.replicas_stay(&[("small", 2), ("gpu", 0)], Duration::from_secs(5)).await.unwrap();
+    world.replicas_stay(&[("small", 2), ("gpu", 0)], Duration::from_secs(9)).await.unwrap();
 
     let nodes: BTreeSet<String> = driver.finish("cpu-work", NODE_LIMIT).await.unwrap().into_iter().collect();
     assert_eq!(nodes.len(), 2, "each task ran on a node of its own, to its end");
@@ -42,6 +42,10 @@ async fn pending_tasks_scale_two_groups_and_only_idle_nodes_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oldest_ray_scales_up_and_down_too() {
+    if !is_mobula() {
+        eprintln!("not run: the autoscaler of Ray {} can't be told where the GCS is", parts::OLD_RAY);
+        return;
+    }
     let setup = Setup { ray: parts::OLD_RAY, ..Setup::new("old-ray", vec![Group::cpu("small", 1, 3)]) };
     let mut world = World::start(setup).await.unwrap();
     let mut driver = world.driver().await.unwrap();
