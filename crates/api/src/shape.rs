@@ -133,12 +133,21 @@ pub fn group_shapes_from_value(cluster: Value) -> Result<Vec<GroupShape>, FieldE
     RayCluster::from_value(cluster)?.group_shapes()
 }
 
+/// Most pods of a replica. The largest slices that are sold have some thousand hosts.
+const MOST_HOSTS: u32 = 10_000;
+/// Most pods that a group may ask for: more than a Kubernetes cluster can hold is a slip of the pen.
+const MOST_PODS: u64 = 150_000;
+
 fn worker_shape(index: usize, spec: &WorkerGroupSpec) -> Result<GroupShape, FieldError> {
     let path = format!("spec.workerGroupSpecs[{index}]");
     let count = |name: &str, value: Option<i64>, least: i64, default: u32| {
         value.map_or(Ok(default), |value| count_field(&format!("{path}.{name}"), value, least))
     };
     let num_of_hosts = count("numOfHosts", spec.num_of_hosts, 1, 1)?;
+    if num_of_hosts > MOST_HOSTS {
+        let problem = format!("must be {MOST_HOSTS} or less");
+        return Err(FieldError::new(format!("{path}.numOfHosts"), num_of_hosts.to_string(), problem));
+    }
     let min_replicas = count("minReplicas", spec.min_replicas, 0, 0)?;
     let max_replicas = count("maxReplicas", spec.max_replicas, 0, i32::MAX.unsigned_abs())?;
     if min_replicas > max_replicas {
@@ -146,6 +155,12 @@ fn worker_shape(index: usize, spec: &WorkerGroupSpec) -> Result<GroupShape, Fiel
         return Err(FieldError::new(format!("{path}.minReplicas"), min_replicas.to_string(), problem));
     }
     let replicas = count("replicas", spec.replicas, 0, min_replicas)?;
+    let requested_replicas = replicas.clamp(min_replicas, max_replicas);
+    if u64::from(requested_replicas) * u64::from(num_of_hosts) > MOST_PODS {
+        let field = if replicas > min_replicas { "replicas" } else { "minReplicas" };
+        let problem = format!("asks for more than {MOST_PODS} pods ({num_of_hosts} to a replica): lower it");
+        return Err(FieldError::new(format!("{path}.{field}"), requested_replicas.to_string(), problem));
+    }
     let idle_timeout_ms =
         spec.idle_timeout_seconds.map(|s| seconds_to_ms(&format!("{path}.idleTimeoutSeconds"), s)).transpose()?;
     let priority = spec.priority.unwrap_or(0);
@@ -164,7 +179,7 @@ fn worker_shape(index: usize, spec: &WorkerGroupSpec) -> Result<GroupShape, Fiel
         num_of_hosts,
         min_replicas,
         max_replicas,
-        requested_replicas: replicas.clamp(min_replicas, max_replicas),
+        requested_replicas,
         idle_timeout_ms,
         priority,
         suspended: spec.suspend == Some(true),

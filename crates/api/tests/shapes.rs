@@ -139,6 +139,11 @@ fn bad_counts_are_named() {
         (json!({"maxReplicas": -1}), "maxReplicas: -1: must be 0 or more"),
         (json!({"replicas": -1}), "replicas: -1: must be 0 or more"),
         (json!({"numOfHosts": 0}), "numOfHosts: 0: must be 1 or more"),
+        (json!({"numOfHosts": 2_000_000_000}), "numOfHosts: 2000000000: must be 10000 or less"),
+        (
+            json!({"replicas": 2_000_000_000, "maxReplicas": 2_147_483_647}),
+            "replicas: 2000000000: asks for more than 150000 pods (1 to a replica): lower it",
+        ),
         (json!({"maxReplicas": 3_000_000_000_i64}), "maxReplicas: 3000000000: must be at most 2147483647"),
         (json!({"minReplicas": 4}), "minReplicas: 4: must not be more than maxReplicas, which is 3"),
         (json!({"priority": 3_000_000_000_i64}), "priority: 3000000000: must be an integer of 32 bits"),

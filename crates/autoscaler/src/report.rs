@@ -1,14 +1,19 @@
 //! What the GCS is told, so that `ray status` and the dashboard show pending, launching and failed instances.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_gcs as gcs;
 use mobula_planner::{
-    Constraint, DemandClass, Gang, GangStrategy, LabelOperator, LabelSelector, NodePhase, PlacementConstraint, Plan,
-    Request, Snapshot, UnmetCause, UnmetKind,
+    Amount, Constraint, DemandClass, Gang, GangStrategy, LabelOperator, LabelSelector, NodePhase, PlacementConstraint,
+    Plan, Request, Resources, Snapshot, UnmetCause, UnmetKind,
 };
 
 use crate::document::new_replicas;
+
+/// Most instances that are listed as launching.
+pub const MOST_ENTRIES: usize = 10_000;
+/// A node that does not list such a resource has 1 of it.
+const IMPLICIT_RESOURCE_PREFIX: &str = "node:__internal_implicit_resource_";
 
 /// What is known of a pod that does not run Ray yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,14 +45,17 @@ pub fn next_version(previous: i64, now_ms: i64) -> i64 {
 
 /// The state to report. `pending` describes pods by name; `failed` is shown as recent failures.
 ///
-/// One entry an instance, because `ray status` counts entries. Only what no group could ever hold is called infeasible:
-/// the GCS may cancel such tasks.
+/// One entry an instance, because `ray status` counts entries; at most [`MOST_ENTRIES`]. Only what no group could ever hold
+/// is called infeasible: the GCS may cancel such tasks. It knows them by their resources alone, so tasks that fail by their
+/// labels only are not named, lest it cancel others of the same shape; and nothing is while the picture is incomplete
+/// (`is_whole`), lest it cancel what a node that is just coming back could hold.
 pub fn autoscaling_state(
     snapshot: &Snapshot,
     plan: &Plan,
     version: i64,
     pending: &BTreeMap<String, PendingPod>,
     failed: &[FailedInstance],
+    is_whole: bool,
 ) -> gcs::AutoscalingState {
     let mut state = gcs::AutoscalingState {
         last_seen_cluster_state_version: snapshot.versions.cluster_state_version,
@@ -57,14 +65,32 @@ pub fn autoscaling_state(
         failed_instance_requests: failed.iter().map(failed_request).collect(),
         ..gcs::AutoscalingState::default()
     };
-    for unmet in plan.unmet.iter().filter(|unmet| unmet.cause == UnmetCause::NeverFits) {
+    let capacities = capacities(snapshot);
+    for unmet in plan.unmet.iter().filter(|unmet| is_whole && unmet.cause == UnmetCause::NeverFits) {
         match &unmet.kind {
+            UnmetKind::Task(request) if capacities.iter().any(|has| holds(has, &request.resources)) => {}
             UnmetKind::Task(request) => state.infeasible_requests.push(wire_request(request)),
             UnmetKind::Gang(gang) => state.infeasible_gangs.push(wire_gang(gang)),
             UnmetKind::Constraint(constraint) => state.infeasible_constraints.push(wire_constraint(constraint)),
         }
     }
     state
+}
+
+/// What one node of any kind has, or would have.
+fn capacities(snapshot: &Snapshot) -> BTreeSet<&Resources> {
+    let groups = snapshot.node_types.iter().map(|group| &*group.resources);
+    groups.chain(snapshot.nodes.iter().map(|node| &*node.total)).collect()
+}
+
+/// Whether a node that has `capacity` could hold a request, its labels aside.
+fn holds(capacity: &Resources, request: &Resources) -> bool {
+    let has = |name: &String| match capacity.get(name) {
+        Some(amount) => *amount,
+        None if name.starts_with(IMPLICIT_RESOURCE_PREFIX) => Amount::from_units(1),
+        None => Amount::ZERO,
+    };
+    request.iter().all(|(name, amount)| has(name) >= *amount)
 }
 
 /// Pods that are asked for and don't exist yet.
@@ -77,7 +103,8 @@ fn launching(snapshot: &Snapshot, plan: &Plan) -> Vec<gcs::PendingInstanceReques
         let pods = u64::from(replicas) * u64::from(hosts.get(group.as_str()).copied().unwrap_or(1));
         // `ray status` counts entries and ignores `count`.
         let request = gcs::PendingInstanceRequest { node_type: group, count: 1, request_ts_s };
-        requests.extend((0..pods).map(|_| request.clone()));
+        let room = MOST_ENTRIES.saturating_sub(requests.len());
+        requests.extend(std::iter::repeat_n(request, usize::try_from(pods).unwrap_or(room).min(room)));
     }
     requests
 }
@@ -173,7 +200,7 @@ fn wire_constraint(constraint: &Constraint) -> Vec<gcs::RequestByCount> {
 mod tests {
     use std::sync::Arc;
 
-    use mobula_planner::{Amount, GroupPlan, Node, NodeType, Unmet};
+    use mobula_planner::{GroupPlan, Node, NodeType, Unmet};
 
     use super::*;
 
@@ -193,7 +220,7 @@ mod tests {
     }
 
     fn state(snapshot: &Snapshot, plan: &Plan) -> gcs::AutoscalingState {
-        autoscaling_state(snapshot, plan, 1, &BTreeMap::new(), &[])
+        autoscaling_state(snapshot, plan, 1, &BTreeMap::new(), &[], true)
     }
 
     #[test]
@@ -208,7 +235,7 @@ mod tests {
         let unmanaged = Node { instance_id: String::new(), ..node("", NodePhase::Pending) };
         let snapshot = snapshot(vec![node("p", NodePhase::Pending), unmanaged, node("q", NodePhase::Requested)]);
         let details = PendingPod { ip: "10.0.0.1".to_owned(), details: "Unschedulable: no GPU".to_owned() };
-        let state = autoscaling_state(&snapshot, &plan(1), 1, &[("p".to_owned(), details)].into(), &[]);
+        let state = autoscaling_state(&snapshot, &plan(1), 1, &[("p".to_owned(), details)].into(), &[], true);
         let expected = gcs::PendingInstance {
             node_type: "g".to_owned(),
             instance_id: "p".to_owned(),
@@ -245,6 +272,34 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_fails_by_its_labels_only_is_not_named_because_the_gcs_would_cancel_its_twins() {
+        let group =
+            NodeType { resources: Arc::new([("CPU".to_owned(), Amount::from_units(4))].into()), ..NodeType::default() };
+        let snapshot = Snapshot { node_types: vec![group], ..snapshot(vec![]) };
+        let never = |cpu: i64| Unmet {
+            kind: UnmetKind::Task(Request {
+                resources: Arc::new([("CPU".to_owned(), Amount::from_units(cpu))].into()),
+                ..Request::default()
+            }),
+            count: 1,
+            cause: UnmetCause::NeverFits,
+            reason: String::new(),
+        };
+        let plan = Plan { unmet: vec![never(4), never(5)], ..plan(0) };
+        let told = state(&snapshot, &plan);
+        assert_eq!(told.infeasible_requests.len(), 1);
+        assert_eq!(told.infeasible_requests[0].resources["CPU"], 5.0);
+        let told = autoscaling_state(&snapshot, &plan, 1, &BTreeMap::new(), &[], false);
+        assert_eq!(told.infeasible_requests, [], "the picture is incomplete");
+    }
+
+    #[test]
+    fn a_flood_of_launches_is_cut() {
+        let state = state(&snapshot(vec![]), &plan(2_000_000_000));
+        assert_eq!(state.pending_instance_requests.len(), MOST_ENTRIES);
+    }
+
+    #[test]
     fn failures_carry_their_reason_and_seconds() {
         let failed = FailedInstance {
             group: "g".to_owned(),
@@ -252,7 +307,7 @@ mod tests {
             started_ms: 1_999,
             failed_ms: 3_000,
         };
-        let state = autoscaling_state(&snapshot(vec![]), &plan(0), 1, &BTreeMap::new(), &[failed]);
+        let state = autoscaling_state(&snapshot(vec![]), &plan(0), 1, &BTreeMap::new(), &[failed], true);
         let request = &state.failed_instance_requests[0];
         assert_eq!((request.count, request.reason.as_str()), (1, "exceeded quota"));
         assert_eq!((request.start_ts_s, request.failed_ts_s), (1, 3));

@@ -46,11 +46,10 @@ pub(super) async fn publish(
     planned: &Planned,
     applied: &Applied,
 ) {
-    let pods = collected.observation.pods.as_deref().unwrap_or_default();
     note_failures(context, state, collected, planned, applied);
     let warnings = say_warnings(state, planned, context);
     gauges(context, collected.hold.as_ref(), planned, applied);
-    tell_ray(context, state, pods, planned, applied).await;
+    tell_ray(context, state, collected, planned, applied).await;
     write_events(state, context, planned, applied);
     context.board.decided(Decision {
         snapshot: planned.snapshot.clone(),
@@ -185,14 +184,23 @@ fn unmet(plan: &Plan) -> Vec<(LabelPairs, f64)> {
     counts.into_iter().map(|(key, count)| (labels(key), count as f64)).collect()
 }
 
-async fn tell_ray(context: &Context, state: &mut LoopState, pods: &[PodView], planned: &Planned, applied: &Applied) {
+async fn tell_ray(
+    context: &Context,
+    state: &mut LoopState,
+    collected: &Collected,
+    planned: &Planned,
+    applied: &Applied,
+) {
+    let pods = collected.observation.pods.as_deref().unwrap_or_default();
     let pending: BTreeMap<String, PendingPod> = pods
         .iter()
         .map(|pod| (pod.name.clone(), PendingPod { ip: pod.ip.clone().unwrap_or_default(), details: details(pod) }))
         .collect();
     let now_ms = planned.snapshot.now_ms;
     let version = report::next_version(state.published.version, now_ms);
-    let report = report::autoscaling_state(&planned.snapshot, &applied.plan, version, &pending, &state.failed);
+    let is_whole = collected.hold.is_none();
+    let report =
+        report::autoscaling_state(&planned.snapshot, &applied.plan, version, &pending, &state.failed, is_whole);
     let essence = essence(&report);
     let unchanged =
         state.published.report.as_ref().is_some_and(|(told, at)| *told == essence && at.elapsed() < REPORT_INTERVAL);
