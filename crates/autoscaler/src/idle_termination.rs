@@ -25,6 +25,13 @@ pub struct IdleMemory {
     last_job_end_ms: u64,
 }
 
+impl IdleMemory {
+    /// Begins to count anew: for a while the cluster was not seen, so somebody may have used it.
+    pub fn start_over(&mut self) {
+        self.unused_since = None;
+    }
+}
+
 /// What should be done about the cluster as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -39,8 +46,9 @@ pub enum Decision {
 
 /// Whether to end the cluster at `now`. `jobs` is the job table; `None`: it could not be read, which counts as in use.
 ///
-/// The time is a monotonic one: a wall clock that jumps must not end a cluster. Call it in every tick, also where nothing
-/// is configured, and pass on the memory that it returns.
+/// The time is a monotonic one: a wall clock that jumps must not end a cluster. Call it in every tick that saw the cluster
+/// as a whole, also where nothing is configured, and pass on the memory that it returns; after any other tick call
+/// [`IdleMemory::start_over`].
 pub fn decide(
     jobs: Option<&[JobInfo]>,
     settings: &ClusterSettings,

@@ -27,7 +27,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use mobula_api::{FieldError, RayVersion};
 use mobula_gcs as gcs;
 use mobula_planner::{Memory, Policy};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
     clock::Clock,
@@ -317,7 +317,7 @@ async fn turn(context: &Context, state: &mut LoopState) -> Duration {
             context.metrics.add(&own::TICKS, vec![("result", done.result.into())], 1);
             context.board.turn(None);
             chores::after_tick(context, state, &done).await;
-            done.wait.saturating_sub(done.since_reply.elapsed())
+            done.next_poll.saturating_duration_since(Instant::now())
         }
         Err(error) => {
             let (source, kind) = error.labels();
@@ -328,6 +328,8 @@ async fn turn(context: &Context, state: &mut LoopState) -> Duration {
                 context.metrics.add(&ray::CONFIG_VALIDATION_EXCEPTIONS, Vec::new(), 1);
             }
             context.board.turn(Some(error.to_string()));
+            // Nobody has looked whether the cluster is in use.
+            state.idle.start_over();
             // Not the pace of polls: how long a failure took (connecting, retries, the deadline) is no cost of the GCS.
             state.chores.failed(source, kind, &error)
         }

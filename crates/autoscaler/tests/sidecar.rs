@@ -420,6 +420,61 @@ async fn an_unused_cluster_is_suspended_where_the_user_wants_so() {
     world.end().await;
 }
 
+/// A cluster without drivers that is to be suspended after 30 s.
+fn to_be_suspended(nodes: Vec<mobula_gcs::NodeState>) -> World {
+    let (kube, gcs) = World::parts(nodes);
+    kube.change_cluster(|cluster| {
+        cluster["spec"]["idleTerminationOptions"] = json!({"timeoutSeconds": 30, "policy": "Suspend"});
+    });
+    World::start(kube, gcs)
+}
+
+fn is_suspended(world: &World) -> bool {
+    world.kube.cluster()["spec"]["idleSuspend"] == json!(true)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_the_gcs_did_not_answer_does_not_count_as_unused() {
+    let world = to_be_suspended(vec![]);
+    world.pass(20.0).await;
+    world.gcs.fail(Some("GetClusterResourceState"), usize::MAX, GcsFault::Unavailable);
+    world.pass(60.0).await;
+    world.gcs.recover();
+    world.pass(25.0).await;
+    assert!(!is_suspended(&world));
+    world.until("suspension", is_suspended).await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_session_is_unused_from_its_own_start() {
+    let world = to_be_suspended(vec![]);
+    world.pass(25.0).await;
+    world.gcs.change_state(|state| state.session_name = "session_2".into());
+    world.pass(25.0).await;
+    assert!(!is_suspended(&world));
+    world.until("suspension", is_suspended).await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_of_which_the_gcs_shows_a_part_only_is_not_suspended() {
+    let world = to_be_suspended(vec![]);
+    world.kube.put_pod(pod("w0", "cpu", None));
+    world.pass(3.0).await;
+    world.gcs.change_state(|state| state.nodes.push(busy_node("w0", "cpu")));
+    world.pass(3.0).await;
+    world.gcs.restart_head(state(vec![]));
+    world.pass(100.0).await;
+    assert_eq!(world.metric("mobula_deletions_held{reason=\"head_restart\"}"), 1.0);
+    assert!(!is_suspended(&world));
+    world.gcs.change_state(|state| state.nodes.push(busy_node("w0", "cpu")));
+    world.pass(25.0).await;
+    assert!(!is_suspended(&world));
+    world.until("suspension", is_suspended).await;
+    world.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_head_in_v1_mode_is_served_from_its_own_demand() {
     let (kube, gcs) = World::parts(vec![]);
@@ -473,6 +528,35 @@ async fn the_gcs_is_not_asked_more_often_than_the_pace_allows() {
     let polls = world.gcs.calls("GetClusterResourceState") - before;
     assert!((8..=11).contains(&polls), "{polls} polls in 50 s; 50 × 100 ms between two");
     world.end().await;
+}
+
+/// Polls in 50 s of a GCS whose answers to `slow` take 100 ms.
+async fn polls_in_50_s(world: World, slow: &'static str) -> usize {
+    world.gcs.fail(Some(slow), usize::MAX, GcsFault::Slow(Duration::from_millis(100)));
+    world.pass(6.0).await;
+    let before = world.gcs.calls("GetClusterResourceState");
+    world.pass(50.0).await;
+    let polls = world.gcs.calls("GetClusterResourceState") - before;
+    world.end().await;
+    polls
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_that_is_overtaken_again_and_again_does_not_hurry_the_pace() {
+    let (kube, gcs) = World::parts(vec![]);
+    kube.fail(Method::PATCH, "rayclusters", usize::MAX, Fault::Status(409, "the object has been modified"));
+    let world = World::start(kube, gcs);
+    world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
+    let polls = polls_in_50_s(world, "GetClusterResourceState").await;
+    assert!((8..=11).contains(&polls), "{polls} polls in 50 s; 50 × 100 ms between two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_v1_mode_the_demand_counts_for_the_pace_too() {
+    let (kube, gcs) = World::parts(vec![]);
+    gcs.set_key("__autoscaler", "__autoscaler_v2_enabled", b"0");
+    let polls = polls_in_50_s(World::start(kube, gcs), "GetAllResourceUsage").await;
+    assert!((8..=11).contains(&polls), "{polls} polls in 50 s; 50 × 100 ms between two");
 }
 
 #[tokio::test(start_paused = true)]

@@ -79,7 +79,10 @@ pub(super) async fn after_tick(context: &Context, state: &mut LoopState, done: &
         announce(context, state, done).await;
     }
     read_gang_ages(context, state, done).await;
-    if let Ok(settings) = done.planned.cluster.settings() {
+    if done.collected.hold.is_some() {
+        // A head that has just come back may not know all its jobs yet.
+        state.idle.start_over();
+    } else if let Ok(settings) = done.planned.cluster.settings() {
         end_unused_cluster(context, state, &settings).await;
     }
     resize_pods(context, state, done).await;

@@ -23,7 +23,7 @@ pub(super) struct Collected {
     wire: Option<Bytes>,
     /// When the GCS reply was there.
     pub replied: Instant,
-    /// How long the GCS took.
+    /// How long the GCS took for all that was asked of it.
     pub took: Duration,
     /// How often another head had answered when this was seen.
     pub head_changes: u64,
@@ -93,18 +93,15 @@ struct ObservedGcs {
 async fn observe_gcs(context: &Context, state: &LoopState) -> Result<ObservedGcs, TickError> {
     let observed = context.gcs.cluster_state().await?;
     context.metrics.observe(&own::GCS_SECONDS, vec![("call", "cluster_state".into())], observed.took);
-    let (mut cluster_state, head_changes) = (observed.state, observed.head_changes);
+    let (mut cluster_state, mut took, head_changes) = (observed.state, observed.took, observed.head_changes);
     if state.mode == Mode::V1 {
+        let asked = Instant::now();
         let demand = context.gcs.legacy_demand().await?;
+        took += asked.elapsed();
+        context.metrics.observe(&own::GCS_SECONDS, vec![("call", "legacy_demand".into())], asked.elapsed());
         cluster_state = legacy::cluster_state(cluster_state, demand);
     }
-    Ok(ObservedGcs {
-        state: cluster_state,
-        wire: observed.wire,
-        took: observed.took,
-        replied: Instant::now(),
-        head_changes,
-    })
+    Ok(ObservedGcs { state: cluster_state, wire: observed.wire, took, replied: Instant::now(), head_changes })
 }
 
 /// The RayCluster: from the watch if there is one, else as it was read less than `max_age` ago, else read now. While the
@@ -166,6 +163,7 @@ fn note_session(state: &mut LoopState, name: &str, now_ms: i64) -> i64 {
         _ => {
             state.session = Some((name.to_owned(), now_ms));
             state.announced = false;
+            state.idle.start_over();
             now_ms
         }
     }

@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
-    Context, LoopState, TickError,
-    apply::{self, Applied},
+    Context, LoopState, TickError, apply,
     collect::{self, Collected},
     publish,
 };
 use crate::{
     metrics::own,
+    pace::Pace,
     snapshot::{self, Built},
 };
 
@@ -38,9 +38,8 @@ pub(super) struct Planned {
 pub(super) struct Done {
     /// `idle`, `changed`, `held`, `stale` or `failed`.
     pub result: &'static str,
-    /// How long after the reply the next poll may start.
-    pub wait: Duration,
-    pub since_reply: Instant,
+    /// When the next poll may start.
+    pub next_poll: Instant,
     pub collected: Collected,
     pub planned: Planned,
 }
@@ -82,16 +81,14 @@ async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickErro
     let started = Instant::now();
     publish::publish(context, state, &collected, &planned, &applied).await;
     phase(context, "report", started);
-    let wait = next_wait(context, &collected, &applied);
-    Ok(Done { result: applied.result(), wait, since_reply: collected.replied, collected, planned })
+    let next_poll = next_poll(&context.config.pace, &collected, applied.retry_after);
+    Ok(Done { result: applied.result(), next_poll, collected, planned })
 }
 
-/// A plan that was overtaken is made anew as soon as its back-off allows; otherwise the pace counts.
-fn next_wait(context: &Context, collected: &Collected, applied: &Applied) -> Duration {
-    match applied.retry_after {
-        Some(wait) => wait,
-        None => context.config.pace.next_poll(collected.took),
-    }
+/// A plan that was overtaken is made anew as soon as its back-off (`retry_after`) allows, but never faster than the pace.
+fn next_poll(pace: &Pace, collected: &Collected, retry_after: Option<Duration>) -> Instant {
+    let by_pace = collected.replied + pace.next_poll(collected.took);
+    by_pace.max(Instant::now() + retry_after.unwrap_or_default())
 }
 
 fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Result<Planned, TickError> {
