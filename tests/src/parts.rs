@@ -74,8 +74,14 @@ pub fn mobula() -> Result<PathBuf> {
 fn build_mobula() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let build = Command::new(cargo).args(["build", "--quiet", "-p", "mobula"]).current_dir(&root).status();
-    ensure!(build.context("could not start cargo")?.success(), "could not build mobula");
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "-p", "mobula"]).current_dir(&root);
+    // What cargo told us about ourselves must not reach the build scripts of others: some would run again each time.
+    let about_us = |name: &String| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars().filter(|(name, _)| about_us(name)) {
+        build.env_remove(name);
+    }
+    ensure!(build.status().context("could not start cargo")?.success(), "could not build mobula");
     // Tests lie in target/debug/deps, binaries in target/debug.
     let executable = std::env::current_exe().context("where this program lies is not known")?;
     let candidates = executable.ancestors().skip(1).take(2).map(|directory| directory.join("mobula"));

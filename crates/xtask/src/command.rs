@@ -109,6 +109,11 @@ pub fn cargo(arguments: &[&str]) -> std::process::Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = std::process::Command::new(cargo);
     command.args(arguments).current_dir(root());
+    // What cargo told us about ourselves must not reach the build scripts of others: some would run again each time.
+    let about_us = |name: &String| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars().filter(|(name, _)| about_us(name)) {
+        command.env_remove(name);
+    }
     command
 }
 

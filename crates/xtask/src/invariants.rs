@@ -50,10 +50,15 @@ pub fn only_gcs_knows_protobuf(tree: &str) -> Vec<String> {
 pub fn nothing_unsafe(sources: &[Source]) -> Vec<String> {
     let word = concat!("un", "safe");
     let permission = format!("allow({word}_code)");
+    let opens = |rest: &str| {
+        let next = rest.trim_start();
+        ["{", "(", "fn ", "impl ", "trait ", "extern "].iter().any(|start| next.starts_with(start))
+    };
     let uses = |line: &str| {
         let code = line.split("//").next().unwrap_or_default();
-        let mut words = code.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-        code.contains(&permission) || words.any(|found| found == word)
+        let is_word = |at: usize| !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
+        let mut found = code.match_indices(word).map(|(at, _)| at);
+        code.contains(&permission) || found.any(|at| is_word(at) && opens(&code[at + word.len()..]))
     };
     lines(sources, "rs")
         .filter(|(_, _, line)| uses(line))

@@ -4,6 +4,7 @@
 //! With `MOBULA_TEST_AUTOSCALER=ray` the same situations run with Ray's own autoscaler in Mobula's place. With
 //! `MOBULA_TEST_KEEP_LOGS=1` the logs of every process are kept.
 #![allow(clippy::disallowed_methods)] // tests measure time
+#![allow(clippy::unwrap_used)] // what the cases share fails them as they fail themselves
 
 use std::time::Duration;
 
