@@ -15,8 +15,8 @@ pub use amount::{Amount, Labels, Resources};
 pub use lint::{Severity, Violation, lint};
 pub use memory::Memory;
 pub use plan::{
-    DrainKind, GroupPlan, Launch, Plan, Reason, Resize, Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind,
-    Verdict,
+    DrainKind, GroupPlan, Launch, MAX_LAUNCHES, Plan, Reason, Resize, Terminate, TerminateCause, Unmet, UnmetCause,
+    UnmetKind, Verdict,
 };
 pub use ray_v2::RayV2;
 pub use snapshot::{

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::{
-    DrainKind, Gang, GroupPlan, Node, NodePhase, NodeType, Plan, Request, Snapshot, Terminate, TerminateCause,
-    UnmetKind,
+    DrainKind, Gang, GroupPlan, MAX_LAUNCHES, Node, NodePhase, NodeType, Plan, Request, Snapshot, Terminate,
+    TerminateCause, UnmetKind,
 };
 
 /// How bad a broken invariant is.
@@ -114,9 +114,19 @@ impl<'a> Check<'a> {
             self.warning("maximum", format!("{name} keeps {desired} replicas, more than {}", group.max_replicas));
         }
         let floor = group.min_replicas.min(group.max_replicas);
-        if desired < floor && self.snapshot.settings.max_nodes.is_none() {
+        if desired < floor && self.snapshot.settings.max_nodes.is_none() && self.minima_in_reach() {
             self.error("minimum", format!("{name} is to have {desired} replicas, fewer than {floor}"));
         }
+    }
+
+    /// Whether one plan may launch everything that the groups lack of their minima.
+    fn minima_in_reach(&self) -> bool {
+        let groups = self.groups.values().filter(|group| !group.suspended);
+        let lacks = groups.map(|group| {
+            let floor = group.min_replicas.min(group.max_replicas);
+            pods(group, floor.saturating_sub(self.replicas_kept(group)))
+        });
+        lacks.sum::<u128>() <= u128::from(MAX_LAUNCHES)
     }
 
     /// Replicas of which some pod exists and stays.
@@ -136,6 +146,14 @@ impl<'a> Check<'a> {
 
     fn launches(&mut self) {
         let mut seen = BTreeSet::new();
+        let launched = self.plan.launch.iter().filter_map(|launch| {
+            let group = self.groups.get(launch.group.as_str())?;
+            Some(pods(group, launch.replicas))
+        });
+        let launched = launched.sum::<u128>();
+        if launched > u128::from(MAX_LAUNCHES) {
+            self.error("launch-limit", format!("{launched} pods are launched, more than {MAX_LAUNCHES}"));
+        }
         for launch in &self.plan.launch {
             let name = launch.group.as_str();
             if !seen.insert(name) {
@@ -165,18 +183,18 @@ impl<'a> Check<'a> {
     }
 
     fn cluster_maximum(&mut self) {
-        let Some(most) = self.snapshot.settings.max_nodes.map(u64::from).filter(|most| *most > 0) else {
+        let Some(most) = self.snapshot.settings.max_nodes.map(u128::from).filter(|most| *most > 0) else {
             return;
         };
         let planned = self.plan.groups.iter().filter_map(|(name, planned)| {
             let group = self.groups.get(name.as_str()).filter(|group| !group.suspended)?;
-            Some(u64::from(planned.desired) * u64::from(group.num_of_hosts.max(1)))
+            Some(pods(group, planned.desired))
         });
         let others = self.snapshot.nodes.iter().filter(|node| {
             let gone = matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped | NodePhase::Requested);
             !gone && (node.is_head || node.instance_id.is_empty())
         });
-        let nodes = planned.sum::<u64>() + others.count() as u64;
+        let nodes = planned.sum::<u128>() + others.count() as u128;
         if nodes > most && !self.plan.launch.is_empty() {
             self.error("cluster-maximum", format!("{nodes} nodes are planned, more than {most}"));
         }
@@ -268,20 +286,22 @@ impl<'a> Check<'a> {
 
     /// What is unmet was asked for, no more often than that; a gang is met or unmet as a whole.
     fn unmet(&mut self) {
-        let mut asked: BTreeMap<&Request, u64> = BTreeMap::new();
+        let mut asked: BTreeMap<&Request, u128> = BTreeMap::new();
         for class in &self.snapshot.demand {
-            *asked.entry(&class.request).or_default() += class.count;
+            *asked.entry(&class.request).or_default() += u128::from(class.count);
         }
         let mut gangs: Vec<&Gang> = self.snapshot.gangs.iter().collect();
         for unmet in &self.plan.unmet {
             let known = match &unmet.kind {
-                UnmetKind::Task(request) => match asked.get_mut(request).filter(|asked| **asked >= unmet.count) {
-                    Some(asked) => {
-                        *asked -= unmet.count;
-                        true
+                UnmetKind::Task(request) => {
+                    match asked.get_mut(request).filter(|asked| **asked >= unmet.count.into()) {
+                        Some(asked) => {
+                            *asked -= u128::from(unmet.count);
+                            true
+                        }
+                        None => false,
                     }
-                    None => false,
-                },
+                }
                 UnmetKind::Gang(gang) => {
                     let at = gangs.iter().position(|other| *other == gang).filter(|_| unmet.count == 1);
                     at.map(|at| gangs.swap_remove(at)).is_some()
@@ -296,4 +316,9 @@ impl<'a> Check<'a> {
             }
         }
     }
+}
+
+/// Pods of so many replicas of a group.
+fn pods(group: &NodeType, replicas: u32) -> u128 {
+    u128::from(replicas) * u128::from(group.num_of_hosts.max(1))
 }

@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Amount, Gang, Request, Versions};
 
+/// Most pods that one plan launches.
+///
+/// A tick has to end, and a plan has to fit into memory, whatever counts it was made from: tasks, `request_resources` and
+/// minima are numbers that anybody can write. What is beyond is left to later ticks, which find these pods on their way.
+pub const MAX_LAUNCHES: u64 = 20_000;
+
 /// The decision of one tick.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -16,7 +22,7 @@ pub struct Plan {
     pub versions: Versions,
     /// Replicas of every worker group before and after.
     pub groups: BTreeMap<String, GroupPlan>,
-    /// Whole replicas to start, beyond those that were already asked for.
+    /// Whole replicas to start, beyond those that were already asked for: at most [`MAX_LAUNCHES`] pods.
     pub launch: Vec<Launch>,
     /// Instances to end. Every pod of a multi-host replica has an entry of its own.
     pub terminate: Vec<Terminate>,

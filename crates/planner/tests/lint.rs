@@ -4,8 +4,8 @@ mod given;
 
 use given::*;
 use mobula_planner::{
-    DrainKind, Launch, Node, NodePhase, NodeType, Plan, Policy, RayV2, Resize, Severity, Snapshot, Terminate,
-    TerminateCause, Unmet, UnmetCause, UnmetKind, lint,
+    DrainKind, Launch, MAX_LAUNCHES, Node, NodePhase, NodeType, Plan, Policy, RayV2, Resize, Severity, Snapshot,
+    Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, lint,
 };
 
 /// One idle node that goes, one that works, one pending replica of two hosts, and a task for a new node.
@@ -77,6 +77,35 @@ fn launches_of_groups() {
         plan.launch.push(more("cpu"));
     });
     assert_eq!(both, ["launch-or-end"]);
+}
+
+#[test]
+fn more_launches_than_a_plan_may_hold() {
+    let most = MAX_LAUNCHES as u32;
+    let with = |replicas| {
+        broken(|plan| {
+            plan.groups.entry("gpu".into()).or_default().desired = replicas;
+            plan.launch[0].replicas = replicas;
+        })
+    };
+    // The maximum of the group is broken in any case.
+    assert_eq!(with(most), ["maximum"]);
+    assert_eq!(with(most + 1), ["maximum", "launch-limit"]);
+}
+
+#[test]
+fn a_minimum_that_no_plan_reaches() {
+    let rules = |min| {
+        let cpu = NodeType { min_replicas: min, max_replicas: u32::MAX, ..group("cpu", &[("CPU", 4)]) };
+        let mut snapshot = cluster(&[&cpu], vec![]);
+        let (mut plan, _) = RayV2.plan(&snapshot, &Default::default());
+        snapshot.node_types[0].requested_replicas = 0;
+        plan.groups.entry("cpu".into()).or_default().requested = 0;
+        desired(&mut plan, "cpu", 19_000);
+        lint(&snapshot, &plan).iter().map(|found| found.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(rules(20_000), ["minimum"]);
+    assert_eq!(rules(20_001), Vec::<&str>::new());
 }
 
 #[test]

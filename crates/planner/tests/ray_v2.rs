@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use given::*;
 use mobula_planner::{
-    Constraint, DrainKind, GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Memory, Node, NodePhase,
-    NodeType, TerminateCause, UnmetCause, UpscalingMode,
+    Constraint, DrainKind, GangStrategy, LabelConstraint, LabelOperator, LabelSelector, MAX_LAUNCHES, Memory, Node,
+    NodePhase, NodeType, TerminateCause, UnmetCause, UpscalingMode,
 };
 
 fn slice() -> NodeType {
@@ -383,4 +383,135 @@ fn nothing_is_a_plan_too() {
     snapshot.node_types = vec![group];
     snapshot.demand = vec![tasks(&[], 3)];
     assert_eq!(launches(&given::plan(&snapshot)), [("odd", 1)]);
+}
+
+/// A number of tasks that nobody means.
+const ABSURD: u64 = i64::MAX as u64;
+
+fn endless(name: &str, amounts: &[(&str, i64)]) -> NodeType {
+    NodeType { max_replicas: i32::MAX as u32, ..group(name, amounts) }
+}
+
+const MOST: u32 = MAX_LAUNCHES as u32;
+
+#[test]
+fn absurdly_many_tasks_get_as_much_as_may_be_launched_at_once() {
+    let (cpu, tpu) = (endless("cpu", &[("CPU", 4)]), NodeType { max_replicas: i32::MAX as u32, ..slice() });
+    let mut snapshot = cluster(&[&cpu, &tpu], vec![]);
+    snapshot.demand =
+        vec![tasks(&[("CPU", 1)], ABSURD), tasks(&[("CPU", 2)], u64::MAX), tasks(&[("CPU", 3)], u64::MAX)];
+    let plan = plan(&snapshot);
+    let pods: u32 = plan.launch.iter().map(|launch| launch.replicas * if launch.group == "tpu" { 4 } else { 1 }).sum();
+    assert_eq!(pods, MOST);
+    assert_eq!(plan.unmet.len(), 3);
+    let reason =
+        "group cpu could hold it, and more of it may be launched later: at most 20000 pods are launched at once";
+    for unmet in &plan.unmet {
+        assert_eq!((unmet.cause, unmet.reason.as_str()), (UnmetCause::Waiting, reason));
+    }
+    let held_back = "more replicas are wanted than may be launched now (at most 20000 pods are launched at once)";
+    assert!(reasons(&plan, "group cpu").contains(&held_back));
+}
+
+#[test]
+fn what_is_beyond_a_plan_comes_with_the_next() {
+    let cpu = endless("cpu", &[("CPU", 1)]);
+    let mut snapshot = cluster(&[&cpu], vec![]);
+    snapshot.demand = vec![tasks(&[("CPU", 1)], MAX_LAUNCHES + 5)];
+    let first = plan(&snapshot);
+    assert_eq!((launches(&first), only_unmet(&first).count), (vec![("cpu", MOST)], 5));
+    snapshot.nodes = (0..MOST).map(|at| requested(&cpu, at)).collect();
+    snapshot.node_types[0].requested_replicas = MOST;
+    let second = plan(&snapshot);
+    assert_eq!((launches(&second), second.unmet.len()), (vec![("cpu", 5)], 0));
+}
+
+#[test]
+fn as_many_replicas_as_fit_into_a_plan() {
+    let trio = NodeType { num_of_hosts: 3, ..endless("trio", &[("TPU", 4)]) };
+    let mut snapshot = cluster(&[&trio], vec![]);
+    snapshot.demand = vec![tasks(&[("TPU", 4)], ABSURD)];
+    assert_eq!(launches(&plan(&snapshot)), [("trio", MOST / 3)]);
+}
+
+#[test]
+fn a_replica_that_no_plan_may_launch() {
+    let crowd = NodeType { num_of_hosts: u32::MAX, ..endless("crowd", &[("CPU", 4)]) };
+    let mut snapshot = cluster(&[&crowd], vec![]);
+    snapshot.demand = vec![tasks(&[("CPU", 1)], 1)];
+    let plan = plan(&snapshot);
+    assert_eq!((launches(&plan), only_unmet(&plan).cause), (vec![], UnmetCause::Limit));
+    let reason = "group crowd could hold it, but a replica of it is 4294967295 pods, and at most 20000 pods are launched at once";
+    assert_eq!(only_unmet(&plan).reason, reason);
+}
+
+#[test]
+fn absurd_request_resources_is_unmet_as_a_whole() {
+    let cpu = endless("cpu", &[("CPU", 1)]);
+    let mut snapshot = cluster(&[&cpu], vec![]);
+    let ask =
+        |count| Constraint { requests: vec![tasks(&[("CPU", 1)], count), tasks(&[], u64::MAX), tasks(&[], u64::MAX)] };
+    snapshot.constraints = vec![ask(ABSURD)];
+    let too_much = plan(&snapshot);
+    assert_eq!((launches(&too_much), only_unmet(&too_much).cause), (vec![], UnmetCause::Limit));
+    let reason = "group cpu could hold it, but not all of it: at most 20000 pods are launched at once";
+    assert_eq!(only_unmet(&too_much).reason, reason);
+
+    snapshot.constraints = vec![ask(5), ask(MAX_LAUNCHES)];
+    let not_yet = plan(&snapshot);
+    assert_eq!((launches(&not_yet), only_unmet(&not_yet).cause), (vec![("cpu", 5)], UnmetCause::Waiting));
+
+    snapshot.constraints = vec![ask(MAX_LAUNCHES)];
+    assert_eq!(launches(&plan(&snapshot)), [("cpu", MOST)]);
+}
+
+#[test]
+fn an_absurd_minimum_is_come_near_step_by_step() {
+    let floor = NodeType { min_replicas: 2_000_000_000, requested_replicas: 0, ..endless("floor", &[("CPU", 4)]) };
+    let gpu = endless("gpu", &[("GPU", 8)]);
+    let mut snapshot = cluster(&[&floor, &gpu], vec![]);
+    snapshot.node_types[0].requested_replicas = 0;
+    snapshot.demand = vec![tasks(&[("GPU", 8)], 1)];
+    let plan = plan(&snapshot);
+    assert_eq!(launches(&plan), [("floor", MOST)]);
+    assert_eq!(only_unmet(&plan).cause, UnmetCause::Waiting);
+    let held_back = "more replicas are wanted than may be launched now (at most 20000 pods are launched at once)";
+    assert!(reasons(&plan, "group floor").contains(&held_back));
+}
+
+#[test]
+fn a_node_that_comes_or_goes_could_hold_what_it_held() {
+    let gone = group("gone", &[("special", 1)]);
+    let cpu = group("cpu", &[("CPU", 4)]);
+    let why = |phase, is_head| {
+        let node = Node { phase, is_head, ..free(&gone, "special-1") };
+        let mut snapshot = cluster(&[&cpu], vec![node]);
+        snapshot.demand = vec![tasks(&[("special", 1)], 2)];
+        let plan = plan(&snapshot);
+        let unmet = plan.unmet[0].clone();
+        (unmet.cause, unmet.reason)
+    };
+    let waits = |state: &str| {
+        let text =
+            format!("only nodes like special-1 could hold it, and they {state}; no group can be launched for it");
+        (UnmetCause::Waiting, text)
+    };
+    assert_eq!(why(NodePhase::Running, false), waits("are in use"));
+    assert_eq!(why(NodePhase::Pending, false), waits("are on their way"));
+    assert_eq!(why(NodePhase::Requested, false), waits("are on their way"));
+    assert_eq!(why(NodePhase::Leaving, false), waits("are leaving"));
+    assert_eq!(why(NodePhase::Leaving, true), waits("are leaving"));
+    assert_eq!(why(NodePhase::Stopped, false).0, UnmetCause::NeverFits);
+}
+
+#[test]
+fn a_head_that_restarts_could_hold_what_only_it_can() {
+    let head = NodeType { is_head: true, ..group("headgroup", &[("head_marker", 1)]) };
+    let cpu = group("cpu", &[("CPU", 4)]);
+    let mut snapshot = cluster(&[&head, &cpu], vec![]);
+    snapshot.demand = vec![tasks(&[("head_marker", 1)], 1), tasks(&[("head_marker", 2)], 1)];
+    let plan = plan(&snapshot);
+    let causes: Vec<UnmetCause> = plan.unmet.iter().map(|unmet| unmet.cause).collect();
+    assert_eq!(causes, [UnmetCause::NeverFits, UnmetCause::Waiting]);
+    assert_eq!(plan.unmet[1].reason, "only the head of this RayCluster could hold it, and there is none like it now");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::availability::standings;
+use super::budget::Budget;
 use super::fill::{ScoreEntry, Standing};
 use super::state::{Fill, Ledger, NodeSpec, StateId, States};
 use super::tables::{Run, Tables};
@@ -114,6 +115,8 @@ pub(super) struct Cluster<'a> {
     pub nodes: Vec<Node>,
     /// The nodes in the order that decides between equals.
     pub order: Vec<NodeId>,
+    /// What may still be launched.
+    pub budget: Budget,
     pub any_resize: bool,
 }
 
@@ -126,7 +129,8 @@ impl<'a> Cluster<'a> {
             .zip(&snapshot.node_types)
             .map(|(at, spec)| group(&mut states, at, spec, standings.get(&spec.name)))
             .collect();
-        let mut cluster = Cluster { input, states, groups, nodes: Vec::new(), order: Vec::new(), any_resize: false };
+        let (nodes, order, budget) = (Vec::new(), Vec::new(), Budget::new(groups.len()));
+        let mut cluster = Cluster { input, states, groups, nodes, order, budget, any_resize: false };
         let by_name: BTreeMap<&str, u16> =
             (0..).zip(&snapshot.node_types).map(|(at, spec)| (spec.name.as_str(), at)).collect();
         for (at, node) in (0_u32..).zip(&snapshot.nodes) {

@@ -1,5 +1,6 @@
 //! Which nodes end: outdated ones, those above a maximum, and idle ones.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cluster::{Cluster, Fate, NodeId};
@@ -118,7 +119,7 @@ fn select(
 fn in_ending_order(cluster: &Cluster<'_>, nodes: Vec<NodeId>) -> Vec<NodeId> {
     let key = |id: &NodeId| {
         let node = &cluster.nodes[*id as usize];
-        (node.phase == NodePhase::Running, -node.idle_ms, cluster.states.mean_use(node.state))
+        (node.phase == NodePhase::Running, Reverse(node.idle_ms), cluster.states.mean_use(node.state))
     };
     let mut keyed: Vec<_> = nodes.into_iter().map(|id| (key(&id), id)).collect();
     keyed.sort_by(|(a, _), (b, _)| (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| a.2.total_cmp(&b.2)));

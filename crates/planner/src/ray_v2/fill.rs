@@ -135,7 +135,8 @@ pub(super) struct Filler<'p, 'a> {
     ledger: Ledger,
     leave_out: Option<ScoreEntry>,
     runs: &'p mut [Run],
-    waiting: u64,
+    /// All counts together, which may be more than 64 bits hold.
+    waiting: u128,
     groups: Vec<Alike>,
     group_of: HashMap<u32, usize>,
     next_position: u32,
@@ -156,7 +157,7 @@ impl<'p, 'a> Filler<'p, 'a> {
     ) -> Self {
         let wanted = runs.iter().map(|_| BinaryHeap::new()).collect();
         let next_position = candidates.len() as u32;
-        let waiting = runs.iter().map(|run| run.count).sum();
+        let waiting = runs.iter().map(|run| u128::from(run.count)).sum();
         let (groups, group_of, ranked) = (Vec::new(), HashMap::new(), BinaryHeap::new());
         let mut filler =
             Filler { states, ledger, leave_out, runs, waiting, groups, group_of, next_position, ranked, wanted };
@@ -177,8 +178,9 @@ impl<'p, 'a> Filler<'p, 'a> {
         self.ask(group);
     }
 
-    /// The best candidate and what it takes; it is no candidate any more. `None`: no candidate can take anything.
-    pub fn choose(&mut self) -> Option<Choice> {
+    /// The best candidate that `may` be had, and what it takes; neither it nor those that may not be had are candidates any
+    /// more. `None`: no candidate can take anything.
+    pub fn choose(&mut self, mut may: impl FnMut(u32) -> bool) -> Option<Choice> {
         loop {
             let (_, group, version) = self.ranked.pop()?;
             let chosen = &mut self.groups[group];
@@ -186,9 +188,13 @@ impl<'p, 'a> Filler<'p, 'a> {
                 continue;
             }
             let ((_, node, _), fill) = (chosen.members.pop()?, chosen.answer.clone()?);
+            if !may(node) {
+                self.ask(group);
+                continue;
+            }
             for &(run, count) in &fill.taken {
                 self.runs[run as usize].count -= count;
-                self.waiting -= count;
+                self.waiting -= u128::from(count);
             }
             self.ask(group);
             for &(run, _) in &fill.taken {

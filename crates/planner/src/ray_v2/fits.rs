@@ -1,70 +1,112 @@
 //! Why demand found no place: could anything ever hold it?
 
 use super::cluster::Cluster;
+use super::schedule::Cut;
 use super::served::name;
 use super::state::{Ledger, satisfies};
-use super::tables::{Class, ClassId, Run};
+use super::tables::{ClassId, Run, Tables};
 use super::words::{amount, counted, selector};
-use crate::{Node, NodePhase, UnmetCause};
+use crate::{MAX_LAUNCHES, Node, NodePhase, UnmetCause};
 
-/// Why demand of which `runs` found no place is not served.
-pub(super) fn why_unmet(cluster: &mut Cluster<'_>, runs: &[Run]) -> (UnmetCause, String) {
-    let mut reason = None;
+/// Why demand of which `runs` found no place is not served; `cut` tells what could not be launched for it.
+pub(super) fn why_unmet(cluster: &mut Cluster<'_>, runs: &[Run], cut: &Cut) -> (UnmetCause, String) {
+    let (mut at_once, mut reason) = (None, None);
     for run in runs {
-        match holder(cluster, run.class) {
+        match holder(cluster, run.class, cut) {
             Holder::Nobody => return (UnmetCause::NeverFits, nearest(cluster, run.class)),
+            Holder::Group(group) if cut.groups.contains(&group) => {
+                at_once.get_or_insert_with(|| too_much_at_once(cluster, group, cut.alone));
+            }
             Holder::Group(group) => {
                 reason.get_or_insert_with(|| (UnmetCause::Limit, limit(cluster, group)));
             }
-            Holder::Node(at) => {
-                let id = cluster.input.snapshot.nodes.get(at).map_or("", |node| node.instance_id.as_str());
-                let id = if id.is_empty() { "a node that nobody manages" } else { id };
-                let text =
-                    format!("only nodes like {id} could hold it, and they are in use; no group can be launched for it");
+            Holder::Node(node) => {
+                reason.get_or_insert_with(|| (UnmetCause::Waiting, wait_for(node)));
+            }
+            Holder::Head => {
+                let text = "only the head of this RayCluster could hold it, and there is none like it now".to_owned();
                 reason.get_or_insert((UnmetCause::Waiting, text));
             }
         }
     }
-    reason.unwrap_or((UnmetCause::Limit, "it asks for nothing".to_owned()))
+    at_once.or(reason).unwrap_or((UnmetCause::Limit, "it asks for nothing".to_owned()))
 }
 
 /// Who could hold a request if nothing else were there.
-enum Holder {
+enum Holder<'a> {
     Group(u16),
-    /// Position in the snapshot.
-    Node(usize),
+    Node(&'a Node),
+    /// The head, although there is no such node.
+    Head,
     Nobody,
 }
 
-fn holder(cluster: &mut Cluster<'_>, class: ClassId) -> Holder {
+fn holder<'a>(cluster: &mut Cluster<'a>, class: ClassId, cut: &Cut) -> Holder<'a> {
     let one = [Run { class, count: 1, origin: 0 }];
-    let mut holders = Vec::new();
+    let (mut holders, mut head) = (Vec::new(), false);
     for (at, group) in (0..).zip(&cluster.groups) {
-        if !group.spec.is_head && cluster.states.fill(group.launched, Ledger::Demand, &one).is_some() {
+        if cluster.states.fill(group.launched, Ledger::Demand, &one).is_none() {
+            continue;
+        }
+        if group.spec.is_head {
+            head = true;
+        } else {
             holders.push(at);
         }
     }
     // A group with room to grow says more about the reason than one that can't have nodes at all.
-    let open = holders.iter().find(|at| cluster.groups[usize::from(**at)].max > 0).or(holders.first());
-    if let Some(&group) = open {
+    let open = |at: &&u16| cluster.groups[usize::from(**at)].max > 0;
+    let cut = holders.iter().find(|at| cut.groups.contains(at));
+    if let Some(&group) = cut.or(holders.iter().find(open)).or(holders.first()) {
         return Holder::Group(group);
     }
-    let (tables, nodes) = (cluster.states.tables(), &cluster.input.snapshot.nodes);
-    let class = &tables.classes[class as usize];
-    let node =
-        nodes.iter().position(|node| node.phase == NodePhase::Running && could_hold(class, &tables.resources, node));
-    node.map_or(Holder::Nobody, Holder::Node)
+    let snapshot = cluster.input.snapshot;
+    let nodes = snapshot.nodes.iter().filter(|node| could_hold(cluster.states.tables(), class, node));
+    // A node that works says more than one that comes or goes. What has stopped holds nothing any more.
+    let phases = [NodePhase::Running, NodePhase::Pending, NodePhase::Requested, NodePhase::Leaving];
+    let place = |node: &&Node| phases.iter().position(|phase| *phase == node.phase);
+    match nodes.filter_map(|node| Some((place(&node)?, node))).min_by_key(|(place, _)| *place) {
+        Some((_, node)) => Holder::Node(node),
+        None if head => Holder::Head,
+        None => Holder::Nobody,
+    }
 }
 
 /// Whether an empty `node` could hold one request.
-fn could_hold(class: &Class<'_>, resources: &[&str], node: &Node) -> bool {
+fn could_hold(tables: &Tables<'_>, class: ClassId, node: &Node) -> bool {
+    let class = &tables.classes[class as usize];
     let enough = class.needs.iter().all(|&(resource, need)| {
-        let name = resources.get(usize::from(resource)).copied().unwrap_or_default();
-        node.total.get(name).is_some_and(|has| has.as_f64() >= need)
+        let name = tables.resources.get(usize::from(resource)).copied().unwrap_or_default();
+        node.total.get(name).map_or(tables.unlisted(resource), |has| has.as_f64()) >= need
     });
     let label = |key: &str| node.dynamic_labels.get(key).or(node.labels.get(key)).map(String::as_str);
     let matches = |constraints: &[crate::LabelConstraint]| constraints.iter().all(|c| satisfies(label(&c.key), c));
     enough && (class.selectors.is_empty() || class.selectors.iter().any(|selector| matches(&selector.constraints)))
+}
+
+/// What is waited for, as only nodes like `node` could hold the demand.
+fn wait_for(node: &Node) -> String {
+    let id = if node.instance_id.is_empty() { "a node that nobody manages" } else { &node.instance_id };
+    let state = match node.phase {
+        NodePhase::Pending | NodePhase::Requested => "are on their way",
+        NodePhase::Leaving => "are leaving",
+        NodePhase::Running | NodePhase::Stopped => "are in use",
+    };
+    format!("only nodes like {id} could hold it, and they {state}; no group can be launched for it")
+}
+
+/// `group` can't be launched often enough, as one plan launches only so many pods; `alone`: this demand by itself is too much.
+fn too_much_at_once(cluster: &Cluster<'_>, group: u16, alone: bool) -> (UnmetCause, String) {
+    let group = &cluster.groups[usize::from(group)];
+    let (name, limit) = (&group.spec.name, format!("at most {MAX_LAUNCHES} pods are launched at once"));
+    if u64::from(group.hosts) > MAX_LAUNCHES {
+        let text = format!("group {name} could hold it, but a replica of it is {} pods, and {limit}", group.hosts);
+        return (UnmetCause::Limit, text);
+    }
+    if alone {
+        return (UnmetCause::Limit, format!("group {name} could hold it, but not all of it: {limit}"));
+    }
+    (UnmetCause::Waiting, format!("group {name} could hold it, and more of it may be launched later: {limit}"))
 }
 
 /// What keeps `group` from being launched.

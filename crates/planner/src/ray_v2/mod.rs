@@ -7,13 +7,15 @@
 //!
 //! [`RayV2`] turns that answer into a plan, and differs from the whole of Ray's autoscaler on purpose:
 //! - It launches and ends whole replicas of multi-host groups. Ray counts pods and drops what is not a whole replica.
-//! - It launches all at once, unless the settings limit the rate. Ray launches ten pods a round.
+//! - It launches all at once, up to [`MAX_LAUNCHES`](crate::MAX_LAUNCHES) pods, unless the settings limit the rate. Ray
+//!   launches ten pods a round.
 //! - Pods that nobody manages are capacity, and pods of suspended groups are not.
 //! - It says whether unmet demand waits, meets a limit, or can never be met. Ray calls all of it infeasible.
 //! - It does not launch and end nodes of one group at once.
 //! - The order in which the GCS lists tasks does not matter.
 
 mod availability;
+mod budget;
 mod cluster;
 mod ending;
 mod fill;
@@ -51,7 +53,8 @@ impl Policy for RayV2 {
         task_order.sort_by(|&a, &b| snapshot.demand[a].request.cmp(&snapshot.demand[b].request));
         let work = tables::Work::new(snapshot, &task_order);
         let mut decision = replicas::decide_in_replicas(snapshot, &memory, &given_up.nodes, &work);
-        let held_back = replicas::hold_back(&mut decision);
+        let mut held_back = replicas::hold_back(&mut decision);
+        replicas::note_cut(&decision, &mut held_back);
         replicas::keep_idle_where_launching(&mut decision);
         let next_memory = decision.memory.clone();
         let replicas = replicas::count(&decision);

@@ -44,13 +44,14 @@ impl From<Decision<'_>> for Outcome {
     fn from(decision: Decision<'_>) -> Self {
         let mut outcome = Outcome {
             tasks_left: BTreeMap::new(),
-            gangs_left: decision.gangs_left.iter().map(|at| *at as usize).collect(),
-            constraints_left: decision.constraints_left.iter().map(|at| *at as usize).collect(),
+            gangs_left: decision.gangs_left.iter().map(|left| left.at as usize).collect(),
+            constraints_left: decision.constraints_left.iter().map(|left| left.at as usize).collect(),
             pending_unneeded_since_ms: decision.memory.pending_unneeded_since_ms,
             ..Outcome::default()
         };
         for (at, count) in &decision.tasks_left {
-            *outcome.tasks_left.entry(*at as usize).or_default() += count;
+            let left = outcome.tasks_left.entry(*at as usize).or_default();
+            *left = left.saturating_add(*count);
         }
         let cluster = &decision.cluster;
         let snapshot = cluster.input.snapshot;

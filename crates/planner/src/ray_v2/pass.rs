@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use super::budget::Budget;
 use super::cluster::{Cluster, NodeId, Placement, Resizing, Wants};
 use super::fill::{Candidate, Choice, Filler};
 use super::state::{Ledger, StateId};
@@ -15,6 +16,10 @@ pub(super) struct Pass {
     changes: Vec<Change>,
     /// Group of each new node. Their numbers follow those of the existing ones.
     launched: Vec<(u16, StateId)>,
+    /// What may be launched after that.
+    budget: Budget,
+    /// Groups that would have been launched, but for the budget.
+    pub cut: BTreeSet<u16>,
     /// What found no place.
     pub left: Vec<Run>,
     runs: Rc<[Run]>,
@@ -39,6 +44,8 @@ impl Pass {
             order: Vec::with_capacity(cluster.order.len()),
             changes: Vec::new(),
             launched: Vec::new(),
+            budget: cluster.budget.clone(),
+            cut: BTreeSet::new(),
             runs: Rc::from(sorted.as_slice()),
             left: sorted,
             wants,
@@ -67,6 +74,7 @@ impl Pass {
             }
         }
         cluster.order = self.order;
+        cluster.budget = self.budget;
     }
 
     /// A resize that is under way, or asked for by this plan, counts as done.
@@ -146,7 +154,7 @@ impl Pass {
         let mut filler = Filler::new(&mut cluster.states, ledger, leave_out, &mut self.left, with_standing.into_iter());
         let mut chosen = BTreeSet::new();
         while !filler.is_done()
-            && let Some(choice) = filler.choose()
+            && let Some(choice) = filler.choose(|_| true)
         {
             let node = choice.node;
             self.order.push(node);
@@ -175,12 +183,21 @@ impl Pass {
             .collect();
         let fresh: Vec<Candidate> = (0..cluster.groups.len() as u16).map(|group| candidate(cluster, group)).collect();
         let most = cluster.input.snapshot.settings.max_nodes.map_or(usize::MAX, |most| most as usize);
+        let hosts: Vec<u32> = cluster.groups.iter().map(|group| group.hosts).collect();
+        let (budget, cut) = (&mut self.budget, &mut self.cut);
+        let mut may_launch = |group: u32| {
+            let may = budget.take(group as u16, hosts[group as usize]);
+            if !may {
+                cut.insert(group as u16);
+            }
+            may
+        };
         let first = cluster.nodes.len() as NodeId;
         let leave_out = cluster.input.leave_out;
         let mut filler = Filler::new(&mut cluster.states, ledger, leave_out, &mut self.left, candidates.into_iter());
         while self.order.len() < most
             && !filler.is_done()
-            && let Some(mut choice) = filler.choose()
+            && let Some(mut choice) = filler.choose(&mut may_launch)
         {
             let group = choice.node as u16;
             let node = first + self.launched.len() as NodeId;

@@ -6,7 +6,7 @@ use super::cluster::{Cluster, Fate, Input, NodeId};
 use super::ending::KeptFor;
 use super::schedule::{Decision, decide};
 use super::tables::Work;
-use crate::{GroupPlan, Memory, Node, NodePhase, NodeType, Snapshot, TerminateCause, UpscalingMode};
+use crate::{GroupPlan, MAX_LAUNCHES, Memory, Node, NodePhase, NodeType, Snapshot, TerminateCause, UpscalingMode};
 
 /// Decides so that every group gets whole replicas.
 ///
@@ -169,6 +169,13 @@ pub(super) fn hold_back(decision: &mut Decision<'_>) -> BTreeMap<u16, String> {
         }
     }
     held_back
+}
+
+/// Adds the groups of which one plan may not launch as many pods as are wanted.
+pub(super) fn note_cut(decision: &Decision<'_>, held_back: &mut BTreeMap<u16, String>) {
+    for group in &decision.cut {
+        held_back.entry(*group).or_insert_with(|| format!("at most {MAX_LAUNCHES} pods are launched at once"));
+    }
 }
 
 /// Replicas of every worker group, in the order of the snapshot.

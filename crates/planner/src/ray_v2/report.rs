@@ -7,7 +7,7 @@ use super::ending::{KeptFor, idle_timeout_ms};
 use super::fits::why_unmet;
 use super::given_up::GivenUp;
 use super::replicas::Replicas;
-use super::schedule::Decision;
+use super::schedule::{Cut, Decision, Left};
 use super::served::{Share, Shares, name, purposes, shares};
 use super::tables::{Run, Work};
 use super::words;
@@ -151,17 +151,21 @@ impl Report<'_, '_> {
 
     fn unmet(&mut self, shares: &Shares, plan: &mut Plan) {
         let work = self.work;
-        for at in self.decision.constraints_left.clone() {
+        for Left { at, cut } in std::mem::take(&mut self.decision.constraints_left) {
             let runs = work.constraints.get(at as usize).map_or(&[][..], Vec::as_slice);
-            self.one_unmet(Wants::Constraint, at, 1, runs, plan);
+            let (cause, reason) = why_unmet(&mut self.decision.cluster, runs, &cut);
+            self.push_unmet(Wants::Constraint, at, 1, cause, reason, plan);
         }
-        for at in self.decision.gangs_left.clone() {
+        for Left { at, cut } in std::mem::take(&mut self.decision.gangs_left) {
             let runs = work.gangs.get(at as usize).map_or(&[][..], Vec::as_slice);
-            self.one_unmet(Wants::Gang, at, 1, runs, plan);
+            let (cause, reason) = why_unmet(&mut self.decision.cluster, runs, &cut);
+            self.push_unmet(Wants::Gang, at, 1, cause, reason, plan);
         }
-        for (at, count) in self.decision.tasks_left.clone() {
+        let cut = Cut { groups: std::mem::take(&mut self.decision.cut), alone: false };
+        for (at, count) in std::mem::take(&mut self.decision.tasks_left) {
             let run: Vec<Run> = work.tasks.iter().copied().filter(|run| run.origin == at).collect();
-            self.one_unmet(Wants::Task, at, count, &run, plan);
+            let (cause, reason) = why_unmet(&mut self.decision.cluster, &run, &cut);
+            self.push_unmet(Wants::Task, at, count, cause, reason, plan);
         }
         for ((wants, at), share) in shares.iter().filter(|(_, share)| share.waiting() > 0) {
             let count = if *wants == Wants::Task { share.waiting() } else { 1 };
@@ -175,11 +179,6 @@ impl Report<'_, '_> {
             format!("{} ({why})", name(self.snapshot, *group))
         });
         format!("it waits until more replicas may be launched of {}", words::list(&groups.collect::<Vec<_>>()))
-    }
-
-    fn one_unmet(&mut self, wants: Wants, at: u32, count: u64, runs: &[Run], plan: &mut Plan) {
-        let (cause, reason) = why_unmet(&mut self.decision.cluster, runs);
-        self.push_unmet(wants, at, count, cause, reason, plan);
     }
 
     fn push_unmet(&self, wants: Wants, at: u32, count: u64, cause: UnmetCause, reason: String, plan: &mut Plan) {

@@ -41,13 +41,14 @@ pub(super) fn shares(cluster: &Cluster<'_>) -> Shares {
 impl Share {
     fn add(&mut self, node: &Node, count: u64) {
         let group = node.group.unwrap_or(u16::MAX);
-        match (node.fate, node.phase) {
-            (Fate::Launch, _) => *self.launched.entry(group).or_default() += count,
-            (Fate::HoldBack, _) => *self.later.entry(group).or_default() += count,
-            _ if matches!(node.resizing, Resizing::Asked(..)) => self.resized += count,
-            (_, NodePhase::Running) => self.there += count,
-            _ => self.coming += count,
-        }
+        let place = match (node.fate, node.phase) {
+            (Fate::Launch, _) => self.launched.entry(group).or_default(),
+            (Fate::HoldBack, _) => self.later.entry(group).or_default(),
+            _ if matches!(node.resizing, Resizing::Asked(..)) => &mut self.resized,
+            (_, NodePhase::Running) => &mut self.there,
+            _ => &mut self.coming,
+        };
+        *place = place.saturating_add(count);
     }
 
     /// Whether anything is launched for it.
@@ -62,7 +63,7 @@ impl Share {
 
     /// How many wait for a launch that is held back.
     pub fn waiting(&self) -> u64 {
-        self.later.values().sum()
+        self.later.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// `3 fit on running nodes and 5 on new nodes of gpu`.
@@ -97,7 +98,8 @@ pub(super) fn purposes(shares: &Shares, floors: &[u32]) -> Vec<String> {
     for ((kind, _), share) in shares {
         for (group, count) in &share.launched {
             if let Some(wants) = wants.get_mut(usize::from(*group)) {
-                wants[*kind as usize] += if *kind == Wants::Task { *count } else { 1 };
+                let wants = &mut wants[*kind as usize];
+                *wants = wants.saturating_add(if *kind == Wants::Task { *count } else { 1 });
             }
         }
     }
