@@ -181,6 +181,11 @@ impl KubeAccess {
         }
     }
 
+    /// The same access, with every request ended after `limit` if not before.
+    pub fn within(&self, limit: Duration) -> Self {
+        KubeAccess { timeout: self.timeout.min(limit), ..self.clone() }
+    }
+
     /// The client, for watches.
     pub fn client(&self) -> kube::Client {
         self.client.clone()

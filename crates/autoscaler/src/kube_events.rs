@@ -1,6 +1,9 @@
 //! Kubernetes Events on the RayCluster, where RBAC permits: the same lines that Ray's drivers are told.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use serde_json::{Value, json};
@@ -33,7 +36,7 @@ pub struct Regarding {
 /// Lines that wait to become Events. A warning that goes on becomes one only now and then.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    waiting: Vec<EventLine>,
+    waiting: VecDeque<EventLine>,
     /// Topic of a warning and when it was taken in.
     warned: BTreeMap<String, Instant>,
 }
@@ -50,13 +53,13 @@ impl Outbox {
             if line.severity == Severity::Warning {
                 self.warned.insert(line.topic.clone(), Instant::now());
             }
-            self.waiting.push(line.clone());
+            self.waiting.push_back(line.clone());
         }
     }
 
-    /// Gives out what waits.
-    pub fn take(&mut self) -> Vec<EventLine> {
-        std::mem::take(&mut self.waiting)
+    /// Gives out the line that has waited longest.
+    pub fn take_oldest(&mut self) -> Option<EventLine> {
+        self.waiting.pop_front()
     }
 }
 
@@ -99,16 +102,20 @@ mod tests {
         EventLine { severity, message: message.into(), topic: message.into() }
     }
 
+    fn all(outbox: &mut Outbox) -> Vec<EventLine> {
+        std::iter::from_fn(|| outbox.take_oldest()).collect()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_warning_that_goes_on_is_said_now_and_then() {
         let mut outbox = Outbox::default();
         let warning = [line(Severity::Warning, "no group fits")];
         outbox.push(&warning);
         outbox.push(&warning);
-        assert_eq!(outbox.take(), warning);
+        assert_eq!(all(&mut outbox), warning);
         tokio::time::advance(REPEAT).await;
         outbox.push(&warning);
-        assert_eq!(outbox.take().len(), 1);
+        assert_eq!(all(&mut outbox).len(), 1);
     }
 
     #[tokio::test]
@@ -116,7 +123,7 @@ mod tests {
         let mut outbox = Outbox::default();
         let done = line(Severity::Info, "Adding 1 node(s) of type g.");
         outbox.push(&[done.clone(), done.clone()]);
-        assert_eq!(outbox.take(), [done.clone(), done]);
+        assert_eq!(all(&mut outbox), [done.clone(), done]);
     }
 
     #[test]

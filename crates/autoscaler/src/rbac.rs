@@ -1,8 +1,8 @@
-//! What this account may do beyond KubeRay's stock Role: asked once, said once, never tried where it is not allowed.
+//! What this account may do beyond KubeRay's stock Role: answered once, said once, never tried where it is not allowed.
 
 use std::collections::BTreeSet;
 
-use crate::kube_access::KubeAccess;
+use crate::kube_access::{KubeAccess, KubeError, KubeErrorKind};
 
 /// Something useful that the stock Role does not allow.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,22 +47,34 @@ impl Permission {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {
     granted: BTreeSet<Permission>,
+    /// What the API server has given no answer to.
+    unknown: BTreeSet<Permission>,
 }
 
 impl Permissions {
     /// Exactly these.
     pub fn of(granted: impl IntoIterator<Item = Permission>) -> Self {
-        Permissions { granted: granted.into_iter().collect() }
+        Permissions { granted: granted.into_iter().collect(), unknown: BTreeSet::new() }
     }
 
-    /// Whether it is allowed.
+    /// Nothing has been asked for yet.
+    pub fn unknown() -> Self {
+        Permissions { granted: BTreeSet::new(), unknown: Permission::ALL.into() }
+    }
+
+    /// Whether it is allowed, as far as is known.
     pub fn has(&self, permission: Permission) -> bool {
         self.granted.contains(&permission)
     }
 
-    /// What is not allowed.
+    /// Whether there is an answer to each question.
+    pub fn is_known(&self) -> bool {
+        self.unknown.is_empty()
+    }
+
+    /// What is known not to be allowed.
     pub fn missing(&self) -> impl Iterator<Item = Permission> + '_ {
-        Permission::ALL.into_iter().filter(|p| !self.has(*p))
+        Permission::ALL.into_iter().filter(|p| !self.has(*p) && !self.unknown.contains(p))
     }
 
     /// Takes back a permission that turned out not to hold, so that it is not tried again.
@@ -71,24 +83,28 @@ impl Permissions {
     }
 }
 
-/// Asks for each optional permission once. Where the question itself fails, the answer is taken to be no.
-pub async fn review(kube: &KubeAccess) -> Permissions {
-    let mut granted = BTreeSet::new();
-    for permission in Permission::ALL {
+/// Asks for each optional permission that is not known yet. A 403 to the question itself is a no to all that are left.
+///
+/// # Errors
+/// If the API server gives no answer; what was answered before is kept, and the rest can be asked again.
+pub async fn review(kube: &KubeAccess, permissions: &mut Permissions) -> Result<(), KubeError> {
+    while let Some(permission) = permissions.unknown.first().copied() {
         let (group, resource, verb, namespaced) = permission.attributes();
         match kube.may(group, resource, verb, namespaced).await {
-            Ok(true) => {
-                granted.insert(permission);
+            Ok(is_allowed) => {
+                permissions.unknown.remove(&permission);
+                if is_allowed {
+                    permissions.granted.insert(permission);
+                }
             }
-            Ok(false) => {}
-            Err(error) => {
-                tracing::debug!(%error, permission = permission.as_str(), "access review failed: taken as not allowed");
-                // An API server that does not let us ask one question will not let us ask the next.
-                break;
+            Err(error) if error.kind == KubeErrorKind::Forbidden => {
+                tracing::debug!(%error, "access reviews are not allowed: no optional permission is used");
+                permissions.unknown.clear();
             }
+            Err(error) => return Err(error),
         }
     }
-    Permissions { granted }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -102,5 +118,13 @@ mod tests {
         assert_eq!(missing, ["create events", "list resourcequotas"]);
         permissions.revoke(Permission::WatchCluster);
         assert!(!permissions.has(Permission::WatchCluster));
+    }
+
+    #[test]
+    fn what_was_not_answered_is_neither_granted_nor_missing() {
+        let permissions = Permissions::unknown();
+        assert!(!permissions.is_known());
+        assert!(!permissions.has(Permission::ListNodes));
+        assert_eq!(permissions.missing().count(), 0);
     }
 }

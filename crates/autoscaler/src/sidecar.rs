@@ -22,7 +22,7 @@ mod start;
 pub(crate) mod testing;
 mod tick;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use mobula_api::{FieldError, RayVersion};
 use mobula_gcs as gcs;
@@ -44,6 +44,9 @@ use crate::{
     snapshot::SnapshotOptions,
     watch::{ClusterCell, PodIndex, watch_cluster, watch_pods},
 };
+
+/// How long a plan that is being carried out may still take after the order to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// All settings of a sidecar.
 #[derive(Clone)]
@@ -175,6 +178,8 @@ struct Context {
     board: Arc<Board>,
     pods: Arc<PodIndex>,
     cluster: Arc<ClusterCell>,
+    /// Whether a plan is being carried out now.
+    applying: watch::Sender<bool>,
 }
 
 /// What is remembered from tick to tick.
@@ -246,6 +251,7 @@ impl Sidecar {
             board,
             pods: Arc::default(),
             cluster: Arc::default(),
+            applying: watch::Sender::new(false),
         };
         Ok(Sidecar { context })
     }
@@ -255,7 +261,8 @@ impl Sidecar {
         self.context.board.clone()
     }
 
-    /// Runs until `shutdown` is done. A tick that has begun is finished first, so that no patch is left half known.
+    /// Runs until `shutdown` is done. A plan that is being carried out then gets 5 s to be finished, so that drains are
+    /// followed by their patch; everything else is left at once.
     ///
     /// # Errors
     /// Only what no waiting can mend: see [`Error`].
@@ -273,11 +280,13 @@ impl Sidecar {
             () = &mut shutdown => return Ok(()),
         };
         let mut state = begun?;
-        if state.permissions.has(Permission::WatchCluster) {
-            tasks.spawn(watch_cluster(context.kube.clone(), context.cluster.clone(), context.metrics.clone()));
-        }
+        let mut is_watching = false;
         loop {
-            let wait = turn(context, &mut state).await;
+            if !is_watching && state.permissions.has(Permission::WatchCluster) {
+                tasks.spawn(watch_cluster(context.kube.clone(), context.cluster.clone(), context.metrics.clone()));
+                is_watching = true;
+            }
+            let Some(wait) = turn_unless(context, &mut state, shutdown.as_mut()).await else { break };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = &mut shutdown => break,
@@ -288,6 +297,32 @@ impl Sidecar {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// One turn; `None`: `shutdown` came first, and what had to be finished is.
+async fn turn_unless(
+    context: &Context,
+    state: &mut LoopState,
+    shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> Option<Duration> {
+    let mut applying = context.applying.subscribe();
+    let turn = turn(context, state);
+    tokio::pin!(turn);
+    tokio::select! {
+        wait = &mut turn => return Some(wait),
+        () = shutdown => {}
+    }
+    let finish = async {
+        tokio::select! {
+            biased;
+            _ = applying.wait_for(|applying| !applying) => {}
+            _ = &mut turn => {}
+        }
+    };
+    if tokio::time::timeout(SHUTDOWN_GRACE, finish).await.is_err() {
+        tracing::warn!("stopped in the middle of a patch: whether it was accepted is not known");
+    }
+    None
 }
 
 async fn serve_http(tasks: &mut JoinSet<()>, address: SocketAddr, board: Arc<Board>, mut stopped: watch::Receiver<()>) {

@@ -67,9 +67,16 @@ impl PodIndex {
     pub fn apply(&self, event: Event<DynamicObject>) {
         let mut state = self.lock();
         match event {
-            Event::Init => state.incoming = Some(BTreeMap::new()),
+            Event::Init => {
+                state.incoming = Some(BTreeMap::new());
+                // Those that still are will be found again.
+                state.unreadable.clear();
+            }
             Event::InitApply(pod) => {
-                if let Some((name, view)) = state.read(&pod) {
+                // A pod that can't be read any more stays as it was: it still takes its place.
+                let known = || pod.metadata.name.as_ref().and_then(|name| state.pods.get_key_value(name));
+                let known = known().map(|(name, view)| (name.clone(), view.clone()));
+                if let Some((name, view)) = state.read(&pod).or(known) {
                     state.incoming.get_or_insert_default().insert(name, view);
                 }
             }
@@ -113,6 +120,8 @@ impl PodState {
 pub struct ClusterCell {
     seen: Mutex<Option<Seen>>,
     watched: AtomicBool,
+    /// Whether the list that is being received has the object.
+    listed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -166,6 +175,32 @@ impl ClusterCell {
         *self.lock() = None;
     }
 
+    /// Takes in one event of the watch; `None`: the watch is interrupted, so gets must take over until it has listed anew.
+    fn apply(&self, event: Option<Event<DynamicObject>>) {
+        match event {
+            Some(Event::Init) => self.listed.store(false, Ordering::Relaxed),
+            Some(Event::InitApply(object)) => {
+                self.listed.store(true, Ordering::Relaxed);
+                self.put_object(object);
+            }
+            Some(Event::InitDone) => {
+                if !self.listed.load(Ordering::Relaxed) {
+                    self.clear();
+                }
+                self.set_watched(true);
+            }
+            Some(Event::Apply(object)) => self.put_object(object),
+            Some(Event::Delete(_)) => self.clear(),
+            None => self.set_watched(false),
+        }
+    }
+
+    fn put_object(&self, object: DynamicObject) {
+        if let Ok(value) = serde_json::to_value(object) {
+            self.put(value);
+        }
+    }
+
     /// Whether a watch keeps it up to date now.
     pub fn is_watched(&self) -> bool {
         self.watched.load(Ordering::Relaxed)
@@ -192,7 +227,9 @@ pub async fn watch_pods(kube: KubeAccess, index: Arc<PodIndex>, metrics: Arc<Met
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods");
     let api = Api::<DynamicObject>::namespaced_with(kube.client(), &kube.namespace, &resource);
     let config = watcher::Config::default().labels(&format!("{}={}", mobula_api::keys::CLUSTER, kube.cluster));
-    follow(api, config, Watched { action: "watch pods", optional: false }, &metrics, |event| index.apply(event)).await;
+    let watched = Watched { action: "watch pods", optional: false };
+    // An error leaves the index as it is: pods that were there are safer than none.
+    follow(api, config, watched, &metrics, |event| event.map_or((), |event| index.apply(event))).await;
 }
 
 /// Feeds the RayCluster cell until the future is dropped or the API server says that it is not allowed.
@@ -201,46 +238,38 @@ pub async fn watch_cluster(kube: KubeAccess, cell: Arc<ClusterCell>, metrics: Ar
     let resource = ApiResource::from_gvk_with_plural(&kind, "rayclusters");
     let api = Api::<DynamicObject>::namespaced_with(kube.client(), &kube.namespace, &resource);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", kube.cluster));
-    follow(api, config, Watched { action: "watch raycluster", optional: true }, &metrics, |event| match event {
-        Event::Apply(object) | Event::InitApply(object) => {
-            if let Ok(value) = serde_json::to_value(object) {
-                cell.put(value);
-            }
-        }
-        Event::Delete(_) => cell.clear(),
-        Event::InitDone => cell.set_watched(true),
-        Event::Init => {}
-    })
-    .await;
+    let watched = Watched { action: "watch raycluster", optional: true };
+    follow(api, config, watched, &metrics, |event| cell.apply(event)).await;
     cell.set_watched(false);
 }
 
 /// What a stream is for.
 struct Watched {
     action: &'static str,
-    /// Whether we can do without it: then a 403 ends it.
+    /// Whether we can do without it: then a 403 ends it, and any other error has it list anew before it counts again.
     optional: bool,
 }
 
-/// Runs a watch with a back-off for each kind of error.
+/// Runs a watch with a back-off for each kind of error. `apply` gets each event, and `None` at each error.
 async fn follow(
     api: Api<DynamicObject>,
     config: watcher::Config,
     watched: Watched,
     metrics: &Metrics,
-    mut apply: impl FnMut(Event<DynamicObject>),
+    mut apply: impl FnMut(Option<Event<DynamicObject>>),
 ) {
     let mut backoffs: Backoffs<KubeErrorKind> = Backoffs::new();
-    let mut stream = watcher::watcher(api, config).boxed();
+    let mut stream = watcher::watcher(api.clone(), config.clone()).boxed();
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
                 if matches!(event, Event::InitDone) {
                     backoffs = Backoffs::new();
                 }
-                apply(event);
+                apply(Some(event));
             }
             Err(error) => {
+                apply(None);
                 let error = watch_error(watched.action, &error);
                 metrics.add(&own::ERRORS, vec![("source", "kube".into()), ("kind", error.kind.as_str().into())], 1);
                 if watched.optional && error.kind == KubeErrorKind::Forbidden {
@@ -250,6 +279,10 @@ async fn follow(
                 let wait = backoffs.fail(error.kind, error.kind.backoff(), error.retry_after);
                 tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "watch interrupted");
                 tokio::time::sleep(wait).await;
+                if watched.optional {
+                    // The stream itself might go on without a list: nothing would say that all is known again.
+                    stream = watcher::watcher(api.clone(), config.clone()).boxed();
+                }
             }
         }
     }
@@ -319,6 +352,52 @@ mod tests {
             index.apply(event);
         }
         assert_eq!(names(&index), Some(vec![]));
+    }
+
+    #[test]
+    fn a_pod_that_can_not_be_read_any_more_stays_as_it_was() {
+        let unreadable = || {
+            let mut pod = pod("a");
+            pod.data["spec"]["containers"] = json!(7);
+            pod
+        };
+        for events in
+            [vec![Event::Apply(unreadable())], vec![Event::Init, Event::InitApply(unreadable()), Event::InitDone]]
+        {
+            let index = PodIndex::default();
+            for event in [Event::Init, Event::InitApply(pod("a")), Event::InitDone].into_iter().chain(events) {
+                index.apply(event);
+            }
+            assert_eq!(names(&index), Some(vec!["a".to_owned()]));
+            assert_eq!(index.unreadable().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cluster_counts_as_watched_from_a_list_to_the_next_error() {
+        let cell = ClusterCell::default();
+        let is_watched = |event| {
+            cell.apply(event);
+            cell.is_watched()
+        };
+        assert!(!is_watched(Some(Event::Init)));
+        assert!(is_watched(Some(Event::InitDone)));
+        assert!(!is_watched(None));
+        assert!(!is_watched(Some(Event::Apply(pod("a")))));
+        assert!(is_watched(Some(Event::InitDone)));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_a_new_list_does_not_have_is_gone() {
+        let cell = ClusterCell::default();
+        for event in [Event::Init, Event::InitApply(pod("a")), Event::InitDone] {
+            cell.apply(Some(event));
+        }
+        assert!(cell.latest().is_some());
+        for event in [Event::Init, Event::InitDone] {
+            cell.apply(Some(event));
+        }
+        assert_eq!(cell.latest(), None);
     }
 
     #[tokio::test]

@@ -303,6 +303,59 @@ async fn where_even_the_question_is_forbidden_it_is_asked_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_that_was_not_answered_is_asked_again_but_not_in_a_loop() {
+    for fault in [Fault::Status(503, "not now"), Fault::Status(429, "slow down"), Fault::Hang] {
+        let (kube, gcs) = World::parts(vec![]);
+        kube.grant("create events");
+        kube.fail(Method::POST, "selfsubjectaccessreviews", 3, fault.clone());
+        let world = World::start(kube, gcs);
+        world.pass(40.0).await;
+        assert_eq!(world.metric("mobula_missing_permissions{permission=\"create events\"}"), 0.0, "{fault:?}");
+        assert_eq!(world.metric("mobula_missing_permissions{permission=\"list nodes\"}"), 1.0, "{fault:?}");
+        world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
+        world.until("an Event", |w| w.kube.seen().iter().any(|s| s.path.ends_with("/events"))).await;
+        world.end().await;
+    }
+    let (kube, gcs) = World::parts(vec![]);
+    kube.fail(Method::POST, "selfsubjectaccessreviews", usize::MAX, Fault::Status(503, "not now"));
+    let world = World::start(kube, gcs);
+    world.pass(200.0).await;
+    let asked = world.kube.seen().iter().filter(|seen| seen.path.contains("selfsubjectaccessreviews")).count();
+    assert!((7..=9).contains(&asked), "{asked} in 200 s");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn chores_that_hang_do_not_keep_demand_waiting() {
+    let (kube, gcs) = World::parts(vec![]);
+    for permission in ["create events", "list nodes", "list resourcequotas"] {
+        kube.grant(permission);
+    }
+    kube.fail(Method::POST, "/events", usize::MAX, Fault::Hang);
+    kube.fail(Method::GET, "resourcequotas", usize::MAX, Fault::Hang);
+    kube.fail(Method::GET, "/api/v1/nodes", usize::MAX, Fault::Hang);
+    gcs.fail(Some("GetAllJobInfo"), usize::MAX, GcsFault::Hang);
+    gcs.fail(Some("ReportClusterConfig"), usize::MAX, GcsFault::Hang);
+    kube.change_cluster(|cluster| {
+        cluster["spec"]["idleTerminationOptions"] = json!({"timeoutSeconds": 30, "policy": "Suspend"});
+    });
+    let world = World::start(kube, gcs);
+    for count in 1..=4_u32 {
+        let asked = tokio::time::Instant::now();
+        world.gcs.change_state(|state| state.pending = tasks(4.0, i64::from(count)));
+        let is_served = |w: &World| w.kube.replicas(0) + 2 * w.kube.replicas(1) >= i64::from(count);
+        world.until("scale-up", is_served).await;
+        assert!(asked.elapsed() < Duration::from_secs(12), "{:?}", asked.elapsed());
+        world.pass(20.0).await;
+    }
+    assert!(world.metric("mobula_errors_total{kind=\"idle_termination\",source=\"chore\"}") >= 1.0);
+    let ticks = world.gcs.calls("GetClusterResourceState");
+    assert!(ticks > 200, "{ticks} ticks in 80 s");
+    assert_ne!(world.kube.cluster()["spec"]["idleSuspend"], json!(true));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_the_extra_role_the_raycluster_is_watched_and_events_say_what_was_done() {
     let (kube, gcs) = World::parts(vec![]);
     kube.grant("watch rayclusters");
@@ -600,6 +653,50 @@ async fn a_sidecar_that_is_told_to_stop_while_it_waits_for_the_gcs_ends_well() {
     world.pass(5.0).await;
     assert!(world.board.not_ready().is_some_and(|why| why.contains("waiting for the GCS")));
     world.end().await;
+}
+
+/// How long it takes to stop.
+async fn time_to_end(world: World) -> Duration {
+    let told = tokio::time::Instant::now();
+    world.end().await;
+    told.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_that_is_under_way_is_finished_before_the_end() {
+    let (kube, gcs) = World::parts(vec![]);
+    kube.fail(Method::PATCH, "rayclusters", 1, Fault::Slow(Duration::from_secs(4)));
+    gcs.change_state(|state| state.pending = tasks(4.0, 1));
+    let world = World::start(kube.clone(), gcs);
+    world.pass(2.0).await;
+    assert_eq!(kube.patches().len(), 0);
+    let took = time_to_end(world).await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(kube.replicas(0), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_that_hangs_holds_up_the_end_for_seconds_only() {
+    let (kube, gcs) = World::parts(vec![]);
+    kube.fail(Method::PATCH, "rayclusters", 1, Fault::Hang);
+    gcs.change_state(|state| state.pending = tasks(4.0, 1));
+    let world = World::start(kube, gcs);
+    world.pass(2.0).await;
+    let took = time_to_end(world).await;
+    assert!((Duration::from_secs(4)..Duration::from_secs(6)).contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_but_a_patch_holds_up_the_end() {
+    for method in ["GetClusterResourceState", "ReportAutoscalingState", "ReportClusterConfig"] {
+        let (kube, gcs) = World::parts(vec![]);
+        gcs.fail(Some(method), usize::MAX, GcsFault::Hang);
+        let world = World::start(kube, gcs);
+        world.pass(1.0).await;
+        assert!(world.gcs.calls(method) > 0, "{method}");
+        let took = time_to_end(world).await;
+        assert!(took < Duration::from_millis(100), "{method}: {took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -79,7 +79,7 @@ pub(super) async fn apply(
         let held = format!("the plan breaks an invariant and is not applied: {}", planned.violations.join("; "));
         return Applied { plan: Plan::clone(&planned.plan), held: Some(held), ..Applied::default() };
     }
-    if state.kube_backoffs.blocked(|(action, _)| *action == KubeAction::Patch).is_some() {
+    if is_patch_blocked(state) {
         let held = "the API server refused the last patch: waiting before the next try".to_owned();
         return Applied { plan: planned.plan.clone(), held: Some(held), ..Applied::default() };
     }
@@ -109,6 +109,11 @@ pub(super) async fn apply(
             Applied { plan, error: Some(error), held, retry_after, ..Applied::default() }
         }
     }
+}
+
+/// Whether the last patch was refused so short a time ago that none is tried now.
+fn is_patch_blocked(state: &LoopState) -> bool {
+    state.kube_backoffs.blocked(|(action, _)| *action == KubeAction::Patch).is_some()
 }
 
 /// What may be done about the removals of a plan, before anybody is asked.
@@ -156,8 +161,7 @@ fn sort_removals(state: &LoopState, collected: &Collected, plan: &Plan) -> Sorte
 /// Whether the plan asks for a change that may be made now.
 pub(super) fn is_due(state: &LoopState, collected: &Collected, planned: &Planned) -> bool {
     let plan = &planned.plan;
-    let is_blocked = state.kube_backoffs.blocked(|(action, _)| *action == KubeAction::Patch).is_some();
-    if !planned.violations.is_empty() || is_blocked {
+    if !planned.violations.is_empty() || is_patch_blocked(state) {
         return false;
     }
     let Sorted { free, to_drain, .. } = sort_removals(state, collected, plan);

@@ -1,9 +1,9 @@
 //! What is due now and then, off the path from demand to patch: ages of placement groups, the job table, resizes, and making
-//! ourselves known to a new head.
+//! ourselves known to a new head. None may keep the next tick waiting for long: each has a limit, and one that has
+//! reached it is left out for a while.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use mobula_api::ClusterSettings;
 use mobula_planner::NodePhase;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::{Context, LoopState, TickError, start, tick::Done};
 use crate::{
     idle_termination::{self, Decision},
-    kube_access::{KubeError, KubeErrorKind},
+    kube_access::{KubeAccess, KubeError, KubeErrorKind},
     kube_events::{self, Regarding},
     metrics::own,
     pace::{BackoffLimits, Backoffs},
-    rbac::Permission,
+    rbac::{self, Permission},
     resize, surroundings,
 };
 
@@ -23,8 +23,65 @@ use crate::{
 const TABLE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often quotas and nodes are read.
 const SURROUNDINGS_INTERVAL: Duration = Duration::from_secs(30);
+/// Most time that one chore may take.
+const CHORE_LIMIT: Duration = Duration::from_secs(3);
+/// Limit of one request to the API server in a chore: the request itself fails before the chore does.
+const REQUEST_LIMIT: Duration = Duration::from_secs(2);
+/// How long a chore is left out that has reached its limit.
+const CHORE_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_secs(10), most: Duration::from_secs(60) };
+/// How long access reviews that failed are left alone.
+const REVIEW_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_secs(2), most: Duration::from_secs(60) };
 /// Back-off of ticks that fail.
 const TICK_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_millis(250), most: Duration::from_secs(10) };
+
+/// Everything that is done after a tick, in this order.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Chore {
+    Announce,
+    GangAges,
+    IdleTermination,
+    Resize,
+    Permissions,
+    Surroundings,
+    Events,
+}
+
+impl Chore {
+    const ALL: [Chore; 7] = [
+        Chore::Announce,
+        Chore::GangAges,
+        Chore::IdleTermination,
+        Chore::Resize,
+        Chore::Permissions,
+        Chore::Surroundings,
+        Chore::Events,
+    ];
+
+    /// Name in metrics and logs.
+    fn as_str(self) -> &'static str {
+        match self {
+            Chore::Announce => "announce",
+            Chore::GangAges => "gang_ages",
+            Chore::IdleTermination => "idle_termination",
+            Chore::Resize => "resize",
+            Chore::Permissions => "permissions",
+            Chore::Surroundings => "surroundings",
+            Chore::Events => "events",
+        }
+    }
+
+    async fn run(self, context: &Context, state: &mut LoopState, done: &Done) {
+        match self {
+            Chore::Announce => announce(context, state, done).await,
+            Chore::GangAges => read_gang_ages(context, state, done).await,
+            Chore::IdleTermination => end_unused_cluster(context, state, done).await,
+            Chore::Resize => resize_pods(context, state, done).await,
+            Chore::Permissions => ask_permissions(context, state).await,
+            Chore::Surroundings => look_around(context, state, done).await,
+            Chore::Events => send_events(context, state, done).await,
+        }
+    }
+}
 
 /// When chores were done last.
 #[derive(Debug, Default)]
@@ -40,6 +97,9 @@ pub(super) struct Schedule {
     suspend_backoffs: Backoffs<KubeErrorKind>,
     event_backoffs: Backoffs<KubeErrorKind>,
     resize_backoffs: Backoffs<&'static str>,
+    review_backoffs: Backoffs<()>,
+    /// Chores that reached their limit.
+    slow: Backoffs<Chore>,
 }
 
 impl Schedule {
@@ -75,19 +135,61 @@ impl Schedule {
 
 pub(super) async fn after_tick(context: &Context, state: &mut LoopState, done: &Done) {
     state.chores.succeeded();
-    if !state.announced {
-        announce(context, state, done).await;
+    for chore in Chore::ALL {
+        if state.chores.slow.blocked(|slow| *slow == chore).is_some() {
+            continue;
+        }
+        if tokio::time::timeout(CHORE_LIMIT, chore.run(context, state, done)).await.is_ok() {
+            state.chores.slow.succeed_where(|slow| *slow == chore);
+            continue;
+        }
+        let wait = state.chores.slow.fail(chore, CHORE_BACKOFF, None);
+        if chore == Chore::IdleTermination {
+            // Nobody has seen whether the cluster is in use.
+            state.idle.start_over();
+        }
+        context.metrics.add(&own::ERRORS, vec![("source", "chore".into()), ("kind", chore.as_str().into())], 1);
+        tracing::warn!(chore = chore.as_str(), wait_ms = wait.as_millis() as u64, "took too long: scaling goes first");
     }
-    read_gang_ages(context, state, done).await;
-    if done.collected.hold.is_some() {
-        // A head that has just come back may not know all its jobs yet.
-        state.idle.start_over();
-    } else if let Ok(settings) = done.planned.cluster.settings() {
-        end_unused_cluster(context, state, &settings).await;
+}
+
+/// Requests of chores to the API server.
+fn kube(context: &Context) -> KubeAccess {
+    context.kube.within(REQUEST_LIMIT)
+}
+
+/// Asks what this account may do before the first tick, so that also that one is told to Kubernetes where that is allowed.
+pub(super) async fn first_review(context: &Context, state: &mut LoopState) {
+    // One that takes too long is gone on with after the first tick.
+    let _ = tokio::time::timeout(CHORE_LIMIT, ask_permissions(context, state)).await;
+}
+
+/// Asks what this account may do, until there is an answer to everything.
+async fn ask_permissions(context: &Context, state: &mut LoopState) {
+    if state.permissions.is_known() || state.chores.review_backoffs.blocked(|()| true).is_some() {
+        return;
     }
-    resize_pods(context, state, done).await;
-    look_around(context, state, done).await;
-    send_events(context, state, done).await;
+    let answer = rbac::review(&kube(context), &mut state.permissions).await;
+    if let Err(error) = answer {
+        let wait = state.chores.review_backoffs.fail((), REVIEW_BACKOFF, error.retry_after);
+        context.metrics.add(&own::ERRORS, vec![("source", "kube".into()), ("kind", error.kind.as_str().into())], 1);
+        tracing::warn!(
+            %error,
+            wait_ms = wait.as_millis() as u64,
+            "no answer to which optional permissions there are: doing without them until it is asked again"
+        );
+        return;
+    }
+    let missing: Vec<&str> = state.permissions.missing().map(Permission::as_str).collect();
+    for name in &missing {
+        context.metrics.set(&own::MISSING_PERMISSIONS, vec![("permission", (*name).into())], 1.0);
+    }
+    if !missing.is_empty() {
+        tracing::info!(
+            missing = missing.join(", "),
+            "optional permissions that this account does not have; see deploy/rbac/sidecar-extra.yaml"
+        );
+    }
 }
 
 /// Quotas and nodes, where this account may read them.
@@ -96,21 +198,24 @@ async fn look_around(context: &Context, state: &mut LoopState, done: &Done) {
         return;
     }
     state.chores.surroundings_read = Some(Instant::now());
+    let kube = kube(context);
+    let (quotas, nodes) = tokio::join!(
+        async { if state.permissions.has(Permission::ListQuotas) { Some(kube.list_quotas().await) } else { None } },
+        async { if state.permissions.has(Permission::ListNodes) { Some(kube.list_nodes().await) } else { None } },
+    );
     let mut notes = Vec::new();
-    if state.permissions.has(Permission::ListQuotas) {
-        let quotas = context.kube.list_quotas().await;
-        if let Some(quotas) = allowed(context, state, Permission::ListQuotas, quotas) {
-            let requested = done.planned.snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Requested);
-            let waiting = requested.map(|node| node.group.as_str()).collect();
-            notes.extend(surroundings::quota_notes(&quotas, &done.planned.cluster, &waiting));
-        }
+    if let Some(quotas) = quotas
+        && let Some(quotas) = allowed(context, state, Permission::ListQuotas, quotas)
+    {
+        let requested = done.planned.snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Requested);
+        let waiting = requested.map(|node| node.group.as_str()).collect();
+        notes.extend(surroundings::quota_notes(&quotas, &done.planned.cluster, &waiting));
     }
-    if state.permissions.has(Permission::ListNodes) {
-        let nodes = context.kube.list_nodes().await;
-        if let Some(nodes) = allowed(context, state, Permission::ListNodes, nodes) {
-            let pods = done.collected.observation.pods.as_deref().unwrap_or_default();
-            notes.extend(surroundings::node_notes(&nodes, pods));
-        }
+    if let Some(nodes) = nodes
+        && let Some(nodes) = allowed(context, state, Permission::ListNodes, nodes)
+    {
+        let pods = done.collected.observation.pods.as_deref().unwrap_or_default();
+        notes.extend(surroundings::node_notes(&nodes, pods));
     }
     state.chores.notes = notes;
 }
@@ -126,9 +231,10 @@ async fn send_events(context: &Context, state: &mut LoopState, done: &Done) {
         uid: done.planned.cluster.metadata.uid.clone(),
         instance: context.config.hostname.clone(),
     };
-    for line in state.outbox.take() {
+    let kube = kube(context);
+    while let Some(line) = state.outbox.take_oldest() {
         let event = kube_events::event(&line, &regarding, done.planned.snapshot.now_ms);
-        let answer = context.kube.create_event(event).await;
+        let answer = kube.create_event(event).await;
         if let Err(error) = &answer {
             state.chores.event_backoffs.fail(error.kind, error.kind.backoff(), error.retry_after);
         }
@@ -161,6 +267,9 @@ fn allowed(
 }
 
 async fn announce(context: &Context, state: &mut LoopState, done: &Done) {
+    if state.announced {
+        return;
+    }
     let Ok(shapes) = done.planned.cluster.group_shapes() else { return };
     let told = match start::announce(context, &shapes).await {
         Ok(()) => start::read_mode(context).await,
@@ -202,7 +311,13 @@ async fn read_gang_ages(context: &Context, state: &mut LoopState, done: &Done) {
     }
 }
 
-async fn end_unused_cluster(context: &Context, state: &mut LoopState, settings: &ClusterSettings) {
+async fn end_unused_cluster(context: &Context, state: &mut LoopState, done: &Done) {
+    if done.collected.hold.is_some() {
+        // A head that has just come back may not know all its jobs yet.
+        state.idle.start_over();
+        return;
+    }
+    let Ok(settings) = done.planned.cluster.settings() else { return };
     if settings.idle_termination.is_some() && !Schedule::is_due(state.chores.jobs_read, TABLE_INTERVAL) {
         return;
     }
@@ -217,7 +332,7 @@ async fn end_unused_cluster(context: &Context, state: &mut LoopState, settings: 
         None
     };
     let decision;
-    (decision, state.idle) = idle_termination::decide(jobs.as_deref(), settings, Instant::now(), &state.idle);
+    (decision, state.idle) = idle_termination::decide(jobs.as_deref(), &settings, Instant::now(), &state.idle);
     match decision {
         Decision::None => state.chores.refused_idle = None,
         Decision::Refused(message) => {
@@ -239,7 +354,7 @@ async fn suspend(context: &Context, state: &mut LoopState) {
     if state.chores.suspend_backoffs.blocked(|_| true).is_some() {
         return;
     }
-    match context.kube.merge_patch_cluster(idle_termination::suspend_patch()).await {
+    match kube(context).merge_patch_cluster(idle_termination::suspend_patch()).await {
         Ok(cluster) => {
             context.cluster.put(cluster);
             tracing::info!("no driver for the time set by idleTerminationOptions: the RayCluster is suspended");
@@ -261,18 +376,42 @@ async fn resize_pods(context: &Context, state: &mut LoopState, done: &Done) {
     let wanted = if done.collected.hold.is_none() { done.planned.plan.resize.as_slice() } else { &[] };
     let pods = done.collected.observation.pods.as_deref().unwrap_or_default();
     let now_ms = context.clock.now_unix_ms();
+    let kube = kube(context);
+    let mut all_done = true;
     for action in resize::decide(&shapes, pods, wanted, now_ms) {
-        match resize::execute(&action, &context.kube, &context.gcs).await {
+        match resize::execute(&action, &kube, &context.gcs).await {
             Ok(()) => context.metrics.add(&own::RESIZES, vec![("result", "accepted".into())], 1),
             Err(error) => {
-                let (source, limits) = match &error {
-                    resize::ResizeError::Kube(error) => ("kube", error.kind.backoff()),
-                    resize::ResizeError::Gcs { .. } => ("gcs", TICK_BACKOFF),
+                all_done = false;
+                let (source, limits, asked) = match &error {
+                    resize::ResizeError::Kube(error) => ("kube", error.kind.backoff(), error.retry_after),
+                    resize::ResizeError::Gcs { .. } => ("gcs", TICK_BACKOFF, None),
                 };
-                let wait = state.chores.resize_backoffs.fail(source, limits, None);
+                let wait = state.chores.resize_backoffs.fail(source, limits, asked);
                 context.metrics.add(&own::RESIZES, vec![("result", "failed".into())], 1);
                 tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "a pod was not resized");
+                if !is_about_one_pod(&error) {
+                    return;
+                }
             }
         }
+    }
+    if all_done {
+        state.chores.resize_backoffs = Backoffs::new();
+    }
+}
+
+/// Whether the next pod may fare better.
+fn is_about_one_pod(error: &resize::ResizeError) -> bool {
+    match error {
+        resize::ResizeError::Gcs { .. } => true,
+        resize::ResizeError::Kube(error) => matches!(
+            error.kind,
+            KubeErrorKind::NotFound
+                | KubeErrorKind::Conflict
+                | KubeErrorKind::TestFailed
+                | KubeErrorKind::Invalid
+                | KubeErrorKind::Gone
+        ),
     }
 }

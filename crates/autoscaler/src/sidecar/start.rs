@@ -12,7 +12,7 @@ use crate::{
     kube_events::Outbox,
     metrics::own,
     pace::{BackoffLimits, Backoffs},
-    rbac::{self, Permissions},
+    rbac::Permissions,
 };
 
 const GCS_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_millis(250), most: Duration::from_secs(5) };
@@ -31,11 +31,10 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
     let mode = wait_for(context, || read_mode(context)).await;
     tracing::info!(ray = %version, ?mode, policy = context.config.policy.name(), "the GCS answers");
     say_mode(mode);
-    let permissions = ask_permissions(context).await;
     let temp_dir = temp_dir(context).await;
-    Ok(LoopState {
+    let mut state = LoopState {
         mode,
-        permissions,
+        permissions: Permissions::unknown(),
         memory: mobula_planner::Memory::default(),
         guard: ViewGuard::new(context.config.view_grace),
         session: None,
@@ -58,7 +57,9 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
         }),
         outbox: Outbox::default(),
         announced: false,
-    })
+    };
+    chores::first_review(context, &mut state).await;
+    Ok(state)
 }
 
 /// Size at which the event file is rotated.
@@ -98,21 +99,6 @@ pub(super) fn say_mode(mode: Mode) {
              the whole of `ray status`"
         );
     }
-}
-
-async fn ask_permissions(context: &Context) -> Permissions {
-    let permissions = rbac::review(&context.kube).await;
-    let missing: Vec<&str> = permissions.missing().map(rbac::Permission::as_str).collect();
-    for name in &missing {
-        context.metrics.set(&own::MISSING_PERMISSIONS, vec![("permission", (*name).into())], 1.0);
-    }
-    if !missing.is_empty() {
-        tracing::info!(
-            missing = missing.join(", "),
-            "optional permissions that this account does not have; see deploy/rbac/sidecar-extra.yaml"
-        );
-    }
-    permissions
 }
 
 async fn temp_dir(context: &Context) -> std::path::PathBuf {

@@ -76,7 +76,9 @@ async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickErro
         .record("resource_version", &versions.raycluster_resource_version)
         .record("generation", versions.raycluster_generation);
     let started = Instant::now();
+    context.applying.send_replace(true);
     let applied = apply::apply(context, state, &collected, &planned).await;
+    context.applying.send_replace(false);
     phase(context, "apply", started);
     let started = Instant::now();
     publish::publish(context, state, &collected, &planned, &applied).await;
