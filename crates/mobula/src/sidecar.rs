@@ -1,7 +1,7 @@
 //! `mobula sidecar`: reads the environment, makes the clients, and runs the loop until it is told to stop.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -174,7 +174,11 @@ fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
     let own_ip = own_ip();
     let is_local = args.gcs_address.as_deref().is_some_and(is_loopback);
     let host = if is_local { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { own_ip };
-    let bind = if is_local { host } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    let bind = match host {
+        _ if is_local => host,
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
     Ok(SidecarConfig {
         crd_version: args.crd_version.clone(),
         kube_timeout: Duration::from_secs(args.kube_timeout_s.max(1)),
@@ -191,7 +195,7 @@ fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
         view_grace: Duration::from_secs(args.view_grace_s),
         keep_object_holders: args.keep_object_holders,
         listen: (args.metrics_port != 0).then(|| SocketAddr::new(bind, args.metrics_port)),
-        advertised_host: host.to_string(),
+        advertised_host: url_host(host),
         recorder: RecorderConfig {
             directory: args.record.clone(),
             limit_bytes: args.record_limit_mib.saturating_mul(1 << 20),
@@ -224,14 +228,24 @@ fn is_loopback(address: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// An address as it stands before `:<port>`.
+fn url_host(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
 /// The address by which others reach this host: the one from which it would speak to the outside. Nothing is sent.
 fn own_ip() -> IpAddr {
-    let outward = || -> std::io::Result<IpAddr> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect((Ipv4Addr::new(8, 8, 8, 8), 53))?;
+    let towards = |any: IpAddr, outside: IpAddr| -> std::io::Result<IpAddr> {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((outside, 53))?;
         Ok(socket.local_addr()?.ip())
     };
-    outward().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    let v4 = || towards(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(8, 8, 8, 8).into());
+    let v6 = || towards(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888).into());
+    v4().or_else(|_| v6()).unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
 async fn run_sidecar(args: &Args, config: SidecarConfig) -> anyhow::Result<()> {
@@ -244,9 +258,13 @@ async fn run_sidecar(args: &Args, config: SidecarConfig) -> anyhow::Result<()> {
         }
     };
     tokio::pin!(stop);
-    let kube = kube_client(args).await?;
-    let endpoints = tokio::select! {
-        endpoints = gcs_endpoints(args, &config, &kube) => endpoints,
+    let find = async {
+        let kube = kube_client(args).await?;
+        let endpoints = gcs_endpoints(args, &config, &kube).await;
+        anyhow::Ok((kube, endpoints))
+    };
+    let (kube, endpoints) = tokio::select! {
+        found = find => found?,
         () = &mut stop => return Ok(()),
     };
     tracing::info!(gcs = endpoints.join(", "), cluster = config.cluster, namespace = config.namespace, "starting");
@@ -347,6 +365,12 @@ mod tests {
             assert!(is_loopback(address), "{address}");
         }
         assert!(!is_loopback("10.0.0.1:6379"));
+    }
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets_before_a_port() {
+        assert_eq!(url_host("10.0.0.7".parse().unwrap()), "10.0.0.7");
+        assert_eq!(url_host("fd00::7".parse().unwrap()), "[fd00::7]");
     }
 
     #[test]
