@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "ray-v2")]
     pub policy: String,
     /// Unix time in ms to plan at; default: the newest creation time among the pods, else 0; with gcs:// the clock
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..))]
     pub now: Option<i64>,
     /// Form of the document
     #[arg(short, long, value_name = "FORM", default_value = "table")]

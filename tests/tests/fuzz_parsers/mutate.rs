@@ -119,7 +119,8 @@ pub fn text(random: &mut Random, text: &str, other: &str) -> String {
 pub fn json(random: &mut Random, mut value: Value, other: &Value) -> Value {
     for _ in 0..=random.below(3) {
         let target = random.below(count(&value));
-        let foreign = other.pointer(random.pick::<&str>(&["", "/metadata", "/spec", "/items/0", "/spec/workerGroupSpecs/0"]));
+        let foreign =
+            other.pointer(random.pick::<&str>(&["", "/metadata", "/spec", "/items/0", "/spec/workerGroupSpecs/0"]));
         let foreign = foreign.cloned().unwrap_or_default();
         if let Some(place) = nth(&mut value, &mut { target }) {
             damage(random, place, foreign);

@@ -168,9 +168,11 @@ async fn measure(run: Run<'_>, ask: impl AsyncFn(u32) -> Result<()>) -> Result<(
     let Run { peer, what, mut stage, gcs_address, replicas_before, rounds, directory } = run;
     let autoscaler = Autoscaler::start(peer, &stage, &gcs_address, directory).await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
+    // Spread over more than the peer's own interval: 200 ms, and 5 s.
+    let (step_ms, spread_ms) = if peer == Peer::Mobula { (137, 500) } else { (1_370, 5_500) };
     let mut durations = Vec::new();
     for round in 1..=rounds {
-        tokio::time::sleep(Duration::from_millis(300 + u64::from(round) * 137 % 500)).await;
+        tokio::time::sleep(Duration::from_millis(300 + u64::from(round) * step_ms % spread_ms)).await;
         ask(round).await?;
         let visible = Instant::now();
         let patched = stage.until_replicas(i64::from(replicas_before + round), LIMIT).await;
