@@ -2,6 +2,8 @@
 // A test may fail by panicking; that is what it is for.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod ending;
+mod permissions;
 mod support;
 
 use std::{
@@ -279,136 +281,6 @@ async fn a_cut_or_expired_watch_is_taken_up_again() {
     world.end().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_the_stock_role_does_not_allow_is_asked_once_and_never_tried() {
-    let world = empty();
-    world.pass(120.0).await;
-    let reviews = world.kube.seen().iter().filter(|seen| seen.path.contains("selfsubjectaccessreviews")).count();
-    assert_eq!(reviews, 4);
-    assert!(world.kube.seen().iter().all(|seen| seen.status != 403));
-    assert_eq!(world.metric("mobula_missing_permissions{permission=\"watch rayclusters\"}"), 1.0);
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn where_even_the_question_is_forbidden_it_is_asked_once() {
-    let (kube, gcs) = World::parts(vec![]);
-    kube.fail(Method::POST, "selfsubjectaccessreviews", usize::MAX, Fault::Status(403, "forbidden"));
-    let world = World::start(kube, gcs);
-    world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
-    world.until("scale-up", |w| w.kube.replicas(0) == 1).await;
-    world.pass(60.0).await;
-    assert_eq!(world.kube.seen().iter().filter(|seen| seen.status == 403).count(), 1);
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_question_that_was_not_answered_is_asked_again_but_not_in_a_loop() {
-    for fault in [Fault::Status(503, "not now"), Fault::Status(429, "slow down"), Fault::Hang] {
-        let (kube, gcs) = World::parts(vec![]);
-        kube.grant("create events");
-        kube.fail(Method::POST, "selfsubjectaccessreviews", 3, fault.clone());
-        let world = World::start(kube, gcs);
-        world.pass(40.0).await;
-        assert_eq!(world.metric("mobula_missing_permissions{permission=\"create events\"}"), 0.0, "{fault:?}");
-        assert_eq!(world.metric("mobula_missing_permissions{permission=\"list nodes\"}"), 1.0, "{fault:?}");
-        world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
-        world.until("an Event", |w| w.kube.seen().iter().any(|s| s.path.ends_with("/events"))).await;
-        world.end().await;
-    }
-    let (kube, gcs) = World::parts(vec![]);
-    kube.fail(Method::POST, "selfsubjectaccessreviews", usize::MAX, Fault::Status(503, "not now"));
-    let world = World::start(kube, gcs);
-    world.pass(200.0).await;
-    let asked = world.kube.seen().iter().filter(|seen| seen.path.contains("selfsubjectaccessreviews")).count();
-    assert!((7..=9).contains(&asked), "{asked} in 200 s");
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn chores_that_hang_do_not_keep_demand_waiting() {
-    let (kube, gcs) = World::parts(vec![]);
-    for permission in ["create events", "list nodes", "list resourcequotas"] {
-        kube.grant(permission);
-    }
-    kube.fail(Method::POST, "/events", usize::MAX, Fault::Hang);
-    kube.fail(Method::GET, "resourcequotas", usize::MAX, Fault::Hang);
-    kube.fail(Method::GET, "/api/v1/nodes", usize::MAX, Fault::Hang);
-    gcs.fail(Some("GetAllJobInfo"), usize::MAX, GcsFault::Hang);
-    gcs.fail(Some("ReportClusterConfig"), usize::MAX, GcsFault::Hang);
-    kube.change_cluster(|cluster| {
-        cluster["spec"]["idleTerminationOptions"] = json!({"timeoutSeconds": 30, "policy": "Suspend"});
-    });
-    let world = World::start(kube, gcs);
-    for count in 1..=4_u32 {
-        let asked = tokio::time::Instant::now();
-        world.gcs.change_state(|state| state.pending = tasks(4.0, i64::from(count)));
-        let is_served = |w: &World| w.kube.replicas(0) + 2 * w.kube.replicas(1) >= i64::from(count);
-        world.until("scale-up", is_served).await;
-        assert!(asked.elapsed() < Duration::from_secs(12), "{:?}", asked.elapsed());
-        world.pass(20.0).await;
-    }
-    assert!(world.metric("mobula_errors_total{kind=\"idle_termination\",source=\"chore\"}") >= 1.0);
-    let ticks = world.gcs.calls("GetClusterResourceState");
-    assert!(ticks > 200, "{ticks} ticks in 80 s");
-    assert_ne!(world.kube.cluster()["spec"]["idleSuspend"], json!(true));
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn with_the_extra_role_the_raycluster_is_watched_and_events_say_what_was_done() {
-    let (kube, gcs) = World::parts(vec![]);
-    kube.grant("watch rayclusters");
-    kube.grant("create events");
-    let world = World::start(kube, gcs);
-    world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
-    world.until("scale-up", |w| w.kube.replicas(0) == 1).await;
-    world.pass(60.0).await;
-    let seen = world.kube.seen();
-    let gets = seen.iter().filter(|s| s.method == Method::GET && s.path.ends_with("/rayclusters/a")).count();
-    assert!(gets <= 2, "{gets} gets beside a watch");
-    let notes: Vec<&str> =
-        seen.iter().filter(|s| s.path.ends_with("/events")).filter_map(|s| s.body["note"].as_str()).collect();
-    assert!(notes.contains(&"Adding 1 node(s) of type cpu."), "{notes:?}");
-    world.kube.change_cluster(|cluster| cluster["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(3));
-    world.until("a change that the watch brought", |w| w.metric("mobula_desired_replicas{group=\"cpu\"}") == 3.0).await;
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_permission_that_does_not_hold_after_all_is_not_used_again() {
-    let (kube, gcs) = World::parts(vec![]);
-    kube.grant("create events");
-    kube.fail(Method::POST, "/events", usize::MAX, Fault::Status(403, "forbidden"));
-    let world = World::start(kube, gcs);
-    for count in 1..=3 {
-        world.gcs.change_state(|state| state.pending = tasks(4.0, count));
-        world.pass(20.0).await;
-    }
-    let tried = world.kube.seen().iter().filter(|seen| seen.path.ends_with("/events")).count();
-    assert_eq!(tried, 1);
-    assert_eq!(world.metric("mobula_missing_permissions{permission=\"create events\"}"), 1.0);
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_quota_that_holds_a_group_back_is_named() {
-    let (kube, gcs) = World::parts(vec![]);
-    kube.grant("list resourcequotas");
-    kube.set_quotas(json!({"items": [
-        {"metadata": {"name": "q"}, "status": {"hard": {"limits.cpu": "3"}, "used": {"limits.cpu": "0"}}},
-    ]}));
-    let world = World::start(kube, gcs);
-    world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
-    let named = |w: &World| {
-        w.board
-            .last_decision()
-            .is_some_and(|decision| decision.warnings.iter().any(|note| note.contains("ResourceQuota q")))
-    };
-    world.until("the quota", named).await;
-    world.end().await;
-}
-
 /// A wall clock that a test sets.
 struct JumpingClock(AtomicI64);
 
@@ -455,76 +327,6 @@ async fn pods_that_a_quota_refuses_are_reported_with_the_reason() {
     world.until("the failure in the report", failed).await;
     let report = world.gcs.reports().last().cloned().unwrap();
     assert!(report.infeasible_requests.is_empty(), "what waits for quota is not infeasible");
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_unused_cluster_is_suspended_where_the_user_wants_so() {
-    let (kube, gcs) = World::parts(vec![]);
-    kube.change_cluster(|cluster| {
-        cluster["spec"]["idleTerminationOptions"] = json!({"timeoutSeconds": 30, "policy": "Suspend"});
-    });
-    gcs.set_jobs(vec![JobInfo { namespace: "user".into(), ..JobInfo::default() }]);
-    let world = World::start(kube, gcs);
-    world.pass(60.0).await;
-    assert_eq!(world.kube.patches().len(), 0);
-    world.gcs.set_jobs(vec![JobInfo { namespace: "user".into(), is_dead: true, end_time_ms: 1, ..JobInfo::default() }]);
-    world.until("suspension", |w| w.kube.cluster()["spec"]["idleSuspend"] == json!(true)).await;
-    world.end().await;
-}
-
-/// A cluster without drivers that is to be suspended after 30 s.
-fn to_be_suspended(nodes: Vec<mobula_gcs::NodeState>) -> World {
-    let (kube, gcs) = World::parts(nodes);
-    kube.change_cluster(|cluster| {
-        cluster["spec"]["idleTerminationOptions"] = json!({"timeoutSeconds": 30, "policy": "Suspend"});
-    });
-    World::start(kube, gcs)
-}
-
-fn is_suspended(world: &World) -> bool {
-    world.kube.cluster()["spec"]["idleSuspend"] == json!(true)
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_time_in_which_the_gcs_did_not_answer_does_not_count_as_unused() {
-    let world = to_be_suspended(vec![]);
-    world.pass(20.0).await;
-    world.gcs.fail(Some("GetClusterResourceState"), usize::MAX, GcsFault::Unavailable);
-    world.pass(60.0).await;
-    world.gcs.recover();
-    world.pass(25.0).await;
-    assert!(!is_suspended(&world));
-    world.until("suspension", is_suspended).await;
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_new_session_is_unused_from_its_own_start() {
-    let world = to_be_suspended(vec![]);
-    world.pass(25.0).await;
-    world.gcs.change_state(|state| state.session_name = "session_2".into());
-    world.pass(25.0).await;
-    assert!(!is_suspended(&world));
-    world.until("suspension", is_suspended).await;
-    world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_cluster_of_which_the_gcs_shows_a_part_only_is_not_suspended() {
-    let world = to_be_suspended(vec![]);
-    world.kube.put_pod(pod("w0", "cpu", None));
-    world.pass(3.0).await;
-    world.gcs.change_state(|state| state.nodes.push(busy_node("w0", "cpu")));
-    world.pass(3.0).await;
-    world.gcs.restart_head(state(vec![]));
-    world.pass(100.0).await;
-    assert_eq!(world.metric("mobula_deletions_held{reason=\"head_restart\"}"), 1.0);
-    assert!(!is_suspended(&world));
-    world.gcs.change_state(|state| state.nodes.push(busy_node("w0", "cpu")));
-    world.pass(25.0).await;
-    assert!(!is_suspended(&world));
-    world.until("suspension", is_suspended).await;
     world.end().await;
 }
 
@@ -642,61 +444,6 @@ async fn what_was_recorded_plans_the_same_again() {
         assert_eq!(again.memory, frame.memory_after);
     }
     world.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_sidecar_that_is_told_to_stop_while_it_waits_for_the_gcs_ends_well() {
-    let kube = FakeKube::new(raycluster());
-    let (_, gcs) = World::parts(vec![]);
-    gcs.fail(None, usize::MAX, GcsFault::Unavailable);
-    let world = World::start(kube, gcs);
-    world.pass(5.0).await;
-    assert!(world.board.not_ready().is_some_and(|why| why.contains("waiting for the GCS")));
-    world.end().await;
-}
-
-/// How long it takes to stop.
-async fn time_to_end(world: World) -> Duration {
-    let told = tokio::time::Instant::now();
-    world.end().await;
-    told.elapsed()
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_patch_that_is_under_way_is_finished_before_the_end() {
-    let (kube, gcs) = World::parts(vec![]);
-    kube.fail(Method::PATCH, "rayclusters", 1, Fault::Slow(Duration::from_secs(4)));
-    gcs.change_state(|state| state.pending = tasks(4.0, 1));
-    let world = World::start(kube.clone(), gcs);
-    world.pass(2.0).await;
-    assert_eq!(kube.patches().len(), 0);
-    let took = time_to_end(world).await;
-    assert!(took < Duration::from_secs(3), "{took:?}");
-    assert_eq!(kube.replicas(0), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_patch_that_hangs_holds_up_the_end_for_seconds_only() {
-    let (kube, gcs) = World::parts(vec![]);
-    kube.fail(Method::PATCH, "rayclusters", 1, Fault::Hang);
-    gcs.change_state(|state| state.pending = tasks(4.0, 1));
-    let world = World::start(kube, gcs);
-    world.pass(2.0).await;
-    let took = time_to_end(world).await;
-    assert!((Duration::from_secs(4)..Duration::from_secs(6)).contains(&took), "{took:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_but_a_patch_holds_up_the_end() {
-    for method in ["GetClusterResourceState", "ReportAutoscalingState", "ReportClusterConfig"] {
-        let (kube, gcs) = World::parts(vec![]);
-        gcs.fail(Some(method), usize::MAX, GcsFault::Hang);
-        let world = World::start(kube, gcs);
-        world.pass(1.0).await;
-        assert!(world.gcs.calls(method) > 0, "{method}");
-        let took = time_to_end(world).await;
-        assert!(took < Duration::from_millis(100), "{method}: {took:?}");
-    }
 }
 
 #[tokio::test(start_paused = true)]
