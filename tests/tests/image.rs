@@ -65,19 +65,29 @@ fn as_kubelet(container: &Value, namespace: &Namespace) -> (Vec<String>, BTreeMa
     (words.map(expand).collect(), env)
 }
 
+/// Cargo in the workspace, with the environment that it had before it started this program: what it told us about ourselves
+/// would make the build scripts of others run again.
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    let about_us = |name: &String| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in std::env::vars().filter(|(name, _)| about_us(name)) {
+        cargo.env_remove(name);
+    }
+    cargo
+}
+
 /// The image, built once.
 fn layout() -> &'static Path {
     static LAYOUT: OnceLock<TempDir> = OnceLock::new();
     LAYOUT
         .get_or_init(|| {
-            let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let cache = std::env::var_os("MOBULA_CACHE").map_or_else(
                 || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/mobula"),
                 PathBuf::from,
             );
             let image = contents::collect(&contents::Ingredients {
-                binary: binary::build_release(Path::new(&cargo), &workspace).unwrap(),
+                binary: binary::build_release(cargo()).unwrap(),
                 bash: None,
                 ca_bundle: None,
                 cache,

@@ -8,11 +8,10 @@ use serde_json::Value;
 use crate::Error;
 use crate::parts::output_of;
 
-/// Builds the release binary of the workspace in `workspace` and gives its path: static, for the musl target, if the Rust
-/// toolchain and a C compiler have that, else for this machine. `program` is cargo.
-pub fn build_release(program: &Path, workspace: &Path) -> Result<PathBuf, Error> {
-    let mut cargo = Command::new(program);
-    cargo.current_dir(workspace).stderr(Stdio::inherit());
+/// Builds the release binary and gives its path: static, for the musl target, if the Rust toolchain and a C compiler have
+/// that, else for this machine. `cargo` starts cargo in the workspace; arguments are added here.
+pub fn build_release(mut cargo: Command) -> Result<PathBuf, Error> {
+    cargo.stderr(Stdio::inherit());
     cargo.args([
         "build",
         "--release",

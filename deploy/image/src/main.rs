@@ -4,7 +4,8 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -75,10 +76,7 @@ fn main() -> anyhow::Result<()> {
 fn run_build(build: Build) -> anyhow::Result<()> {
     let binary = match build.binary {
         Some(path) => path,
-        None => {
-            let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            binary::build_release(Path::new(&cargo), Path::new("."))?
-        }
+        None => binary::build_release(cargo())?,
     };
     let image = contents::collect(&contents::Ingredients {
         binary: binary.clone(),
@@ -112,6 +110,17 @@ fn print_summary(image: &oci::Verified) {
         image.layers.len(),
         image.unpacked_bytes
     );
+}
+
+/// Cargo, with the environment that it had before it started this program: what it told us about ourselves would make the
+/// build scripts of others run again.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let about_us = |name: &String| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in env::vars().filter(|(name, _)| about_us(name)) {
+        cargo.env_remove(name);
+    }
+    cargo
 }
 
 fn cache_directory() -> anyhow::Result<PathBuf> {
