@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use clap::ArgAction;
 use mobula_api::{DEFAULT_GCS_PORT, RayCluster};
 use mobula_autoscaler::{
     clock::Clock,
@@ -51,7 +52,14 @@ pub struct Args {
     #[arg(long, env = "AUTOSCALER_MAX_CONCURRENT_LAUNCHES", value_name = "PODS")]
     max_in_flight: Option<u32>,
     /// Whether requests without GPU are kept off GPU nodes where another node will do
-    #[arg(long, env = "AUTOSCALER_CONSERVE_GPU_NODES", default_value = "1", value_parser = parse_switch, value_name = "0|1")]
+    #[arg(
+        long,
+        env = "AUTOSCALER_CONSERVE_GPU_NODES",
+        default_value = "1",
+        value_parser = parse_switch,
+        action = ArgAction::Set,
+        value_name = "0|1"
+    )]
     conserve_gpu: bool,
     /// Keep nodes that Ray calls idle but that still hold objects, or don't say whether they do
     #[arg(long)]
@@ -85,7 +93,14 @@ pub struct Args {
     #[arg(long, default_value_t = 4, value_name = "MIB")]
     record_limit_mib: u64,
     /// Whether Ray's event file is written, for drivers to print
-    #[arg(long, env = "RAY_SCHEDULER_EVENTS", default_value = "1", value_parser = parse_switch, value_name = "0|1")]
+    #[arg(
+        long,
+        env = "RAY_SCHEDULER_EVENTS",
+        default_value = "1",
+        value_parser = parse_switch,
+        action = ArgAction::Set,
+        value_name = "0|1"
+    )]
     ray_events: bool,
     /// Form of the log
     #[arg(long, default_value = "text", value_name = "text|json")]
@@ -371,6 +386,18 @@ mod tests {
     fn an_ipv6_address_stands_in_brackets_before_a_port() {
         assert_eq!(url_host("10.0.0.7".parse().unwrap()), "10.0.0.7");
         assert_eq!(url_host("fd00::7".parse().unwrap()), "[fd00::7]");
+    }
+
+    #[test]
+    fn switches_take_a_value_on_the_command_line() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: Args,
+        }
+        let words = ["sidecar", "--cluster-name=a", "--cluster-namespace=n", "--conserve-gpu", "0", "--ray-events=0"];
+        let args = <Cli as clap::Parser>::parse_from(words).args;
+        assert!(!args.conserve_gpu && !args.ray_events);
     }
 
     #[test]
