@@ -108,11 +108,8 @@ impl ApiServer {
             directory: directory.clone(),
         };
         let took = server.wait_until_ready().await?;
-        eprintln!(
-            "real part: kube-apiserver {} ready after {:.1} s",
-            parts::version_of("kube-apiserver")?,
-            took.as_secs_f64()
-        );
+        let (version, etcd) = (parts::version_of("kube-apiserver")?, parts::version_of("etcd")?);
+        eprintln!("real part: kube-apiserver {version} on etcd {etcd}, ready after {:.1} s", took.as_secs_f64());
         Ok(server)
     }
 

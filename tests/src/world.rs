@@ -93,7 +93,11 @@ impl World {
         let keep = std::env::var_os("MOBULA_TEST_KEEP_LOGS").is_some();
         directory.disable_cleanup(keep);
         let kept = if keep { format!(", logs in {}", directory.path().display()) } else { String::new() };
-        eprintln!("case {}{kept}", setup.name);
+        let workers = if setup.raylets { "raylets" } else { "workers registered without raylets" };
+        eprintln!(
+            "case {}: real: Ray {} (head, {workers}), kube-apiserver, etcd; stood in for: operator, kubelet{kept}",
+            setup.name, setup.ray
+        );
         if Autoscaler::chosen()? == Autoscaler::Mobula {
             parts::mobula()?;
         }
