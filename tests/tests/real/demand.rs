@@ -100,8 +100,12 @@ async fn a_head_in_v1_mode_is_served_too() {
     driver.ask(json!({"do": "request", "num_cpus": 2})).await.unwrap();
     world.until_replicas(&[("small", 2)], REACTION).await.unwrap();
     world.until_workers(&[("small", 2)], NODE_LIMIT).await.unwrap();
+    // Busy and idle ones are told apart: "1 small" twice.
+    let small = |text: &str| {
+        text.lines().filter_map(|line| line.trim().strip_suffix(" small")?.parse::<u32>().ok()).sum::<u32>()
+    };
     let status = async || world.ray_status(&[]).await;
-    wait::until("ray status", REACTION, status, |text| text.contains("2 small")).await.unwrap();
+    wait::until("ray status shows both nodes", REACTION, status, |text| small(text) == 2).await.unwrap();
     driver.ask(json!({"do": "request", "num_cpus": 0})).await.unwrap();
     driver.finish("work", NODE_LIMIT).await.unwrap();
     world.until_replicas(&[("small", 0)], REACTION).await.unwrap();

@@ -12,11 +12,12 @@ use crate::{REACTION, is_mobula};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pending_tasks_scale_two_groups_and_only_idle_nodes_go() {
-    let groups = vec![Group::cpu("small", 1, 3), Group::cpu("gpu", 2, 3).with_gpu(4)];
+    // Without a resource of its own the work of the small nodes would sometimes run on the GPU node, if that joins first.
+    let groups = vec![Group::cpu("small", 1, 3).with_custom("slot", 1), Group::cpu("gpu", 2, 3).with_gpu(4)];
     let mut world = World::start(Setup::new("two-groups", groups)).await.unwrap();
     let mut driver = world.driver().await.unwrap();
 
-    driver.tasks("cpu-work", 2, json!({"CPU": 1})).await.unwrap();
+    driver.tasks("cpu-work", 2, json!({"CPU": 1, "resources": {"slot": 1}})).await.unwrap();
     driver.tasks("gpu-work", 1, json!({"CPU": 2, "GPU": 4})).await.unwrap();
     world.until_replicas(&[("small", 2), ("gpu", 1)], REACTION).await.unwrap();
     world.until_workers(&[("small", 2), ("gpu", 1)], NODE_LIMIT).await.unwrap();
