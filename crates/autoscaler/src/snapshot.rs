@@ -106,6 +106,7 @@ pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Bui
         demand: demand.tasks,
         gangs: demand.gangs,
         constraints: demand.constraints,
+        ..Snapshot::default()
     };
     Ok(Built { snapshot, warnings: warnings.into_texts() })
 }
@@ -127,6 +128,7 @@ fn settings(cluster: &ClusterSettings, options: &SnapshotOptions) -> Settings {
         pending_idle_timeout_ms: options.pending_idle_timeout_ms,
         allocation_timeout_ms: options.allocation_timeout_ms,
         availability_recovery_ms: options.availability_recovery_ms,
+        ..Settings::default()
     }
 }
 

@@ -13,16 +13,16 @@ mod snapshot;
 
 pub use amount::{Amount, Labels, Resources};
 pub use lint::{Severity, Violation, lint};
-pub use memory::Memory;
+pub use memory::{Blocked, Memory};
 pub use plan::{
-    DrainKind, GroupPlan, Launch, MAX_LAUNCHES, Plan, Reason, Resize, Terminate, TerminateCause, Unmet, UnmetCause,
-    UnmetKind, Verdict,
+    Cost, DemandRef, DrainKind, GangPlan, GroupPlan, Launch, MAX_LAUNCHES, Placement, Plan, Reason, Resize, Target,
+    Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict,
 };
 pub use ray_v2::RayV2;
 pub use snapshot::{
-    Bundle, Constraint, DemandClass, Gang, GangStrategy, GroupFacts, LabelConstraint, LabelOperator, LabelSelector,
-    Locality, Node, NodePhase, NodeResize, NodeType, PlacementConstraint, Request, ResizeSpec, Settings, Snapshot,
-    UpscalingMode, Versions,
+    Bundle, CapacityType, Constraint, DemandClass, FabricWish, Gang, GangStrategy, GroupFacts, Host, LabelConstraint,
+    LabelOperator, LabelSelector, Locality, Node, NodePhase, NodeResize, NodeType, Offering, Patience, PendingCause,
+    PlacementConstraint, Quota, Request, ResizeSpec, Settings, Snapshot, TopologyLevel, UpscalingMode, Versions,
 };
 
 /// A way of deciding. Policies are values: stateless, shareable, compared in benchmarks by running one snapshot through each.

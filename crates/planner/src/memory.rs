@@ -16,4 +16,20 @@ pub struct Memory {
     /// Group → unix times in ms, oldest first: the n-th is since when at least n pending pods of the group have not been
     /// needed. Counted, not tied to pods, because pending pods of a group can stand for each other.
     pub pending_unneeded_since_ms: BTreeMap<String, Vec<i64>>,
+    /// Group → why and until when nothing is launched of it, because what was launched did not come (policy `mobula`).
+    pub blocked: BTreeMap<String, Blocked>,
+    /// Instance → unix time in ms at which demand last needed it, of those that are idle or nearly so (policy `mobula`).
+    pub needed_at_ms: BTreeMap<String, i64>,
+}
+
+/// A group whose pods did not come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Blocked {
+    /// Why the pods did not come.
+    pub cause: Option<crate::PendingCause>,
+    /// Unix time in ms until when nothing is launched.
+    pub until_ms: i64,
+    /// How often in a row it was blocked: each time for twice as long.
+    pub times: u32,
 }

@@ -32,6 +32,92 @@ pub struct Plan {
     pub unmet: Vec<Unmet>,
     /// Reasons for what is done and for what is not.
     pub explain: Vec<Reason>,
+    /// Where each piece of served demand is meant to run, for checks; empty for policies that don't say. Ray itself decides
+    /// where work runs.
+    pub placements: Vec<Placement>,
+    /// What becomes of each placement group, in the order of the snapshot; empty for policies that don't say.
+    pub gangs: Vec<GangPlan>,
+    /// What the launches cost, and the least that they could; `None` for policies that don't say.
+    pub cost: Option<Cost>,
+}
+
+/// Identical pieces of demand on one node.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// What.
+    pub demand: DemandRef,
+    /// Where.
+    pub target: Target,
+    /// How many.
+    pub count: u64,
+}
+
+/// A piece of the snapshot's demand.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DemandRef {
+    /// Index into [`crate::Snapshot::demand`].
+    Class(u32),
+    /// Bundles `first_bundle..first_bundle + count` of a gang (equal ones), where `count` is that of the placement.
+    Gang {
+        /// Index into [`crate::Snapshot::gangs`].
+        gang: u32,
+        /// Index into its bundles.
+        first_bundle: u32,
+    },
+}
+
+/// A node that exists, is on its way, or is launched by the plan.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Index into [`crate::Snapshot::nodes`].
+    Node(u32),
+    /// A node that the plan launches.
+    New {
+        /// Index into [`crate::Snapshot::node_types`].
+        group: u32,
+        /// Which of the replicas that the plan launches for this group.
+        replica: u32,
+        /// Which host of the replica.
+        host: u32,
+    },
+}
+
+/// What becomes of a placement group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GangPlan {
+    /// Placement group id in hex.
+    pub id: String,
+    /// Whether all of its bundles have a place.
+    pub served: bool,
+    /// Groups of which something is launched for it, with the hosts it takes of each.
+    pub new_hosts: BTreeMap<String, u32>,
+    /// Hosts that exist or are on their way and that it takes.
+    pub present_hosts: u32,
+    /// The one domain it is kept in, as `label=value`, if it is kept in one.
+    pub domain: Option<String>,
+    /// The one fabric (RDMA) it is kept in, if it is kept in one.
+    pub fabric: Option<String>,
+    /// What it waits for, or why it can't be served; empty if it is served by what is there.
+    pub reason: String,
+}
+
+/// What the launches of a plan cost.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cost {
+    /// Whether the numbers are prices an hour; without prices they are scarcity, comparable only within one plan.
+    pub is_priced: bool,
+    /// What is launched costs so much.
+    pub launched_per_hour: f64,
+    /// Serving the same demand by launches costs at least so much; `None`: no bound was looked for.
+    pub lower_bound_per_hour: Option<f64>,
+    /// Whether the bound is proven.
+    pub is_proven: bool,
+    /// Work that was spent on improving the plan (pivots, columns, search nodes).
+    pub work: u64,
 }
 
 /// Replicas of one group. All counts are replicas, not pods.

@@ -26,6 +26,151 @@ pub struct Snapshot {
     pub gangs: Vec<Gang>,
     /// What `request_resources` wants the cluster as a whole to be able to hold.
     pub constraints: Vec<Constraint>,
+    /// Levels of the topology, from broad to narrow; empty: only what Ray asks for by label is obeyed.
+    pub topology: Vec<TopologyLevel>,
+    /// Kubernetes nodes, where they may be read; empty: unknown.
+    pub hosts: Vec<Host>,
+    /// Quotas that cap what may be launched.
+    pub quotas: Vec<Quota>,
+}
+
+/// One level of the topology: nodes with the same value of the label are in one domain, and a node without it is a domain of
+/// its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TopologyLevel {
+    /// What people call it (`zone`, `fabric`, `accelerator`, `rack`, `host`).
+    pub name: String,
+    /// Label keys that name the domain, the first that a node has counts.
+    pub keys: Vec<String>,
+    /// Nodes of one domain reach each other by RDMA, other nodes do not.
+    pub is_fabric: bool,
+    /// Most hosts of one gang in one domain (an NVL72 rack has 18); `None`: no limit beyond what is there.
+    pub max_hosts: Option<u32>,
+}
+
+/// A Kubernetes node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Host {
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: Arc<Labels>,
+    /// What is free of it now for pods, in Kubernetes' resource names (`cpu` in cores, `memory` in bytes).
+    pub free: Arc<Resources>,
+    /// Why it is no target (cordoned, not ready, tainted as unhealthy or about to go); `None`: it is one.
+    pub unfit: Option<String>,
+}
+
+/// What of a quota is still free. Amounts in Kubernetes' resource names, as [`GroupFacts::pod_requests`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quota {
+    /// Who says so, for people (`ResourceQuota team-a`, `ElasticQuotaTree root/team-a`, `file`).
+    pub source: String,
+    /// Groups it applies to; empty: all.
+    pub groups: Vec<String>,
+    /// What may still be created, by resource name; `pods` counts pods. A name that is absent is not limited.
+    pub free: Resources,
+}
+
+/// How capacity is paid for.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CapacityType {
+    /// Paid for already.
+    Reserved,
+    /// By the hour, kept as long as wanted.
+    #[default]
+    OnDemand,
+    /// By the hour, may be taken away.
+    Spot,
+}
+
+/// A way in which the pods of a group may get their Kubernetes nodes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Offering {
+    /// Price of one pod (host) an hour; at least 0, in whatever currency all prices are.
+    pub price_per_hour: f64,
+    /// How it is paid for.
+    pub capacity_type: CapacityType,
+    /// Zone, where it matters.
+    pub zone: Option<String>,
+}
+
+/// Whether pods of a group must, should or need not reach each other by RDMA when they serve one gang.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FabricWish {
+    /// One fabric or not at all.
+    Required,
+    /// One fabric where that is possible.
+    Preferred,
+}
+
+/// Why a pod is not a Ray node yet.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PendingCause {
+    /// The API server refuses to create it (ResourceQuota, webhook, 403).
+    QuotaRefused,
+    /// Held back by scheduling gates: a queue or a gang decides. Not slow: waiting.
+    Gated,
+    /// The scheduler finds no Kubernetes node for it, and nobody is known to bring one.
+    Unschedulable,
+    /// Waits for a Kubernetes node that is on its way, or for the scheduler's first word.
+    Provisioning,
+    /// Images are being pulled, volumes mounted.
+    Pulling,
+    /// Its containers start; Ray has not registered it yet.
+    Registering,
+}
+
+/// For how long a pod may be pending for each cause before its group counts as blocked. In ms; `None`: for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Patience {
+    /// [`PendingCause::QuotaRefused`]
+    pub quota_refused_ms: Option<i64>,
+    /// [`PendingCause::Gated`]
+    pub gated_ms: Option<i64>,
+    /// [`PendingCause::Unschedulable`]
+    pub unschedulable_ms: Option<i64>,
+    /// [`PendingCause::Provisioning`]
+    pub provisioning_ms: Option<i64>,
+    /// [`PendingCause::Pulling`]
+    pub pulling_ms: Option<i64>,
+    /// [`PendingCause::Registering`]
+    pub registering_ms: Option<i64>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            quota_refused_ms: Some(30_000),
+            gated_ms: None,
+            unschedulable_ms: Some(300_000),
+            provisioning_ms: Some(900_000),
+            pulling_ms: Some(1_800_000),
+            registering_ms: Some(900_000),
+        }
+    }
+}
+
+impl Patience {
+    /// The patience for one cause, in ms; `None`: endless.
+    pub fn for_cause_ms(&self, cause: PendingCause) -> Option<i64> {
+        match cause {
+            PendingCause::QuotaRefused => self.quota_refused_ms,
+            PendingCause::Gated => self.gated_ms,
+            PendingCause::Unschedulable => self.unschedulable_ms,
+            PendingCause::Provisioning => self.provisioning_ms,
+            PendingCause::Pulling => self.pulling_ms,
+            PendingCause::Registering => self.registering_ms,
+        }
+    }
 }
 
 /// The versions a snapshot was made from; a plan carries them on.
@@ -76,6 +221,8 @@ pub struct Settings {
     pub allocation_timeout_ms: i64,
     /// Time after which a group that failed counts as fully available again.
     pub availability_recovery_ms: i64,
+    /// For how long pods may be pending before another group is tried (policy `mobula`).
+    pub patience: Patience,
 }
 
 impl Default for Settings {
@@ -90,6 +237,7 @@ impl Default for Settings {
             pending_idle_timeout_ms: None,
             allocation_timeout_ms: 3_600_000,
             availability_recovery_ms: 600_000,
+            patience: Patience::default(),
         }
     }
 }
@@ -126,6 +274,8 @@ pub struct NodeType {
     pub launch_config_hash: Option<String>,
     /// What Kubernetes will do beyond what Ray is told.
     pub facts: GroupFacts,
+    /// Ways to get capacity, with prices; empty: no price is known.
+    pub offerings: Vec<Offering>,
 }
 
 /// What the pod template of a group says beyond Ray's own resources: for policies other than `ray-v2`, and for reasons.
@@ -138,6 +288,10 @@ pub struct GroupFacts {
     pub node_selector: Labels,
     /// Labels that a started Ray node will have although the group does not declare them (for example `ray.io/node-group`).
     pub expected_labels: Labels,
+    /// What one pod takes of quotas and of a Kubernetes node, all containers together, in Kubernetes' resource names.
+    pub pod_requests: Resources,
+    /// What the user says about RDMA (`mobula.dev/fabric` in the annotations of the pod template); `None`: nothing.
+    pub fabric: Option<FabricWish>,
 }
 
 /// Bounds of in-place resize.
@@ -208,6 +362,10 @@ pub struct Node {
     pub launch_config_hash: Option<String>,
     /// Primary object copies it holds in bytes, if its metrics endpoint was asked and answered.
     pub object_store_bytes: Option<u64>,
+    /// Name of the Kubernetes node it runs on, where known.
+    pub host: Option<String>,
+    /// Why it is not a Ray node yet; `None` for those that are, or where nothing is known.
+    pub pending_cause: Option<PendingCause>,
 }
 
 /// What in-place resize can do with one pod.
@@ -349,6 +507,8 @@ pub struct Gang {
     pub locality: Option<Locality>,
     /// Unix time in ms at which it was created, where known.
     pub created_ms: Option<i64>,
+    /// Higher is served first; Ray has none, traces and scenarios do.
+    pub priority: i32,
 }
 
 /// One call of `request_resources`: the cluster's total must hold all of it at once.

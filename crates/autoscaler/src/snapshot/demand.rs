@@ -147,6 +147,8 @@ impl RequestReader<'_> {
             strategy,
             rescheduling: details.rescheduling,
             bundles,
+            // Ray has no priorities of placement groups.
+            priority: 0,
             locality: selected.and_then(|option| option.locality.as_ref()).map(locality),
         })
     }

@@ -27,6 +27,7 @@ fn node_type(shape: GroupShape, cluster_suspended: bool) -> Result<NodeType, Fie
         extended_resources: self::resources(&shape.name, &shape.extended_resources)?,
         node_selector: shape.node_selector,
         expected_labels: shape.expected_labels,
+        ..GroupFacts::default()
     };
     Ok(NodeType {
         resize: shape.resize.as_ref().map(|bounds| resize_spec(&shape.name, bounds)).transpose()?,
@@ -44,6 +45,7 @@ fn node_type(shape: GroupShape, cluster_suspended: bool) -> Result<NodeType, Fie
         // KubeRay recreates pods whose template changed; Ray's own check is off there.
         launch_config_hash: None,
         facts,
+        offerings: Vec::new(),
     })
 }
 
