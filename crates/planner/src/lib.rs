@@ -5,11 +5,14 @@
 //! randomness, no input and no output in this crate: the same input gives the same plan on every machine.
 
 mod amount;
+mod census;
+mod given_up;
 mod lint;
 mod memory;
 mod plan;
 pub mod ray_v2;
 mod snapshot;
+mod words;
 
 pub use amount::{Amount, Labels, Resources};
 pub use lint::{Severity, Violation, lint};

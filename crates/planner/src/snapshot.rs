@@ -419,6 +419,25 @@ pub struct LabelSelector {
     pub constraints: Vec<LabelConstraint>,
 }
 
+impl LabelConstraint {
+    /// Whether a label of this value meets the condition; `None`: there is no such label.
+    pub fn is_met_by(&self, value: Option<&str>) -> bool {
+        let listed = value.is_some_and(|value| self.values.iter().any(|other| other == value));
+        match self.operator {
+            LabelOperator::In => listed,
+            LabelOperator::NotIn => !listed,
+            LabelOperator::Unknown => false,
+        }
+    }
+}
+
+impl LabelSelector {
+    /// Whether labels, looked up by key, meet all conditions.
+    pub fn is_met_by<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.constraints.iter().all(|constraint| constraint.is_met_by(label(&constraint.key)))
+    }
+}
+
 /// Ray's affinity of a bundle to the nodes of its own placement group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum PlacementConstraint {

@@ -3,9 +3,9 @@
 use super::cluster::Cluster;
 use super::schedule::Cut;
 use super::served::name;
-use super::state::{Ledger, satisfies};
+use super::state::Ledger;
 use super::tables::{ClassId, Run, Tables};
-use super::words::{amount, counted, selector};
+use crate::words::{amount, counted, selector};
 use crate::{MAX_LAUNCHES, Node, NodePhase, UnmetCause};
 
 /// Why demand of which `runs` found no place is not served; `cut` tells what could not be launched for it.
@@ -80,8 +80,7 @@ fn could_hold(tables: &Tables<'_>, class: ClassId, node: &Node) -> bool {
         node.total.get(name).map_or(tables.unlisted(resource), |has| has.as_f64()) >= need
     });
     let label = |key: &str| node.dynamic_labels.get(key).or(node.labels.get(key)).map(String::as_str);
-    let matches = |constraints: &[crate::LabelConstraint]| constraints.iter().all(|c| satisfies(label(&c.key), c));
-    enough && (class.selectors.is_empty() || class.selectors.iter().any(|selector| matches(&selector.constraints)))
+    enough && (class.selectors.is_empty() || class.selectors.iter().any(|selector| selector.is_met_by(label)))
 }
 
 /// What is waited for, as only nodes like `node` could hold the demand.
@@ -145,9 +144,8 @@ fn nearest(cluster: &Cluster<'_>, class: ClassId) -> String {
             }
         }
         let label = |key: &str| group.spec.labels.get(key).map(String::as_str);
-        let matches = |s: &&crate::LabelSelector| s.constraints.iter().all(|c| satisfies(label(&c.key), c));
         if let Some(first) = class.selectors.first()
-            && !class.selectors.iter().any(|selector| matches(&selector))
+            && !class.selectors.iter().any(|selector| selector.is_met_by(label))
         {
             short += 1.0;
             lacks.push(format!("no labels with {}", selector(first)));

@@ -20,7 +20,6 @@ mod cluster;
 mod ending;
 mod fill;
 mod fits;
-mod given_up;
 mod outcome;
 mod pass;
 mod replicas;
@@ -29,12 +28,11 @@ mod schedule;
 mod served;
 mod state;
 mod tables;
-mod words;
 
 pub use fill::{ScoreEntry, Standing};
 pub use outcome::{Outcome, schedule, schedule_without};
 
-use crate::{Memory, Plan, Policy, Snapshot};
+use crate::{Memory, Plan, Policy, Snapshot, given_up};
 
 /// Ray 2.60's v2 scheduler, in whole replicas.
 #[derive(Copy, Clone, Debug, Default)]

@@ -6,7 +6,8 @@ use super::cluster::{Cluster, Fate, Input, NodeId};
 use super::ending::KeptFor;
 use super::schedule::{Decision, decide};
 use super::tables::Work;
-use crate::{GroupPlan, MAX_LAUNCHES, Memory, Node, NodePhase, NodeType, Snapshot, TerminateCause, UpscalingMode};
+use crate::census::{Replicas, census, replicas};
+use crate::{MAX_LAUNCHES, Memory, Snapshot, TerminateCause, UpscalingMode};
 
 /// Decides so that every group gets whole replicas.
 ///
@@ -49,68 +50,6 @@ fn complete_replicas(decision: &Decision<'_>, launch_anyway: &mut [u32]) -> bool
         }
     }
     changed
-}
-
-/// Replicas of one group.
-pub(super) struct Replicas {
-    pub plan: GroupPlan,
-    /// Replicas that are really new.
-    pub launch: u32,
-}
-
-/// Pods of one group, to be counted in replicas.
-#[derive(Default)]
-struct Pods<'a> {
-    named: BTreeSet<&'a str>,
-    count: u64,
-}
-
-impl<'a> Pods<'a> {
-    fn add(&mut self, node: &'a Node) {
-        self.count += 1;
-        self.named.extend(node.replica.as_deref());
-    }
-
-    /// Pods that don't say to which replica they belong fill up those that lack some.
-    fn replicas(&self, group: &NodeType) -> u32 {
-        let hosts = u64::from(group.num_of_hosts.max(1));
-        let named = if hosts > 1 { self.named.len() as u64 } else { 0 };
-        u64::max(named, self.count.div_ceil(hosts)) as u32
-    }
-}
-
-/// Pods of one group by what is known and decided of them.
-#[derive(Default)]
-struct Census<'a> {
-    /// With a pod or a Ray node.
-    existing: Pods<'a>,
-    /// And those that were asked for.
-    asked: Pods<'a>,
-    /// Of those, the ones that stay.
-    kept: Pods<'a>,
-    /// Of those, the ones in which Ray runs.
-    running: Pods<'a>,
-}
-
-fn census<'a>(snapshot: &'a Snapshot, ending: &BTreeSet<usize>) -> BTreeMap<&'a str, Census<'a>> {
-    let mut groups: BTreeMap<&str, Census<'_>> = BTreeMap::new();
-    for (at, node) in snapshot.nodes.iter().enumerate() {
-        if node.is_head || node.instance_id.is_empty() || node.phase == NodePhase::Leaving {
-            continue;
-        }
-        let census = groups.entry(&node.group).or_default();
-        census.asked.add(node);
-        if node.phase != NodePhase::Requested {
-            census.existing.add(node);
-        }
-        if !ending.contains(&at) {
-            census.kept.add(node);
-            if node.phase == NodePhase::Running {
-                census.running.add(node);
-            }
-        }
-    }
-    groups
 }
 
 /// Positions in the snapshot of the nodes that end.
@@ -184,27 +123,12 @@ pub(super) fn count(decision: &Decision<'_>) -> Vec<Replicas> {
     let snapshot = cluster.input.snapshot;
     let ending = ending(cluster);
     let census = census(snapshot, &ending);
-    let nobody = Census::default();
     let mut launched = vec![0_u64; cluster.groups.len()];
     for group in decision.launched().filter_map(|id| cluster.nodes[id as usize].group) {
         launched[usize::from(group)] += 1;
     }
-    let groups = cluster.groups.iter().zip(launched);
-    groups
-        .map(|(group, launched)| {
-            let spec = group.spec;
-            let pods = census.get(spec.name.as_str()).unwrap_or(&nobody);
-            let (current, asked) = (pods.existing.replicas(spec), pods.asked.replicas(spec));
-            let kept = pods.kept.replicas(spec);
-            let launched = u32::try_from(launched.div_ceil(u64::from(group.hosts))).unwrap_or(u32::MAX);
-            let desired = kept.max(kept.saturating_add(launched).min(spec.max_replicas));
-            // A suspended group has no pods, whatever its number of replicas says: it is left as it is.
-            let desired = if spec.suspended { spec.requested_replicas } else { desired };
-            let (requested, min, max) = (spec.requested_replicas, spec.min_replicas, spec.max_replicas);
-            let launch = desired.saturating_sub(requested.max(asked));
-            Replicas { plan: GroupPlan { current, requested, desired, min, max }, launch }
-        })
-        .collect()
+    let specs = cluster.groups.iter().map(|group| group.spec).zip(launched);
+    specs.map(|(spec, launched)| replicas(&census, spec, launched)).collect()
 }
 
 /// Lets idle nodes stay in groups that get new ones, or one would be made in the place of the other for ever.

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cluster::{Fate, NodeId, Resizing, Wants};
 use super::ending::{KeptFor, idle_timeout_ms};
 use super::fits::why_unmet;
-use super::given_up::GivenUp;
-use super::replicas::Replicas;
 use super::schedule::{Cut, Decision, Left};
 use super::served::{Share, Shares, name, purposes, shares};
 use super::tables::{Run, Work};
-use super::words;
+use crate::census::Replicas;
+use crate::given_up::GivenUp;
+use crate::words;
 use crate::{
     Amount, DrainKind, Launch, Node, NodePhase, Plan, Reason, Resize, Snapshot, Terminate, TerminateCause, Unmet,
     UnmetCause, UnmetKind, Verdict,

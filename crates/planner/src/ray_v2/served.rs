@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cluster::{Cluster, Fate, Node, Resizing, Wants};
-use super::words::{counted, list};
+use crate::words::{counted, list};
 use crate::{NodePhase, Snapshot};
 
 /// Where the requests of one demand class, gang or constraint go.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::tables::{Class, Kinds, ResourceId, Run, Tables, has_kind};
-use crate::{LabelConstraint, LabelOperator, LabelSelector, Resources};
+use crate::{LabelSelector, Resources};
 
 /// Number of a node state.
 pub(super) type StateId = u32;
@@ -290,8 +290,7 @@ impl<'a> States<'a> {
         }
         let set = &self.label_sets[labels as usize];
         let rank = self.label_ranks.entry((labels, class)).or_insert_with(|| {
-            let value = |constraint: &LabelConstraint| set.get(constraint.key.as_str()).copied();
-            let fits = |selector: &LabelSelector| selector.constraints.iter().all(|c| satisfies(value(c), c));
+            let fits = |selector: &LabelSelector| selector.is_met_by(|key| set.get(key).copied());
             let satisfied = (0..count).zip(selectors).find(|(_, selector)| fits(selector));
             satisfied.map_or(0, |(at, _)| count - at)
         });
@@ -385,16 +384,6 @@ impl Placed {
         for (mine, theirs) in self.kinds.iter_mut().zip(&class.kinds) {
             *mine |= theirs;
         }
-    }
-}
-
-/// Whether a label of this value satisfies the constraint; `None`: the node has no such label.
-pub(super) fn satisfies(value: Option<&str>, constraint: &LabelConstraint) -> bool {
-    let listed = value.is_some_and(|value| constraint.values.iter().any(|other| other == value));
-    match constraint.operator {
-        LabelOperator::In => listed,
-        LabelOperator::NotIn => !listed,
-        LabelOperator::Unknown => false,
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::words;
+use crate::words;
 use crate::{Node, NodePhase, NodeType, Reason, Snapshot, TerminateCause, Verdict};
 
 /// What is given up.
 #[derive(Default)]
-pub(super) struct GivenUp<'a> {
+pub(crate) struct GivenUp<'a> {
     /// For each node of the snapshot, whether it is given up.
     pub nodes: Vec<bool>,
     /// Position in the snapshot, why, and why in words.
@@ -19,7 +19,7 @@ pub(super) struct GivenUp<'a> {
 }
 
 /// Finds what is to be given up, whole replicas only.
-pub(super) fn find(snapshot: &Snapshot) -> GivenUp<'_> {
+pub(crate) fn find(snapshot: &Snapshot) -> GivenUp<'_> {
     let mut given_up = GivenUp { nodes: vec![false; snapshot.nodes.len()], ..GivenUp::default() };
     let groups: BTreeMap<&str, &NodeType> =
         snapshot.node_types.iter().map(|group| (group.name.as_str(), group)).collect();

@@ -3,7 +3,7 @@
 use crate::{Gang, GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Request, Resources};
 
 /// `{CPU: 1, memory: 4 GiB}`, and the labels if any are asked for.
-pub(super) fn request(request: &Request) -> String {
+pub(crate) fn request(request: &Request) -> String {
     let labels = request.selectors.iter().filter(|selector| !selector.constraints.is_empty()).map(selector);
     let labels: Vec<String> = labels.collect();
     let shape = resources(&request.resources);
@@ -11,14 +11,14 @@ pub(super) fn request(request: &Request) -> String {
 }
 
 /// `{CPU: 1, memory: 4 GiB}`.
-pub(super) fn resources(resources: &Resources) -> String {
+pub(crate) fn resources(resources: &Resources) -> String {
     let parts: Vec<String> =
         resources.iter().map(|(name, units)| format!("{name}: {}", amount(name, units.as_f64()))).collect();
     format!("{{{}}}", parts.join(", "))
 }
 
 /// An amount; bytes in a unit that people can read.
-pub(super) fn amount(resource: &str, units: f64) -> String {
+pub(crate) fn amount(resource: &str, units: f64) -> String {
     const KIB: f64 = 1024.0;
     let in_bytes = matches!(resource, "memory" | "object_store_memory");
     let unit = [("GiB", KIB * KIB * KIB), ("MiB", KIB * KIB)].into_iter().find(|(_, size)| in_bytes && units >= *size);
@@ -29,7 +29,7 @@ pub(super) fn amount(resource: &str, units: f64) -> String {
 }
 
 /// `zone in (a, b) and market not in (spot)`.
-pub(super) fn selector(selector: &LabelSelector) -> String {
+pub(crate) fn selector(selector: &LabelSelector) -> String {
     let parts: Vec<String> = selector.constraints.iter().map(condition).collect();
     if parts.is_empty() { "any label".to_owned() } else { parts.join(" and ") }
 }
@@ -44,7 +44,7 @@ fn condition(constraint: &LabelConstraint) -> String {
 }
 
 /// What a gang is called where its reasons are listed.
-pub(super) fn gang(gang: &Gang) -> String {
+pub(crate) fn gang(gang: &Gang) -> String {
     let strategy = match gang.strategy {
         GangStrategy::Pack => "PACK",
         GangStrategy::Spread => "SPREAD",
@@ -56,12 +56,12 @@ pub(super) fn gang(gang: &Gang) -> String {
 }
 
 /// `1 node`, `2 nodes`.
-pub(super) fn counted(count: u64, noun: &str) -> String {
+pub(crate) fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// `a`, `a and b`, `a, b and c`.
-pub(super) fn list(parts: &[String]) -> String {
+pub(crate) fn list(parts: &[String]) -> String {
     match parts {
         [] => String::new(),
         [only] => only.clone(),
@@ -70,7 +70,7 @@ pub(super) fn list(parts: &[String]) -> String {
 }
 
 /// A duration in seconds, without more digits than it has.
-pub(super) fn seconds(ms: i64) -> String {
+pub(crate) fn seconds(ms: i64) -> String {
     format!("{} s", ms as f64 / 1000.0)
 }
 
