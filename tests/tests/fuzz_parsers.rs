@@ -19,7 +19,7 @@ use mobula_autoscaler::object_store::{Holdings, read_holdings};
 use mobula_autoscaler::recorder::{Frame, Recorder, RecorderConfig, Recording};
 use mobula_autoscaler::snapshot::{self, Observation, SnapshotOptions};
 use mobula_gcs::{ClusterState, wire};
-use mobula_planner::{Memory, Policy, RayV2, lint};
+use mobula_planner::{Memory, Policy, PolicyOptions, RayV2, lint};
 use mutate::Random;
 use serde_json::Value;
 
@@ -110,8 +110,8 @@ fn plan(state: ClusterState, cluster: RayCluster, pods: Option<Vec<PodView>>) ->
     let (plan, memory_after) = RayV2.plan(&built.snapshot, &memory);
     let broken = lint(&built.snapshot, &plan);
     assert!(broken.is_empty(), "the plan breaks {broken:?}");
-    let (policy, outcome) = ("ray-v2".to_owned(), String::new());
-    Some(Frame { tick: 0, observation, wire, options, policy, memory, plan, memory_after, outcome })
+    let (policy, policy_options, outcome) = ("ray-v2".to_owned(), PolicyOptions::default(), String::new());
+    Some(Frame { tick: 0, observation, wire, options, policy, policy_options, memory, plan, memory_after, outcome })
 }
 
 #[test]

@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, pin::Pin, sync:
 
 use mobula_api::{FieldError, RayVersion};
 use mobula_gcs as gcs;
-use mobula_planner::{Memory, Policy};
+use mobula_planner::{Memory, Policy, PolicyOptions, RayV2};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
@@ -60,7 +60,9 @@ pub struct SidecarConfig {
     /// Limit of every request to the API server.
     pub kube_timeout: Duration,
     /// How to decide.
-    pub policy: &'static dyn Policy,
+    pub policy: Arc<dyn Policy>,
+    /// The options that `policy` was made with, for recordings.
+    pub policy_options: PolicyOptions,
     /// Settings of the snapshot that don't come from the RayCluster.
     pub snapshot: SnapshotOptions,
     /// How often the GCS is asked.
@@ -95,7 +97,8 @@ impl SidecarConfig {
             namespace: namespace.into(),
             crd_version: "v1".into(),
             kube_timeout: Duration::from_secs(60),
-            policy: &mobula_planner::RayV2,
+            policy: Arc::new(RayV2),
+            policy_options: PolicyOptions::default(),
             snapshot: SnapshotOptions::default(),
             pace: Pace::default(),
             cluster_refresh: Duration::from_secs(5),

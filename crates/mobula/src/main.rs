@@ -6,6 +6,7 @@ mod cli;
 mod explain;
 mod input;
 mod plan;
+mod policy;
 mod replay;
 mod sidecar;
 

@@ -10,10 +10,11 @@ use mobula_api::PodView;
 use mobula_autoscaler::document::{self, Document};
 use mobula_autoscaler::snapshot::{self, Observation, SnapshotOptions};
 use mobula_gcs::ClusterState;
-use mobula_planner::{Memory, Plan, Snapshot};
+use mobula_planner::{Memory, Plan, PolicyOptions, Snapshot};
 
 use crate::cli::EXIT_BAD_INPUT;
 use crate::input::{self, BadInput, STDIN};
+use crate::policy;
 
 /// What a demand that is read from a running GCS starts with.
 const GCS_SCHEME: &str = "gcs://";
@@ -74,10 +75,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn plan(args: &Args) -> anyhow::Result<String> {
-    let policy = mobula_planner::policy(&args.policy).ok_or_else(|| {
-        let known = mobula_planner::policy_names().join(", ");
-        BadInput::new("--policy", format!("{}: unknown: must be one of {known}", args.policy))
-    })?;
+    let policy = policy::named(&args.policy, &PolicyOptions::default())?;
     refuse_shared_stdin(args)?;
     let cluster = input::raycluster(&args.raycluster)?;
     let state = demand(&args.demand)?;

@@ -3,9 +3,9 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use mobula_autoscaler::recorder::{Comparison, Recording};
-use mobula_planner::{Memory, Policy};
+use mobula_planner::{Memory, PolicyOptions};
 
-use crate::{cli::EXIT_BAD_INPUT, input::BadInput, plan::Output};
+use crate::{cli::EXIT_BAD_INPUT, input::BadInput, plan::Output, policy};
 
 /// Arguments of `mobula replay`.
 #[derive(Debug, clap::Args)]
@@ -43,18 +43,19 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// The answer, and whether all is as it was.
 fn replay(args: &Args) -> anyhow::Result<(String, bool)> {
-    let other = args.policy.as_deref().map(policy).transpose()?;
+    let options = PolicyOptions::default();
+    let other = args.policy.as_deref().map(|name| policy::named(name, &options)).transpose()?;
     let recording = Recording::read(&args.recording)?;
     let mut comparison = Comparison::default();
     let mut memory: Option<Memory> = None;
     let mut all_planned = true;
     for frame in recording.frames() {
-        let done = match (frame, other) {
+        let done = match (frame, &other) {
             (Err(damage), _) => Err(damage.to_string()),
             (Ok(frame), None) => comparison.verify(&frame).inspect_err(|_| all_planned = false),
             (Ok(frame), Some(other)) => {
                 let before = memory.take().unwrap_or_else(|| frame.memory.clone());
-                comparison.compare(&frame, other, &before).map(|after| memory = Some(after))
+                comparison.compare(&frame, other.as_ref(), &before).map(|after| memory = Some(after))
             }
         };
         if let Err(problem) = done {
@@ -71,10 +72,4 @@ fn replay(args: &Args) -> anyhow::Result<(String, bool)> {
         Output::Json => serde_json::to_string_pretty(&comparison)? + "\n",
     };
     Ok((text, is_same))
-}
-
-fn policy(name: &str) -> Result<&'static dyn Policy, BadInput> {
-    let known = mobula_planner::policy_names().join(", ");
-    mobula_planner::policy(name)
-        .ok_or_else(|| BadInput::new("--policy", format!("{name}: unknown: must be one of {known}")))
 }

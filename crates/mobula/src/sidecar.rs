@@ -19,9 +19,10 @@ use mobula_autoscaler::{
     sidecar::{Sidecar, SidecarConfig},
     snapshot::SnapshotOptions,
 };
+use mobula_planner::PolicyOptions;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::EXIT_BAD_INPUT;
+use crate::{cli::EXIT_BAD_INPUT, policy};
 
 /// Where Kubernetes puts what a pod needs to speak to its API server.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -182,9 +183,8 @@ fn start_log(args: &Args) -> anyhow::Result<()> {
 }
 
 fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
-    let policy = mobula_planner::policy(&args.policy).ok_or_else(|| {
-        anyhow!("--policy {}: not known; there are: {}", args.policy, mobula_planner::policy_names().join(", "))
-    })?;
+    let policy_options = PolicyOptions::default();
+    let policy = policy::named(&args.policy, &policy_options)?;
     let seconds_to_ms = |seconds: u32| i64::from(seconds) * 1000;
     let own_ip = own_ip();
     let is_local = args.gcs_address.as_deref().is_some_and(is_loopback);
@@ -198,6 +198,7 @@ fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
         crd_version: args.crd_version.clone(),
         kube_timeout: Duration::from_secs(args.kube_timeout_s.max(1)),
         policy,
+        policy_options,
         snapshot: SnapshotOptions {
             max_in_flight: args.max_in_flight,
             conserve_gpu_nodes: args.conserve_gpu,

@@ -9,7 +9,7 @@ use mobula_api::RayCluster;
 use mobula_autoscaler::recorder::{Frame, Recorder, RecorderConfig, Recording};
 use mobula_autoscaler::snapshot::{self, Observation, SnapshotOptions};
 use mobula_gcs::wire;
-use mobula_planner::{Memory, Policy, RayV2};
+use mobula_planner::{Memory, Policy, PolicyOptions, RayV2};
 use serde_json::Value;
 
 const CAPTURES: &str = "deploy/examples/demand";
@@ -51,6 +51,7 @@ fn ticks(captures: &[&str]) -> Vec<Frame> {
             wire: reply.into(),
             options,
             policy: RayV2.name().to_owned(),
+            policy_options: PolicyOptions::default(),
             memory: memory.clone(),
             plan,
             memory_after: memory_after.clone(),

@@ -14,6 +14,10 @@ pub mod ray_v2;
 mod snapshot;
 mod words;
 
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
 pub use amount::{Amount, Labels, Resources};
 pub use lint::{Severity, Violation, lint};
 pub use memory::{Blocked, Memory};
@@ -39,13 +43,44 @@ pub trait Policy: Send + Sync {
     fn plan(&self, snapshot: &Snapshot, memory: &Memory) -> (Plan, Memory);
 }
 
+/// What users choose about a policy beside its name. A policy takes what it knows and leaves the rest: `ray-v2` knows none.
+///
+/// Together with the name they say all about a policy, so a recording that holds both can be planned again.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyOptions {
+    /// Most work that may be spent on making a plan cheaper once it is made, in units of work (never in time: the same
+    /// number gives the same plan on every machine); 0: the plan is taken as it is made first.
+    pub improve_work: u64,
+    /// Requests without GPU never go to groups with GPUs, not even if nothing else can take them.
+    pub keep_gpu_clean: bool,
+    /// Propose to move work so that whole nodes and domains become free; only what can be drained is moved.
+    pub defragment: bool,
+}
+
 /// The policy that users select by `name`; `None` if there is none of that name.
-pub fn policy(name: &str) -> Option<&'static dyn Policy> {
-    const POLICIES: [&dyn Policy; 1] = [&RayV2];
-    POLICIES.into_iter().find(|policy| policy.name() == name)
+pub fn policy(name: &str, _options: &PolicyOptions) -> Option<Arc<dyn Policy>> {
+    match name {
+        "ray-v2" => Some(Arc::new(RayV2)),
+        _ => None,
+    }
 }
 
 /// The names that [`policy`] knows, the default first.
 pub fn policy_names() -> &'static [&'static str] {
     &["ray-v2"]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_found_by_the_name_that_it_gives_itself() {
+        for name in policy_names() {
+            let policy = policy(name, &PolicyOptions::default());
+            assert_eq!(policy.map(|policy| policy.name()), Some(*name));
+        }
+        assert!(policy("none", &PolicyOptions::default()).is_none());
+    }
 }

@@ -65,10 +65,10 @@ impl Comparison {
     /// # Errors
     /// If the tick can't be planned again, for people.
     pub fn verify(&mut self, frame: &Frame) -> Result<(), String> {
-        let policy = mobula_planner::policy(&frame.policy).ok_or_else(|| {
+        let policy = mobula_planner::policy(&frame.policy, &frame.policy_options).ok_or_else(|| {
             format!("tick {}: recorded with policy {:?}, which this version has not", frame.tick, frame.policy)
         })?;
-        let again = frame.replay(policy, &frame.memory).map_err(|error| cant_plan(frame, &error))?;
+        let again = frame.replay(policy.as_ref(), &frame.memory).map_err(|error| cant_plan(frame, &error))?;
         let mut differences = decisions(&frame.plan, &again.plan);
         if differences.is_empty() && json(&frame.plan) != json(&again.plan) {
             differences.push(difference("reasons", &"as recorded", &"others, or in another order"));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mobula_api::{FieldError, PodView, RayCluster};
 use mobula_gcs::{ClusterState, NodeState, wire};
-use mobula_planner::{Memory, Plan, Policy};
+use mobula_planner::{Memory, Plan, Policy, PolicyOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -26,6 +26,8 @@ pub struct Frame {
     pub options: SnapshotOptions,
     /// Name of the policy.
     pub policy: String,
+    /// The options it was made with.
+    pub policy_options: PolicyOptions,
     /// What the policy remembered before.
     pub memory: Memory,
     /// The plan, as the policy made it.
@@ -62,6 +64,7 @@ impl Frame {
     pub(super) fn repeats(&self, earlier: &Frame) -> bool {
         let (now, then) = (&self.observation, &earlier.observation);
         self.policy == earlier.policy
+            && self.policy_options == earlier.policy_options
             && self.outcome == earlier.outcome
             && self.options == earlier.options
             && self.memory == earlier.memory
@@ -132,6 +135,9 @@ pub(super) struct StoredFrame {
     tick: u64,
     now_ms: i64,
     policy: String,
+    /// Older recordings have none: the policies of their time had no options.
+    #[serde(default)]
+    policy_options: PolicyOptions,
     outcome: String,
     options: SnapshotOptions,
     memory: Memory,
@@ -152,6 +158,7 @@ impl StoredFrame {
             tick: frame.tick,
             now_ms: *now_ms,
             policy: frame.policy.clone(),
+            policy_options: frame.policy_options,
             outcome: frame.outcome.clone(),
             options: frame.options.clone(),
             memory: frame.memory.clone(),
@@ -184,10 +191,30 @@ impl StoredFrame {
             wire,
             options: self.options,
             policy: self.policy,
+            policy_options: self.policy_options,
             memory: self.memory,
             plan: self.plan,
             memory_after: self.memory_after,
             outcome: self.outcome,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mobula_planner::Memory;
+
+    use super::*;
+    use crate::recorder::tests::tick;
+
+    #[test]
+    fn a_frame_from_before_there_were_policy_options_has_the_default_ones() {
+        let wire = include_bytes!("../../../gcs/testdata/captures/idle_three_nodes.pb");
+        let frame = tick(1, wire, &Memory::default());
+        let mut stored = serde_json::to_value(StoredFrame::of(&frame)).unwrap();
+        stored.as_object_mut().unwrap().remove("policy_options").unwrap();
+        let read: StoredFrame = serde_json::from_value(stored).unwrap();
+        let read = read.into_frame(frame.wire.clone()).unwrap();
+        assert_eq!(read, Frame { policy_options: PolicyOptions::default(), ..frame });
     }
 }

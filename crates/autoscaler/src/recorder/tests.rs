@@ -2,7 +2,7 @@ use std::fs;
 
 use mobula_api::RayCluster;
 use mobula_gcs::wire;
-use mobula_planner::{Memory, RayV2};
+use mobula_planner::{Memory, PolicyOptions, RayV2};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -55,6 +55,7 @@ pub(super) fn tick(now_ms: i64, reply: &[u8], memory: &Memory) -> Frame {
         wire: reply.to_vec().into(),
         options,
         policy: "ray-v2".into(),
+        policy_options: PolicyOptions { improve_work: 7, ..PolicyOptions::default() },
         memory: memory.clone(),
         plan,
         memory_after,

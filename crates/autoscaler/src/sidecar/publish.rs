@@ -281,6 +281,7 @@ fn record(context: &Context, collected: &Collected, planned: &Planned, applied: 
         wire: collected.wire(),
         options: context.config.snapshot.clone(),
         policy: context.config.policy.name().to_owned(),
+        policy_options: context.config.policy_options,
         memory: planned.memory_before.clone(),
         plan: planned.plan.clone(),
         memory_after: planned.memory_after.clone(),
