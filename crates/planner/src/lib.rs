@@ -19,7 +19,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use amount::{Amount, Labels, Resources};
-pub use lint::{Severity, Violation, lint};
+pub use lint::{Severity, Violation, apply, idempotence, lint, monotonicity};
 pub use memory::{Blocked, Memory};
 pub use plan::{
     Cost, DemandRef, DrainKind, GangPlan, GroupPlan, Launch, MAX_LAUNCHES, Placement, Plan, Reason, Resize, Target,

@@ -1,10 +1,18 @@
 //! Invariants that every plan keeps, whatever policy made it: an independent check, run before a plan is applied.
+//!
+//! A plan that says where served demand runs is checked against that too: capacity, labels, whole gangs, domains, quotas.
+
+mod dynamic;
+mod gangs;
+mod places;
+
+pub use dynamic::{apply, idempotence, monotonicity};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::{
-    DrainKind, Gang, GroupPlan, MAX_LAUNCHES, Node, NodePhase, NodeType, Plan, Request, Snapshot, Terminate,
+    DrainKind, Gang, GroupPlan, Host, MAX_LAUNCHES, Node, NodePhase, NodeType, Plan, Request, Snapshot, Terminate,
     TerminateCause, UnmetKind,
 };
 
@@ -44,15 +52,27 @@ pub fn lint(snapshot: &Snapshot, plan: &Plan) -> Vec<Violation> {
     check.replicas();
     check.resizes();
     check.unmet();
+    if !plan.placements.is_empty() || !plan.gangs.is_empty() {
+        let places = check.places();
+        check.rooms(&places);
+        check.served(&places);
+        check.gangs(&places);
+        check.quotas();
+    }
     check.violations
 }
+
+/// Most violations of one rule that are listed: a plan that is wrong all over is wrong for the same reason.
+const MOST_OF_A_RULE: u32 = 20;
 
 struct Check<'a> {
     snapshot: &'a Snapshot,
     plan: &'a Plan,
     groups: BTreeMap<&'a str, &'a NodeType>,
     nodes: BTreeMap<&'a str, &'a Node>,
+    hosts: BTreeMap<&'a str, &'a Host>,
     ended: BTreeSet<&'a str>,
+    found: BTreeMap<&'static str, u32>,
     violations: Vec<Violation>,
 }
 
@@ -65,16 +85,26 @@ impl<'a> Check<'a> {
             groups: workers.map(|group| (group.name.as_str(), group)).collect(),
             nodes: snapshot.nodes.iter().map(|node| (node.instance_id.as_str(), node)).collect(),
             ended: plan.terminate.iter().map(|end| end.instance_id.as_str()).collect(),
+            hosts: snapshot.hosts.iter().map(|host| (host.name.as_str(), host)).collect(),
+            found: BTreeMap::new(),
             violations: Vec::new(),
         }
     }
 
     fn error(&mut self, rule: &'static str, text: String) {
-        self.violations.push(Violation { severity: Severity::Error, rule, text });
+        self.violation(Severity::Error, rule, text);
     }
 
     fn warning(&mut self, rule: &'static str, text: String) {
-        self.violations.push(Violation { severity: Severity::Warning, rule, text });
+        self.violation(Severity::Warning, rule, text);
+    }
+
+    fn violation(&mut self, severity: Severity, rule: &'static str, text: String) {
+        let found = self.found.entry(rule).or_default();
+        *found += 1;
+        if *found <= MOST_OF_A_RULE {
+            self.violations.push(Violation { severity, rule, text });
+        }
     }
 
     fn groups(&mut self) {
@@ -290,7 +320,10 @@ impl<'a> Check<'a> {
         for class in &self.snapshot.demand {
             *asked.entry(&class.request).or_default() += u128::from(class.count);
         }
-        let mut gangs: Vec<&Gang> = self.snapshot.gangs.iter().collect();
+        let mut gangs: BTreeMap<&str, Vec<&Gang>> = BTreeMap::new();
+        for gang in &self.snapshot.gangs {
+            gangs.entry(&gang.id).or_default().push(gang);
+        }
         for unmet in &self.plan.unmet {
             let known = match &unmet.kind {
                 UnmetKind::Task(request) => {
@@ -303,8 +336,9 @@ impl<'a> Check<'a> {
                     }
                 }
                 UnmetKind::Gang(gang) => {
-                    let at = gangs.iter().position(|other| *other == gang).filter(|_| unmet.count == 1);
-                    at.map(|at| gangs.swap_remove(at)).is_some()
+                    let same_id = gangs.entry(&gang.id).or_default();
+                    let at = same_id.iter().position(|other| *other == gang).filter(|_| unmet.count == 1);
+                    at.map(|at| same_id.swap_remove(at)).is_some()
                 }
                 UnmetKind::Constraint(constraint) => unmet.count == 1 && self.snapshot.constraints.contains(constraint),
             };
