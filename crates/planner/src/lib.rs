@@ -9,6 +9,7 @@ mod census;
 mod given_up;
 mod lint;
 mod memory;
+pub mod packing;
 mod plan;
 pub mod ray_v2;
 mod snapshot;
