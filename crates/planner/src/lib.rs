@@ -13,6 +13,7 @@ pub mod packing;
 mod plan;
 pub mod ray_v2;
 mod snapshot;
+pub mod topology;
 mod words;
 
 use std::sync::Arc;
