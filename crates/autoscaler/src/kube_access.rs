@@ -20,9 +20,9 @@ pub enum KubeErrorKind {
     NotFound,
     /// 409: somebody else wrote at the same time.
     Conflict,
-    /// 422 without a cause: a `test` operation of a JSON patch failed, so the object is not what was read.
+    /// 422 that is not explained: a `test` operation of a JSON patch failed, so the object is not what was read.
     TestFailed,
-    /// 400, or 422 with causes: the server will not take this, whatever the state.
+    /// 400, or 422 that is explained: the server will not take this, whatever the state.
     Invalid,
     /// 410: a resource version is too old.
     Gone,
@@ -101,7 +101,9 @@ impl KubeError {
                     .map(|d| d.retry_after_seconds)
                     .filter(|seconds| *seconds > 0)
                     .map(|seconds| Duration::from_secs(seconds.into()));
-                classify(status.code, details.is_some_and(|d| !d.causes.is_empty()))
+                let is_explained =
+                    details.is_some_and(|d| !d.causes.is_empty()) || status.message.starts_with(WEBHOOK_PREFIX);
+                classify(status.code, is_explained)
             }
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) | kube::Error::LinesCodecMaxLineLengthExceeded => {
                 KubeErrorKind::Garbage
@@ -112,20 +114,36 @@ impl KubeError {
         KubeError { action: action.into(), kind, message: words(error), retry_after }
     }
 
+    /// Whether it was refused for what it asked (by an admission webhook, a policy, a quota, validation): another request of
+    /// the same kind may fare better. A Role that does not allow the kind of request is none of these.
+    pub fn is_about_content(&self) -> bool {
+        // The API server's words for all authorizers: `User "u" cannot patch resource "r" in API group ...`.
+        let is_by_role = self.message.contains(" cannot ") && self.message.contains(" resource \"");
+        match self.kind {
+            KubeErrorKind::Invalid => true,
+            KubeErrorKind::Forbidden => !is_by_role,
+            _ => false,
+        }
+    }
+
     fn timeout(action: String, limit: Duration) -> KubeError {
         let message = format!("no answer within {} s", limit.as_secs_f64());
         KubeError { action, kind: KubeErrorKind::Timeout, message, retry_after: None }
     }
 }
 
-fn classify(code: u16, has_causes: bool) -> KubeErrorKind {
+/// How the API server begins what an admission webhook says.
+const WEBHOOK_PREFIX: &str = "admission webhook";
+
+/// `is_explained`: the answer says what is wrong, in its causes or in the words of a webhook.
+fn classify(code: u16, is_explained: bool) -> KubeErrorKind {
     match code {
         401 => KubeErrorKind::Unauthorized,
         403 => KubeErrorKind::Forbidden,
         404 => KubeErrorKind::NotFound,
         409 => KubeErrorKind::Conflict,
         410 => KubeErrorKind::Gone,
-        422 if !has_causes => KubeErrorKind::TestFailed,
+        422 if !is_explained => KubeErrorKind::TestFailed,
         429 => KubeErrorKind::Throttled,
         500..=599 => KubeErrorKind::Server,
         _ => KubeErrorKind::Invalid,
@@ -306,6 +324,24 @@ mod tests {
     fn a_422_without_causes_is_a_failed_test_and_with_causes_is_invalid() {
         assert_eq!(classify(422, false), KubeErrorKind::TestFailed);
         assert_eq!(classify(422, true), KubeErrorKind::Invalid);
+    }
+
+    #[test]
+    fn a_role_refuses_every_patch_and_a_webhook_what_it_asks() {
+        let error = |kind, message: &str| KubeError {
+            action: "patch raycluster".into(),
+            kind,
+            message: message.into(),
+            retry_after: None,
+        };
+        let role = "rayclusters.ray.io \"a\" is forbidden: User \"system:serviceaccount:d:a\" cannot patch resource \
+                    \"rayclusters\" in API group \"ray.io\" in the namespace \"d\"";
+        let policy =
+            "rayclusters.ray.io \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no";
+        assert!(!error(KubeErrorKind::Forbidden, role).is_about_content());
+        assert!(error(KubeErrorKind::Forbidden, policy).is_about_content());
+        assert!(error(KubeErrorKind::Invalid, "spec: Invalid value").is_about_content());
+        assert!(!error(KubeErrorKind::Server, "etcd is away").is_about_content());
     }
 
     #[test]

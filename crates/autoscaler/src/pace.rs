@@ -84,6 +84,11 @@ impl<K: Ord> Backoffs<K> {
         self.causes.retain(|cause, _| !which(cause));
     }
 
+    /// Whether a cause that `which` names has failed and not succeeded since, be its wait over or not.
+    pub fn is_failing(&self, which: impl Fn(&K) -> bool) -> bool {
+        self.causes.keys().any(which)
+    }
+
     /// How long all causes that `which` names still wait; `None`: none of them does.
     pub fn blocked(&self, which: impl Fn(&K) -> bool) -> Option<Duration> {
         let now = Instant::now();
@@ -127,7 +132,9 @@ mod tests {
         assert_eq!(backoffs.blocked(|cause| *cause == "b"), None);
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(backoffs.blocked(|_| true), None);
+        assert!(backoffs.is_failing(|cause| *cause == "a"), "until it succeeds");
         backoffs.succeed_where(|cause| *cause == "a");
+        assert!(!backoffs.is_failing(|_| true));
         assert_eq!(backoffs.fail("a", LIMITS, None), Duration::from_secs(1));
     }
 

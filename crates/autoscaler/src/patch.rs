@@ -14,9 +14,33 @@ use serde_json::{Value, json};
 
 use crate::explain;
 
-/// The patch that turns `cluster` into what `plan` wants; `None` if it does so already.
+/// Which changes a patch may make, or makes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// More replicas.
+    pub growth: bool,
+    /// Fewer replicas, and names of pods to delete.
+    pub removals: bool,
+}
+
+impl Parts {
+    /// Both.
+    pub const ALL: Parts = Parts { growth: true, removals: true };
+}
+
+/// A patch that is due.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicasPatch {
+    /// What to send.
+    pub patch: Patch,
+    /// What it changes.
+    pub parts: Parts,
+}
+
+/// The patch that turns `cluster` into what `plan` wants, as far as `parts` allow; `None` if it is so already.
 ///
-/// `cluster` is what `snapshot` was built from (its replicas and names to delete are tested for), `pods` are all pods that
+/// Without growth, groups that would grow stay as they are written; without removals, groups that would shrink do, and no
+/// pod is named. `cluster` is what `snapshot` was built from (its replicas and names to delete are tested for), `pods` are all pods that
 /// exist, being deleted or not. Of the instances that the plan ends only those in `deletions` (their drain was accepted)
 /// are named, and of a multi-host replica all pods or none; replicas whose end was refused go on being asked for. `explain`
 /// becomes the annotation `mobula.dev/explain` of a patch that is due anyway.
@@ -26,8 +50,12 @@ pub fn replicas_patch(
     plan: &Plan,
     pods: &[PodView],
     deletions: &BTreeSet<String>,
+    parts: Parts,
     explain: Option<&str>,
-) -> Option<Patch> {
+) -> Option<ReplicasPatch> {
+    let none = BTreeSet::new();
+    let deletions = if parts.removals { deletions } else { &none };
+    let facts = Facts { snapshot, plan, pods, deletions };
     let changes: Vec<GroupChange<'_>> = cluster
         .spec
         .worker_group_specs
@@ -35,7 +63,7 @@ pub fn replicas_patch(
         .enumerate()
         .filter_map(|(index, spec)| {
             let group = plan.groups.get(&spec.group_name)?;
-            Some(GroupChange::new(index, spec, group, &Facts { snapshot, plan, pods, deletions }))
+            Some(GroupChange::new(index, spec, group, &facts).within(parts))
         })
         .collect();
     if !changes.iter().any(GroupChange::is_due) {
@@ -55,7 +83,11 @@ pub fn replicas_patch(
         adds.push(add);
     }
     tests.extend(adds);
-    Some(Patch(tests))
+    let makes = Parts {
+        growth: changes.iter().any(GroupChange::grows),
+        removals: changes.iter().any(|change| change.shrinks() || change.names_added),
+    };
+    Some(ReplicasPatch { patch: Patch(tests), parts: makes })
 }
 
 struct Facts<'a> {
@@ -69,6 +101,8 @@ struct Facts<'a> {
 struct GroupChange<'a> {
     index: usize,
     spec: &'a WorkerGroupSpec,
+    /// The replicas that the operator works towards now.
+    asked: u32,
     /// The value for `replicas`; `None`: it stays.
     replicas: Option<u32>,
     /// The whole list of names to delete.
@@ -90,7 +124,23 @@ impl<'a> GroupChange<'a> {
         let wanted = group.desired.saturating_add(refused_replicas).saturating_add(leaving);
         let wanted = wanted.min(group.max.max(group.desired));
         let asked = effective_replicas(spec, group);
-        GroupChange { index, spec, replicas: (wanted != asked).then_some(wanted), names, names_added }
+        GroupChange { index, spec, asked, replicas: (wanted != asked).then_some(wanted), names, names_added }
+    }
+
+    /// The change without what must not be changed now.
+    fn within(mut self, parts: Parts) -> Self {
+        if self.grows() && !parts.growth || self.shrinks() && !parts.removals {
+            self.replicas = None;
+        }
+        self
+    }
+
+    fn grows(&self) -> bool {
+        self.replicas.is_some_and(|replicas| replicas > self.asked)
+    }
+
+    fn shrinks(&self) -> bool {
+        self.replicas.is_some_and(|replicas| replicas < self.asked)
     }
 
     /// Whether there is a reason to write to the RayCluster.

@@ -5,6 +5,7 @@
 //! | `start` | waits for the GCS, reads the mode, asks for permissions, makes itself known |
 //! | `collect` | one observation: GCS by call, pods by watch, RayCluster by watch or get |
 //! | `guard` | says whether the GCS shows the whole picture; if not, nothing is deleted |
+//! | `due` | what of a plan may be carried out now, before anybody is asked |
 //! | `removal` | replicas as units of removal |
 //! | `tick` | one turn: plan from the observation, check the plan, carry it out |
 //! | `apply` | drains and the one JSON patch |
@@ -14,6 +15,7 @@
 mod apply;
 mod chores;
 mod collect;
+mod due;
 mod guard;
 mod publish;
 mod removal;
@@ -221,7 +223,12 @@ struct LoopState {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum KubeAction {
     Get,
+    /// Any patch: the server is away, or does not let us.
     Patch,
+    /// A patch that asks for more replicas, refused for what it asks.
+    Grow,
+    /// A patch that asks for fewer replicas or names pods, refused for what it asks.
+    Remove,
 }
 
 /// The autoscaler of one RayCluster.

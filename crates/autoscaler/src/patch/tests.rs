@@ -67,7 +67,17 @@ fn plan(desired: u32, ends: &[(&str, Option<&str>)]) -> Plan {
 }
 
 fn patch(cluster: &RayCluster, plan: &Plan, pods: &[PodView], deletions: &[&str]) -> Option<Patch> {
-    replicas_patch(cluster, &Snapshot::default(), plan, pods, &names(deletions), None)
+    part_of_patch(cluster, plan, pods, deletions, Parts::ALL).map(|due| due.patch)
+}
+
+fn part_of_patch(
+    cluster: &RayCluster,
+    plan: &Plan,
+    pods: &[PodView],
+    deletions: &[&str],
+    parts: Parts,
+) -> Option<ReplicasPatch> {
+    replicas_patch(cluster, &Snapshot::default(), plan, pods, &names(deletions), parts, None)
 }
 
 /// Applies a patch as the API server does: a test for null passes where the member is absent.
@@ -227,7 +237,10 @@ fn a_draining_pod_that_nobody_named_goes_on_being_asked_for() {
     let snapshot = Snapshot { nodes: vec![leaving("p")], ..Snapshot::default() };
     let two = pods(&["p", "q"]);
     let cluster = cluster(&json!({}));
-    let patch = |desired| replicas_patch(&cluster, &snapshot, &plan(desired, &[]), &two, &names(&[]), None);
+    let patch = |desired| {
+        let due = replicas_patch(&cluster, &snapshot, &plan(desired, &[]), &two, &names(&[]), Parts::ALL, None);
+        due.map(|due| due.patch)
+    };
     // Of two replicas one is leaving: asking for one is what is written already.
     assert_eq!(patch(1), None);
     // Its replacement starts at once, up to the maximum.
@@ -244,10 +257,53 @@ fn a_group_that_the_plan_does_not_know_is_left_alone() {
 }
 
 #[test]
+fn a_part_of_a_plan_leaves_the_other_groups_as_they_are_written() {
+    let cluster = cluster(&json!({}));
+    let mut both = plan(1, &[("p", None)]);
+    both.groups.get_mut("cpu").unwrap().desired = 4;
+    let part = |growth, removals| {
+        let due = part_of_patch(&cluster, &both, &pods(&["p", "q"]), &["p"], Parts { growth, removals }).unwrap();
+        let mut value = cluster.to_value();
+        apply(&mut value, &due.patch).unwrap();
+        let groups = &value["spec"]["workerGroupSpecs"];
+        assert_eq!(due.parts, Parts { growth, removals });
+        (groups[0]["replicas"].clone(), groups[1]["replicas"].clone(), groups[1]["scaleStrategy"].clone())
+    };
+    let named = json!({"workersToDelete": ["p"]});
+    assert_eq!(part(true, true), (json!(4), json!(1), named.clone()));
+    assert_eq!(part(false, true), (json!(2), json!(1), named));
+    assert_eq!(part(true, false), (json!(4), json!(2), json!({})));
+}
+
+#[test]
+fn a_part_that_changes_nothing_is_no_patch() {
+    let cluster = cluster(&json!({}));
+    let only = |plan: &Plan, growth, removals| part_of_patch(&cluster, plan, &[], &[], Parts { growth, removals });
+    assert_eq!(only(&plan(4, &[]), false, true), None);
+    assert_eq!(only(&plan(1, &[]), true, false), None);
+    assert_eq!(only(&plan(1, &[]), true, true).unwrap().parts, Parts { growth: false, removals: true });
+}
+
+#[test]
+fn a_pod_can_be_named_while_its_own_group_must_not_grow() {
+    let cluster = cluster(&json!({}));
+    let grown = plan(4, &[("p", None)]);
+    let removals = Parts { growth: false, removals: true };
+    let due = part_of_patch(&cluster, &grown, &pods(&["p", "q"]), &["p"], removals).unwrap();
+    let gpu = patched(&cluster, &due.patch);
+    assert_eq!((&gpu["replicas"], &gpu["scaleStrategy"]), (&json!(2), &json!({"workersToDelete": ["p"]})));
+    assert_eq!(due.parts, removals);
+}
+
+fn with_text(cluster: &RayCluster, desired: u32) -> Option<Patch> {
+    let (snapshot, plan) = (Snapshot::default(), plan(desired, &[]));
+    replicas_patch(cluster, &snapshot, &plan, &[], &names(&[]), Parts::ALL, Some("why")).map(|due| due.patch)
+}
+
+#[test]
 fn the_annotation_is_written_only_with_a_patch_that_is_due() {
     let cluster = cluster(&json!({}));
-    let with_text =
-        |desired| replicas_patch(&cluster, &Snapshot::default(), &plan(desired, &[]), &[], &names(&[]), Some("why"));
+    let with_text = |desired| with_text(&cluster, desired);
     assert_eq!(with_text(2), None);
     let mut value = cluster.to_value();
     apply(&mut value, &with_text(3).unwrap()).unwrap();
@@ -259,7 +315,7 @@ fn annotations_that_somebody_adds_meanwhile_are_not_overwritten() {
     let mut value = cluster(&json!({})).to_value();
     value["metadata"].as_object_mut().unwrap().remove("annotations");
     let cluster = RayCluster::from_value(value).unwrap();
-    let patch = replicas_patch(&cluster, &Snapshot::default(), &plan(3, &[]), &[], &names(&[]), Some("why")).unwrap();
+    let patch = with_text(&cluster, 3).unwrap();
     let mut value = cluster.to_value();
     apply(&mut value, &patch).unwrap();
     assert_eq!(value["metadata"]["annotations"], json!({"mobula.dev/explain": "why"}));

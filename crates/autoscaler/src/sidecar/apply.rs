@@ -3,18 +3,20 @@
 //! Whatever fails here is not tried again: the next tick looks at what is there then.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use futures::{StreamExt, stream};
 use mobula_gcs::{self as gcs, DrainOutcome, DrainReason};
-use mobula_planner::{DrainKind, Plan};
+use mobula_planner::{DrainKind, GroupPlan, Plan};
 use tokio::time::Instant;
 
 use super::{
     Context, KubeAction, LoopState,
     collect::Collected,
+    due::Due,
     removal::{self, Unit},
     tick::Planned,
 };
@@ -24,16 +26,13 @@ use crate::{
     metrics::{own, ray},
     object_store::{self, Endpoint},
     pace::BackoffLimits,
-    patch,
+    patch::{self, Parts, ReplicasPatch},
 };
 
 /// Most replicas that are drained at once.
 const DRAIN_CONCURRENCY: usize = 32;
 /// How long a replica is left alone that Ray did not let go.
 const DRAIN_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_secs(1), most: Duration::from_secs(30) };
-
-/// Most replicas that are drained in one tick, so that raylets that don't answer never keep growth waiting for long.
-const DRAINS_A_TICK: usize = 64;
 
 /// A pod whose Ray node accepted a drain and that is not yet named for deletion.
 #[derive(Clone, Debug, Default)]
@@ -47,9 +46,9 @@ pub(super) struct Drained {
 pub(super) struct Applied {
     /// The plan as far as it was carried out: without what was held back or refused.
     pub plan: Plan,
-    /// Whether the API server accepted a patch.
-    pub patched: bool,
-    /// The error of the patch.
+    /// What the patch would change, if there was one.
+    pub tried: Option<Parts>,
+    /// Why the API server did not accept the patch.
     pub error: Option<KubeError>,
     /// Why nothing was deleted or changed.
     pub held: Option<String>,
@@ -58,11 +57,16 @@ pub(super) struct Applied {
 }
 
 impl Applied {
+    /// What was changed.
+    pub(super) fn accepted(&self) -> Option<Parts> {
+        self.tried.filter(|_| self.error.is_none())
+    }
+
     pub(super) fn result(&self) -> &'static str {
         match &self.error {
             Some(error) if error.kind.is_stale_plan() => "stale",
             Some(_) => "failed",
-            None if self.patched => "changed",
+            None if self.tried.is_some() => "changed",
             None if self.held.is_some() => "held",
             None => "idle",
         }
@@ -74,22 +78,18 @@ pub(super) async fn apply(
     state: &mut LoopState,
     collected: &Collected,
     planned: &Planned,
+    mut due: Due,
 ) -> Applied {
-    if !planned.violations.is_empty() {
-        let held = format!("the plan breaks an invariant and is not applied: {}", planned.violations.join("; "));
-        return Applied { plan: Plan::clone(&planned.plan), held: Some(held), ..Applied::default() };
+    let (parts, held) = (due.parts, due.held.take());
+    if !parts.growth && !parts.removals {
+        return Applied { plan: planned.plan.clone(), held, ..Applied::default() };
     }
-    if is_patch_blocked(state) {
-        let held = "the API server refused the last patch: waiting before the next try".to_owned();
-        return Applied { plan: planned.plan.clone(), held: Some(held), ..Applied::default() };
-    }
-    let held = collected.hold.as_ref().map(ToString::to_string);
-    let (deletions, kept) = removals(context, state, collected, &planned.plan).await;
+    let (deletions, kept) = removals(context, state, collected, &planned.plan, due).await;
     let plan = removal::keep(&planned.plan, &kept);
     let pods = collected.observation.pods.as_deref().unwrap_or_default();
     let text = explain::annotation(&plan, planned.snapshot.now_ms);
-    let patch = patch::replicas_patch(&planned.cluster, &planned.snapshot, &plan, pods, &deletions, Some(&text));
-    let Some(patch) = patch else {
+    let patch = patch::replicas_patch(&planned.cluster, &planned.snapshot, &plan, pods, &deletions, parts, Some(&text));
+    let Some(ReplicasPatch { patch, parts }) = patch else {
         return Applied { plan, held, ..Applied::default() };
     };
     let started = Instant::now();
@@ -98,77 +98,17 @@ pub(super) async fn apply(
             context.metrics.observe(&own::KUBE_SECONDS, vec![("call", "patch_cluster".into())], started.elapsed());
             context.metrics.observe(&own::REACTION_SECONDS, Vec::new(), collected.replied.elapsed());
             context.cluster.put(cluster);
-            state.kube_backoffs.succeed_where(|(action, _)| *action == KubeAction::Patch);
+            state.kube_backoffs.succeed_where(|(action, _)| is_proven(*action, parts));
             state.drained.retain(|pod, _| !deletions.contains(pod));
-            count_accepted(context, planned, &plan, &deletions);
-            log_accepted(&plan, &deletions, collected);
-            Applied { plan, patched: true, held, ..Applied::default() }
+            count_accepted(context, planned, &plan, parts, &deletions);
+            log_accepted(&plan, parts, &deletions, collected);
+            Applied { plan, tried: Some(parts), held, ..Applied::default() }
         }
         Err(error) => {
-            let retry_after = refused(context, state, &plan, &error);
-            Applied { plan, error: Some(error), held, retry_after, ..Applied::default() }
+            let retry_after = refused(context, state, parts, &error);
+            Applied { plan, tried: Some(parts), error: Some(error), held, retry_after }
         }
     }
-}
-
-/// Whether the last patch was refused so short a time ago that none is tried now.
-fn is_patch_blocked(state: &LoopState) -> bool {
-    state.kube_backoffs.blocked(|(action, _)| *action == KubeAction::Patch).is_some()
-}
-
-/// What may be done about the removals of a plan, before anybody is asked.
-#[derive(Debug, Default)]
-struct Sorted {
-    /// Replicas that stay, and why.
-    kept: Vec<(Unit, String)>,
-    /// Replicas in which Ray does not run.
-    free: Vec<Unit>,
-    /// Replicas that Ray must let go first.
-    to_drain: Vec<Unit>,
-}
-
-fn sort_removals(state: &LoopState, collected: &Collected, plan: &Plan) -> Sorted {
-    let pods = collected.observation.pods.as_deref().unwrap_or_default();
-    let mut sorted = Sorted::default();
-    for unit in removal::units(plan) {
-        let left_out = removal::left_out(&unit, pods);
-        let refusal = state
-            .refusals
-            .get(&unit.name)
-            .filter(|_| state.drain_backoffs.blocked(|name| *name == unit.name).is_some());
-        if let Some(hold) = &collected.hold {
-            sorted.kept.push((unit, hold.to_string()));
-        } else if !left_out.is_empty() {
-            let why = format!("its replica stays as a whole: {} is still needed", left_out.join(", "));
-            sorted.kept.push((unit, why));
-        } else if !unit.needs_drain() {
-            sorted.free.push(unit);
-        } else if let Some(why) = refusal {
-            sorted.kept.push((unit, why.clone()));
-        } else if !plan.launch.is_empty() {
-            sorted.kept.push((unit, "new replicas come first: it is looked at again in the next tick".to_owned()));
-        } else if sorted.to_drain.len() >= DRAINS_A_TICK {
-            sorted
-                .kept
-                .push((unit, format!("{DRAINS_A_TICK} replicas are drained first: its turn comes with a next tick")));
-        } else {
-            sorted.to_drain.push(unit);
-        }
-    }
-    sorted
-}
-
-/// Whether the plan asks for a change that may be made now.
-pub(super) fn is_due(state: &LoopState, collected: &Collected, planned: &Planned) -> bool {
-    let plan = &planned.plan;
-    if !planned.violations.is_empty() || is_patch_blocked(state) {
-        return false;
-    }
-    let Sorted { free, to_drain, .. } = sort_removals(state, collected, plan);
-    let grows = plan.groups.values().any(|group| group.desired > group.requested);
-    // Fewer replicas without a removal: what was asked for and never came is not asked for any more.
-    let takes_back = plan.terminate.is_empty() && plan.groups.values().any(|group| group.desired < group.requested);
-    grows || takes_back || !free.is_empty() || !to_drain.is_empty()
 }
 
 /// Drains what must be drained. Returns the pods that may be named for deletion, and which replicas stay and why.
@@ -177,8 +117,9 @@ async fn removals(
     state: &mut LoopState,
     collected: &Collected,
     plan: &Plan,
+    due: Due,
 ) -> (BTreeSet<String>, Vec<(Unit, String)>) {
-    let Sorted { mut kept, free, to_drain } = sort_removals(state, collected, plan);
+    let Due { mut kept, free, to_drain, .. } = due;
     let mut deletions: BTreeSet<String> = free.iter().flat_map(Unit::pods).map(str::to_owned).collect();
     let (to_drain, holders) = without_object_holders(context, state, to_drain).await;
     let drained: Vec<(Unit, Drain)> = stream::iter(to_drain)
@@ -333,9 +274,30 @@ async fn endpoints(context: &Context, units: &[Unit]) -> Vec<Endpoint> {
     }
 }
 
+/// Whether a patch of these parts that was accepted shows that this is possible again.
+fn is_proven(action: KubeAction, parts: Parts) -> bool {
+    match action {
+        KubeAction::Get => false,
+        KubeAction::Patch => true,
+        KubeAction::Grow => parts.growth,
+        KubeAction::Remove => parts.removals,
+    }
+}
+
+/// What to leave alone after a patch of these parts was refused. Of a patch that asked for both, the growth is held to be what
+/// was refused: if it is not, the removals are refused next, and then each waits for itself.
+fn blamed(parts: Parts, error: &KubeError) -> KubeAction {
+    match parts {
+        _ if !error.is_about_content() => KubeAction::Patch,
+        Parts { growth: true, .. } => KubeAction::Grow,
+        Parts { growth: false, .. } => KubeAction::Remove,
+    }
+}
+
 /// A patch that was not accepted. Returns how soon to make a new plan, if the plan was only overtaken.
-fn refused(context: &Context, state: &mut LoopState, plan: &Plan, error: &KubeError) -> Option<Duration> {
-    let wait = state.kube_backoffs.fail((KubeAction::Patch, error.kind), error.kind.backoff(), error.retry_after);
+fn refused(context: &Context, state: &mut LoopState, parts: Parts, error: &KubeError) -> Option<Duration> {
+    let cause = (blamed(parts, error), error.kind);
+    let wait = state.kube_backoffs.fail(cause, error.kind.backoff(), error.retry_after);
     let stale = error.kind.is_stale_plan();
     let result = if stale { "stale" } else { "failed" };
     context.metrics.add(&own::PATCHES, vec![("result", result.into())], 1);
@@ -345,16 +307,19 @@ fn refused(context: &Context, state: &mut LoopState, plan: &Plan, error: &KubeEr
         context.cluster.outdate();
         return Some(wait);
     }
-    if !plan.launch.is_empty() {
+    if parts.growth {
         context.metrics.add(&ray::NODE_LAUNCH_EXCEPTIONS, Vec::new(), 1);
     }
     tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "the RayCluster was not patched");
     None
 }
 
-fn count_accepted(context: &Context, planned: &Planned, plan: &Plan, deletions: &BTreeSet<String>) {
+fn count_accepted(context: &Context, planned: &Planned, plan: &Plan, parts: Parts, deletions: &BTreeSet<String>) {
     context.metrics.add(&own::PATCHES, vec![("result", "accepted".into())], 1);
     context.metrics.add(&ray::STOPPED_NODES, Vec::new(), deletions.len() as u64);
+    if !parts.growth {
+        return;
+    }
     let hosts = |group: &str| {
         let shape = planned.snapshot.node_types.iter().find(|shape| shape.name == group);
         u64::from(shape.map_or(1, |shape| shape.num_of_hosts.max(1)))
@@ -363,11 +328,16 @@ fn count_accepted(context: &Context, planned: &Planned, plan: &Plan, deletions: 
     context.metrics.add(&ray::STARTED_NODES, Vec::new(), started);
 }
 
-fn log_accepted(plan: &Plan, deletions: &BTreeSet<String>, collected: &Collected) {
+fn log_accepted(plan: &Plan, parts: Parts, deletions: &BTreeSet<String>, collected: &Collected) {
+    let is_changed = |group: &GroupPlan| match group.desired.cmp(&group.requested) {
+        Ordering::Greater => parts.growth,
+        Ordering::Less => parts.removals,
+        Ordering::Equal => false,
+    };
     let changes: Vec<String> = plan
         .groups
         .iter()
-        .filter(|(_, group)| group.desired != group.requested)
+        .filter(|(_, group)| is_changed(group))
         .map(|(name, group)| format!("{name}: {} -> {}", group.requested, group.desired))
         .collect();
     tracing::info!(

@@ -83,7 +83,9 @@ fn note_failures(
         }
     }
     state.published.failure_transition = condition.map(|(transition, _)| transition);
-    if let Some(error) = applied.error.as_ref().filter(|error| !error.kind.is_stale_plan()) {
+    if let Some(error) = applied.error.as_ref().filter(|error| !error.kind.is_stale_plan())
+        && applied.tried.is_some_and(|parts| parts.growth)
+    {
         for launch in &applied.plan.launch {
             let (started_ms, failed_ms) = (now_ms, now_ms);
             let group = launch.group.clone();
@@ -250,9 +252,13 @@ fn details(pod: &PodView) -> String {
 }
 
 fn write_events(state: &mut LoopState, context: &Context, planned: &Planned, applied: &Applied) {
-    let mut lines = events::messages(&planned.snapshot, &applied.plan);
     // What was not done is not told as done.
-    lines.retain(|line| applied.patched || line.severity == Severity::Warning);
+    let mut done = applied.plan.clone();
+    if applied.accepted().is_none_or(|parts| !parts.growth) {
+        done.launch.clear();
+    }
+    let mut lines = events::messages(&planned.snapshot, &done);
+    lines.retain(|line| applied.accepted().is_some() || line.severity == Severity::Warning);
     if context.config.ray_events {
         state.events.write(&lines, planned.snapshot.now_ms);
     }
@@ -263,7 +269,7 @@ fn write_events(state: &mut LoopState, context: &Context, planned: &Planned, app
 
 fn outcome(applied: &Applied) -> String {
     let mut parts = Vec::new();
-    if applied.patched {
+    if applied.accepted().is_some() {
         parts.push("the RayCluster was patched".to_owned());
     }
     parts.extend(applied.error.as_ref().map(ToString::to_string));

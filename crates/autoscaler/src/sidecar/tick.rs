@@ -11,6 +11,7 @@ use tracing::Instrument;
 use super::{
     Context, LoopState, TickError, apply,
     collect::{self, Collected},
+    due::Due,
     publish,
 };
 use crate::{
@@ -61,12 +62,14 @@ async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickErro
     let mut collected = collect::collect(context, state).await?;
     phase(context, "collect", started);
     let mut planned = plan(context, state, &collected)?;
-    if !context.cluster.is_watched() && apply::is_due(state, &collected, &planned) {
+    let mut due = Due::new(state, &collected, &planned);
+    if !context.cluster.is_watched() && due.changes_something {
         let fresh = collect::current_cluster(context, state, Duration::ZERO).await?;
         if !Arc::ptr_eq(&fresh, &collected.cluster) && version(&fresh) != version(&collected.cluster) {
             collected.observation.cluster = collect::parse(state, &fresh)?;
             collected.cluster = fresh;
             planned = plan(context, state, &collected)?;
+            due = Due::new(state, &collected, &planned);
         }
     }
     let versions = &planned.snapshot.versions;
@@ -77,7 +80,7 @@ async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickErro
         .record("generation", versions.raycluster_generation);
     let started = Instant::now();
     context.applying.send_replace(true);
-    let applied = apply::apply(context, state, &collected, &planned).await;
+    let applied = apply::apply(context, state, &collected, &planned, due).await;
     context.applying.send_replace(false);
     phase(context, "apply", started);
     let started = Instant::now();

@@ -4,6 +4,7 @@
 
 mod ending;
 mod permissions;
+mod refusals;
 mod support;
 
 use std::{

@@ -31,6 +31,10 @@ struct Script {
     fault: Fault,
 }
 
+/// What an admission webhook says to a RayCluster that is to change from the first to the second: a status and a message
+/// if it refuses.
+type Admission = Box<dyn Fn(&Value, &Value) -> Option<(u16, &'static str)> + Send>;
+
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -49,6 +53,7 @@ struct Inner {
     seen: Vec<Seen>,
     granted: BTreeSet<String>,
     quotas: Value,
+    admission: Option<Admission>,
 }
 
 /// What is watched.
@@ -78,6 +83,7 @@ impl FakeKube {
             seen: Vec::new(),
             granted: BTreeSet::new(),
             quotas: json!({"items": []}),
+            admission: None,
         };
         FakeKube { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -101,9 +107,16 @@ impl FakeKube {
         self.lock().scripts.push(Script { method, path_part, times, fault });
     }
 
-    /// Nothing goes wrong any more.
+    /// From now on patches of the RayCluster are admitted only as this says.
+    pub fn admit(&self, admission: impl Fn(&Value, &Value) -> Option<(u16, &'static str)> + Send + 'static) {
+        self.lock().admission = Some(Box::new(admission));
+    }
+
+    /// Nothing goes wrong any more, and everything is admitted.
     pub fn recover(&self) {
-        self.lock().scripts.clear();
+        let mut inner = self.lock();
+        inner.scripts.clear();
+        inner.admission = None;
     }
 
     /// Lets access reviews of `<verb> <resource>` succeed.
@@ -126,6 +139,11 @@ impl FakeKube {
         let is_patch =
             |seen: &Seen| seen.method == Method::PATCH && seen.path.contains("rayclusters") && seen.status == 200;
         self.seen().into_iter().filter(is_patch).map(|seen| seen.body).collect()
+    }
+
+    /// Patches of the RayCluster, accepted or not.
+    pub fn tried_patches(&self) -> usize {
+        self.seen().iter().filter(|seen| seen.method == Method::PATCH && seen.path.contains("rayclusters")).count()
     }
 
     /// `replicas` of the group at this index.
@@ -291,6 +309,10 @@ impl Inner {
             }
         } else {
             json_patch::merge(&mut changed, body);
+        }
+        let refusal = self.admission.as_ref().and_then(|admission| admission(&self.cluster, &changed));
+        if let Some((code, message)) = refusal {
+            return json_response(code, &status_body(code, message));
         }
         self.cluster = changed;
         self.touch_cluster();
