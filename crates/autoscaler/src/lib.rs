@@ -8,6 +8,7 @@ pub mod document;
 pub mod explain;
 pub mod legacy;
 pub mod patch;
+pub mod prices;
 pub mod report;
 pub mod snapshot;
 pub mod surroundings;

@@ -40,6 +40,7 @@ use crate::{
     kube_events::Outbox,
     metrics::{Metrics, own, ray},
     pace::{Backoffs, Pace},
+    prices::PriceFile,
     rbac::{Permission, Permissions},
     recorder::{Recorder, RecorderConfig, RecorderError},
     report::FailedInstance,
@@ -67,6 +68,8 @@ pub struct SidecarConfig {
     pub policy_options: PolicyOptions,
     /// Settings of the snapshot that don't come from the RayCluster.
     pub snapshot: SnapshotOptions,
+    /// A file with prices, which is read again when it changes and then stands in for those in `snapshot`.
+    pub prices: Option<PathBuf>,
     /// How often the GCS is asked.
     pub pace: Pace,
     /// Age at which the RayCluster is read again where it can't be watched.
@@ -102,6 +105,7 @@ impl SidecarConfig {
             policy: Arc::new(RayV2),
             policy_options: PolicyOptions::default(),
             snapshot: SnapshotOptions::default(),
+            prices: None,
             pace: Pace::default(),
             cluster_refresh: Duration::from_secs(5),
             view_grace: Duration::from_secs(120),
@@ -202,6 +206,10 @@ struct LoopState {
     drain_backoffs: Backoffs<String>,
     /// Back-offs of gets and patches of the RayCluster, by cause.
     kube_backoffs: Backoffs<(KubeAction, KubeErrorKind)>,
+    /// Settings of the snapshot as they are now.
+    options: SnapshotOptions,
+    /// Where prices come from.
+    prices: Option<PriceFile>,
     /// The RayCluster as it was parsed last.
     parsed: Option<collect::ParsedCluster>,
     /// Bytes held by nodes that were asked.

@@ -14,8 +14,10 @@ use std::sync::Arc;
 
 use mobula_api::{ClusterSettings, FieldError, PodView, RayCluster, Upscaling};
 use mobula_gcs as gcs;
-use mobula_planner::{Settings, Snapshot, UpscalingMode, Versions};
+use mobula_planner::{Settings, Snapshot, TopologyLevel, UpscalingMode, Versions};
 use serde::{Deserialize, Serialize};
+
+use crate::prices::Prices;
 
 /// Ray node label whose value differs from node to node.
 const RAY_NODE_ID_LABEL: &str = "ray.io/node-id";
@@ -56,6 +58,10 @@ pub struct SnapshotOptions {
     pub allocation_timeout_ms: i64,
     /// Time in ms after which a group that failed counts as fully available again.
     pub availability_recovery_ms: i64,
+    /// What pods of each group cost.
+    pub prices: Prices,
+    /// Levels of the topology, from broad to narrow.
+    pub topology: Vec<TopologyLevel>,
 }
 
 impl Default for SnapshotOptions {
@@ -67,6 +73,8 @@ impl Default for SnapshotOptions {
             pending_idle_timeout_ms: settings.pending_idle_timeout_ms,
             allocation_timeout_ms: settings.allocation_timeout_ms,
             availability_recovery_ms: settings.availability_recovery_ms,
+            prices: Prices::default(),
+            topology: Vec::new(),
         }
     }
 }
@@ -88,7 +96,7 @@ pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Bui
     let cluster = &observation.cluster;
     let cluster_settings = cluster.settings()?;
     let mut warnings = Warnings::default();
-    let node_types = groups::translate(cluster, cluster_settings.suspended, &mut warnings)?;
+    let node_types = groups::translate(cluster, cluster_settings.suspended, &options.prices, &mut warnings)?;
     let demand = demand::translate(&observation.state, &observation.gang_created_ms, &mut warnings);
     let keep = nodes::Keep { node_id: demand.selects_by(RAY_NODE_ID_LABEL), node_address: demand.asks_for("node:") };
     let nodes = nodes::translate(observation, &node_types, keep, &mut warnings);
@@ -106,6 +114,7 @@ pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Bui
         demand: demand.tasks,
         gangs: demand.gangs,
         constraints: demand.constraints,
+        topology: options.topology.clone(),
         ..Snapshot::default()
     };
     Ok(Built { snapshot, warnings: warnings.into_texts() })

@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use mobula_api::{FieldError, PodRole, PodView, RayCluster};
-use mobula_autoscaler::surroundings::troubles_of;
+use mobula_autoscaler::{prices::Prices, surroundings::troubles_of};
 use mobula_gcs::{ClusterState, wire};
 use serde_json::Value;
 
@@ -97,6 +97,12 @@ fn bad_demand(file: &str, text: &str, error: &wire::DecodeError) -> BadInput {
         Some(field) => BadInput::new(file, field),
         None => BadInput::new(file, error),
     }
+}
+
+/// Prices by group.
+pub fn prices(file: &str) -> Result<Prices, BadInput> {
+    let text = String::from_utf8(read(file)?).map_err(|error| BadInput::new(file, format!("not UTF-8: {error}")))?;
+    Prices::from_text(&text).map_err(|error| BadInput::new(file, error))
 }
 
 /// What is wrong with Kubernetes nodes, from a list as kubectl prints it: node name → troubles.

@@ -10,11 +10,11 @@ use mobula_api::PodView;
 use mobula_autoscaler::document::{self, Document};
 use mobula_autoscaler::snapshot::{self, Observation, SnapshotOptions};
 use mobula_gcs::ClusterState;
-use mobula_planner::{Memory, Plan, PolicyOptions, Snapshot};
+use mobula_planner::{Memory, Plan, Snapshot};
 
 use crate::cli::EXIT_BAD_INPUT;
 use crate::input::{self, BadInput, STDIN};
-use crate::policy;
+use crate::policy::{self, Switches};
 
 /// What a demand that is read from a running GCS starts with.
 const GCS_SCHEME: &str = "gcs://";
@@ -39,9 +39,18 @@ pub struct Args {
     /// The Kubernetes nodes, as `kubectl get nodes -o json` (or yaml) prints them: troubles are noted
     #[arg(long, value_name = "FILE")]
     pub nodes: Option<String>,
+    /// What a pod of each group costs an hour, as YAML or JSON: `gpu: 3.2`, or `gpu: {price_per_hour: 3.2, capacity_type:
+    /// reserved|on-demand|spot, zone: eu-1}`, or `gpu: {offerings: [several of these]}`
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<String>,
     /// The policy that decides
     #[arg(long, value_name = "NAME", default_value = "ray-v2")]
     pub policy: String,
+    /// Spend the work of about so many ms on making the plan cheaper; 0: show the plan of a tick
+    #[arg(long, value_name = "MS", default_value_t = 100)]
+    pub improve: u64,
+    #[command(flatten)]
+    pub switches: Switches,
     /// Unix time in ms to plan at; default: the newest creation time among the pods, else 0; with gcs:// the clock
     #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..))]
     pub now: Option<i64>,
@@ -75,10 +84,11 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn plan(args: &Args) -> anyhow::Result<String> {
-    let policy = policy::named(&args.policy, &PolicyOptions::default())?;
+    let policy = policy::named(&args.policy, &args.switches.options(args.improve))?;
     refuse_shared_stdin(args)?;
     let cluster = input::raycluster(&args.raycluster)?;
     let state = demand(&args.demand)?;
+    let prices = args.prices.as_deref().map(input::prices).transpose()?.unwrap_or_default();
     let pods = args.pods.as_deref().map(|file| input::pods(file, &cluster.metadata.name)).transpose()?;
     let mut notes = match &args.nodes {
         Some(file) => node_notes(&input::node_troubles(file)?, pods.as_deref().unwrap_or_default()),
@@ -93,7 +103,7 @@ fn plan(args: &Args) -> anyhow::Result<String> {
         gang_created_ms: BTreeMap::new(),
         session_since_ms: None,
     };
-    let built = snapshot::build(&observation, &SnapshotOptions::default())
+    let built = snapshot::build(&observation, &SnapshotOptions { prices, ..SnapshotOptions::default() })
         .map_err(|error| BadInput::new(&args.raycluster, error))?;
     built.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     notes.extend(built.warnings);
@@ -105,7 +115,8 @@ fn plan(args: &Args) -> anyhow::Result<String> {
 }
 
 fn refuse_shared_stdin(args: &Args) -> Result<(), BadInput> {
-    let files = [Some(&args.raycluster), Some(&args.demand), args.pods.as_ref(), args.nodes.as_ref()];
+    let files =
+        [Some(&args.raycluster), Some(&args.demand), args.pods.as_ref(), args.nodes.as_ref(), args.prices.as_ref()];
     if files.into_iter().flatten().filter(|file| *file == STDIN).count() > 1 {
         return Err(BadInput::new(STDIN, "can be only one of the files"));
     }

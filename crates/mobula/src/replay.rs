@@ -3,15 +3,20 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use mobula_autoscaler::recorder::{Comparison, Recording};
-use mobula_planner::{Memory, PolicyOptions};
+use mobula_planner::Memory;
 
-use crate::{cli::EXIT_BAD_INPUT, input::BadInput, plan::Output, policy};
+use crate::{
+    cli::EXIT_BAD_INPUT,
+    input::{self, BadInput},
+    plan::Output,
+    policy::{self, Switches},
+};
 
 /// Arguments of `mobula replay`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Without --policy every tick is planned again by the policy and from the memory that were recorded.
-With --policy the named policy keeps a memory of its own from tick to tick, and what it decides otherwise is printed; each \
+With --policy the named policy, with the options given here, keeps a memory of its own from tick to tick, and what it decides otherwise is printed; each \
 tick still shows the cluster that the recorded plans led to.
 Exit status: 0 if all plans are the same (or --policy was given), 1 if one differs or can't be planned again, 2 for a recording that can't be read.")]
 pub struct Args {
@@ -21,6 +26,14 @@ pub struct Args {
     /// Plan with this policy instead of the recorded one
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
+    /// Spend the work of about so many ms on making each plan cheaper
+    #[arg(long, value_name = "MS", default_value_t = 0, requires = "policy")]
+    improve: u64,
+    #[command(flatten)]
+    switches: Switches,
+    /// Plan with these prices instead of the recorded ones: see `mobula plan --help`
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    prices: Option<String>,
     /// Form of the answer
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     output: Output,
@@ -43,7 +56,8 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// The answer, and whether all is as it was.
 fn replay(args: &Args) -> anyhow::Result<(String, bool)> {
-    let options = PolicyOptions::default();
+    let options = args.switches.options(args.improve);
+    let prices = args.prices.as_deref().map(input::prices).transpose()?;
     let other = args.policy.as_deref().map(|name| policy::named(name, &options)).transpose()?;
     let recording = Recording::read(&args.recording)?;
     let mut comparison = Comparison::default();
@@ -53,7 +67,10 @@ fn replay(args: &Args) -> anyhow::Result<(String, bool)> {
         let done = match (frame, &other) {
             (Err(damage), _) => Err(damage.to_string()),
             (Ok(frame), None) => comparison.verify(&frame).inspect_err(|_| all_planned = false),
-            (Ok(frame), Some(other)) => {
+            (Ok(mut frame), Some(other)) => {
+                if let Some(prices) = &prices {
+                    frame.options.prices.clone_from(prices);
+                }
                 let before = memory.take().unwrap_or_else(|| frame.memory.clone());
                 comparison.compare(&frame, other.as_ref(), &before).map(|after| memory = Some(after))
             }

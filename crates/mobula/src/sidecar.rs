@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use clap::ArgAction;
+use clap::{ArgAction, builder::BoolishValueParser};
 use mobula_api::{DEFAULT_GCS_PORT, RayCluster};
 use mobula_autoscaler::{
     clock::Clock,
@@ -19,10 +19,12 @@ use mobula_autoscaler::{
     sidecar::{Sidecar, SidecarConfig},
     snapshot::SnapshotOptions,
 };
-use mobula_planner::PolicyOptions;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{cli::EXIT_BAD_INPUT, policy};
+use crate::{
+    cli::EXIT_BAD_INPUT,
+    policy::{self, Switches},
+};
 
 /// Where Kubernetes puts what a pod needs to speak to its API server.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -40,8 +42,21 @@ pub struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     gcs_address: Option<String>,
     /// How to decide
-    #[arg(long, default_value = "ray-v2", value_name = "NAME")]
+    #[arg(long, env = "MOBULA_POLICY", default_value = "ray-v2", value_name = "NAME")]
     policy: String,
+    /// Spend the work of about so many ms in each tick on making the plan cheaper
+    #[arg(long, env = "MOBULA_IMPROVE", value_name = "MS", default_value_t = 0)]
+    improve: u64,
+    /// Never put requests without GPU on GPU nodes, not even if nothing else can take them
+    #[arg(long, env = "MOBULA_KEEP_GPU_CLEAN", value_parser = BoolishValueParser::new())]
+    keep_gpu_clean: bool,
+    /// Propose to move work that can be drained, so that whole nodes and domains become free
+    #[arg(long, env = "MOBULA_DEFRAGMENT", value_parser = BoolishValueParser::new())]
+    defragment: bool,
+    /// What a pod of each group costs an hour: see `mobula plan --help`. Read again when it changes; while it can't be used,
+    /// the older prices stay
+    #[arg(long, env = "MOBULA_PRICES", value_name = "FILE")]
+    prices: Option<PathBuf>,
 
     /// Shortest time between two polls of the GCS, in ms [default: 200, or AUTOSCALER_UPDATE_INTERVAL_S]
     #[arg(long, value_name = "MS")]
@@ -183,7 +198,8 @@ fn start_log(args: &Args) -> anyhow::Result<()> {
 }
 
 fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
-    let policy_options = PolicyOptions::default();
+    let policy_options =
+        Switches { keep_gpu_clean: args.keep_gpu_clean, defragment: args.defragment }.options(args.improve);
     let policy = policy::named(&args.policy, &policy_options)?;
     let seconds_to_ms = |seconds: u32| i64::from(seconds) * 1000;
     let own_ip = own_ip();
@@ -206,7 +222,9 @@ fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
                 .then(|| args.pending_idle_timeout_s.saturating_mul(1000)),
             allocation_timeout_ms: seconds_to_ms(args.allocation_timeout_s),
             availability_recovery_ms: seconds_to_ms(args.availability_recovery_s),
+            ..SnapshotOptions::default()
         },
+        prices: args.prices.clone(),
         pace: pace(args)?,
         view_grace: Duration::from_secs(args.view_grace_s),
         keep_object_holders: args.keep_object_holders,

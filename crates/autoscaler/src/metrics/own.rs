@@ -45,6 +45,9 @@ pub static ERRORS: Descriptor = counter("mobula_errors", "Errors by source and k
 /// By `permission`: 1 where RBAC does not allow it.
 pub static MISSING_PERMISSIONS: Descriptor =
     gauge("mobula_missing_permissions", "Optional permissions that this account does not have.");
+/// 1 while the price file as it is now can't be used.
+pub static PRICES_REFUSED: Descriptor =
+    gauge("mobula_prices_refused", "1 while the price file can't be used and older prices stand in for it.");
 /// By `reason`: 1 while nothing may be deleted.
 pub static DELETIONS_HELD: Descriptor =
     gauge("mobula_deletions_held", "1 while nothing is deleted because the view of the cluster is not complete.");

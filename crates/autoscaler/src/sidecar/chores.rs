@@ -15,6 +15,7 @@ use crate::{
     kube_events::{self, Regarding},
     metrics::own,
     pace::{BackoffLimits, Backoffs},
+    prices::Refreshed,
     rbac::{self, Permission},
     resize, surroundings,
 };
@@ -23,6 +24,8 @@ use crate::{
 const TABLE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often quotas and nodes are read.
 const SURROUNDINGS_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the price file is looked at.
+const PRICES_INTERVAL: Duration = Duration::from_secs(5);
 /// Most time that one chore may take.
 const CHORE_LIMIT: Duration = Duration::from_secs(3);
 /// Limit of one request to the API server in a chore: the request itself fails before the chore does.
@@ -43,17 +46,19 @@ enum Chore {
     Resize,
     Permissions,
     Surroundings,
+    Prices,
     Events,
 }
 
 impl Chore {
-    const ALL: [Chore; 7] = [
+    const ALL: [Chore; 8] = [
         Chore::Announce,
         Chore::GangAges,
         Chore::IdleTermination,
         Chore::Resize,
         Chore::Permissions,
         Chore::Surroundings,
+        Chore::Prices,
         Chore::Events,
     ];
 
@@ -66,6 +71,7 @@ impl Chore {
             Chore::Resize => "resize",
             Chore::Permissions => "permissions",
             Chore::Surroundings => "surroundings",
+            Chore::Prices => "prices",
             Chore::Events => "events",
         }
     }
@@ -78,6 +84,7 @@ impl Chore {
             Chore::Resize => resize_pods(context, state, done).await,
             Chore::Permissions => ask_permissions(context, state).await,
             Chore::Surroundings => look_around(context, state, done).await,
+            Chore::Prices => read_prices(context, state).await,
             Chore::Events => send_events(context, state, done).await,
         }
     }
@@ -93,6 +100,7 @@ pub(super) struct Schedule {
     last_failure: Option<String>,
     refused_idle: Option<String>,
     surroundings_read: Option<Instant>,
+    prices_read: Option<Instant>,
     notes: Vec<String>,
     suspend_backoffs: Backoffs<KubeErrorKind>,
     event_backoffs: Backoffs<KubeErrorKind>,
@@ -218,6 +226,27 @@ async fn look_around(context: &Context, state: &mut LoopState, done: &Done) {
         notes.extend(surroundings::node_notes(&nodes, pods));
     }
     state.chores.notes = notes;
+}
+
+/// Prices, if the file has changed. One that can't be used is said once, and the older prices stay.
+pub(super) async fn read_prices(context: &Context, state: &mut LoopState) {
+    let Some(file) = &mut state.prices else { return };
+    if !Schedule::is_due(state.chores.prices_read, PRICES_INTERVAL) {
+        return;
+    }
+    state.chores.prices_read = Some(Instant::now());
+    match file.refresh(tokio::fs::read(file.path()).await) {
+        Refreshed::Unchanged => return,
+        Refreshed::Changed => {
+            tracing::info!(file = %file.path().display(), groups = file.prices().0.len(), "new prices");
+            state.options.prices = file.prices().clone();
+        }
+        // What is wrong with it is logged with the other oddities of the input.
+        Refreshed::Refused => {
+            context.metrics.add(&own::ERRORS, vec![("source", "prices".into()), ("kind", "refused".into())], 1);
+        }
+    }
+    context.metrics.set(&own::PRICES_REFUSED, Vec::new(), f64::from(u8::from(file.problem().is_some())));
 }
 
 async fn send_events(context: &Context, state: &mut LoopState, done: &Done) {

@@ -17,6 +17,7 @@ use crate::{
     http::Decision,
     legacy,
     metrics::{LabelPairs, own, ray},
+    prices::PriceFile,
     rbac::Permission,
     recorder::Frame,
     report::{self, FailedInstance, PendingPod},
@@ -57,7 +58,7 @@ pub(super) async fn publish(
         outcome: outcome(applied),
         warnings,
     });
-    record(context, collected, planned, applied);
+    record(context, state, collected, planned, applied);
 }
 
 /// Replicas that can't be had: the operator says so in a condition, the API server by refusing the patch.
@@ -113,7 +114,9 @@ fn groups_with_missing_pods(snapshot: &Snapshot) -> Vec<&str> {
 /// Oddities of the input and its surroundings are said when they appear.
 fn say_warnings(state: &mut LoopState, planned: &Planned, context: &Context) -> Vec<String> {
     let notes = planned.warnings.iter().chain(state.chores.notes());
-    let all: Vec<String> = notes.cloned().chain(context.pods.unreadable()).collect();
+    let refused = state.prices.as_ref().and_then(PriceFile::problem);
+    let refused = refused.map(|problem| format!("prices stay as they were: {problem}"));
+    let all: Vec<String> = notes.cloned().chain(refused).chain(context.pods.unreadable()).collect();
     let known: BTreeSet<&String> = state.published.warnings.iter().collect();
     let new: Vec<&String> = all.iter().filter(|warning| !known.contains(warning)).collect();
     for warning in new.iter().take(MOST_LOGGED) {
@@ -277,7 +280,7 @@ fn outcome(applied: &Applied) -> String {
     if parts.is_empty() { "nothing to do".to_owned() } else { parts.join("; ") }
 }
 
-fn record(context: &Context, collected: &Collected, planned: &Planned, applied: &Applied) {
+fn record(context: &Context, state: &LoopState, collected: &Collected, planned: &Planned, applied: &Applied) {
     if !context.recorder.is_on() {
         return;
     }
@@ -285,7 +288,7 @@ fn record(context: &Context, collected: &Collected, planned: &Planned, applied: 
         tick: 0,
         observation: collected.observation.clone(),
         wire: collected.wire(),
-        options: context.config.snapshot.clone(),
+        options: state.options.clone(),
         policy: context.config.policy.name().to_owned(),
         policy_options: context.config.policy_options,
         memory: planned.memory_before.clone(),

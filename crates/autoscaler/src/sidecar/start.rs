@@ -12,6 +12,7 @@ use crate::{
     kube_events::Outbox,
     metrics::own,
     pace::{BackoffLimits, Backoffs},
+    prices::PriceFile,
     rbac::Permissions,
 };
 
@@ -42,6 +43,8 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
         refusals: Default::default(),
         drain_backoffs: Backoffs::new(),
         kube_backoffs: Backoffs::new(),
+        options: context.config.snapshot.clone(),
+        prices: context.config.prices.clone().map(PriceFile::new),
         parsed: None,
         object_store_bytes: Default::default(),
         gang_created_ms: Default::default(),
@@ -58,6 +61,7 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
         outbox: Outbox::default(),
         announced: false,
     };
+    chores::read_prices(context, &mut state).await;
     chores::first_review(context, &mut state).await;
     Ok(state)
 }

@@ -98,7 +98,7 @@ fn next_poll(pace: &Pace, collected: &Collected, retry_after: Option<Duration>) 
 
 fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Result<Planned, TickError> {
     let started = Instant::now();
-    let Built { snapshot, warnings } = snapshot::build(&collected.observation, &context.config.snapshot)?;
+    let Built { snapshot, warnings } = snapshot::build(&collected.observation, &state.options)?;
     phase(context, "snapshot", started);
     let started = Instant::now();
     let memory_before = state.memory.clone();

@@ -7,18 +7,27 @@ use mobula_api::{FieldError, GroupShape, RayCluster, ResizeBounds};
 use mobula_planner::{Amount, GroupFacts, NodeType, ResizeSpec, Resources};
 
 use super::Warnings;
+use crate::prices::Prices;
 
 /// Head first, then the worker groups in their order. `suspended`: the whole cluster is.
 pub(super) fn translate(
     cluster: &RayCluster,
     suspended: bool,
+    prices: &Prices,
     warnings: &mut Warnings,
 ) -> Result<Vec<NodeType>, FieldError> {
     let shapes = cluster.group_shapes()?;
+    for name in prices.0.keys().filter(|name| shapes.iter().all(|shape| shape.name != **name)) {
+        warnings.push(format!("prices: {name}: the RayCluster has no such group: ignored"));
+    }
     for shape in &shapes {
         shape.warnings.iter().for_each(|text| warnings.push(format!("group {}: {text}", shape.name)));
     }
-    shapes.into_iter().map(|shape| node_type(shape, suspended)).collect()
+    let offerings = |group: &str| prices.0.get(group).cloned().unwrap_or_default();
+    shapes
+        .into_iter()
+        .map(|shape| Ok(NodeType { offerings: offerings(&shape.name), ..node_type(shape, suspended)? }))
+        .collect()
 }
 
 fn node_type(shape: GroupShape, cluster_suspended: bool) -> Result<NodeType, FieldError> {

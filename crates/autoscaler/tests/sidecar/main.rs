@@ -4,6 +4,7 @@
 
 mod ending;
 mod permissions;
+mod prices;
 mod refusals;
 mod support;
 
