@@ -64,13 +64,13 @@ impl Fabrics {
                 .collect(),
         };
         let kin = reader.kin(&own);
-        for (group, has_rdma) in has_rdma.iter().enumerate() {
-            let (identity, is_certain) = reader.of_group(group, &kin);
-            fabrics.groups.push(has_rdma.then(|| ids.id(identity)));
-            fabrics.is_certain.push(is_certain);
+        let grown: Vec<Grown> = kin.iter().enumerate().map(|(group, kin)| reader.of_group(group, *kin)).collect();
+        for (grown, has_rdma) in grown.iter().zip(&has_rdma) {
+            fabrics.groups.push(has_rdma.then(|| ids.id(grown.fabric)));
+            fabrics.is_certain.push(*has_rdma && grown.is_certain);
         }
         for (node, own) in own.into_iter().enumerate() {
-            fabrics.nodes.push(own.map(|own| ids.id(reader.of_node(node, own, &kin))));
+            fabrics.nodes.push(own.map(|own| ids.id(reader.of_node(node, own, &grown))));
         }
         fabrics.names = ids.list.iter().map(|identity| name(snapshot, topology, *identity)).collect();
         fabrics
@@ -203,43 +203,47 @@ impl Reader<'_, '_> {
         kin
     }
 
-    /// The fabric of new pods, and whether it is certain.
-    fn of_group(&self, group: usize, kin: &[Kin]) -> (Identity, bool) {
-        let mut uncertain = false;
-        for level in self.levels {
+    fn of_group(&self, group: usize, kin: Kin) -> Grown {
+        let is_unlabelled = kin.domain.is_none();
+        let certain = |domain: DomainId| Grown { fabric: Identity::Domain(domain), is_certain: true, is_unlabelled };
+        let mut is_certain = !kin.is_mixed;
+        // Without RDMA it is in no fabric, and its room need not be looked for.
+        for level in self.levels.iter().filter(|_| self.has_rdma.get(group) == Some(&true)) {
             match self.topology.of_group(*level, group) {
-                GroupDomain::Pinned(domain) => return (Identity::Domain(*domain), true),
+                GroupDomain::Pinned(domain) => return certain(*domain),
                 GroupDomain::OneOf(rooms) => match &rooms[..] {
-                    [room] if self.topology.is_labelled(room.domain) => return (Identity::Domain(room.domain), true),
-                    rooms => uncertain |= rooms.iter().any(|room| self.topology.is_labelled(room.domain)),
+                    [room] if self.topology.is_labelled(room.domain) => return certain(room.domain),
+                    rooms => is_certain &= !rooms.iter().any(|room| self.topology.is_labelled(room.domain)),
                 },
                 GroupDomain::Own => {}
             }
         }
-        let kin = kin.get(group).copied().unwrap_or_default();
-        match kin.domain.filter(|_| !kin.is_mixed && !uncertain) {
-            Some(domain) => (Identity::Domain(domain), true),
-            None => (Identity::Group(group), !kin.is_mixed && !uncertain),
+        match kin.domain.filter(|_| is_certain) {
+            Some(domain) => certain(domain),
+            None => Grown { fabric: Identity::Group(group), is_certain, is_unlabelled },
         }
     }
 
-    fn of_node(&self, node: usize, own: Option<DomainId>, kin: &[Kin]) -> Identity {
+    fn of_node(&self, node: usize, own: Option<DomainId>, grown: &[Grown]) -> Identity {
+        if let Some(domain) = own {
+            return Identity::Domain(domain);
+        }
         let group = self.topology.group_of_node(node);
-        match (own, group) {
-            (Some(domain), _) => Identity::Domain(domain),
-            (None, Some(group)) => {
-                let (fabric, _) = self.of_group(group, kin);
-                let is_unlabelled = kin.get(group).is_none_or(|kin| kin.domain.is_none());
-                let is_as_new = !self.topology.is_placed(node) || (is_unlabelled && fabric == Identity::Group(group));
-                if is_as_new { fabric } else { Identity::Domain(self.leaf(node)) }
-            }
-            (None, None) => Identity::Domain(self.leaf(node)),
+        let leaf = || Identity::Domain(self.topology.of_node(self.levels.first().copied().unwrap_or(0), node));
+        match group.and_then(|group| Some((group, grown.get(group)?))) {
+            Some((_, grown)) if !self.topology.is_placed(node) => grown.fabric,
+            Some((group, grown)) if grown.is_unlabelled && grown.fabric == Identity::Group(group) => grown.fabric,
+            _ => leaf(),
         }
     }
+}
 
-    fn leaf(&self, node: usize) -> DomainId {
-        self.topology.of_node(self.levels.first().copied().unwrap_or(usize::MAX), node)
-    }
+/// Where new pods of a group are.
+struct Grown {
+    fabric: Identity,
+    is_certain: bool,
+    /// None of its nodes has a label.
+    is_unlabelled: bool,
 }
 
 /// What the nodes of a group say of its fabric.

@@ -18,6 +18,8 @@ mod level;
 mod rdma;
 mod room;
 mod sight;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -147,17 +149,24 @@ impl<'a> Topology<'a> {
     /// [`crate::GroupFacts::pod_requests`]. Taints that are no trouble, and pods on their way that have no Kubernetes node
     /// yet, are not looked at. Empty where Kubernetes nodes or the requests of the pods are not known.
     pub fn rooms(&self, level: usize, group: usize) -> Vec<DomainRoom> {
-        let mut rooms: BTreeMap<DomainId, DomainRoom> = BTreeMap::new();
+        let mut rooms: Vec<DomainRoom> = Vec::new();
+        let mut at_domain = vec![NONE; (self.tree.len() as usize).saturating_add(self.snapshot.hosts.len())];
         for room in self.rooms.of_group(self.snapshot, &self.sight, group) {
             let domain = match self.labelled(&self.sight.of_host, level, room.host) {
                 Some(domain) => DomainId(domain),
                 None => self.leaf(room.host),
             };
-            let sum = rooms.entry(domain).or_insert(DomainRoom { domain, room: 0, whole_free_hosts: 0 });
+            let Some(at) = at_domain.get_mut(domain.0 as usize) else { continue };
+            if *at == NONE {
+                *at = u32::try_from(rooms.len()).unwrap_or(NONE);
+                rooms.push(DomainRoom { domain, room: 0, whole_free_hosts: 0 });
+            }
+            let Some(sum) = rooms.get_mut(*at as usize) else { continue };
             sum.room = sum.room.saturating_add(room.pods);
             sum.whole_free_hosts = sum.whole_free_hosts.saturating_add(u32::from(room.is_whole));
         }
-        rooms.into_values().collect()
+        rooms.sort_unstable_by_key(|room| room.domain);
+        rooms
     }
 
     /// The domain that a gang is bound to already: the one that the GCS has chosen, else the one where the nodes are that

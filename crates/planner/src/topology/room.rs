@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::DomainId;
 use super::sight::{NONE, Sight};
-use crate::{Amount, Host, Resources, Snapshot};
+use crate::{Amount, GroupFacts, Host, Resources, Snapshot};
 
 /// What Kubernetes calls the number of pods that a node may hold.
 const PODS: &str = "pods";
@@ -55,12 +55,15 @@ impl Rooms {
     }
 
     pub(super) fn of_group(&self, snapshot: &Snapshot, sight: &Sight<'_>, group: usize) -> &[HostRoom] {
-        let Some(cell) = self.groups.get(group) else { return &[] };
-        cell.get_or_init(|| self.find(snapshot, sight, group))
+        // Groups whose pods need the same find the same room.
+        let Some(facts) = snapshot.node_types.get(group).map(|group| &group.facts) else { return &[] };
+        let needs_same =
+            |other: &GroupFacts| other.node_selector == facts.node_selector && other.pod_requests == facts.pod_requests;
+        let first = snapshot.node_types.iter().position(|other| needs_same(&other.facts)).unwrap_or(group);
+        self.groups.get(first).map_or(&[], |cell| cell.get_or_init(|| self.find(snapshot, sight, facts)))
     }
 
-    fn find(&self, snapshot: &Snapshot, sight: &Sight<'_>, group: usize) -> Vec<HostRoom> {
-        let Some(facts) = snapshot.node_types.get(group).map(|group| &group.facts) else { return Vec::new() };
+    fn find(&self, snapshot: &Snapshot, sight: &Sight<'_>, facts: &GroupFacts) -> Vec<HostRoom> {
         if facts.pod_requests.is_empty() {
             return Vec::new();
         }

@@ -1,8 +1,7 @@
 //! What is seen of each place (a node, a Kubernetes node, a new pod of a group): its label value at each level.
 
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
 use super::level::Level;
@@ -14,7 +13,33 @@ pub(super) const NONE: u32 = u32::MAX;
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// Looked up, never walked through; the hash is the same in every run.
-type Index<K> = HashMap<K, u32, BuildHasherDefault<DefaultHasher>>;
+type Index<K> = HashMap<K, u32, BuildHasherDefault<QuickHasher>>;
+
+/// Mixes whole words by multiplication.
+#[derive(Default)]
+struct QuickHasher(u64);
+
+impl Hasher for QuickHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.write_u64(u64::from_le_bytes(*word)));
+        let mut last = [0; 8];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        self.write_u64(u64::from_le_bytes(last));
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+}
 
 /// What is seen of all places.
 #[derive(Debug, Default)]
@@ -55,14 +80,14 @@ pub(super) fn runs_ray(node: &Node) -> bool {
 }
 
 /// Whose labels they are.
-#[derive(Copy, Clone, PartialEq, Eq, Hash)]
+#[derive(Copy, Clone, PartialEq, Eq)]
 enum Owner {
     Ray,
     Kubernetes,
 }
 
 /// What is known of one place: rows of values, 0 (which is empty) where nothing is.
-#[derive(Copy, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Copy, Clone, Default, PartialEq, Eq)]
 struct Spot {
     ray: u32,
     host: u32,
@@ -72,13 +97,20 @@ struct Spot {
     runs_ray: bool,
 }
 
+impl Hash for Spot {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.ray) << 32 | u64::from(self.host));
+        state.write_u64(u64::from(self.group) << 2 | u64::from(self.is_host_known) << 1 | u64::from(self.runs_ray));
+    }
+}
+
 struct Reader<'a, 'b> {
     levels: &'b [Level],
     ids: Vec<Index<&'a str>>,
     sight: Sight<'a>,
     /// Values as they were read; row 0 is empty.
     rows: Vec<u32>,
-    row_of: Index<(*const Labels, Owner)>,
+    row_of: [Index<usize>; 2],
     /// For each level: what the value of a Kubernetes label is called in Ray's.
     called: Vec<Vec<u32>>,
     /// For each group: rows of its Ray labels and of its node selector.
@@ -93,7 +125,7 @@ pub(super) fn read<'a>(snapshot: &'a Snapshot, levels: &[Level]) -> Sight<'a> {
         ids: levels.iter().map(|_| Index::default()).collect(),
         sight: Sight { texts: vec![Vec::new(); width], named: vec![Vec::new(); width], ..Sight::default() },
         rows: vec![NONE; width],
-        row_of: Index::default(),
+        row_of: Default::default(),
         called: Vec::new(),
         group_rows: Vec::new(),
     };
@@ -124,7 +156,8 @@ impl<'a> Reader<'a, '_> {
         if labels.is_empty() || self.levels.is_empty() {
             return 0;
         }
-        if let Some(row) = self.row_of.get(&(std::ptr::from_ref(labels), owner)) {
+        let address = std::ptr::from_ref(labels).addr();
+        if let Some(row) = self.row_of[owner as usize].get(&address) {
             return *row;
         }
         let levels = self.levels;
@@ -140,7 +173,7 @@ impl<'a> Reader<'a, '_> {
             })
             .collect();
         let row = self.push_row(&values);
-        self.row_of.insert((std::ptr::from_ref(labels), owner), row);
+        self.row_of[owner as usize].insert(address, row);
         row
     }
 
@@ -158,11 +191,10 @@ impl<'a> Reader<'a, '_> {
 
     fn groups(&mut self, snapshot: &'a Snapshot) {
         for group in &snapshot.node_types {
-            // What a started node will have overrides what the group declares.
-            let expected = self.row(&group.facts.expected_labels, Owner::Ray);
             let declared = self.row(&group.labels, Owner::Ray);
-            let either = |level| match self.value(expected, level) {
-                NONE => self.value(declared, level),
+            let expected = self.row(&group.facts.expected_labels, Owner::Ray);
+            let either = |level| match self.value(declared, level) {
+                NONE => self.value(expected, level),
                 value => value,
             };
             let ray: Vec<u32> = (0..self.levels.len()).map(either).collect();
@@ -175,6 +207,7 @@ impl<'a> Reader<'a, '_> {
     /// Numbers the machines; gives the row of each.
     fn machines(&mut self, snapshot: &'a Snapshot) -> Vec<u32> {
         let mut numbers: Index<&'a str> = Index::default();
+        numbers.reserve(snapshot.hosts.len());
         let mut rows = Vec::with_capacity(snapshot.hosts.len());
         for host in &snapshot.hosts {
             let number = u32::try_from(rows.len()).unwrap_or(NONE);
@@ -335,16 +368,16 @@ impl<'a> Reader<'a, '_> {
         u32::try_from((self.sight.values.len() / self.levels.len().max(1)).saturating_sub(1)).unwrap_or(NONE)
     }
 
-    /// Ray's labels, then what Ray's labels will be, then the Kubernetes node's, then the node selector.
+    /// Ray's labels, then what they will be, then the Kubernetes node's, then the node selector.
     fn resolve(&self, spot: Spot, level: usize) -> u32 {
         let ray = self.value(spot.ray, level);
         let is_compared = self.levels.get(level).is_some_and(|level| level.ray_label.is_some());
         if ray != NONE || (is_compared && spot.runs_ray) {
             return ray;
         }
-        let (expected, selector) = self.group_rows.get(spot.group as usize).copied().unwrap_or_default();
-        if !spot.runs_ray && self.value(expected, level) != NONE {
-            return self.value(expected, level);
+        let (declared, selector) = self.group_rows.get(spot.group as usize).copied().unwrap_or_default();
+        if !spot.runs_ray && self.value(declared, level) != NONE {
+            return self.value(declared, level);
         }
         if is_compared && self.sight.lacks_ray_label(self.levels.len(), level, spot.group as usize) {
             return NONE;
