@@ -9,13 +9,14 @@ use super::{Packing, Pattern, Problem};
 pub fn greedy(problem: &Problem) -> Packing {
     let model = Model::new(problem);
     let counts: Vec<u64> = problem.items.iter().map(|item| item.count).collect();
-    let mut packing = pack(&model, &counts, &Shelf::full(&model));
+    let mut packing = pack(&model, &counts, &Shelf::full(&model), None);
     packing.normalise();
     packing
 }
 
-/// Packs `counts` into what `shelf` still offers; `left` says what of `counts` found no place.
-pub(super) fn pack(model: &Model<'_>, counts: &[u64], shelf: &Shelf) -> Packing {
+/// Packs `counts` into what `shelf` still offers; `left` says what of `counts` found no place. `worths` of the items steer
+/// what is bought, where they are known; else an item is worth its price alone.
+pub(super) fn pack(model: &Model<'_>, counts: &[u64], shelf: &Shelf, worths: Option<&[f64]>) -> Packing {
     let mut tilt = Tilt::none(model);
     let mut best: Option<Packing> = None;
     // Each further round is only for limits that bind: it keeps scarce bins for the items that have no other.
@@ -26,7 +27,7 @@ pub(super) fn pack(model: &Model<'_>, counts: &[u64], shelf: &Shelf) -> Packing 
             if style == Style::CallersOrder && !is_bound {
                 continue;
             }
-            let mut packing = Run::new(model, counts, shelf, &tilt, style).finish();
+            let mut packing = Run::new(model, counts, shelf, &tilt, style, worths).finish();
             move_to_cheaper(model, shelf, &mut packing);
             tilt.learn(model, shelf, &packing);
             if best.as_ref().is_none_or(|best| packing.is_better_than(best, model.problem)) {
@@ -157,12 +158,24 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(model: &'a Model<'a>, counts: &[u64], shelf: &Shelf, tilt: &Tilt, style: Style) -> Run<'a> {
+    fn new(
+        model: &'a Model<'a>,
+        counts: &[u64],
+        shelf: &Shelf,
+        tilt: &Tilt,
+        style: Style,
+        worths: Option<&[f64]>,
+    ) -> Run<'a> {
         let dearest = model.prices.iter().fold(0.0_f64, |most, &price| most.max(price));
         let least = if dearest > 0.0 { dearest * 1e-9 } else { 1.0 };
         let prices: Vec<f64> =
             model.prices.iter().zip(&tilt.bins).map(|(&price, tilt)| (price + tilt).max(least)).collect();
         let mut values = values(model, counts, &prices, least);
+        if let Some(worths) = worths {
+            for (value, worth) in values.iter_mut().zip(worths) {
+                *value = worth.max(*value * 1e-3);
+            }
+        }
         for (value, weight) in values.iter_mut().zip(&tilt.weights) {
             *value *= weight;
         }

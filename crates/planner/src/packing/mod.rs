@@ -12,9 +12,15 @@
 //! price is no finite number holds nothing, `hosts` 0 counts as 1, and a bin that an item's mask doesn't reach is not allowed.
 
 mod bound;
+mod exact;
 mod greedy;
 mod improve;
+mod knapsack;
 mod model;
+mod relaxation;
+mod rounding;
+mod simplex;
+mod work;
 
 pub use bound::lower_bound;
 pub use greedy::greedy;

@@ -184,6 +184,73 @@ proptest! {
     }
 }
 
+/// The problem with only what `packing` serves.
+fn served(problem: &Problem, packing: &Packing) -> Problem {
+    let mut served = problem.clone();
+    for (item, left) in served.items.iter_mut().zip(&packing.left) {
+        item.count -= left;
+    }
+    served
+}
+
+fn agrees(problem: &Problem, start: &Packing, improved: &Improved) -> Result<(), TestCaseError> {
+    check(problem, &improved.packing).map_err(TestCaseError::fail)?;
+    prop_assert_eq!(&improved.packing.left, &start.left);
+    let cost = improved.packing.cost(problem);
+    prop_assert!(cost <= start.cost(problem));
+    prop_assert!(improved.lower_bound <= cost);
+    if improved.is_proven {
+        prop_assert!(improved.lower_bound >= cost * (1.0 - 1e-6), "bound {} of {}", improved.lower_bound, cost);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn improved_small_problems_are_proven_optimal_and_the_brute_force_finds_nothing_cheaper(problem in small()) {
+        let start = greedy(&problem);
+        let improved = improve(&problem, &start, 1_000_000, &mut ColumnPool::default());
+        agrees(&problem, &start, &improved)?;
+        prop_assert!(improved.is_proven);
+        let (left, cost) = brute_force(&served(&problem, &start));
+        prop_assert!(left.iter().all(|&left| left == 0));
+        prop_assert!((improved.packing.cost(&problem) - cost).abs() < 1e-6, "{} is optimal", cost);
+    }
+
+    #[test]
+    fn improving_with_little_work_is_valid_and_its_bound_is_true(problem in small(), work in 0_u64..300) {
+        let start = greedy(&problem);
+        let improved = improve(&problem, &start, work, &mut ColumnPool::default());
+        agrees(&problem, &start, &improved)?;
+        let (_, cost) = brute_force(&served(&problem, &start));
+        prop_assert!(improved.lower_bound <= cost + 1e-6);
+        if improved.is_proven {
+            prop_assert!((improved.packing.cost(&problem) - cost).abs() < 1e-6);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn improved_larger_problems_are_valid_repeatable_and_cold_and_warm_both_hold(problem in middling()) {
+        let start = greedy(&problem);
+        let mut pool = ColumnPool::default();
+        let cold = improve(&problem, &start, 20_000, &mut pool);
+        agrees(&problem, &start, &cold)?;
+        let mut other = ColumnPool::default();
+        prop_assert_eq!(&improve(&problem, &start, 20_000, &mut other), &cold);
+        prop_assert_eq!(&other, &pool);
+        let warm = improve(&problem, &start, 20_000, &mut pool);
+        agrees(&problem, &start, &warm)?;
+        prop_assert!(warm.lower_bound <= cold.packing.cost(&problem) * (1.0 + 1e-9));
+        prop_assert!(cold.lower_bound <= warm.packing.cost(&problem) * (1.0 + 1e-9));
+    }
+}
+
 #[test]
 fn one_gpu_requests_get_the_cheap_gpu_host_and_not_the_big_one() {
     let bins = vec![bin(&[8, 1], 1.0), bin(&[192, 8], 98.0)];
