@@ -9,6 +9,7 @@ mod census;
 mod given_up;
 mod lint;
 mod memory;
+mod mobula;
 pub mod packing;
 mod plan;
 pub mod ray_v2;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use amount::{Amount, Labels, Resources};
 pub use lint::{Severity, Violation, apply, idempotence, lint, monotonicity};
 pub use memory::{Blocked, Memory};
+pub use mobula::Mobula;
 pub use plan::{
     Cost, DemandRef, DrainKind, GangPlan, GroupPlan, Launch, MAX_LAUNCHES, Placement, Plan, Reason, Resize, Target,
     Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict,
@@ -61,8 +63,9 @@ pub struct PolicyOptions {
 }
 
 /// The policy that users select by `name`; `None` if there is none of that name.
-pub fn policy(name: &str, _options: &PolicyOptions) -> Option<Arc<dyn Policy>> {
+pub fn policy(name: &str, options: &PolicyOptions) -> Option<Arc<dyn Policy>> {
     match name {
+        "mobula" => Some(Arc::new(Mobula { options: options.clone() })),
         "ray-v2" => Some(Arc::new(RayV2)),
         _ => None,
     }
@@ -70,7 +73,7 @@ pub fn policy(name: &str, _options: &PolicyOptions) -> Option<Arc<dyn Policy>> {
 
 /// The names that [`policy`] knows, the default first.
 pub fn policy_names() -> &'static [&'static str] {
-    &["ray-v2"]
+    &["ray-v2", "mobula"]
 }
 
 #[cfg(test)]

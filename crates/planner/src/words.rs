@@ -69,6 +69,11 @@ pub(crate) fn list(parts: &[String]) -> String {
     }
 }
 
+/// An amount of money, in whatever currency prices are.
+pub(crate) fn money(amount: f64) -> String {
+    format!("{}", (amount * 100.0).round() / 100.0)
+}
+
 /// A duration in seconds, without more digits than it has.
 pub(crate) fn seconds(ms: i64) -> String {
     format!("{} s", ms as f64 / 1000.0)

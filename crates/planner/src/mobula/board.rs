@@ -1,0 +1,157 @@
+//! What is put where, and taking it back.
+
+use super::demand::{GangWork, Part, Run};
+use super::limits::Limits;
+use super::world::{HostId, ShapeId, World};
+use crate::DemandRef;
+
+/// Identical pieces of demand on one host.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Put {
+    pub demand: DemandRef,
+    pub host: HostId,
+    /// Tasks, or bundles.
+    pub count: u64,
+    pub shape: ShapeId,
+    /// How often the shape is taken from the host: once for all bundles of a gang on one host.
+    pub taken: i64,
+}
+
+/// The state of planning: hosts with what is free of them, limits, and everything that found a place.
+#[derive(Clone, Debug)]
+pub(super) struct Board<'a> {
+    pub world: World<'a>,
+    pub limits: Limits,
+    pub puts: Vec<Put>,
+}
+
+/// A state to come back to.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    puts: usize,
+    hosts: usize,
+    launched: Vec<u32>,
+    limits: Limits,
+}
+
+impl<'a> Board<'a> {
+    /// Puts `count` requests of a class on a host that has room for them.
+    pub fn put(&mut self, put: Put) {
+        let shape = &self.world.shapes[put.shape as usize];
+        self.world.hosts.take(shape, put.host, put.taken);
+        self.puts.push(put);
+    }
+
+    /// Launches so many replicas; returns the first host.
+    pub fn launch(&mut self, group: usize, replicas: u64) -> HostId {
+        self.limits.take(&self.world, group, replicas);
+        self.world.launch(group, u32::try_from(replicas).unwrap_or(u32::MAX))
+    }
+
+    /// Gives up all launched hosts that are not fixed, and what is on them: `kept` is what stays. Returns by group how many
+    /// replicas were given up.
+    pub fn release(&mut self, fixed: &[bool], kept: &[Put]) -> Vec<u64> {
+        let hosts = &mut self.world.hosts;
+        let mut released = vec![0_u64; self.world.groups.len()];
+        for host in self.world.present..hosts.len() {
+            if !fixed.get(host).copied().unwrap_or(true) {
+                hosts.give_up(host as HostId);
+                if let Some(count) = released.get_mut(hosts.group[host] as usize) {
+                    *count += 1;
+                }
+            }
+        }
+        for (group, count) in released.iter_mut().enumerate() {
+            *count /= u64::from(self.world.groups[group].hosts);
+            self.limits.give_back(&self.world, group, *count);
+        }
+        self.puts = kept.to_vec();
+        released
+    }
+
+    /// The state now.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            puts: self.puts.len(),
+            hosts: self.world.hosts.len(),
+            launched: self.world.groups.iter().map(|group| group.launched).collect(),
+            limits: self.limits.clone(),
+        }
+    }
+
+    /// Undoes everything since `mark`.
+    pub fn back_to(&mut self, mark: &Mark) {
+        for put in self.puts.drain(mark.puts..) {
+            let shape = &self.world.shapes[put.shape as usize];
+            self.world.hosts.take(shape, put.host, -put.taken);
+        }
+        self.world.hosts.truncate(mark.hosts);
+        for (group, launched) in self.world.groups.iter_mut().zip(&mark.launched) {
+            group.launched = *launched;
+        }
+        self.limits.clone_from(&mark.limits);
+    }
+}
+
+impl Mark {
+    /// How many pieces of demand had a place.
+    pub fn puts(&self) -> usize {
+        self.puts
+    }
+
+    /// How many hosts there were.
+    pub fn hosts(&self) -> usize {
+        self.hosts
+    }
+}
+
+/// Deals out the bundles of one part, in the order in which they are listed.
+#[derive(Clone, Debug)]
+pub(super) struct Deal {
+    gang: u32,
+    shape: ShapeId,
+    is_whole: bool,
+    runs: Vec<Run>,
+    /// Bundles of the first run that are dealt already.
+    used: u32,
+    next: usize,
+}
+
+impl Deal {
+    /// All bundles of a part.
+    pub fn new(work: &GangWork<'_>, part: &Part) -> Self {
+        let is_whole = work.together == super::demand::Together::One;
+        Deal { gang: work.at, shape: part.shape, is_whole, runs: part.runs.clone(), used: 0, next: 0 }
+    }
+
+    /// Bundles of one gang and one shape that have places already, to be dealt again.
+    pub fn again(gang: u32, shape: ShapeId, is_whole: bool, puts: &[&Put]) -> Self {
+        let runs = puts.iter().filter_map(|put| match put.demand {
+            DemandRef::Gang { first_bundle, .. } => Some(Run { first: first_bundle, count: put.count as u32 }),
+            DemandRef::Class(_) => None,
+        });
+        let mut runs: Vec<Run> = runs.collect();
+        runs.sort_unstable_by_key(|run| run.first);
+        Deal { gang, shape, is_whole, runs, used: 0, next: 0 }
+    }
+
+    /// Puts the next `count` bundles on a host (of a gang that shares a host: all).
+    pub fn put(&mut self, board: &mut Board<'_>, host: HostId, count: u32) {
+        if self.is_whole {
+            let bundles = self.runs.first().map_or(0, |run| u64::from(run.count));
+            let demand = DemandRef::Gang { gang: self.gang, first_bundle: 0 };
+            return board.put(Put { demand, host, count: bundles, shape: self.shape, taken: 1 });
+        }
+        let mut left = count;
+        while let (1.., Some(run)) = (left, self.runs.get(self.next)) {
+            let take = left.min(run.count - self.used);
+            let demand = DemandRef::Gang { gang: self.gang, first_bundle: run.first + self.used };
+            board.put(Put { demand, host, count: u64::from(take), shape: self.shape, taken: i64::from(take) });
+            left -= take;
+            self.used += take;
+            if self.used == run.count {
+                (self.next, self.used) = (self.next + 1, 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The order of business.
+
+use std::collections::BTreeMap;
+
+use super::board::{Board, Mark};
+use super::demand::{self, Class, GangWork, Together};
+use super::floors::{self, Lacking};
+use super::gangs::{self, Short};
+use super::limits::Limits;
+use super::pools::{Map, Places, Pool};
+use super::price::Prices;
+use super::repack::{self, Repacked};
+use super::world::{Origin, World};
+use super::{Rules, lots, pending, shrink, tasks};
+use crate::census::{Census, census};
+use crate::given_up::{self, GivenUp};
+use crate::{Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
+
+/// What becomes of a gang.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GangFate {
+    pub is_placed: bool,
+    pub domain: Option<String>,
+    pub fabric: Option<String>,
+    /// What is not as it should be, for people.
+    pub drawback: &'static str,
+    /// What all places of it had to be, for people.
+    pub condition: String,
+    /// What found no place, in the place where most of it did.
+    pub short: Option<Short>,
+    /// The domain where most of it found a place.
+    pub nearest: Option<String>,
+}
+
+/// Everything that was decided.
+pub(super) struct Decision<'a> {
+    pub snapshot: &'a Snapshot,
+    pub board: Board<'a>,
+    pub prices: Prices,
+    /// Tasks and actors with the counts that found no place.
+    pub classes: Vec<Class>,
+    pub gangs: Vec<GangWork<'a>>,
+    /// By index in the snapshot.
+    pub fates: Vec<GangFate>,
+    pub lacking: Vec<Lacking>,
+    /// By group: replicas that are launched for its minimum.
+    pub floors: Vec<u64>,
+    /// By group: replicas that are launched for `request_resources`.
+    pub reserved: Vec<u64>,
+    pub given_up: GivenUp<'a>,
+    pub shrink: shrink::Shrink,
+    pub repacked: Repacked,
+    /// What was launched that could not be packed anew costs so much.
+    pub fixed_cost: f64,
+    /// Whether the snapshot has capacity that is free, so that a bound on launches says nothing of what it could hold.
+    pub has_free_hosts: bool,
+}
+
+/// Decides. What must be remembered is written to `memory`.
+pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory: &mut Memory) -> Decision<'a> {
+    let prices = Prices::new(snapshot);
+    let rules = Rules { prices: &prices, keep_gpu_clean: options.keep_gpu_clean, improve_work: options.improve_work };
+    let map = Map::new(snapshot);
+    let mut given_up = given_up::find(snapshot);
+    let late = pending::find(snapshot, &given_up.nodes, memory);
+    pending::forget(snapshot, memory);
+    let mut draft = Draft::new(snapshot, &rules, &map, &given_up.nodes, memory);
+    // Pods that do not come are given up where that costs nobody their place: what they were for goes elsewhere.
+    for (group, late) in &late {
+        let mut out = given_up.nodes.clone();
+        late.nodes.iter().for_each(|at| out[*at] = true);
+        let mut blocked = memory.clone();
+        pending::block(&mut blocked, group, late.cause, snapshot.now_ms);
+        let other = Draft::new(snapshot, &rules, &map, &out, &blocked);
+        if other.unserved() <= draft.unserved() {
+            for at in &late.nodes {
+                given_up.ends.push((*at, TerminateCause::AllocationTimeout, late.text.clone()));
+            }
+            (draft, given_up.nodes, *memory) = (other, out, blocked);
+        }
+    }
+    let (repacked, fixed_cost) = draft.repack(&rules);
+    let shrink = shrink::shrink(&draft.board, &map, &given_up, memory);
+    Decision {
+        snapshot,
+        has_free_hosts: draft.has_free_hosts,
+        board: draft.board,
+        classes: draft.classes,
+        gangs: draft.gangs,
+        fates: draft.fates,
+        lacking: draft.lacking,
+        floors: draft.floors,
+        reserved: draft.reserved,
+        prices,
+        given_up,
+        shrink,
+        repacked,
+        fixed_cost,
+    }
+}
+
+/// A plan without what is only about its cost.
+struct Draft<'a> {
+    board: Board<'a>,
+    classes: Vec<Class>,
+    gangs: Vec<GangWork<'a>>,
+    fates: Vec<GangFate>,
+    /// By gang in the order of the snapshot, those that may be packed anew: the groups that they may use.
+    fluid: BTreeMap<u32, Option<Vec<bool>>>,
+    lacking: Vec<Lacking>,
+    floors: Vec<u64>,
+    reserved: Vec<u64>,
+    /// By host: launched, and to stay as it is.
+    fixed: Vec<bool>,
+    has_free_hosts: bool,
+}
+
+impl<'a> Draft<'a> {
+    fn new(snapshot: &'a Snapshot, rules: &Rules<'_>, map: &Map<'a>, out: &[bool], memory: &Memory) -> Self {
+        let suspended: Vec<&str> =
+            snapshot.node_types.iter().filter(|group| group.suspended).map(|group| group.name.as_str()).collect();
+        let counts = |at: usize, node: &crate::Node| {
+            let is_there = matches!(node.phase, NodePhase::Running | NodePhase::Pending | NodePhase::Requested);
+            let gone = out.get(at).copied().unwrap_or(false) || suspended.contains(&node.group.as_str());
+            is_there && !gone && map.topology.is_target(at)
+        };
+        let mut world = World::new(snapshot, counts);
+        let mut gangs = demand::gangs(&mut world);
+        let mut classes = demand::classes(&mut world);
+        for work in &mut gangs {
+            work.fabric = map.fabrics.wish(snapshot, &map.topology, work.gang);
+        }
+        let ending = (0..snapshot.nodes.len()).filter(|at| out.get(*at).copied().unwrap_or(false)).collect();
+        let census: BTreeMap<&str, Census<'_>> = census(snapshot, &ending);
+        let limits = Limits::new(&world, &census, memory);
+        let has_free_hosts = (0..world.hosts.len()).any(|host| world.hosts.free.iter().any(|column| column[host] > 0));
+        let mut board = Board { world, limits, puts: Vec::new() };
+        let floors = floors::minima(&mut board, &census);
+        let reserved = floors::constraints(&mut board, rules);
+        let fixed = floors::is_launched(&board);
+        let mut draft = Draft {
+            board,
+            classes: Vec::new(),
+            gangs: Vec::new(),
+            fates: vec![GangFate::default(); snapshot.gangs.len()],
+            fluid: BTreeMap::new(),
+            lacking: reserved.lacking,
+            floors,
+            reserved: reserved.launched,
+            fixed,
+            has_free_hosts,
+        };
+        for work in &gangs {
+            draft.place_gang(rules, map, work);
+        }
+        tasks::fill(&mut draft.board, rules, &mut classes);
+        lots::launch_for_tasks(&mut draft.board, rules, &mut classes);
+        (draft.gangs, draft.classes) = (gangs, classes);
+        draft.fixed.resize(draft.board.world.hosts.len(), false);
+        draft
+    }
+
+    /// How much demand has no place: gangs, then bundles of `request_resources`, then tasks.
+    fn unserved(&self) -> (usize, usize, u64) {
+        let gangs = self.gangs.iter().filter(|work| !self.fates[work.at as usize].is_placed).count();
+        (gangs, self.lacking.len(), self.classes.iter().map(|class| class.count).fold(0, u64::saturating_add))
+    }
+
+    fn place_gang(&mut self, rules: &Rules<'_>, map: &Map<'a>, work: &GangWork<'a>) {
+        let Places { pools, otherwise, drawback, condition } = map.places(&self.board, work);
+        let fate = &mut self.fates[work.at as usize];
+        fate.condition = condition;
+        let chosen = self.best(rules, work, &pools).map(|at| (&pools[at], ""));
+        let chosen = chosen.or(otherwise.as_ref().map(|pool| (pool, drawback)));
+        let Some((pool, drawback)) = chosen else { return };
+        let mark = self.board.mark();
+        match gangs::place(&mut self.board, rules, work, pool) {
+            Ok(_) => {
+                let fate = &mut self.fates[work.at as usize];
+                fate.is_placed = true;
+                (fate.domain, fate.fabric, fate.drawback) = (pool.domain.clone(), pool.fabric.clone(), drawback);
+                self.note_fluid(work, pool, &mark);
+            }
+            Err(short) => self.fates[work.at as usize].short = Some(short),
+        }
+    }
+
+    /// The pool in which the gang costs the least; of equal ones the one that it leaves the least room in.
+    fn best(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[Pool]) -> Option<usize> {
+        let mark = self.board.mark();
+        let mut best: Option<(f64, usize, u64, usize)> = None;
+        let mut nearest: Option<(Short, usize)> = None;
+        for (at, pool) in pools.iter().enumerate() {
+            match gangs::place(&mut self.board, rules, work, pool) {
+                Ok(cost) => {
+                    let new_hosts = self.board.world.hosts.len() - mark.hosts();
+                    let spare = self.spare(work, pool);
+                    self.board.back_to(&mark);
+                    let key = (cost, new_hosts, spare, at);
+                    let is_better = best.is_none_or(|best| {
+                        key.0.total_cmp(&best.0).then((key.1, key.2, key.3).cmp(&(best.1, best.2, best.3))).is_lt()
+                    });
+                    if is_better {
+                        best = Some(key);
+                    }
+                }
+                Err(short) if nearest.is_none_or(|(other, _)| short.count < other.count) => nearest = Some((short, at)),
+                Err(_) => {}
+            }
+        }
+        if let (None, Some((short, at))) = (best, nearest) {
+            let fate = &mut self.fates[work.at as usize];
+            fate.short = Some(short);
+            fate.nearest = pools[at].domain.clone().or(pools[at].fabric.clone());
+        }
+        best.map(|(_, _, _, at)| at)
+    }
+
+    /// How many more of the hardest bundles the hosts of a pool hold.
+    fn spare(&self, work: &GangWork<'_>, pool: &Pool) -> u64 {
+        let world = &self.board.world;
+        let Some(part) = work.parts.first() else { return 0 };
+        let shape = &world.shapes[part.shape as usize];
+        let hosts = (0..world.hosts.len() as u32).filter(|host| pool.has_host(*host));
+        hosts.map(|host| world.hosts.slots(shape, host).max(0) as u64).fold(0, u64::saturating_add)
+    }
+
+    /// Notes whether what was launched for a gang may be packed anew; what may not stays as it is, in whole replicas.
+    fn note_fluid(&mut self, work: &GangWork<'a>, pool: &Pool, mark: &Mark) {
+        self.fixed.resize(self.board.world.hosts.len(), false);
+        // Bundles of several shapes that must be apart can't be told apart once they are mixed with others.
+        if pool.is_fluid && (work.together != Together::Apart || work.parts.len() == 1) {
+            self.fluid.insert(work.at, pool.group_mask());
+            return;
+        }
+        let hosts = &self.board.world.hosts;
+        for put in &self.board.puts[mark.puts()..] {
+            let at = put.host as usize;
+            let Origin::New { host, .. } = hosts.origin[at] else { continue };
+            let first = at - host as usize;
+            let replica = self.board.world.groups[hosts.group[at] as usize].hosts as usize;
+            self.fixed[first..first + replica].fill(true);
+        }
+    }
+
+    /// Packs anew what may be, and returns what came of it, and the cost of the rest that is launched.
+    fn repack(&mut self, rules: &Rules<'_>) -> (Repacked, f64) {
+        let hosts = &self.board.world.hosts;
+        let fixed_hosts = (self.board.world.present..hosts.len()).filter(|host| self.fixed[*host]);
+        let fixed_cost = fixed_hosts.map(|host| rules.prices.cost[hosts.group[host] as usize]).sum();
+        // A replica with some bundle that can't move stays, and with it whatever else is on it.
+        let gangs: BTreeMap<u32, (&GangWork<'_>, Option<Vec<bool>>)> =
+            self.gangs.iter().filter_map(|work| Some((work.at, (work, self.fluid.get(&work.at)?.clone())))).collect();
+        (repack::repack(&mut self.board, rules, &self.fixed, &gangs), fixed_cost)
+    }
+}

@@ -1,0 +1,163 @@
+//! What is asked for, in shapes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::world::{ShapeId, World};
+use crate::{FabricWish, Gang, GangStrategy, Request};
+
+/// Tasks or actors that are alike.
+#[derive(Clone, Debug)]
+pub(super) struct Class {
+    /// Index into the snapshot's demand.
+    pub at: u32,
+    pub shape: ShapeId,
+    pub count: u64,
+}
+
+/// Consecutive equal bundles.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub first: u32,
+    pub count: u32,
+}
+
+/// Equal bundles of a gang.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub shape: ShapeId,
+    pub runs: Vec<Run>,
+    pub count: u32,
+}
+
+/// How bundles may share hosts.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Together {
+    /// As few hosts as possible (PACK).
+    Few,
+    /// As many hosts as possible, without paying for one more (SPREAD).
+    Many,
+    /// All on one host (STRICT_PACK).
+    One,
+    /// Each on a host of its own (STRICT_SPREAD).
+    Apart,
+}
+
+/// A placement group.
+#[derive(Clone, Debug)]
+pub(super) struct GangWork<'a> {
+    /// Index into the snapshot's gangs.
+    pub at: u32,
+    pub gang: &'a Gang,
+    /// Of a gang on one host: a single part, the sum of all bundles, whose count is 1.
+    pub parts: Vec<Part>,
+    pub together: Together,
+    pub fabric: Option<FabricWish>,
+}
+
+/// Tasks and actors, the hardest to place first.
+pub(super) fn classes(world: &mut World<'_>) -> Vec<Class> {
+    let snapshot = world.snapshot;
+    let mut classes: Vec<Class> = (0..)
+        .zip(&snapshot.demand)
+        .map(|(at, class)| Class { at, shape: world.shape(&class.request), count: class.count })
+        .collect();
+    let hardness = Hardness::new(world);
+    classes.sort_by(|a, b| {
+        let by_request = || {
+            let request = |class: &Class| &snapshot.demand[class.at as usize].request;
+            request(a).cmp(request(b))
+        };
+        hardness.compare(world, b.shape, a.shape).then_with(by_request)
+    });
+    classes
+}
+
+/// Placement groups in the order in which they are served: priority, then age, then id.
+pub(super) fn gangs<'a>(world: &mut World<'a>) -> Vec<GangWork<'a>> {
+    let snapshot = world.snapshot;
+    let mut gangs: Vec<GangWork<'a>> =
+        (0..).zip(&snapshot.gangs).map(|(at, gang)| gang_work(world, at, gang)).collect();
+    let hardness = Hardness::new(world);
+    for work in &mut gangs {
+        work.parts.sort_by(|a, b| hardness.compare(world, b.shape, a.shape).then(a.shape.cmp(&b.shape)));
+    }
+    // A gang that lost nodes holds others already; one whose age is unknown is taken for the youngest.
+    let key = |work: &GangWork<'a>| {
+        let gang = work.gang;
+        (-i64::from(gang.priority), !gang.rescheduling, gang.created_ms.unwrap_or(i64::MAX), &gang.id, work.at)
+    };
+    gangs.sort_by(|a, b| key(a).cmp(&key(b)));
+    gangs
+}
+
+fn gang_work<'a>(world: &mut World<'a>, at: u32, gang: &'a Gang) -> GangWork<'a> {
+    let together = match gang.strategy {
+        GangStrategy::Pack => Together::Few,
+        GangStrategy::Spread => Together::Many,
+        GangStrategy::StrictPack => Together::One,
+        GangStrategy::StrictSpread => Together::Apart,
+    };
+    let count = u32::try_from(gang.bundles.len()).unwrap_or(u32::MAX);
+    let parts = if together == Together::One {
+        let shape = world.shape_of_all(&gang.bundles);
+        vec![Part { shape, runs: vec![Run { first: 0, count }], count: 1 }]
+    } else {
+        parts(world, &gang.bundles)
+    };
+    GangWork { at, gang, parts, together, fabric: None }
+}
+
+fn parts<'a>(world: &mut World<'a>, bundles: &'a [Request]) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut part_of: BTreeMap<ShapeId, usize> = BTreeMap::new();
+    let mut start = 0;
+    for chunk in bundles.chunk_by(|a, b| is_same(a, b)) {
+        let run = Run { first: start, count: chunk.len() as u32 };
+        start += run.count;
+        let shape = world.shape(&chunk[0]);
+        let at = *part_of.entry(shape).or_insert_with(|| {
+            parts.push(Part { shape, runs: Vec::new(), count: 0 });
+            parts.len() - 1
+        });
+        parts[at].runs.push(run);
+        parts[at].count += run.count;
+    }
+    parts
+}
+
+/// Whether two bundles ask for the same; bundles read from one message usually share their resources.
+fn is_same(a: &Request, b: &Request) -> bool {
+    (Arc::ptr_eq(&a.resources, &b.resources) || a.resources == b.resources) && a.selectors == b.selectors
+}
+
+/// How hard requests are to place: by the share that they take of the largest host there is.
+pub(super) struct Hardness {
+    /// By column: the most that any host or group has.
+    most: Vec<i64>,
+}
+
+impl Hardness {
+    /// Looks at every group, and at every host that is there.
+    pub fn new(world: &World<'_>) -> Self {
+        let columns = 0..world.resources.len();
+        let most = columns.map(|column| {
+            let of_groups = world.groups.iter().map(|group| group.total[column]);
+            of_groups.chain(world.hosts.free[column].iter().copied()).max().unwrap_or(0).max(1)
+        });
+        Hardness { most: most.collect() }
+    }
+
+    /// Greater is harder: those for scarce resources, then those that take a greater share of a host, then those that choose
+    /// by label.
+    pub fn compare(&self, world: &World<'_>, a: ShapeId, b: ShapeId) -> std::cmp::Ordering {
+        let key = |shape: ShapeId| {
+            let shape = &world.shapes[shape as usize];
+            let share =
+                shape.needs.iter().map(|(column, amount)| *amount as f64 / self.most[usize::from(*column)] as f64);
+            (shape.is_scarce, share.fold(0.0, f64::max), shape.selectors.len())
+        };
+        let (a, b) = (key(a), key(b));
+        a.0.cmp(&b.0).then_with(|| a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
+    }
+}

@@ -1,0 +1,84 @@
+//! What must be there whether or not anybody waits for it: minimum replicas, and what `request_resources` asks for.
+
+use std::collections::BTreeMap;
+
+use super::Rules;
+use super::board::Board;
+use super::demand::Class;
+use super::lots;
+use super::tasks;
+use super::world::{Origin, need};
+use crate::census::Census;
+
+/// Launches what groups lack of their minimum. Returns by group how many replicas that were.
+pub(super) fn minima(board: &mut Board<'_>, census: &BTreeMap<&str, Census<'_>>) -> Vec<u64> {
+    let mut launched = Vec::new();
+    for at in 0..board.world.groups.len() {
+        let spec = board.world.groups[at].spec;
+        let kept = census.get(spec.name.as_str()).map_or(0, |census| census.kept.replicas(spec));
+        let lacks = u64::from(spec.min_replicas.min(spec.max_replicas).saturating_sub(kept));
+        let replicas = lacks.min(board.limits.room(&board.world, at));
+        if replicas > 0 {
+            board.launch(at, replicas);
+        }
+        launched.push(replicas);
+    }
+    launched
+}
+
+/// A call of `request_resources`, and what the cluster can't hold of it.
+pub(super) struct Lacking {
+    /// Index into the snapshot's constraints.
+    pub at: usize,
+    pub classes: Vec<Class>,
+}
+
+/// What `request_resources` led to.
+#[derive(Default)]
+pub(super) struct Reserved {
+    /// What the cluster can't hold.
+    pub lacking: Vec<Lacking>,
+    /// By group: replicas that were launched for it.
+    pub launched: Vec<u64>,
+}
+
+/// Launches hosts so that the cluster, were it empty, could hold each call of `request_resources` as a whole, and keeps the
+/// hosts that this takes.
+pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved {
+    let snapshot = board.world.snapshot;
+    let mut reserved = Reserved { launched: vec![0; board.world.groups.len()], ..Reserved::default() };
+    for (at, constraint) in snapshot.constraints.iter().enumerate() {
+        let mut empty = board.clone();
+        empty.world.empty_hosts();
+        let present = empty.world.hosts.len();
+        let mut classes = tasks::reserve(&mut empty, rules, constraint);
+        lots::launch_for_tasks(&mut empty, rules, &mut classes);
+        classes.retain(|class| class.count > 0);
+        if !classes.is_empty() {
+            // All at once or not at all: half of it would stay for nothing.
+            reserved.lacking.push(Lacking { at, classes });
+            continue;
+        }
+        for (host, needed) in empty.world.hosts.needed.iter().enumerate().take(present) {
+            if *needed & need::TASKS != 0 {
+                board.world.hosts.needed[host] |= need::CONSTRAINT;
+            }
+        }
+        for (group, before) in
+            board.world.groups.iter().map(|group| group.launched).collect::<Vec<_>>().iter().enumerate()
+        {
+            let replicas = empty.world.groups[group].launched.saturating_sub(*before);
+            if replicas > 0 {
+                let first = board.launch(group, u64::from(replicas)) as usize;
+                board.world.hosts.needed[first..].fill(need::CONSTRAINT);
+                reserved.launched[group] += u64::from(replicas);
+            }
+        }
+    }
+    reserved
+}
+
+/// By host: whether it is a launched one.
+pub(super) fn is_launched(board: &Board<'_>) -> Vec<bool> {
+    board.world.hosts.origin.iter().map(|origin| matches!(origin, Origin::New { .. })).collect()
+}

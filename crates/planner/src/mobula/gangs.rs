@@ -1,0 +1,366 @@
+//! Placing one gang, whole or not at all.
+
+use std::collections::BTreeSet;
+
+use super::Rules;
+use super::board::{Board, Deal};
+use super::demand::{GangWork, Part, Together};
+use super::pools::Pool;
+use super::world::{HostId, ShapeId, need};
+
+/// Part of a gang that found no place.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Short {
+    /// What was asked for.
+    pub shape: ShapeId,
+    /// Bundles of it that found no place.
+    pub count: u32,
+}
+
+/// Places all bundles of a gang within a pool and returns what the launches cost. If that can't be done, the board is as
+/// before.
+pub(super) fn place(board: &mut Board<'_>, rules: &Rules<'_>, work: &GangWork<'_>, pool: &Pool) -> Result<f64, Short> {
+    let mark = board.mark();
+    let mut taken = BTreeSet::new();
+    let mut launched_hosts = 0;
+    let mut cost = 0.0;
+    for part in &work.parts {
+        let mut deal = Deal::new(work, part);
+        let mut left = fill_present(board, rules, work, part, pool, &mut deal, &mut taken);
+        if left > 0 {
+            match launch(board, rules, work, part.shape, left, pool, &mut launched_hosts) {
+                Some(launched) => {
+                    cost += launched.cost;
+                    left = fill_new(board, work, part, left, &launched.hosts, &mut deal, &mut taken);
+                }
+                None => {
+                    board.back_to(&mark);
+                    return Err(Short { shape: part.shape, count: left });
+                }
+            }
+        }
+        debug_assert_eq!(left, 0, "what was launched holds what it was launched for");
+    }
+    for at in mark.puts()..board.puts.len() {
+        let host = board.puts[at].host as usize;
+        board.world.hosts.needed[host] |= need::GANG;
+    }
+    Ok(cost)
+}
+
+/// A host that could take some bundles.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    /// Position among the alternatives of the label selectors.
+    rank: u8,
+    /// It has accelerators that the bundles don't need.
+    is_misuse: bool,
+    /// Bundles that it holds.
+    slots: u32,
+    host: HostId,
+}
+
+/// Puts as many bundles as possible on hosts that are there, on their way, or launched already. Returns how many are left.
+fn fill_present(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    part: &Part,
+    pool: &Pool,
+    deal: &mut Deal,
+    taken: &mut BTreeSet<HostId>,
+) -> u32 {
+    let mut candidates = candidates(board, rules, work, part, pool, taken);
+    candidates.sort_unstable();
+    let mut left = part.count;
+    for level in candidates.chunk_by(|a, b| (a.rank, a.is_misuse) == (b.rank, b.is_misuse)) {
+        if left == 0 {
+            break;
+        }
+        let shares = match work.together {
+            Together::Few | Together::One => few(level, left),
+            Together::Many => many(level, left),
+            Together::Apart => level.iter().take(left as usize).map(|candidate| (candidate.host, 1)).collect(),
+        };
+        for (host, count) in shares {
+            deal.put(board, host, count);
+            left -= count;
+            if work.together == Together::Apart {
+                taken.insert(host);
+            }
+        }
+    }
+    left
+}
+
+fn candidates(
+    board: &Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    part: &Part,
+    pool: &Pool,
+    taken: &BTreeSet<HostId>,
+) -> Vec<Candidate> {
+    let world = &board.world;
+    let shape = &world.shapes[part.shape as usize];
+    // A gang that lost hosts still has bundles on others, which must not get a second one.
+    let own_label =
+        (work.gang.rescheduling && work.together == Together::Apart).then(|| format!("_PG_{}", work.gang.id));
+    let mut candidates = Vec::new();
+    for host in 0..world.hosts.len() as HostId {
+        let slots = world.hosts.slots(shape, host);
+        if slots <= 0 || !pool.has_host(host) {
+            continue;
+        }
+        let is_misuse = world.hosts.is_scarce[host as usize] && !shape.is_scarce;
+        let Some(rank) = world.rank(shape, world.hosts.kind[host as usize]) else { continue };
+        let has_own = own_label.as_ref().is_some_and(|label| world.label(host, label).is_some());
+        if (is_misuse && rules.keep_gpu_clean) || has_own || taken.contains(&host) {
+            continue;
+        }
+        let slots = slots.min(i64::from(part.count)) as u32;
+        candidates.push(Candidate { rank, is_misuse, slots, host });
+    }
+    candidates
+}
+
+/// As few hosts as possible: the smallest that holds all, else the largest, and so on. `level` is sorted by slots.
+fn few(level: &[Candidate], mut left: u32) -> Vec<(HostId, u32)> {
+    let mut shares = Vec::new();
+    let mut rest = level;
+    while left > 0 {
+        let fits = rest.partition_point(|candidate| candidate.slots < left);
+        let Some(candidate) = rest.get(fits).or(rest.last()) else { break };
+        let count = candidate.slots.min(left);
+        shares.push((candidate.host, count));
+        left -= count;
+        // If it held all, this was the last; else it was the largest, which stands at the end.
+        rest = &rest[..rest.len() - 1];
+    }
+    shares
+}
+
+/// As many hosts as possible, evenly.
+fn many(level: &[Candidate], left: u32) -> Vec<(HostId, u32)> {
+    let mut counts = vec![0_u32; level.len()];
+    let mut left = left;
+    while left > 0 {
+        let before = left;
+        for (count, candidate) in counts.iter_mut().zip(level) {
+            if left > 0 && *count < candidate.slots {
+                *count += 1;
+                left -= 1;
+            }
+        }
+        if left == before {
+            break;
+        }
+    }
+    let shares = level.iter().zip(counts).filter(|(_, count)| *count > 0);
+    shares.map(|(candidate, count)| (candidate.host, count)).collect()
+}
+
+/// Hosts that were launched for a part.
+struct Launched {
+    cost: f64,
+    /// Hosts, and how many bundles each holds.
+    hosts: Vec<(HostId, u32)>,
+}
+
+/// A group that could be launched.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Choice {
+    pub group: usize,
+    /// Position among the alternatives of the label selectors.
+    pub rank: u8,
+    /// Bundles that one host holds.
+    pub slots: u32,
+    /// Hosts in a replica.
+    pub hosts: u32,
+    /// Bundles that a replica holds.
+    pub in_replica: u64,
+    /// Cost of a replica.
+    pub cost: f64,
+    /// Replicas that may be launched.
+    pub room: u64,
+}
+
+/// Launches what holds `left` more bundles, as cheaply as can be seen, or nothing.
+fn launch(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    shape: ShapeId,
+    left: u32,
+    pool: &Pool,
+    launched_hosts: &mut u32,
+) -> Option<Launched> {
+    let most_hosts = pool.most_new_hosts.map_or(u32::MAX, |most| most.saturating_sub(*launched_hosts));
+    let choices = choices(board, rules, work, shape, left, pool, most_hosts);
+    // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
+    // opened when the better ones together can't do it.
+    let level = |choice: &Choice| (choice.rank, -i64::from(board.world.groups[choice.group].spec.priority));
+    let levels: BTreeSet<(u8, i64)> = choices.iter().map(level).collect();
+    let cover = levels.into_iter().find_map(|worst| {
+        let open: Vec<Choice> = choices.iter().filter(|choice| level(choice) <= worst).copied().collect();
+        cover(&open, u64::from(left), work.together == Together::Many, most_hosts)
+    })?;
+    let mut launched = Launched { cost: 0.0, hosts: Vec::new() };
+    for (choice, replicas) in cover {
+        let first = board.launch(choice.group, replicas);
+        launched.cost += choice.cost * replicas as f64;
+        let count = replicas as u32 * choice.hosts;
+        *launched_hosts += count;
+        launched.hosts.extend((first..first + count).map(|host| (host, choice.slots)));
+    }
+    Some(launched)
+}
+
+fn choices(
+    board: &Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    shape: ShapeId,
+    left: u32,
+    pool: &Pool,
+    most_hosts: u32,
+) -> Vec<Choice> {
+    let world = &board.world;
+    let shape = &world.shapes[shape as usize];
+    let mut choices = Vec::new();
+    for (at, group) in world.groups.iter().enumerate() {
+        let is_misuse = group.is_scarce && !shape.is_scarce;
+        if group.spec.is_head || !pool.has_group(at) || (is_misuse && rules.keep_gpu_clean) {
+            continue;
+        }
+        let slots = world.slots_of_group(shape, at).min(i64::from(left)).max(0) as u32;
+        let room = board.limits.room(world, at).min(u64::from(pool.room(at).min(most_hosts) / group.hosts));
+        let (Some(rank), 1.., 1..) = (world.rank(shape, group.kind), slots, room) else {
+            continue;
+        };
+        let slots = if matches!(work.together, Together::Apart | Together::One) { 1 } else { slots };
+        let in_replica = u64::from(slots) * u64::from(group.hosts);
+        let cost = rules.prices.cost[at] * f64::from(group.hosts);
+        choices.push(Choice { group: at, rank, slots, hosts: group.hosts, in_replica, cost, room });
+    }
+    // The best bundle for the money first.
+    choices.sort_by(|a, b| (a.cost * b.in_replica as f64).total_cmp(&(b.cost * a.in_replica as f64)));
+    choices
+}
+
+/// Replicas that together hold `need` bundles, as cheaply as can be seen; `None`: there is not enough room. `choices` are
+/// sorted by what a bundle costs. Of equal cost, `many` prefers more hosts, else fewer.
+fn cover(choices: &[Choice], need: u64, many: bool, most_hosts: u32) -> Option<Vec<(Choice, u64)>> {
+    let mut best = Best { many, most_hosts: u64::from(most_hosts), key: None, filled: 0, last: None };
+    // Full replicas of the cheapest first, and what is left by any one group: with none, one, two… groups filled.
+    let mut filled: Vec<(Choice, u64)> = Vec::new();
+    let (mut cost, mut hosts, mut left) = (0.0, 0, need);
+    best.finish(choices, &filled, (cost, hosts, left));
+    for choice in choices {
+        let full = (left / choice.in_replica).min(choice.room);
+        if full > 0 {
+            filled.push((*choice, full));
+            left -= full * choice.in_replica;
+            cost += choice.cost * full as f64;
+            hosts += full * u64::from(choice.hosts);
+            best.finish(choices, &filled, (cost, hosts, left));
+        }
+    }
+    if best.key.is_some() {
+        filled.truncate(best.filled);
+        if let Some((last, replicas)) = best.last {
+            match filled.iter_mut().find(|(choice, _)| choice.group == last.group) {
+                Some((_, count)) => *count += replicas,
+                None => filled.push((last, replicas)),
+            }
+        }
+        return Some(filled);
+    }
+    // Where room is short everywhere: all that there is, one group after the other.
+    let (mut all, mut left, mut hosts) = (Vec::new(), need, 0);
+    for choice in choices {
+        let replicas = left.div_ceil(choice.in_replica).min(choice.room);
+        if replicas > 0 {
+            all.push((*choice, replicas));
+            left = left.saturating_sub(replicas * choice.in_replica);
+            hosts += replicas * u64::from(choice.hosts);
+        }
+    }
+    (left == 0 && hosts <= best.most_hosts).then_some(all)
+}
+
+/// The best way to finish that was seen.
+struct Best {
+    many: bool,
+    most_hosts: u64,
+    /// Its cost and hosts.
+    key: Option<(f64, u64)>,
+    /// How many groups are filled before.
+    filled: usize,
+    /// The group that takes the rest, and its replicas.
+    last: Option<(Choice, u64)>,
+}
+
+impl Best {
+    /// Looks at `filled` (with its cost, its hosts, and what it leaves), the rest taken by one group, whichever it is.
+    fn finish(&mut self, choices: &[Choice], filled: &[(Choice, u64)], (cost, hosts, left): (f64, u64, u64)) {
+        if left == 0 {
+            return self.offer(filled.len(), None, (cost, hosts));
+        }
+        for choice in choices {
+            let used =
+                filled.iter().find(|(other, _)| other.group == choice.group).map_or(0, |(_, replicas)| *replicas);
+            let replicas = left.div_ceil(choice.in_replica);
+            if used + replicas <= choice.room {
+                let key = (cost + choice.cost * replicas as f64, hosts + replicas * u64::from(choice.hosts));
+                self.offer(filled.len(), Some((*choice, replicas)), key);
+            }
+        }
+    }
+
+    fn offer(&mut self, filled: usize, last: Option<(Choice, u64)>, (cost, hosts): (f64, u64)) {
+        let is_better = self.key.is_none_or(|(best_cost, best_hosts)| {
+            let more_or_fewer = if self.many { best_hosts.cmp(&hosts) } else { hosts.cmp(&best_hosts) };
+            cost.total_cmp(&best_cost).then(more_or_fewer).is_lt()
+        });
+        if hosts <= self.most_hosts && is_better {
+            (self.key, self.filled, self.last) = (Some((cost, hosts)), filled, last);
+        }
+    }
+}
+
+/// Puts bundles on the hosts that were launched for them. Returns how many are left.
+fn fill_new(
+    board: &mut Board<'_>,
+    work: &GangWork<'_>,
+    part: &Part,
+    left: u32,
+    hosts: &[(HostId, u32)],
+    deal: &mut Deal,
+    taken: &mut BTreeSet<HostId>,
+) -> u32 {
+    let level: Vec<Candidate> =
+        hosts.iter().map(|&(host, slots)| Candidate { rank: 0, is_misuse: false, slots, host }).collect();
+    let shares = match work.together {
+        Together::Many => many(&level, left),
+        _ => {
+            let mut left = left;
+            let share = |candidate: &Candidate| {
+                let count = candidate.slots.min(left);
+                left -= count;
+                (candidate.host, count)
+            };
+            level.iter().map(share).filter(|(_, count)| *count > 0).collect()
+        }
+    };
+    let mut left = left;
+    for (host, count) in shares {
+        debug_assert!(part.count >= count);
+        deal.put(board, host, count);
+        left -= count;
+        if work.together == Together::Apart {
+            taken.insert(host);
+        }
+    }
+    left
+}

@@ -1,0 +1,183 @@
+//! How much of each group may still be launched.
+
+use std::collections::BTreeMap;
+
+use super::world::World;
+use crate::census::Census;
+use crate::{Amount, MAX_LAUNCHES, Memory, words};
+
+/// What may still be launched, given away in whole replicas.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// By group: replicas up to its own maximum.
+    replicas: Vec<u64>,
+    /// Pods that this plan may launch.
+    pods: u64,
+    /// Pods up to the cluster's maximum.
+    cluster_pods: u64,
+    quotas: Vec<QuotaLeft>,
+}
+
+/// What is left of one quota.
+#[derive(Clone, Debug)]
+struct QuotaLeft {
+    /// By limited resource: what is left, in 1/10,000 units.
+    left: Vec<i64>,
+    /// By group: what one replica takes of each; `None`: it is not concerned.
+    takes: Vec<Option<Vec<i64>>>,
+}
+
+/// Why no more of a group can be launched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// Its own maximum of replicas.
+    Maximum(u32),
+    /// It is suspended.
+    Suspended,
+    /// What was launched did not come; not tried before this unix time in ms.
+    Blocked(i64),
+    /// A replica has more pods than one plan launches, or enough pods are launched.
+    AtOnce,
+    /// The cluster's maximum of nodes.
+    Cluster(u32),
+    /// A quota, by index.
+    Quota(usize),
+}
+
+impl Limits {
+    /// What may be launched when nothing is planned yet.
+    pub fn new(world: &World<'_>, census: &BTreeMap<&str, Census<'_>>, memory: &Memory) -> Self {
+        let snapshot = world.snapshot;
+        let replicas = world.groups.iter().map(|group| {
+            let spec = group.spec;
+            let blocked = memory.blocked.get(&spec.name).is_some_and(|blocked| blocked.until_ms > snapshot.now_ms);
+            if spec.is_head || spec.suspended || blocked {
+                return 0;
+            }
+            let kept = census.get(spec.name.as_str()).map_or(0, |census| census.kept.replicas(spec));
+            u64::from(spec.max_replicas.saturating_sub(kept))
+        });
+        let nodes: u64 = census.values().map(|census| census.kept.count).sum();
+        let others = snapshot.nodes.iter().filter(|node| node.is_head || node.instance_id.is_empty()).count() as u64;
+        let most = snapshot.settings.max_nodes.map_or(u64::MAX, u64::from);
+        Limits {
+            replicas: replicas.collect(),
+            pods: MAX_LAUNCHES,
+            cluster_pods: most.saturating_sub(nodes + others),
+            quotas: snapshot.quotas.iter().map(|quota| QuotaLeft::new(world, quota)).collect(),
+        }
+    }
+
+    /// Replicas of a group that may still be launched.
+    pub fn room(&self, world: &World<'_>, group: usize) -> u64 {
+        let hosts = u64::from(world.groups[group].hosts);
+        let by_pods = self.pods.min(self.cluster_pods) / hosts;
+        let by_quota = self.quotas.iter().filter_map(|quota| quota.room(group)).min().unwrap_or(u64::MAX);
+        self.replicas[group].min(by_pods).min(by_quota)
+    }
+
+    /// Hosts of all groups that may still be launched.
+    pub fn hosts(&self) -> u64 {
+        self.pods.min(self.cluster_pods)
+    }
+
+    /// Takes so many replicas of a group; the caller has asked for [`Limits::room`].
+    pub fn take(&mut self, world: &World<'_>, group: usize, replicas: u64) {
+        let pods = replicas * u64::from(world.groups[group].hosts);
+        self.replicas[group] = self.replicas[group].saturating_sub(replicas);
+        self.pods = self.pods.saturating_sub(pods);
+        self.cluster_pods = self.cluster_pods.saturating_sub(pods);
+        for quota in &mut self.quotas {
+            quota.take(group, i64::try_from(replicas).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Gives back replicas that were taken.
+    pub fn give_back(&mut self, world: &World<'_>, group: usize, replicas: u64) {
+        let pods = replicas * u64::from(world.groups[group].hosts);
+        self.replicas[group] += replicas;
+        self.pods += pods;
+        self.cluster_pods = self.cluster_pods.saturating_add(pods);
+        for quota in &mut self.quotas {
+            quota.take(group, -i64::try_from(replicas).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Why no (more) replica of a group can be launched, the most telling reason.
+    pub fn closed(&self, world: &World<'_>, group: usize, memory: &Memory) -> Option<Closed> {
+        let spec = world.groups[group].spec;
+        let hosts = u64::from(world.groups[group].hosts);
+        let blocked = memory.blocked.get(&spec.name).filter(|blocked| blocked.until_ms > world.snapshot.now_ms);
+        if spec.suspended {
+            Some(Closed::Suspended)
+        } else if let Some(blocked) = blocked {
+            Some(Closed::Blocked(blocked.until_ms))
+        } else if self.replicas[group] == 0 {
+            Some(Closed::Maximum(spec.max_replicas))
+        } else if self.cluster_pods < hosts {
+            Some(Closed::Cluster(world.snapshot.settings.max_nodes.unwrap_or_default()))
+        } else if let Some(at) = self.quotas.iter().position(|quota| quota.room(group) == Some(0)) {
+            Some(Closed::Quota(at))
+        } else {
+            (self.pods < hosts).then_some(Closed::AtOnce)
+        }
+    }
+}
+
+impl QuotaLeft {
+    fn new(world: &World<'_>, quota: &crate::Quota) -> Self {
+        let takes = world.groups.iter().map(|group| {
+            let spec = group.spec;
+            if spec.is_head || !(quota.groups.is_empty() || quota.groups.contains(&spec.name)) {
+                return None;
+            }
+            let hosts = i64::from(group.hosts);
+            let one_pod = |name: &String| match name.as_str() {
+                "pods" => Amount::from_units(1).steps(),
+                _ => spec.facts.pod_requests.get(name).copied().unwrap_or_default().steps(),
+            };
+            Some(quota.free.keys().map(|name| one_pod(name).saturating_mul(hosts)).collect())
+        });
+        QuotaLeft { left: quota.free.values().map(|amount| amount.steps()).collect(), takes: takes.collect() }
+    }
+
+    fn room(&self, group: usize) -> Option<u64> {
+        let takes = self.takes[group].as_ref()?;
+        let rooms = self.left.iter().zip(takes).filter(|(_, takes)| **takes > 0);
+        rooms.map(|(left, takes)| (left / takes).max(0) as u64).min()
+    }
+
+    fn take(&mut self, group: usize, replicas: i64) {
+        let Some(takes) = &self.takes[group] else { return };
+        for (left, takes) in self.left.iter_mut().zip(takes) {
+            *left = left.saturating_sub(takes.saturating_mul(replicas));
+        }
+    }
+}
+
+impl Closed {
+    /// Why, after "group x could hold it, but".
+    pub fn text(&self, world: &World<'_>, spec: &crate::NodeType) -> String {
+        let snapshot = world.snapshot;
+        match self {
+            Closed::Maximum(most) => format!("is at its maximum of {}", words::counted(u64::from(*most), "replica")),
+            Closed::Suspended => "is suspended".to_owned(),
+            Closed::Blocked(until_ms) => {
+                let wait = words::seconds(until_ms.saturating_sub(snapshot.now_ms));
+                format!("is left alone for another {wait}, because pods of it did not come")
+            }
+            Closed::AtOnce if u64::from(spec.num_of_hosts) > MAX_LAUNCHES => {
+                format!(
+                    "has {} pods a replica, and at most {MAX_LAUNCHES} pods are launched at once",
+                    spec.num_of_hosts
+                )
+            }
+            Closed::AtOnce => format!("has to wait: at most {MAX_LAUNCHES} pods are launched at once"),
+            Closed::Cluster(most) => format!("can't grow: the cluster has reached its maximum of {most} nodes"),
+            Closed::Quota(at) => {
+                let source = snapshot.quotas.get(*at).map_or("a quota", |quota| &quota.source);
+                format!("can't grow: {source} has no room for another replica")
+            }
+        }
+    }
+}

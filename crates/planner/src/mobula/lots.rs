@@ -1,0 +1,220 @@
+//! Demand for new hosts in the words of [`crate::packing`], and its answer as launches and places.
+
+use std::collections::BTreeMap;
+
+use super::Rules;
+use super::board::{Board, Deal, Put};
+use super::demand::Class;
+use super::world::{HostId, ShapeId, need};
+use crate::DemandRef;
+use crate::packing::{Bin, Item, Packing, Problem};
+
+/// Demand that is alike for packing.
+#[derive(Clone, Debug)]
+pub(super) struct Lot {
+    pub shape: ShapeId,
+    /// Most of it on one host.
+    pub most_per_host: u32,
+    /// Which groups may be launched for it.
+    pub groups: Vec<bool>,
+    /// Whose it is. Of gangs whose bundles must be apart, all are of the same size.
+    pub owners: Vec<Owner>,
+    pub count: u64,
+    pub way: Way,
+}
+
+/// How the owners of a lot take turns.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    /// One after the other.
+    InTurn,
+    /// Round robin: no owner twice on a host that holds at most as many as there are owners.
+    RoundRobin,
+}
+
+/// Who wants a part of a lot.
+#[derive(Clone, Debug)]
+pub(super) enum Owner {
+    /// Tasks or actors: index into the snapshot's demand, and how many.
+    Class(u32, u64),
+    /// A gang, and how many places of the lot it takes.
+    Gang(Deal, u32),
+}
+
+/// Lots and the groups that can be launched for them.
+pub(super) struct Purchase {
+    pub lots: Vec<Lot>,
+    pub problem: Problem,
+}
+
+impl Purchase {
+    /// Groups are bins; their room is what `board` allows now.
+    pub fn new(board: &Board<'_>, rules: &Rules<'_>, lots: Vec<Lot>) -> Self {
+        let world = &board.world;
+        let bins = world.groups.iter().enumerate().map(|(at, group)| Bin {
+            capacity: group.total.clone(),
+            price: rules.prices.cost[at],
+            hosts: group.hosts,
+            most: board.limits.room(world, at),
+        });
+        let items = lots.iter().map(|lot| {
+            let mut size = vec![0; world.resources.len()];
+            for (column, amount) in &world.shapes[lot.shape as usize].needs {
+                size[usize::from(*column)] = *amount;
+            }
+            Item { size, count: lot.count, bins: lot.groups.clone(), most_per_bin: lot.most_per_host }
+        });
+        let problem = Problem { bins: bins.collect(), items: items.collect(), most_hosts: board.limits.hosts() };
+        Purchase { lots, problem }
+    }
+
+    /// Launches what the packing says, as far as limits go that a packing does not know (quotas), and puts the lots there.
+    /// Returns what the launches cost, and whether all of the packing could be launched.
+    pub fn carry_out(&mut self, board: &mut Board<'_>, rules: &Rules<'_>, packing: &Packing) -> (f64, bool) {
+        let mut hosts = vec![0_u64; self.problem.bins.len()];
+        for pattern in &packing.patterns {
+            hosts[pattern.bin] += pattern.times;
+        }
+        let (mut cost, mut complete) = (0.0, true);
+        let mut next: Vec<(HostId, HostId)> = vec![(0, 0); hosts.len()];
+        for (at, wanted) in hosts.into_iter().enumerate().filter(|(_, wanted)| *wanted > 0) {
+            let group_hosts = u64::from(board.world.groups[at].hosts);
+            let wanted = wanted.div_ceil(group_hosts);
+            let replicas = wanted.min(board.limits.room(&board.world, at));
+            complete &= replicas == wanted;
+            let first = board.launch(at, replicas);
+            cost += rules.prices.cost[at] * (replicas * group_hosts) as f64;
+            next[at] = (first, first + (replicas * group_hosts) as HostId);
+        }
+        for pattern in &packing.patterns {
+            for _ in 0..pattern.times {
+                let (host, end) = &mut next[pattern.bin];
+                if host == end {
+                    break;
+                }
+                for &(item, count) in &pattern.items {
+                    self.lots[item].put(board, *host, count);
+                }
+                *host += 1;
+            }
+        }
+        (cost, complete)
+    }
+}
+
+impl Lot {
+    /// Puts so many places of the lot on a host.
+    fn put(&mut self, board: &mut Board<'_>, host: HostId, count: u32) {
+        let mut left = u64::from(count).min(self.count);
+        self.count -= left;
+        while left > 0 && !self.owners.is_empty() {
+            let (taken, is_done) = match &mut self.owners[0] {
+                Owner::Class(at, wanted) => {
+                    let take = left.min(*wanted);
+                    let demand = DemandRef::Class(*at);
+                    board.put(Put { demand, host, count: take, shape: self.shape, taken: take as i64 });
+                    board.world.hosts.needed[host as usize] |= need::TASKS;
+                    *wanted -= take;
+                    (take, *wanted == 0)
+                }
+                Owner::Gang(deal, wanted) => {
+                    let most = if self.way == Way::RoundRobin { 1 } else { left };
+                    let take = most.min(u64::from(*wanted)) as u32;
+                    deal.put(board, host, take);
+                    board.world.hosts.needed[host as usize] |= need::GANG;
+                    *wanted -= take;
+                    (u64::from(take), *wanted == 0)
+                }
+            };
+            left -= taken;
+            if is_done {
+                self.owners.remove(0);
+            } else if self.way == Way::RoundRobin {
+                self.owners.rotate_left(1);
+            }
+        }
+    }
+}
+
+/// Launches hosts for tasks and actors that found no place; what found one is subtracted from the counts of `classes`.
+/// Returns what the launches cost.
+pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) -> f64 {
+    let mut cost = 0.0;
+    let mut level = None;
+    // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
+    // opened for what the better ones can't hold.
+    while let Some(worst) = next_level(board, rules, classes, level) {
+        level = Some(worst);
+        loop {
+            let mut lots = Vec::new();
+            for class in classes.iter().filter(|class| class.count > 0) {
+                let groups = groups_for(board, rules, class.shape, |at| at <= worst);
+                if groups.contains(&true) {
+                    let owners = vec![Owner::Class(class.at, class.count)];
+                    let (shape, count) = (class.shape, class.count);
+                    lots.push(Lot { shape, most_per_host: u32::MAX, groups, owners, count, way: Way::InTurn });
+                }
+            }
+            if lots.is_empty() {
+                break;
+            }
+            let mut purchase = Purchase::new(board, rules, lots);
+            let packing = crate::packing::greedy(&purchase.problem);
+            let (launched, complete) = purchase.carry_out(board, rules, &packing);
+            cost += launched;
+            let left: BTreeMap<u32, u64> = purchase
+                .lots
+                .iter()
+                .flat_map(|lot| &lot.owners)
+                .filter_map(|owner| match owner {
+                    Owner::Class(at, left) => Some((*at, *left)),
+                    Owner::Gang(..) => None,
+                })
+                .collect();
+            let tried: Vec<u32> = purchase.lots.iter().map(|lot| lot.shape).collect();
+            for class in classes.iter_mut().filter(|class| class.count > 0 && tried.contains(&class.shape)) {
+                class.count = left.get(&class.at).copied().unwrap_or(0);
+            }
+            // What a quota cut is tried again with what room is left, as long as that helps.
+            if complete || launched == 0.0 {
+                break;
+            }
+        }
+    }
+    cost
+}
+
+/// A level of preference: position among the alternatives of the label selectors, then the user's priority (negative).
+pub(super) type Level = (u8, i64);
+
+fn next_level(board: &Board<'_>, rules: &Rules<'_>, classes: &[Class], after: Option<Level>) -> Option<Level> {
+    let mut next: Option<Level> = None;
+    for class in classes.iter().filter(|class| class.count > 0) {
+        for group in 0..board.world.groups.len() {
+            let level = level_of(board, rules, class.shape, group);
+            let is_later = level.is_some_and(|level| after.is_none_or(|after| level > after));
+            if is_later && (next.is_none() || level < next) {
+                next = level;
+            }
+        }
+    }
+    next
+}
+
+/// At which level of preference a group can be launched for a shape; `None`: it can't.
+pub(super) fn level_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, group: usize) -> Option<Level> {
+    let world = &board.world;
+    let (shape, spec) = (&world.shapes[shape as usize], &world.groups[group]);
+    let is_misuse = spec.is_scarce && !shape.is_scarce && rules.keep_gpu_clean;
+    if spec.spec.is_head || is_misuse || world.slots_of_group(shape, group) <= 0 {
+        return None;
+    }
+    Some((world.rank(shape, spec.kind)?, -i64::from(spec.spec.priority)))
+        .filter(|_| board.limits.room(world, group) > 0)
+}
+
+/// By group: whether it can be launched for a shape at a level that is wanted.
+fn groups_for(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, wanted: impl Fn(Level) -> bool) -> Vec<bool> {
+    let groups = 0..board.world.groups.len();
+    groups.map(|group| level_of(board, rules, shape, group).is_some_and(&wanted)).collect()
+}

@@ -1,0 +1,62 @@
+//! The policy `mobula`: whole gangs, topology, money.
+//!
+//! A plan is made in this order; what is decided earlier is capacity for what comes later:
+//! 1. Pods that have stopped or do not come are set aside ([`crate::given_up`], [`pending`]).
+//! 2. Minimum replicas, then what `request_resources` asks for ([`floors`]).
+//! 3. Gangs by priority and age, each whole or not at all ([`gangs`]), within one domain or fabric where it asks for that
+//!    ([`pools`]), on what is there or on its way, and on as few new hosts as money allows.
+//! 4. Tasks and actors, the hardest first, on what is there, on its way or launched ([`tasks`]), then on new hosts ([`lots`]).
+//! 5. What is launched is packed once more, all together, with a bound on what it could cost at the least ([`repack`]).
+//! 6. Nodes that nothing needs go ([`shrink`]).
+//!
+//! Requests, nodes and groups are dense integers all the way ([`world`]); everything is said with its reason ([`report`],
+//! [`reasons`]).
+
+mod board;
+mod decide;
+mod demand;
+mod floors;
+mod gangs;
+mod limits;
+mod lots;
+mod pending;
+mod pools;
+mod price;
+mod rate;
+mod reasons;
+mod repack;
+mod report;
+mod shrink;
+mod tasks;
+mod world;
+
+use crate::{Memory, Plan, Policy, PolicyOptions, Snapshot};
+
+/// The policy `mobula`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mobula {
+    /// What users can choose.
+    pub options: PolicyOptions,
+}
+
+/// What stays the same while a plan is made.
+#[derive(Clone, Debug)]
+struct Rules<'a> {
+    prices: &'a price::Prices,
+    /// Requests without accelerators never go to groups with accelerators.
+    keep_gpu_clean: bool,
+    /// Work that may be spent on packing anew.
+    improve_work: u64,
+}
+
+impl Policy for Mobula {
+    fn name(&self) -> &'static str {
+        "mobula"
+    }
+
+    fn plan(&self, snapshot: &Snapshot, memory: &Memory) -> (Plan, Memory) {
+        let mut memory = memory.clone();
+        let decision = decide::decide(snapshot, &self.options, &mut memory);
+        (report::plan(self.name(), &decision, &memory), memory)
+    }
+}

@@ -1,0 +1,121 @@
+//! Pods that do not come: how long that is borne, and which groups are left alone for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{Blocked, Memory, NodePhase, PendingCause, Snapshot, words};
+
+/// First back-off of a group after a refusal, which may be over soon.
+const REFUSED_BACKOFF_MS: i64 = 60_000;
+/// First back-off of a group whose pods did not come up.
+const BACKOFF_MS: i64 = 300_000;
+/// Longest back-off.
+const MOST_BACKOFF_MS: i64 = 3_600_000;
+
+/// Pods of one group that have been pending for too long.
+#[derive(Clone, Debug)]
+pub(super) struct Late {
+    /// Indices into the snapshot's nodes, whole replicas.
+    pub nodes: Vec<usize>,
+    pub cause: PendingCause,
+    /// Why, for people.
+    pub text: String,
+}
+
+/// Finds what has been pending for too long, by group. Remembers since when pods are asked for that are not there.
+pub(super) fn find<'a>(snapshot: &'a Snapshot, out: &[bool], memory: &mut Memory) -> BTreeMap<&'a str, Late> {
+    note_requested(snapshot, memory);
+    let suspended: BTreeSet<&str> =
+        snapshot.node_types.iter().filter(|group| group.suspended).map(|group| group.name.as_str()).collect();
+    let mut late: BTreeMap<&str, Late> = BTreeMap::new();
+    let mut replicas: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for (at, node) in snapshot.nodes.iter().enumerate() {
+        let is_pending = matches!(node.phase, NodePhase::Pending | NodePhase::Requested);
+        let gone = out.get(at).copied().unwrap_or(false) || suspended.contains(node.group.as_str());
+        if !is_pending || node.is_head || node.instance_id.is_empty() || gone {
+            continue;
+        }
+        let since_ms = match node.phase {
+            NodePhase::Requested => memory.requested_since_ms.get(&node.group).copied(),
+            _ => node.pending_since_ms,
+        };
+        let (Some(cause), Some(since_ms)) = (node.pending_cause, since_ms) else { continue };
+        let Some(patience_ms) = snapshot.settings.patience.for_cause_ms(cause) else { continue };
+        let waited_ms = snapshot.now_ms.saturating_sub(since_ms);
+        if waited_ms <= patience_ms {
+            continue;
+        }
+        let (waited, patience) = (words::seconds(waited_ms), words::seconds(patience_ms));
+        let text = format!("{} for {waited}, longer than the {patience} that is borne", cause_text(cause));
+        late.entry(&node.group).or_insert(Late { nodes: Vec::new(), cause, text }).nodes.push(at);
+        replicas.extend(node.replica.as_deref().map(|replica| (node.group.as_str(), replica)));
+    }
+    whole_replicas(snapshot, &replicas, &mut late);
+    late
+}
+
+/// The other pods of a replica go with one that does not come, unless Ray runs in some of them.
+fn whole_replicas(snapshot: &Snapshot, replicas: &BTreeSet<(&str, &str)>, late: &mut BTreeMap<&str, Late>) {
+    let mut members: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+    for (at, node) in snapshot.nodes.iter().enumerate() {
+        if let Some(replica) = node.replica.as_deref()
+            && replicas.contains(&(node.group.as_str(), replica))
+        {
+            members.entry((&node.group, replica)).or_default().push(at);
+        }
+    }
+    for ((group, _), pods) in members {
+        let Some(late) = late.get_mut(group) else { continue };
+        late.nodes.retain(|at| !pods.contains(at));
+        let is_coming = |at: &usize| matches!(snapshot.nodes[*at].phase, NodePhase::Pending | NodePhase::Requested);
+        if pods.iter().all(is_coming) {
+            late.nodes.extend(pods);
+        }
+    }
+    late.retain(|_, late| !late.nodes.is_empty());
+}
+
+/// Since when each group has been asked for pods that are not there: since it was asked for the first of them.
+fn note_requested(snapshot: &Snapshot, memory: &mut Memory) {
+    let requested: BTreeSet<&str> = snapshot
+        .nodes
+        .iter()
+        .filter(|node| node.phase == NodePhase::Requested)
+        .map(|node| node.group.as_str())
+        .collect();
+    memory.requested_since_ms.retain(|group, _| requested.contains(group.as_str()));
+    for group in requested {
+        memory.requested_since_ms.entry(group.to_owned()).or_insert(snapshot.now_ms);
+    }
+}
+
+/// Leaves a group alone for a while: each time in a row for twice as long.
+pub(super) fn block(memory: &mut Memory, group: &str, cause: PendingCause, now_ms: i64) {
+    let blocked = memory.blocked.entry(group.to_owned()).or_default();
+    let first_ms = if cause == PendingCause::QuotaRefused { REFUSED_BACKOFF_MS } else { BACKOFF_MS };
+    let backoff_ms = first_ms.saturating_mul(1 << blocked.times.min(10)).min(MOST_BACKOFF_MS);
+    *blocked = Blocked {
+        cause: Some(cause),
+        until_ms: now_ms.saturating_add(backoff_ms),
+        times: blocked.times.saturating_add(1),
+    };
+}
+
+/// Forgets what is long past, and groups that are gone: a group that was given another chance and took it starts anew.
+pub(super) fn forget(snapshot: &Snapshot, memory: &mut Memory) {
+    let names: BTreeSet<&str> = snapshot.node_types.iter().map(|group| group.name.as_str()).collect();
+    let past_ms = snapshot.now_ms.saturating_sub(MOST_BACKOFF_MS);
+    memory.blocked.retain(|group, blocked| names.contains(group.as_str()) && blocked.until_ms > past_ms);
+    memory.requested_since_ms.retain(|group, _| names.contains(group.as_str()));
+}
+
+/// What a pod waits for, after "it has been".
+pub(super) fn cause_text(cause: PendingCause) -> &'static str {
+    match cause {
+        PendingCause::QuotaRefused => "it has been refused by a quota or by admission",
+        PendingCause::Gated => "it has been held by scheduling gates",
+        PendingCause::Unschedulable => "it has been unschedulable",
+        PendingCause::Provisioning => "it has been waiting for a Kubernetes node",
+        PendingCause::Pulling => "it has been pulling images",
+        PendingCause::Registering => "it has been starting Ray",
+    }
+}

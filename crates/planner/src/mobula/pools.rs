@@ -1,0 +1,225 @@
+//! Where a gang may be: everywhere, or within one domain, or within one fabric.
+
+use super::board::Board;
+use super::demand::{GangWork, Together};
+use super::world::{HostId, Origin};
+use crate::topology::{DomainId, FabricId, Fabrics, GroupDomain, Topology};
+use crate::{FabricWish, GangStrategy};
+
+/// Hosts that a gang may use, and groups that may be launched for it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pool {
+    /// By host; `None`: all.
+    hosts: Option<Vec<bool>>,
+    /// By group: most hosts that may be launched; `None`: no limit of the pool's own.
+    groups: Option<Vec<u32>>,
+    /// Most hosts that may be launched altogether; `None`: no limit of the pool's own.
+    pub most_new_hosts: Option<u32>,
+    /// The domain that it is, as people say it.
+    pub domain: Option<String>,
+    /// The fabric that it is, as people say it.
+    pub fabric: Option<String>,
+    /// What is launched may as well be other groups that [`Pool::has_group`]: nothing but the group says where a host comes up.
+    pub is_fluid: bool,
+}
+
+impl Pool {
+    /// Everything.
+    pub fn everywhere() -> Self {
+        Pool { is_fluid: true, ..Pool::default() }
+    }
+
+    /// Whether a host is in it.
+    pub fn has_host(&self, host: HostId) -> bool {
+        self.hosts.as_ref().is_none_or(|hosts| hosts.get(host as usize).copied().unwrap_or(false))
+    }
+
+    /// Whether a group may be launched in it.
+    pub fn has_group(&self, group: usize) -> bool {
+        self.room(group) > 0
+    }
+
+    /// Most hosts of a group that may be launched in it.
+    pub fn room(&self, group: usize) -> u32 {
+        self.groups.as_ref().map_or(u32::MAX, |groups| groups.get(group).copied().unwrap_or(0))
+    }
+
+    /// By group: whether it may be launched; `None`: all.
+    pub fn group_mask(&self) -> Option<Vec<bool>> {
+        Some(self.groups.as_ref()?.iter().map(|room| *room > 0).collect())
+    }
+
+    /// What is in both.
+    fn and(&self, other: &Pool) -> Pool {
+        let both = |a: &Option<Vec<bool>>, b: &Option<Vec<bool>>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.iter().zip(b).map(|(a, b)| *a && *b).collect()),
+            (Some(one), None) | (None, Some(one)) => Some(one.clone()),
+            (None, None) => None,
+        };
+        let groups = match (&self.groups, &other.groups) {
+            (Some(a), Some(b)) => Some(a.iter().zip(b).map(|(a, b)| *a.min(b)).collect()),
+            (Some(one), None) | (None, Some(one)) => Some(one.clone()),
+            (None, None) => None,
+        };
+        Pool {
+            hosts: both(&self.hosts, &other.hosts),
+            groups,
+            most_new_hosts: self.most_new_hosts.or(other.most_new_hosts),
+            domain: self.domain.clone().or(other.domain.clone()),
+            fabric: self.fabric.clone().or(other.fabric.clone()),
+            is_fluid: self.is_fluid && other.is_fluid && self.most_new_hosts.is_none(),
+        }
+    }
+}
+
+/// The places that a gang may choose from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    /// To be compared with each other, the best is taken.
+    pub pools: Vec<Pool>,
+    /// To be taken if none of them can hold the gang.
+    pub otherwise: Option<Pool>,
+    /// Why `otherwise` is worse, for people.
+    pub drawback: &'static str,
+    /// What all of the pools have in common, for people; empty if there is nothing to say.
+    pub condition: String,
+}
+
+/// Where nodes and groups are.
+pub(super) struct Map<'a> {
+    pub topology: Topology<'a>,
+    pub fabrics: Fabrics,
+}
+
+impl<'a> Map<'a> {
+    /// Reads the snapshot.
+    pub fn new(snapshot: &'a crate::Snapshot) -> Self {
+        let topology = Topology::new(snapshot);
+        let fabrics = Fabrics::new(snapshot, &topology);
+        Map { topology, fabrics }
+    }
+
+    /// The places of a gang: one domain where its locality asks for it, one fabric where RDMA is wanted.
+    pub fn places(&self, board: &Board<'_>, work: &GangWork<'_>) -> Places {
+        let fabrics = self.fabric_pools(board, work);
+        let Some((label, domains)) = self.domain_pools(board, work) else {
+            return match (work.fabric, fabrics.is_empty()) {
+                (None, _) | (Some(FabricWish::Preferred), true) => {
+                    Places { otherwise: Some(Pool::everywhere()), ..Places::default() }
+                }
+                (Some(FabricWish::Preferred), false) => Places {
+                    pools: fabrics,
+                    otherwise: Some(Pool::everywhere()),
+                    drawback: "no one fabric can hold it: without RDMA between all of its nodes it falls back to TCP",
+                    condition: String::new(),
+                },
+                (Some(FabricWish::Required), _) => Places {
+                    pools: fabrics,
+                    condition: "all on nodes of one fabric (RDMA)".to_owned(),
+                    ..Places::default()
+                },
+            };
+        };
+        let condition = format!("all in one domain of {label}");
+        let both = || -> Vec<Pool> {
+            domains.iter().flat_map(|domain| fabrics.iter().map(|fabric| domain.and(fabric))).collect()
+        };
+        match work.fabric {
+            Some(FabricWish::Required) => {
+                let condition = format!("{condition} and of one fabric (RDMA)");
+                Places { pools: both(), condition, ..Places::default() }
+            }
+            // Whoever is in one domain of accelerators is close enough; what RDMA adds is not asked for by name.
+            _ => Places { pools: domains, condition, ..Places::default() },
+        }
+    }
+
+    fn domain_pools(&self, board: &Board<'_>, work: &GangWork<'_>) -> Option<(String, Vec<Pool>)> {
+        let locality = work.gang.locality.as_ref().filter(|locality| locality.strategy == GangStrategy::StrictPack)?;
+        if work.together == Together::One {
+            // One host is one domain.
+            return None;
+        }
+        let level = self.topology.level_of_label(&locality.label)?;
+        let bound = self.topology.bound_domain(level, work.gang);
+        let domains: Vec<DomainId> = match bound {
+            Some(domain) => vec![domain],
+            None => self.topology.domains(level).collect(),
+        };
+        let pools = domains.into_iter().map(|domain| self.domain_pool(board, work, level, domain)).collect();
+        Some((locality.label.clone(), pools))
+    }
+
+    fn domain_pool(&self, board: &Board<'_>, work: &GangWork<'_>, level: usize, domain: DomainId) -> Pool {
+        let (topology, world) = (&self.topology, &board.world);
+        let mut is_fluid = true;
+        let mut of_group = |group: usize| match topology.of_group(level, group) {
+            GroupDomain::Pinned(pinned) => {
+                if *pinned == domain {
+                    u32::MAX
+                } else {
+                    0
+                }
+            }
+            GroupDomain::OneOf(rooms) => {
+                let pods = rooms.iter().find(|room| room.domain == domain).map_or(0, |room| room.room);
+                is_fluid &= pods == 0;
+                pods
+            }
+            GroupDomain::Own => 0,
+        };
+        let groups: Vec<u32> = (0..world.groups.len()).map(&mut of_group).collect();
+        let has_host = |host: usize| match world.hosts.origin[host] {
+            Origin::Node(node) => topology.of_node(level, node as usize) == domain,
+            // A host that is launched where there are several domains may come up in any of them.
+            Origin::New { .. } => {
+                let group = world.hosts.group[host] as usize;
+                matches!(topology.of_group(level, group), GroupDomain::Pinned(pinned) if *pinned == domain)
+            }
+        };
+        let is_scarce = work.parts.iter().any(|part| world.shapes[part.shape as usize].is_scarce);
+        let most = topology.levels().get(level).and_then(|level| level.max_hosts).filter(|_| is_scarce);
+        Pool {
+            hosts: Some((0..world.hosts.len()).map(has_host).collect()),
+            groups: Some(groups),
+            most_new_hosts: most.map(|most| most.saturating_sub(topology.hosts_in(domain))),
+            domain: topology.label_value(domain),
+            fabric: None,
+            is_fluid: is_fluid && most.is_none(),
+        }
+    }
+
+    fn fabric_pools(&self, board: &Board<'_>, work: &GangWork<'_>) -> Vec<Pool> {
+        let Some(wish) = work.fabric else { return Vec::new() };
+        let world = &board.world;
+        let holders = self.topology.holders(work.gang);
+        let bound = self.fabrics.of_nodes(holders);
+        let of_groups = (0..world.groups.len()).filter_map(|group| self.fabrics.group(group));
+        let of_nodes = world.hosts.origin.iter().filter_map(|origin| match origin {
+            Origin::Node(node) => self.fabrics.node(*node as usize),
+            Origin::New { .. } => None,
+        });
+        let mut fabrics: Vec<FabricId> = of_groups.chain(of_nodes).collect();
+        fabrics.sort_unstable();
+        fabrics.dedup();
+        fabrics.retain(|fabric| bound.is_none_or(|bound| bound == *fabric));
+        let pool = |fabric: FabricId| {
+            let is_in = |group: usize| {
+                let certain = wish == FabricWish::Preferred || self.fabrics.is_certain(group);
+                certain && self.fabrics.group(group) == Some(fabric)
+            };
+            let has_host = |host: usize| match world.hosts.origin[host] {
+                Origin::Node(node) => self.fabrics.node(node as usize) == Some(fabric),
+                Origin::New { .. } => is_in(world.hosts.group[host] as usize),
+            };
+            Pool {
+                hosts: Some((0..world.hosts.len()).map(has_host).collect()),
+                groups: Some((0..world.groups.len()).map(|group| if is_in(group) { u32::MAX } else { 0 }).collect()),
+                fabric: Some(self.fabrics.name(fabric)),
+                is_fluid: true,
+                ..Pool::default()
+            }
+        };
+        fabrics.into_iter().map(pool).collect()
+    }
+}

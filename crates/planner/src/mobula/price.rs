@@ -1,0 +1,134 @@
+//! What a host costs: its price where prices are known, else how scarce it is.
+//!
+//! Scarcity is a price that any list of groups yields: accelerators weigh far more than processors and memory, so that work
+//! without accelerators stays off hosts that have some; and a little more on large hosts than on small ones, so that small
+//! work stays off whole large ones. With prices, price alone decides; scarcity only chooses between equal ones.
+
+use crate::{NodeType, Offering, Resources, Snapshot};
+
+/// Weights of scarcity, by unit.
+const CPU: f64 = 1.0;
+const MEMORY_GIB: f64 = 0.125;
+const ACCELERATOR: f64 = 100.0;
+/// Any other resource that is declared to Ray for a purpose, whatever its amount.
+const CUSTOM: f64 = 10.0;
+/// By how much scarcity tells groups of equal price apart, relative to the price.
+const TIE: f64 = 1e-6;
+/// A group without a price among groups with one counts as dear as the dearest, and this much dearer.
+const UNPRICED: f64 = 2.0;
+
+/// Resource names of accelerators that Ray knows.
+const ACCELERATORS: [&str; 6] = ["GPU", "TPU", "HPU", "NPU", "neuron_cores", "RBLN"];
+
+/// Costs of one host of each group.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Prices {
+    /// By group: what decides.
+    pub cost: Vec<f64>,
+    /// By group: price an hour; 0 where no prices are known.
+    pub per_hour: Vec<f64>,
+    /// Whether prices are known.
+    pub is_priced: bool,
+    /// Groups that have no price although others have.
+    pub unpriced: Vec<usize>,
+}
+
+impl Prices {
+    /// Costs of the groups of a snapshot.
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let scarcity: Vec<f64> = snapshot.node_types.iter().map(|group| scarcity(&group.resources)).collect();
+        let prices: Vec<Option<f64>> = snapshot.node_types.iter().map(price).collect();
+        let is_priced = prices.iter().any(Option::is_some);
+        if !is_priced {
+            return Prices { per_hour: vec![0.0; scarcity.len()], cost: scarcity, is_priced, unpriced: Vec::new() };
+        }
+        // What a unit of scarcity costs at most among those with a price.
+        let rates = prices.iter().zip(&scarcity).filter_map(|(price, scarcity)| Some((*price)? / scarcity));
+        let dearest = rates.fold(0.0, f64::max);
+        let most = scarcity.iter().copied().fold(0.0, f64::max);
+        let mut costs = Prices { cost: Vec::new(), per_hour: Vec::new(), is_priced, unpriced: Vec::new() };
+        for (at, (price, scarcity)) in prices.into_iter().zip(&scarcity).enumerate() {
+            if price.is_none() && !snapshot.node_types[at].is_head {
+                costs.unpriced.push(at);
+            }
+            let price = price.unwrap_or(dearest * scarcity * UNPRICED);
+            costs.per_hour.push(price);
+            costs.cost.push(price * (1.0 + TIE * scarcity / most));
+        }
+        costs
+    }
+}
+
+/// The price an hour of one host of a group; `None`: unknown.
+pub(super) fn price(group: &NodeType) -> Option<f64> {
+    offering(group).map(|offering| offering.price_per_hour)
+}
+
+/// What one more host of a group would be paid as: the cheapest way, of equal ones the first.
+pub(super) fn offering(group: &NodeType) -> Option<&Offering> {
+    let known =
+        group.offerings.iter().filter(|offering| offering.price_per_hour.is_finite() && offering.price_per_hour >= 0.0);
+    known.min_by(|a, b| a.price_per_hour.total_cmp(&b.price_per_hour))
+}
+
+/// How scarce a host with these resources is; always positive.
+fn scarcity(resources: &Resources) -> f64 {
+    let (mut sum, mut accelerators) = (1.0 / 1024.0, 0.0);
+    for (name, amount) in resources {
+        let units = amount.as_f64().max(0.0);
+        match name.as_str() {
+            "CPU" => sum += CPU * units,
+            "memory" => sum += MEMORY_GIB * units / f64::from(1 << 30),
+            "object_store_memory" => {}
+            name if ACCELERATORS.contains(&name) => accelerators += units,
+            name if name.starts_with("node:") => {}
+            _ if units > 0.0 => sum += CUSTOM,
+            _ => {}
+        }
+    }
+    sum + ACCELERATOR * accelerators * (1.0 + accelerators / (accelerators + 8.0) / 50.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Amount;
+
+    fn group(name: &str, cpus: i64, gpus: i64, price: Option<f64>) -> NodeType {
+        let amounts = [("CPU", cpus), ("GPU", gpus)].map(|(name, units)| (name.to_owned(), Amount::from_units(units)));
+        let offering = |price_per_hour| Offering { price_per_hour, ..Offering::default() };
+        NodeType {
+            name: name.to_owned(),
+            resources: Arc::new(amounts.into()),
+            offerings: price.map(offering).into_iter().collect(),
+            ..NodeType::default()
+        }
+    }
+
+    fn prices(groups: Vec<NodeType>) -> Prices {
+        Prices::new(&Snapshot { node_types: groups, ..Snapshot::default() })
+    }
+
+    #[test]
+    fn without_prices_accelerators_are_dearer_than_any_number_of_processors_and_small_hosts_come_first() {
+        let costs = prices(vec![group("cpu", 64, 0, None), group("one", 4, 1, None), group("eight", 32, 8, None)]);
+        assert!(!costs.is_priced);
+        assert!(costs.cost[0] < costs.cost[1]);
+        assert!(8.0 * costs.cost[1] < costs.cost[2], "{:?}", costs.cost);
+    }
+
+    #[test]
+    fn with_prices_the_price_decides_and_scarcity_only_between_equal_ones() {
+        let costs = prices(vec![
+            group("gpu", 8, 1, Some(1.0)),
+            group("cpu", 8, 0, Some(1.0)),
+            group("dear", 4, 0, Some(1.001)),
+            group("unknown", 4, 0, None),
+        ]);
+        assert!(costs.cost[1] < costs.cost[0] && costs.cost[0] < costs.cost[2]);
+        assert!(costs.cost[3] > costs.cost[2]);
+        assert_eq!((costs.per_hour[0], costs.unpriced), (1.0, vec![3]));
+    }
+}

@@ -1,0 +1,92 @@
+//! How fast groups may grow: launches beyond the rate that the settings allow are held back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::world::{HostId, Origin, World};
+use crate::UpscalingMode;
+use crate::census::Census;
+
+/// Which launches go ahead.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeldBack {
+    /// By group: hosts that are launched.
+    launched: Vec<u64>,
+    /// New hosts that are not launched yet.
+    held: BTreeSet<HostId>,
+    /// New host → number of its replica among those of its group that are launched.
+    numbers: BTreeMap<HostId, u32>,
+    /// Group → why some of it is held back.
+    reasons: BTreeMap<usize, String>,
+}
+
+impl HeldBack {
+    /// Pods of a group that are launched now.
+    pub fn launched(&self, group: usize) -> u64 {
+        self.launched.get(group).copied().unwrap_or(0)
+    }
+
+    /// Whether a new host has to wait.
+    pub fn is_held(&self, host: HostId) -> bool {
+        self.held.contains(&host)
+    }
+
+    /// The number of a new host's replica.
+    pub fn number(&self, host: HostId) -> u32 {
+        self.numbers.get(&host).copied().unwrap_or(0)
+    }
+
+    /// Why launches of groups are held back.
+    pub fn reasons(&self) -> &BTreeMap<usize, String> {
+        &self.reasons
+    }
+}
+
+/// Holds back what is launched beyond the rate, the last replicas first.
+pub(super) fn hold_back(world: &World<'_>, census: &BTreeMap<&str, Census<'_>>) -> HeldBack {
+    let mut replicas: Vec<Vec<HostId>> = vec![Vec::new(); world.groups.len()];
+    for host in world.present..world.hosts.len() {
+        if let (Origin::New { host: 0, .. }, false) = (world.hosts.origin[host], world.hosts.is_given_up[host]) {
+            replicas[world.hosts.group[host] as usize].push(host as HostId);
+        }
+    }
+    let settings = &world.snapshot.settings;
+    let mut in_flight: u64 = census.values().map(|pods| pods.kept.count - pods.running.count).sum();
+    let mut held_back = HeldBack::default();
+    for (at, replicas) in replicas.into_iter().enumerate() {
+        let spec = world.groups[at].spec;
+        let hosts = u64::from(world.groups[at].hosts);
+        let pods = census.get(spec.name.as_str());
+        let (kept, running) = pods.map_or((0, 0), |pods| (pods.kept.replicas(spec), pods.running.count / hosts));
+        let on_the_way = u64::from(kept).saturating_sub(running);
+        let mut most = u64::MAX;
+        let mut reason = String::new();
+        if settings.upscaling_mode == UpscalingMode::Conservative {
+            most = u64::max(running, 1).saturating_sub(on_the_way);
+            reason = format!("upscaling mode Conservative: {running} running, {on_the_way} on their way already");
+        }
+        if let Some(limit) = settings.max_in_flight.map(u64::from) {
+            // A replica that is larger than the limit may come alone, or it would never come.
+            let fits = limit.saturating_sub(in_flight) / hosts;
+            let fits = if fits == 0 && in_flight == 0 { 1 } else { fits };
+            if fits < most {
+                most = fits;
+                reason = format!("at most {limit} pods may be on their way at once, {in_flight} are");
+            }
+        }
+        let below_floor = u64::from(spec.min_replicas.saturating_sub(kept));
+        let go = most.max(below_floor).min(replicas.len() as u64) as usize;
+        in_flight += go as u64 * hosts;
+        held_back.launched.push(go as u64 * hosts);
+        for (number, first) in replicas.into_iter().enumerate() {
+            for host in first..first + hosts as HostId {
+                if number < go {
+                    held_back.numbers.insert(host, number as u32);
+                } else {
+                    held_back.held.insert(host);
+                    held_back.reasons.entry(at).or_insert_with(|| reason.clone());
+                }
+            }
+        }
+    }
+    held_back
+}

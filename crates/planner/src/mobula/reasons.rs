@@ -1,0 +1,189 @@
+//! Why demand found no place: what comes nearest, and what would make it fit.
+
+use super::decide::{Decision, GangFate};
+use super::demand::{Class, GangWork, Together};
+use super::limits::Closed;
+use super::world::{Column, Shape, ShapeId, World};
+use crate::{Memory, Node, NodePhase, UnmetCause, words};
+
+/// Most groups that one reason names.
+const MAX_GROUPS: usize = 3;
+
+/// Why tasks or actors of a class found no place.
+pub(super) fn of_class(decision: &Decision<'_>, memory: &Memory, class: &Class) -> (UnmetCause, String) {
+    let holders = Holders::of(&decision.board.world, class.shape);
+    if holders.groups.is_empty() {
+        return holders.nobody(&decision.board.world, class.shape);
+    }
+    let (cause, text) = closed(decision, memory, class.shape, &holders.groups);
+    (cause, text)
+}
+
+/// Why a gang found no place.
+pub(super) fn of_gang(
+    decision: &Decision<'_>,
+    memory: &Memory,
+    work: &GangWork<'_>,
+    fate: &GangFate,
+) -> (UnmetCause, String) {
+    let world = &decision.board.world;
+    // A bundle that nothing can hold says more than one that is short of room.
+    for part in &work.parts {
+        let holders = Holders::of(world, part.shape);
+        if holders.groups.is_empty() {
+            let (cause, text) = holders.nobody(world, part.shape);
+            let what = if work.together == Together::One { "all of its bundles together" } else { "a bundle" };
+            return (cause, format!("{what} {}: {text}", shape_text(world, part.shape)));
+        }
+    }
+    let Some(short) = fate.short else {
+        let condition = if fate.condition.is_empty() { "in one place" } else { &fate.condition };
+        return (
+            UnmetCause::Limit,
+            format!("it has to be {condition}, and no group or node is known to be in such a place"),
+        );
+    };
+    let total: u32 = work.parts.iter().map(|part| part.count).sum();
+    let what = match work.together {
+        Together::One => "all bundles on one host find no place".to_owned(),
+        _ => format!("{} of {total} bundles find no place", short.count),
+    };
+    let near = fate.nearest.as_ref().map_or(String::new(), |domain| format!(" in {domain}, which comes nearest"));
+    let condition =
+        if fate.condition.is_empty() { String::new() } else { format!(" (it has to be {})", fate.condition) };
+    let holders = Holders::of(world, short.shape);
+    let (cause, why) = closed(decision, memory, short.shape, &holders.groups);
+    let more = more_needed(world, work, short.shape, short.count, &holders.groups);
+    (cause, format!("{what}{near}{condition}: {why}{more}; nothing is started for a part of it"))
+}
+
+/// `; 3 more replicas of h100 would do`
+fn more_needed(world: &World<'_>, work: &GangWork<'_>, shape: ShapeId, count: u32, groups: &[usize]) -> String {
+    let each = |group: &usize| {
+        let slots = world.slots_of_group(&world.shapes[shape as usize], *group).max(1);
+        let slots = if matches!(work.together, Together::Apart | Together::One) { 1 } else { slots };
+        let replicas = i64::from(count).div_euclid(slots * i64::from(world.groups[*group].hosts));
+        let rest = i64::from(count).rem_euclid(slots * i64::from(world.groups[*group].hosts));
+        (replicas + i64::from(rest > 0), *group)
+    };
+    let Some((replicas, group)) = groups.iter().map(each).min() else { return String::new() };
+    let more = words::counted(replicas.max(1) as u64, "more replica");
+    format!("; {more} of {} would do", world.groups[group].spec.name)
+}
+
+/// What keeps groups that could hold a shape from being launched.
+fn closed(decision: &Decision<'_>, memory: &Memory, shape: ShapeId, groups: &[usize]) -> (UnmetCause, String) {
+    let (world, limits) = (&decision.board.world, &decision.board.limits);
+    let mut texts = Vec::new();
+    let mut waits = false;
+    for &group in groups {
+        let spec = world.groups[group].spec;
+        let why = match limits.closed(world, group, memory) {
+            Some(closed) => {
+                waits |= matches!(closed, Closed::Blocked(_))
+                    || (closed == Closed::AtOnce && world.groups[group].launched > 0);
+                closed.text(world, spec)
+            }
+            None if world.groups[group].is_scarce && !world.shapes[shape as usize].is_scarce => {
+                "is kept for work that needs its accelerators".to_owned()
+            }
+            None => "has not enough room left".to_owned(),
+        };
+        texts.push(format!("group {} could hold it, but {why}", spec.name));
+    }
+    let more = texts.len().saturating_sub(MAX_GROUPS);
+    texts.truncate(MAX_GROUPS);
+    if more > 0 {
+        texts.push(format!("so do {}", words::counted(more as u64, "other group")));
+    }
+    (if waits { UnmetCause::Waiting } else { UnmetCause::Limit }, texts.join("; "))
+}
+
+/// Who could hold a shape if nothing else were there.
+struct Holders<'a> {
+    groups: Vec<usize>,
+    node: Option<&'a Node>,
+}
+
+impl<'a> Holders<'a> {
+    fn of(world: &World<'a>, shape: ShapeId) -> Self {
+        let shape = &world.shapes[shape as usize];
+        let fits = |group: &usize| !world.groups[*group].spec.is_head && world.slots_of_group(shape, *group) > 0;
+        let groups: Vec<usize> = (0..world.groups.len()).filter(fits).collect();
+        let node = if groups.is_empty() { node_for(world, shape) } else { None };
+        Holders { groups, node }
+    }
+
+    /// The reason where no group could hold it.
+    fn nobody(&self, world: &World<'_>, shape: ShapeId) -> (UnmetCause, String) {
+        let Some(node) = self.node else {
+            return (UnmetCause::NeverFits, nearest(world, &world.shapes[shape as usize]));
+        };
+        let id = if node.instance_id.is_empty() { "a node that nobody manages" } else { &node.instance_id };
+        let state = match node.phase {
+            NodePhase::Pending | NodePhase::Requested => "are on their way",
+            NodePhase::Leaving => "are leaving",
+            NodePhase::Running | NodePhase::Stopped => "are in use",
+        };
+        let text = format!("only nodes like {id} could hold it, and they {state}; no group can be launched for it");
+        (UnmetCause::Waiting, text)
+    }
+}
+
+/// A node that could hold the shape if it were empty; one that works says more than one that comes or goes.
+fn node_for<'a>(world: &World<'a>, shape: &Shape) -> Option<&'a Node> {
+    let phases = [NodePhase::Running, NodePhase::Pending, NodePhase::Requested, NodePhase::Leaving];
+    let holds = |node: &&Node| {
+        let total = world.amounts(&node.total);
+        let enough = shape.needs.iter().all(|(column, amount)| total[usize::from(*column)] >= *amount);
+        enough && world.matches(shape, |key| node.dynamic_labels.get(key).or(node.labels.get(key)).map(String::as_str))
+    };
+    let place = |node: &&Node| phases.iter().position(|phase| *phase == node.phase);
+    let nodes = world.snapshot.nodes.iter().filter(|node| place(node).is_some()).filter(holds);
+    nodes.min_by_key(place)
+}
+
+/// The group that comes nearest, and what it lacks.
+fn nearest(world: &World<'_>, shape: &Shape) -> String {
+    let lacks = world.groups.iter().filter(|group| !group.spec.is_head).map(|group| {
+        let mut lacks = Vec::new();
+        let mut short = 0.0;
+        for &(column, need) in &shape.needs {
+            let has = group.total[usize::from(column)];
+            if need > has {
+                short += (need - has) as f64 / need as f64;
+                lacks.push(lack(world, column, need, has));
+            }
+        }
+        if world.rank(shape, group.kind).is_none() {
+            short += 1.0;
+            lacks.push(format!("no labels with {}", world.selector_text(shape)));
+        }
+        (group, lacks, short)
+    });
+    match lacks.min_by(|a, b| a.1.len().cmp(&b.1.len()).then(a.2.total_cmp(&b.2))) {
+        None => "there is no worker group".to_owned(),
+        Some((group, lacks, _)) => {
+            let name = &group.spec.name;
+            format!("no group can ever hold it; the nearest is {name}, which has {}", lacks.join(" and "))
+        }
+    }
+}
+
+fn lack(world: &World<'_>, column: Column, need: i64, has: i64) -> String {
+    let name = world.resources.get(usize::from(column)).copied().unwrap_or_default();
+    let (need, has) = (world.units(column, need), world.units(column, has));
+    if has == 0.0 {
+        return format!("no {name}");
+    }
+    format!("{name} {} where {} is asked for", words::amount(name, has), words::amount(name, need))
+}
+
+/// A shape for people.
+pub(super) fn shape_text(world: &World<'_>, shape: ShapeId) -> String {
+    let needs = world.shapes[shape as usize].needs.iter().map(|&(column, amount)| {
+        let name = world.resources.get(usize::from(column)).copied().unwrap_or_default();
+        format!("{name}: {}", words::amount(name, world.units(column, amount)))
+    });
+    format!("{{{}}}", needs.collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,391 @@
+//! From a decision to a plan: entries, counts, and reasons.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::decide::{Decision, GangFate};
+use super::demand::GangWork;
+use super::rate;
+use super::reasons;
+use super::world::Origin;
+use crate::census::{Replicas, census, replicas};
+use crate::{
+    Cost, DemandRef, DrainKind, GangPlan, Launch, Memory, Node, NodePhase, Placement, Plan, Reason, Target, Terminate,
+    TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict, words,
+};
+
+/// Writes the plan.
+pub(super) fn plan(policy: &str, decision: &Decision<'_>, memory: &Memory) -> Plan {
+    let report = Report::new(decision, memory);
+    let mut plan = Plan { policy: policy.to_owned(), versions: decision.snapshot.versions.clone(), ..Plan::default() };
+    report.groups(&mut plan);
+    report.endings(&mut plan);
+    report.constraints(&mut plan);
+    report.gangs(&mut plan);
+    report.classes(&mut plan);
+    report.kept(&mut plan);
+    report.placements(&mut plan);
+    plan.cost = Some(report.cost());
+    plan
+}
+
+/// Where the pieces of one class or gang are.
+#[derive(Clone, Debug, Default)]
+struct Share {
+    /// On nodes where Ray runs.
+    there: u64,
+    /// On nodes that are on their way.
+    coming: u64,
+    /// On new hosts, by group.
+    launched: BTreeMap<usize, u64>,
+    /// On new hosts that may not be launched yet, by group.
+    later: BTreeMap<usize, u64>,
+    /// Hosts that are there or on their way.
+    present_hosts: BTreeSet<u32>,
+    /// New hosts, by group.
+    new_hosts: BTreeMap<usize, BTreeSet<u32>>,
+}
+
+struct Report<'d, 'a> {
+    decision: &'d Decision<'a>,
+    memory: &'d Memory,
+    /// Nodes of the snapshot that end.
+    ending: BTreeSet<usize>,
+    held_back: rate::HeldBack,
+    classes: Vec<Share>,
+    gangs: Vec<Share>,
+}
+
+impl<'d, 'a> Report<'d, 'a> {
+    fn new(decision: &'d Decision<'a>, memory: &'d Memory) -> Self {
+        let snapshot = decision.snapshot;
+        let given_up = decision.given_up.nodes.iter().enumerate().filter(|(_, out)| **out).map(|(at, _)| at);
+        let ending: BTreeSet<usize> = given_up.chain(decision.shrink.ends.iter().map(|(at, ..)| *at)).collect();
+        let held_back = rate::hold_back(&decision.board.world, &census(snapshot, &ending));
+        let mut report = Report {
+            decision,
+            memory,
+            ending,
+            held_back,
+            classes: vec![Share::default(); snapshot.demand.len()],
+            gangs: vec![Share::default(); snapshot.gangs.len()],
+        };
+        report.share();
+        report
+    }
+
+    fn share(&mut self) {
+        let world = &self.decision.board.world;
+        for put in &self.decision.board.puts {
+            let share = match put.demand {
+                DemandRef::Class(at) => self.classes.get_mut(at as usize),
+                DemandRef::Gang { gang, .. } => self.gangs.get_mut(gang as usize),
+            };
+            let Some(share) = share else { continue };
+            let group = world.hosts.group[put.host as usize] as usize;
+            let place = match world.hosts.origin[put.host as usize] {
+                Origin::Node(node) => {
+                    share.present_hosts.insert(put.host);
+                    let runs = self.decision.snapshot.nodes[node as usize].phase == NodePhase::Running;
+                    if runs { &mut share.there } else { &mut share.coming }
+                }
+                Origin::New { .. } if self.held_back.is_held(put.host) => share.later.entry(group).or_default(),
+                Origin::New { .. } => {
+                    share.new_hosts.entry(group).or_default().insert(put.host);
+                    share.launched.entry(group).or_default()
+                }
+            };
+            *place = place.saturating_add(put.count);
+        }
+    }
+
+    fn name(&self, group: usize) -> &'a str {
+        self.decision.snapshot.node_types.get(group).map_or("no group", |group| &group.name)
+    }
+
+    fn groups(&self, plan: &mut Plan) {
+        let snapshot = self.decision.snapshot;
+        let census = census(snapshot, &self.ending);
+        let purposes = self.purposes();
+        for (at, spec) in snapshot.node_types.iter().enumerate().filter(|(_, spec)| !spec.is_head) {
+            let launched = self.held_back.launched(at);
+            let Replicas { plan: counts, launch } = replicas(&census, spec, launched);
+            plan.groups.insert(spec.name.clone(), counts);
+            if launch == 0 {
+                continue;
+            }
+            let purpose = purposes.get(at).filter(|purpose| !purpose.is_empty());
+            let reason = purpose.cloned().unwrap_or_else(|| "replicas that end are replaced".to_owned());
+            let count = words::counted(u64::from(launch), "more replica");
+            let text = format!("{count}, for {reason}{}", self.price_text(at, launch));
+            plan.explain.push(Reason { subject: format!("group {}", spec.name), verdict: Verdict::Launch, text });
+            plan.launch.push(Launch { group: spec.name.clone(), replicas: launch, reason });
+        }
+        for (group, why) in self.held_back.reasons() {
+            let subject = format!("group {}", self.name(*group));
+            let text = format!("more replicas are wanted than may be launched now ({why})");
+            plan.explain.push(Reason { subject, verdict: Verdict::Keep, text });
+        }
+        for (group, blocked) in self.memory.blocked.iter().filter(|(_, blocked)| blocked.until_ms > snapshot.now_ms) {
+            let wait = words::seconds(blocked.until_ms.saturating_sub(snapshot.now_ms));
+            let text = format!("left alone for another {wait}: what was launched of it did not come");
+            plan.explain.push(Reason { subject: format!("group {group}"), verdict: Verdict::Keep, text });
+        }
+    }
+
+    fn price_text(&self, group: usize, replicas: u32) -> String {
+        let prices = &self.decision.prices;
+        if !prices.is_priced {
+            return String::new();
+        }
+        let hosts = replicas * self.decision.board.world.groups[group].hosts;
+        if prices.unpriced.contains(&group) {
+            return ", at an unknown price".to_owned();
+        }
+        format!(", at {} an hour", words::money(prices.per_hour[group] * f64::from(hosts)))
+    }
+
+    /// What the launches of each group are for.
+    fn purposes(&self) -> Vec<String> {
+        let groups = 0..self.decision.snapshot.node_types.len();
+        let count = |shares: &[Share], group: usize, whole: bool| -> u64 {
+            let launched = shares.iter().filter_map(|share| share.launched.get(&group));
+            if whole { launched.count() as u64 } else { launched.fold(0, |sum, count| sum.saturating_add(*count)) }
+        };
+        let purpose = |group: usize| {
+            let mut parts = Vec::new();
+            if self.decision.floors.get(group).is_some_and(|floor| *floor > 0) {
+                let least = self.decision.snapshot.node_types[group].min_replicas;
+                parts.push(format!("the minimum of {}", words::counted(u64::from(least), "replica")));
+            }
+            if self.decision.reserved.get(group).is_some_and(|reserved| *reserved > 0) {
+                parts.push("request_resources".to_owned());
+            }
+            match count(&self.gangs, group, true) {
+                0 => {}
+                gangs => parts.push(words::counted(gangs, "gang")),
+            }
+            match count(&self.classes, group, false) {
+                0 => {}
+                1 => parts.push("1 task or actor".to_owned()),
+                tasks => parts.push(format!("{tasks} tasks or actors")),
+            }
+            words::list(&parts)
+        };
+        groups.map(purpose).collect()
+    }
+
+    fn endings(&self, plan: &mut Plan) {
+        let snapshot = self.decision.snapshot;
+        let mut ends: BTreeMap<usize, (TerminateCause, &String)> = BTreeMap::new();
+        for (at, cause, text) in self.decision.given_up.ends.iter().chain(&self.decision.shrink.ends) {
+            ends.insert(*at, (*cause, text));
+        }
+        for (at, (cause, reason)) in ends {
+            // What has no pod yet ends by not being asked for any more.
+            let Some(node) = snapshot.nodes.get(at).filter(|node| node.phase != NodePhase::Requested) else {
+                continue;
+            };
+            let subject = format!("node {}", node.instance_id);
+            plan.explain.push(Reason { subject, verdict: Verdict::Terminate, text: reason.clone() });
+            plan.terminate.push(Terminate {
+                group: node.group.clone(),
+                instance_id: node.instance_id.clone(),
+                ray_node_id: node.ray_node_id.clone(),
+                replica: node.replica.clone(),
+                cause,
+                reason: reason.clone(),
+                drain: drain(node),
+            });
+        }
+    }
+
+    fn constraints(&self, plan: &mut Plan) {
+        for lacking in &self.decision.lacking {
+            let Some(constraint) = self.decision.snapshot.constraints.get(lacking.at) else { continue };
+            let mut cause = UnmetCause::Waiting;
+            let mut texts = Vec::new();
+            for class in &lacking.classes {
+                let (why, text) = reasons::of_class(self.decision, self.memory, class);
+                cause = if why == UnmetCause::NeverFits || cause == UnmetCause::Waiting { why } else { cause };
+                let shape = reasons::shape_text(&self.decision.board.world, class.shape);
+                texts.push(format!("{} of {shape} find no place: {text}", class.count));
+            }
+            let kind = UnmetKind::Constraint(constraint.clone());
+            self.unmet(plan, "request_resources".to_owned(), kind, 1, cause, texts.join("; "));
+        }
+    }
+
+    fn gangs(&self, plan: &mut Plan) {
+        let mut gangs: Vec<&GangWork<'_>> = self.decision.gangs.iter().collect();
+        gangs.sort_by_key(|work| work.at);
+        for work in gangs {
+            let (fate, share) = (&self.decision.fates[work.at as usize], &self.gangs[work.at as usize]);
+            plan.gangs.push(self.gang(plan.explain.len(), work, fate, share));
+            let subject = words::gang(work.gang);
+            if !fate.is_placed {
+                let (cause, text) = reasons::of_gang(self.decision, self.memory, work, fate);
+                if let Some(entry) = plan.gangs.last_mut() {
+                    entry.reason.clone_from(&text);
+                }
+                self.unmet(plan, subject, UnmetKind::Gang(work.gang.clone()), 1, cause, text);
+            } else if !share.later.is_empty() {
+                let text = self.waits_for(share);
+                if let Some(entry) = plan.gangs.last_mut() {
+                    entry.reason.clone_from(&text);
+                }
+                self.unmet(plan, subject, UnmetKind::Gang(work.gang.clone()), 1, UnmetCause::Waiting, text);
+            } else {
+                let verdict = if share.launched.is_empty() { Verdict::Fits } else { Verdict::Launch };
+                let mut text = self.share_text(share);
+                let place = fate.domain.as_ref().map(|domain| format!("; all in {domain}"));
+                text += &place.unwrap_or_default();
+                let fabric = fate.fabric.as_ref().map(|fabric| format!("; one fabric, {fabric}"));
+                text += &fabric.unwrap_or_default();
+                if !fate.drawback.is_empty() {
+                    text += &format!("; {}", fate.drawback);
+                }
+                plan.explain.push(Reason { subject, verdict, text });
+            }
+        }
+    }
+
+    fn gang(&self, _at: usize, work: &GangWork<'_>, fate: &GangFate, share: &Share) -> GangPlan {
+        let served = fate.is_placed && share.later.is_empty();
+        let new_hosts = share.new_hosts.iter().map(|(group, hosts)| (self.name(*group).to_owned(), hosts.len() as u32));
+        GangPlan {
+            id: work.gang.id.clone(),
+            served,
+            new_hosts: new_hosts.collect(),
+            present_hosts: share.present_hosts.len() as u32,
+            domain: fate.domain.clone(),
+            fabric: fate.fabric.clone(),
+            reason: if share.coming > 0 && served {
+                "it waits for nodes that are on their way".to_owned()
+            } else {
+                String::new()
+            },
+        }
+    }
+
+    fn classes(&self, plan: &mut Plan) {
+        let snapshot = self.decision.snapshot;
+        let mut left: BTreeMap<u32, &super::demand::Class> = BTreeMap::new();
+        for class in self.decision.classes.iter().filter(|class| class.count > 0) {
+            left.insert(class.at, class);
+        }
+        for (at, class) in snapshot.demand.iter().enumerate() {
+            let share = &self.classes[at];
+            let shape = words::request(&class.request);
+            if let Some(left) = left.get(&(at as u32)) {
+                let (cause, text) = reasons::of_class(self.decision, self.memory, left);
+                let kind = UnmetKind::Task(class.request.clone());
+                self.unmet(plan, format!("demand {shape} x {}", left.count), kind, left.count, cause, text);
+            }
+            let later = share.later.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
+            if later > 0 {
+                let kind = UnmetKind::Task(class.request.clone());
+                let subject = format!("demand {shape} x {later}");
+                self.unmet(plan, subject, kind, later, UnmetCause::Waiting, self.waits_for(share));
+            }
+            if share.there > 0 || share.coming > 0 || !share.launched.is_empty() {
+                let verdict = if share.launched.is_empty() { Verdict::Fits } else { Verdict::Launch };
+                let subject = format!("demand {shape} x {}", class.count);
+                plan.explain.push(Reason { subject, verdict, text: self.share_text(share) });
+            }
+        }
+    }
+
+    fn unmet(&self, plan: &mut Plan, subject: String, kind: UnmetKind, count: u64, cause: UnmetCause, reason: String) {
+        plan.explain.push(Reason { subject, verdict: Verdict::Unmet, text: reason.clone() });
+        plan.unmet.push(Unmet { kind, count, cause, reason });
+    }
+
+    fn waits_for(&self, share: &Share) -> String {
+        let groups = share.later.keys().map(|group| {
+            let why = self.held_back.reasons().get(group).map_or("", String::as_str);
+            format!("{} ({why})", self.name(*group))
+        });
+        format!("it waits until more replicas may be launched of {}", words::list(&groups.collect::<Vec<_>>()))
+    }
+
+    /// `3 fit on running nodes and 5 on new nodes of gpu`.
+    fn share_text(&self, share: &Share) -> String {
+        let mut parts = Vec::new();
+        let mut part = |count: u64, place: String| {
+            if count > 0 {
+                let verb = match (parts.is_empty(), count) {
+                    (true, 1) => " fits",
+                    (true, _) => " fit",
+                    _ => "",
+                };
+                parts.push(format!("{count}{verb} {place}"));
+            }
+        };
+        part(share.there, "on running nodes".to_owned());
+        part(share.coming, "on nodes that are on their way".to_owned());
+        for (group, count) in &share.launched {
+            part(*count, format!("on new nodes of {}", self.name(*group)));
+        }
+        for (group, count) in &share.later {
+            part(*count, format!("on nodes of {} that can't be launched yet", self.name(*group)));
+        }
+        words::list(&parts)
+    }
+
+    fn kept(&self, plan: &mut Plan) {
+        for (at, why) in &self.decision.shrink.kept {
+            let Some(node) = self.decision.snapshot.nodes.get(*at).filter(|_| !self.ending.contains(at)) else {
+                continue;
+            };
+            let idle = words::seconds(node.idle_ms.unwrap_or_default());
+            let text = format!("idle for {idle}, but stays: {why}");
+            let subject = format!("node {}", node.instance_id);
+            plan.explain.push(Reason { subject, verdict: Verdict::Keep, text });
+        }
+        plan.explain.extend(self.decision.given_up.kept.iter().cloned());
+    }
+
+    /// Where served demand is meant to run. New hosts are numbered as they are launched.
+    fn placements(&self, plan: &mut Plan) {
+        let world = &self.decision.board.world;
+        let is_waiting = |demand: DemandRef| match demand {
+            DemandRef::Class(_) => false,
+            DemandRef::Gang { gang, .. } => !self.gangs[gang as usize].later.is_empty(),
+        };
+        for put in &self.decision.board.puts {
+            if self.held_back.is_held(put.host) || is_waiting(put.demand) {
+                continue;
+            }
+            let target = match world.hosts.origin[put.host as usize] {
+                Origin::Node(node) => Target::Node(node),
+                Origin::New { host, .. } => {
+                    let group = world.hosts.group[put.host as usize];
+                    Target::New { group, replica: self.held_back.number(put.host), host }
+                }
+            };
+            plan.placements.push(Placement { demand: put.demand, target, count: put.count });
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let Decision { board, prices, repacked, fixed_cost, has_free_hosts, .. } = self.decision;
+        let launched = board.world.groups.iter().enumerate().map(|(at, group)| {
+            let price = if prices.is_priced { prices.per_hour[at] } else { prices.cost[at] };
+            price * (self.held_back.launched(at) as f64) * if group.hosts > 0 { 1.0 } else { 0.0 }
+        });
+        let launched_per_hour: f64 = launched.sum();
+        // Scarcity, which tells equal prices apart, is at most a millionth of a price.
+        let bound = (fixed_cost + repacked.lower_bound) * if prices.is_priced { 1.0 - 1e-6 } else { 1.0 };
+        Cost {
+            is_priced: prices.is_priced,
+            launched_per_hour,
+            lower_bound_per_hour: Some(bound.min(launched_per_hour).max(0.0)),
+            is_proven: repacked.is_proven && !has_free_hosts && *fixed_cost == 0.0,
+            work: repacked.work,
+        }
+    }
+}
+
+fn drain(node: &Node) -> DrainKind {
+    if node.phase == NodePhase::Running { DrainKind::IfIdle } else { DrainKind::NotNeeded }
+}

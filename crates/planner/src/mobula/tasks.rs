@@ -1,0 +1,120 @@
+//! Filling hosts with tasks and actors, and with what `request_resources` asks for.
+
+use super::Rules;
+use super::board::{Board, Put};
+use super::demand::Class;
+use super::world::{HostId, Hosts, Origin, World, need};
+use crate::{Constraint, DemandRef, NodePhase};
+
+/// Puts as many tasks and actors as possible on hosts that are there, on their way, or launched already; what is put is
+/// subtracted from the counts of `classes`.
+///
+/// Hosts are filled in an order that leaves what others may need: those without accelerators first, of those the ones that
+/// work already, so that idle ones can go.
+pub(super) fn fill(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
+    let mut open = in_filling_order(&board.world);
+    let floor = Floor::new(&board.world, classes);
+    for at in 0..classes.len() {
+        let shape = classes[at].shape as usize;
+        for rank in 0..board.world.alternatives(&board.world.shapes[shape]) {
+            if classes[at].count == 0 {
+                break;
+            }
+            fill_one(board, rules, &mut classes[at], rank, &mut open, &floor);
+        }
+    }
+}
+
+fn fill_one(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    class: &mut Class,
+    rank: u8,
+    open: &mut Vec<HostId>,
+    floor: &Floor,
+) {
+    let Board { world, puts, .. } = board;
+    let shape = world.shapes[class.shape as usize].clone();
+    let is_misuse_allowed = shape.is_scarce || !rules.keep_gpu_clean;
+    open.retain(|&host| {
+        if class.count == 0 {
+            return true;
+        }
+        let at = host as usize;
+        let slots = world.hosts.slots(&shape, host);
+        if slots > 0
+            && (is_misuse_allowed || !world.hosts.is_scarce[at])
+            && world.rank(&shape, world.hosts.kind[at]) == Some(rank)
+        {
+            let count = class.count.min(slots as u64);
+            world.hosts.take(&shape, host, count as i64);
+            world.hosts.needed[at] |= need::TASKS;
+            class.count -= count;
+            puts.push(Put { demand: DemandRef::Class(class.at), host, count, shape: class.shape, taken: count as i64 });
+        }
+        floor.is_open(&world.hosts, at)
+    });
+}
+
+/// Hosts in the order in which they are filled.
+fn in_filling_order(world: &World<'_>) -> Vec<HostId> {
+    let nodes = &world.snapshot.nodes;
+    let key = |host: &HostId| {
+        let at = *host as usize;
+        let state = match world.hosts.origin[at] {
+            Origin::Node(node) => match nodes.get(node as usize) {
+                Some(node) if node.phase == NodePhase::Running && node.idle_ms.is_none() => 0,
+                Some(node) if node.phase == NodePhase::Running => 1,
+                _ => 2,
+            },
+            Origin::New { .. } => 3,
+        };
+        // What a gang or request_resources keeps anyway is not kept for this.
+        let state = if world.hosts.needed[at] == 0 { state } else { 0 };
+        (world.hosts.is_scarce[at], state)
+    };
+    let mut open: Vec<HostId> = (0..world.hosts.len() as HostId).collect();
+    open.sort_by_key(key);
+    open
+}
+
+/// The least that any class asks of the columns that all of them ask for: a host with less is full for all of them.
+struct Floor {
+    least: Vec<(usize, i64)>,
+}
+
+impl Floor {
+    fn new(world: &World<'_>, classes: &[Class]) -> Self {
+        let mut least: Vec<(usize, i64)> = Vec::new();
+        for (number, class) in classes.iter().filter(|class| class.count > 0).enumerate() {
+            let needs = &world.shapes[class.shape as usize].needs;
+            if number == 0 {
+                least = needs.iter().map(|(column, amount)| (usize::from(*column), *amount)).collect();
+            }
+            least.retain_mut(|(column, least)| match needs.iter().find(|(other, _)| usize::from(*other) == *column) {
+                Some((_, amount)) => {
+                    *least = (*least).min(*amount);
+                    true
+                }
+                None => false,
+            });
+        }
+        Floor { least }
+    }
+
+    fn is_open(&self, hosts: &Hosts, host: usize) -> bool {
+        self.least.iter().all(|(column, least)| hosts.free[*column][host] >= *least)
+    }
+}
+
+/// Makes sure that the cluster as a whole, were it empty, could hold what one call of `request_resources` asks for.
+/// Returns what is missing.
+pub(super) fn reserve<'a>(empty: &mut Board<'a>, rules: &Rules<'_>, constraint: &'a Constraint) -> Vec<Class> {
+    let mut classes: Vec<Class> = (0..)
+        .zip(&constraint.requests)
+        .map(|(at, class)| Class { at, shape: empty.world.shape(&class.request), count: class.count })
+        .collect();
+    fill(empty, rules, &mut classes);
+    classes.retain(|class| class.count > 0);
+    classes
+}

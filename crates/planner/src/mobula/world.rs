@@ -1,0 +1,437 @@
+//! The snapshot in dense numbers: resources are columns, requests are shapes, nodes are hosts.
+//!
+//! Amounts are exact integers. Each column is divided by the greatest common divisor of what is asked for; capacities are
+//! rounded down, which loses nothing, because no sum of requests lies between.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::{Amount, LabelSelector, Labels, Node, NodeType, Request, Resources, Snapshot, words};
+
+/// Names with this prefix are resources of which a node that does not list them has 1.
+const IMPLICIT_PREFIX: &str = "node:__internal_implicit_resource_";
+/// Resources that every node has: work that asks for nothing else is kept off nodes that have more.
+const COMMON: [&str; 4] = ["CPU", "memory", "object_store_memory", "node:__internal_head__"];
+
+/// Most distinct resources that requests may name; requests for others are never served.
+const MAX_COLUMNS: usize = 512;
+
+/// Number of a resource that some request names, in name order.
+pub(super) type Column = u16;
+/// Number of a distinct request.
+pub(super) type ShapeId = u32;
+/// Number of a host: first the nodes of the snapshot that count, then what the plan launches.
+pub(super) type HostId = u32;
+
+/// What distinguishes one request from another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Shape {
+    /// Positive amounts in column order.
+    pub needs: Vec<(Column, i64)>,
+    /// Selectors that must all be satisfied (more than one only for bundles that share a host).
+    pub selectors: Vec<u32>,
+    /// Asks for something that not every node has.
+    pub is_scarce: bool,
+}
+
+/// Where a host comes from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Index into the snapshot's nodes.
+    Node(u32),
+    /// Launched by the plan: which replica of its group, which host of it.
+    New {
+        /// Counted from 0 for each group.
+        replica: u32,
+        /// Which host of the replica.
+        host: u32,
+    },
+}
+
+/// What a host is kept for, as bits.
+pub(super) mod need {
+    /// Tasks or actors.
+    pub const TASKS: u8 = 1;
+    /// A gang.
+    pub const GANG: u8 = 2;
+    /// `request_resources`.
+    pub const CONSTRAINT: u8 = 4;
+}
+
+/// All hosts, one column a property.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hosts {
+    /// By resource, then by host: what is free.
+    pub free: Vec<Vec<i64>>,
+    /// By host: which labels it has.
+    pub kind: Vec<u32>,
+    /// By host: index of its group in the snapshot; `u32::MAX` for none.
+    pub group: Vec<u32>,
+    /// By host: where it comes from.
+    pub origin: Vec<Origin>,
+    /// By host: it has scarce resources.
+    pub is_scarce: Vec<bool>,
+    /// By host: what it is kept for.
+    pub needed: Vec<u8>,
+    /// By host: it was to be launched, and is not.
+    pub is_given_up: Vec<bool>,
+}
+
+impl Hosts {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.kind.len()
+    }
+
+    /// How many requests of `shape` fit on a host, labels left aside.
+    pub fn slots(&self, shape: &Shape, host: HostId) -> i64 {
+        let at = host as usize;
+        if self.is_given_up[at] {
+            return 0;
+        }
+        shape
+            .needs
+            .iter()
+            .map(|&(column, amount)| self.free[usize::from(column)][at] / amount)
+            .min()
+            .unwrap_or(i64::MAX)
+    }
+
+    /// Takes (or, with a negative count, gives back) room for so many requests of `shape`.
+    pub fn take(&mut self, shape: &Shape, host: HostId, count: i64) {
+        for &(column, amount) in &shape.needs {
+            self.free[usize::from(column)][host as usize] -= amount * count;
+        }
+    }
+
+    fn push(&mut self, amounts: &[i64], kind: u32, group: u32, origin: Origin, is_scarce: bool) {
+        for (column, amount) in self.free.iter_mut().zip(amounts) {
+            column.push(*amount);
+        }
+        self.kind.push(kind);
+        self.group.push(group);
+        self.origin.push(origin);
+        self.is_scarce.push(is_scarce);
+        self.needed.push(0);
+        self.is_given_up.push(false);
+    }
+
+    /// Makes a launched host one that is not launched after all: nothing fits there.
+    pub fn give_up(&mut self, host: HostId) {
+        for column in &mut self.free {
+            column[host as usize] = -1;
+        }
+        self.is_given_up[host as usize] = true;
+    }
+
+    /// Forgets all but the first `len` hosts.
+    pub fn truncate(&mut self, len: usize) {
+        self.free.iter_mut().for_each(|column| column.truncate(len));
+        self.kind.truncate(len);
+        self.group.truncate(len);
+        self.origin.truncate(len);
+        self.is_scarce.truncate(len);
+        self.needed.truncate(len);
+        self.is_given_up.truncate(len);
+    }
+}
+
+/// Labels that hosts have in common.
+#[derive(Clone, Copy, Debug)]
+struct Kind<'a> {
+    first: &'a Labels,
+    second: &'a Labels,
+}
+
+/// What one more pod of a group would be.
+#[derive(Clone, Debug)]
+pub(super) struct Group<'a> {
+    /// As observed.
+    pub spec: &'a NodeType,
+    /// By column: what one host has.
+    pub total: Vec<i64>,
+    /// Its labels.
+    pub kind: u32,
+    /// Hosts in a replica.
+    pub hosts: u32,
+    /// It has scarce resources.
+    pub is_scarce: bool,
+    /// Replicas that the plan launches so far.
+    pub launched: u32,
+}
+
+/// The snapshot in dense numbers.
+#[derive(Clone, Debug)]
+pub(super) struct World<'a> {
+    pub snapshot: &'a Snapshot,
+    /// Names of the columns.
+    pub resources: Vec<&'a str>,
+    /// By column: how many 1/10,000 units one step is.
+    steps: Vec<i64>,
+    pub shapes: Vec<Shape>,
+    shape_ids: BTreeMap<Shape, ShapeId>,
+    selectors: Vec<&'a [LabelSelector]>,
+    selector_ids: BTreeMap<&'a [LabelSelector], u32>,
+    /// By selector, then by kind: position of the first alternative that matches; `u8::MAX` for none.
+    ranks: Vec<Vec<u8>>,
+    kinds: Vec<Kind<'a>>,
+    pub groups: Vec<Group<'a>>,
+    pub hosts: Hosts,
+    /// Hosts below this number are nodes of the snapshot.
+    pub present: usize,
+}
+
+impl<'a> World<'a> {
+    /// Reads the snapshot; nodes for which `counts` says no are left out.
+    pub fn new(snapshot: &'a Snapshot, counts: impl Fn(usize, &Node) -> bool) -> Self {
+        let (resources, steps) = columns(snapshot);
+        let mut world = World {
+            snapshot,
+            hosts: Hosts { free: vec![Vec::new(); resources.len()], ..Hosts::default() },
+            resources,
+            steps,
+            shapes: Vec::new(),
+            shape_ids: BTreeMap::new(),
+            selectors: vec![&[]],
+            selector_ids: [(&[][..], 0)].into(),
+            ranks: vec![Vec::new()],
+            kinds: Vec::new(),
+            groups: Vec::new(),
+            present: 0,
+        };
+        for spec in &snapshot.node_types {
+            let total = world.amounts(&spec.resources);
+            let kind = world.kind(&spec.labels, &spec.facts.expected_labels);
+            let (hosts, is_scarce) = (spec.num_of_hosts.max(1), is_scarce_host(&spec.resources));
+            world.groups.push(Group { spec, total, kind, hosts, is_scarce, launched: 0 });
+        }
+        world.read_nodes(counts);
+        world.present = world.hosts.len();
+        world
+    }
+
+    fn read_nodes(&mut self, counts: impl Fn(usize, &Node) -> bool) {
+        let snapshot = self.snapshot;
+        let groups: BTreeMap<&str, u32> =
+            (0..).zip(&snapshot.node_types).map(|(at, g)| (g.name.as_str(), at)).collect();
+        // Equal nodes share their maps: each is read once. (Looked up only, never listed.)
+        let mut kinds: HashMap<(*const Labels, *const Labels), u32> = HashMap::new();
+        let mut amounts: HashMap<*const Resources, (Vec<i64>, bool)> = HashMap::new();
+        for (at, node) in (0..).zip(&snapshot.nodes) {
+            if !counts(at as usize, node) {
+                continue;
+            }
+            let key = (Arc::as_ptr(&node.labels), Arc::as_ptr(&node.dynamic_labels));
+            let kind = *kinds.entry(key).or_insert_with(|| self.kind(&node.labels, &node.dynamic_labels));
+            let is_scarce = match amounts.get(&Arc::as_ptr(&node.total)) {
+                Some((_, is_scarce)) => *is_scarce,
+                None => {
+                    let read = (self.amounts(&node.total), is_scarce_host(&node.total));
+                    amounts.entry(Arc::as_ptr(&node.total)).or_insert(read).1
+                }
+            };
+            let free = amounts
+                .entry(Arc::as_ptr(&node.available))
+                .or_insert_with(|| (self.amounts(&node.available), is_scarce_host(&node.available)));
+            let group = groups.get(node.group.as_str()).copied().unwrap_or(u32::MAX);
+            self.hosts.push(&free.0, kind, group, Origin::Node(at), is_scarce);
+        }
+    }
+
+    /// By column: so much there is, rounded down to whole steps.
+    pub fn amounts(&self, resources: &Resources) -> Vec<i64> {
+        let amount = |(name, step): (&&str, &i64)| {
+            let has = resources.get(*name).copied().unwrap_or_else(|| unlisted(name));
+            has.steps().max(0) / step
+        };
+        self.resources.iter().zip(&self.steps).map(amount).collect()
+    }
+
+    /// In units, as people say it.
+    pub fn units(&self, column: Column, amount: i64) -> f64 {
+        let step = self.steps.get(usize::from(column)).copied().unwrap_or(1);
+        Amount::from_steps(amount.saturating_mul(step)).as_f64()
+    }
+
+    /// The number of a request.
+    pub fn shape(&mut self, request: &'a Request) -> ShapeId {
+        let selectors = match self.selector(&request.selectors) {
+            0 => Vec::new(),
+            selector => vec![selector],
+        };
+        let needs = self.needs(&request.resources);
+        self.intern(needs, selectors)
+    }
+
+    /// The number of what several requests ask for together, on one host.
+    pub fn shape_of_all(&mut self, requests: &'a [Request]) -> ShapeId {
+        let mut sums: BTreeMap<Column, i64> = BTreeMap::new();
+        let mut selectors = BTreeSet::new();
+        for request in requests {
+            for (column, amount) in self.needs(&request.resources) {
+                let sum = sums.entry(column).or_default();
+                *sum = sum.saturating_add(amount);
+            }
+            selectors.insert(self.selector(&request.selectors));
+        }
+        selectors.remove(&0);
+        self.intern(sums.into_iter().collect(), selectors.into_iter().collect())
+    }
+
+    fn intern(&mut self, needs: Vec<(Column, i64)>, selectors: Vec<u32>) -> ShapeId {
+        let is_scarce = needs.iter().any(|(column, _)| is_scarce(self.resources[usize::from(*column)]));
+        let shape = Shape { needs, selectors, is_scarce };
+        if let Some(id) = self.shape_ids.get(&shape) {
+            return *id;
+        }
+        let id = self.shapes.len() as ShapeId;
+        self.shapes.push(shape.clone());
+        self.shape_ids.insert(shape, id);
+        id
+    }
+
+    fn needs(&self, resources: &Resources) -> Vec<(Column, i64)> {
+        let positive = resources.iter().filter(|(_, amount)| **amount > Amount::ZERO);
+        let needs = positive.map(|(name, amount)| match self.resources.binary_search(&name.as_str()) {
+            Ok(column) => (column as Column, amount.steps() / self.steps[column]),
+            // A name beyond the table: more than any host has.
+            Err(_) => (0, i64::MAX),
+        });
+        needs.collect()
+    }
+
+    fn selector(&mut self, alternatives: &'a [LabelSelector]) -> u32 {
+        if alternatives.first().is_none_or(|first| first.constraints.is_empty()) {
+            return 0;
+        }
+        if let Some(id) = self.selector_ids.get(alternatives) {
+            return *id;
+        }
+        let id = self.selectors.len() as u32;
+        self.selectors.push(alternatives);
+        self.selector_ids.insert(alternatives, id);
+        let ranks = self.kinds.iter().map(|kind| rank(alternatives, kind)).collect();
+        self.ranks.push(ranks);
+        id
+    }
+
+    fn kind(&mut self, first: &'a Labels, second: &'a Labels) -> u32 {
+        let kind = Kind { first, second };
+        for (alternatives, ranks) in self.selectors.iter().zip(&mut self.ranks).skip(1) {
+            ranks.push(rank(alternatives, &kind));
+        }
+        self.kinds.push(kind);
+        self.kinds.len() as u32 - 1
+    }
+
+    /// How far down its list of alternatives a shape must go for labels of this kind; `None`: no alternative matches.
+    pub fn rank(&self, shape: &Shape, kind: u32) -> Option<u8> {
+        let ranks = shape.selectors.iter().map(|selector| self.ranks[*selector as usize][kind as usize]);
+        let worst = ranks.max().unwrap_or(0);
+        (worst < u8::MAX).then_some(worst)
+    }
+
+    /// Whether labels, looked up by key, satisfy a shape.
+    pub fn matches<'l>(&self, shape: &Shape, label: impl Fn(&str) -> Option<&'l str>) -> bool {
+        let alternatives = |selector: &u32| self.selectors[*selector as usize];
+        shape.selectors.iter().all(|selector| alternatives(selector).iter().any(|one| one.is_met_by(&label)))
+    }
+
+    /// The labels that a shape asks for in the first place, for people.
+    pub fn selector_text(&self, shape: &Shape) -> String {
+        let firsts = shape.selectors.iter().filter_map(|selector| self.selectors[*selector as usize].first());
+        firsts.map(words::selector).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// Makes every host empty: all that it has is free.
+    pub fn empty_hosts(&mut self) {
+        for host in 0..self.hosts.len() {
+            let total = match self.hosts.origin[host] {
+                Origin::Node(at) => self.amounts(&self.snapshot.nodes[at as usize].total),
+                Origin::New { .. } => self.groups[self.hosts.group[host] as usize].total.clone(),
+            };
+            for (column, amount) in self.hosts.free.iter_mut().zip(total) {
+                column[host] = amount;
+            }
+            self.hosts.needed[host] = 0;
+        }
+    }
+
+    /// Most alternatives that a shape lists.
+    pub fn alternatives(&self, shape: &Shape) -> u8 {
+        let most = shape.selectors.iter().map(|selector| self.selectors[*selector as usize].len()).max().unwrap_or(1);
+        most.min(usize::from(u8::MAX - 1)) as u8
+    }
+
+    /// The value of a label of a host.
+    pub fn label(&self, host: HostId, key: &str) -> Option<&'a str> {
+        let kind = self.kinds[self.hosts.kind[host as usize] as usize];
+        kind.first.get(key).or_else(|| kind.second.get(key)).map(String::as_str)
+    }
+
+    /// Requests of `shape` that one new host of a group holds; 0 if its labels don't match.
+    pub fn slots_of_group(&self, shape: &Shape, group: usize) -> i64 {
+        let group = &self.groups[group];
+        if self.rank(shape, group.kind).is_none() {
+            return 0;
+        }
+        let fit = shape.needs.iter().map(|&(column, amount)| group.total[usize::from(column)] / amount);
+        fit.min().unwrap_or(i64::MAX)
+    }
+
+    /// Adds the hosts of so many new replicas of a group; returns the first.
+    pub fn launch(&mut self, group: usize, replicas: u32) -> HostId {
+        let first = self.hosts.len() as HostId;
+        let Group { total, kind, hosts, is_scarce, launched, .. } = &mut self.groups[group];
+        for replica in *launched..*launched + replicas {
+            for host in 0..*hosts {
+                self.hosts.push(total, *kind, group as u32, Origin::New { replica, host }, *is_scarce);
+            }
+        }
+        *launched += replicas;
+        first
+    }
+}
+
+/// Resources that requests name, in name order, and the step of each.
+fn columns(snapshot: &Snapshot) -> (Vec<&str>, Vec<i64>) {
+    let mut seen: BTreeSet<*const Resources> = BTreeSet::new();
+    let mut steps: BTreeMap<&str, i64> = BTreeMap::new();
+    let constraints = snapshot.constraints.iter().flat_map(|constraint| &constraint.requests);
+    let classes = snapshot.demand.iter().chain(constraints).map(|class| &class.request);
+    for request in classes.chain(snapshot.gangs.iter().flat_map(|gang| &gang.bundles)) {
+        if !seen.insert(Arc::as_ptr(&request.resources)) {
+            continue;
+        }
+        for (name, amount) in request.resources.iter().filter(|(_, amount)| **amount > Amount::ZERO) {
+            let step = steps.entry(name).or_insert(0);
+            *step = gcd(*step, amount.steps());
+        }
+    }
+    // Whatever has so many distinct resources is held by no node.
+    steps.into_iter().take(MAX_COLUMNS).unzip()
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn unlisted(resource: &str) -> Amount {
+    if resource.starts_with(IMPLICIT_PREFIX) { Amount::from_units(1) } else { Amount::ZERO }
+}
+
+fn rank(alternatives: &[LabelSelector], kind: &Kind<'_>) -> u8 {
+    let label = |key: &str| kind.first.get(key).or_else(|| kind.second.get(key)).map(String::as_str);
+    let first = alternatives.iter().take(usize::from(u8::MAX)).position(|selector| selector.is_met_by(label));
+    first.map_or(u8::MAX, |at| at as u8)
+}
+
+/// Whether not every node has this resource.
+fn is_scarce(resource: &str) -> bool {
+    !COMMON.contains(&resource) && !resource.starts_with("node:")
+}
+
+/// Whether a node has accelerators, or whatever else is declared to Ray for a purpose.
+fn is_scarce_host(resources: &Resources) -> bool {
+    resources.iter().any(|(name, amount)| *amount > Amount::ZERO && is_scarce(name))
+}
