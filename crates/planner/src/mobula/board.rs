@@ -1,8 +1,9 @@
 //! What is put where, and taking it back.
 
+use super::Rules;
 use super::demand::{GangWork, Part, Run};
 use super::limits::Limits;
-use super::world::{HostId, ShapeId, World};
+use super::world::{HostId, ShapeId, World, need};
 use crate::DemandRef;
 
 /// Identical pieces of demand on one host.
@@ -48,25 +49,34 @@ impl<'a> Board<'a> {
         self.world.launch(group, u32::try_from(replicas).unwrap_or(u32::MAX))
     }
 
-    /// Gives up all launched hosts that are not fixed, and what is on them: `kept` is what stays. Returns by group how many
-    /// replicas were given up.
-    pub fn release(&mut self, fixed: &[bool], kept: &[Put]) -> Vec<u64> {
+    /// Gives up all launched hosts that are not fixed, and takes `released` from the others. Returns what the hosts that
+    /// were given up cost.
+    pub fn release(&mut self, fixed: &[bool], kept: &[Put], released: &[Put], rules: &Rules<'_>) -> f64 {
+        for put in released {
+            self.world.hosts.take(&self.world.shapes[put.shape as usize], put.host, -put.taken);
+        }
         let hosts = &mut self.world.hosts;
-        let mut released = vec![0_u64; self.world.groups.len()];
+        let mut given_up = vec![0_u64; self.world.groups.len()];
         for host in self.world.present..hosts.len() {
             if !fixed.get(host).copied().unwrap_or(true) {
                 hosts.give_up(host as HostId);
-                if let Some(count) = released.get_mut(hosts.group[host] as usize) {
+                if let Some(count) = given_up.get_mut(hosts.group[host] as usize) {
                     *count += 1;
                 }
             }
         }
-        for (group, count) in released.iter_mut().enumerate() {
-            *count /= u64::from(self.world.groups[group].hosts);
-            self.limits.give_back(&self.world, group, *count);
+        hosts.needed.iter_mut().for_each(|needed| *needed &= need::CONSTRAINT);
+        for put in kept {
+            let reason = if matches!(put.demand, DemandRef::Class(_)) { need::TASKS } else { need::GANG };
+            hosts.needed[put.host as usize] |= reason;
+        }
+        let mut cost = 0.0;
+        for (group, count) in given_up.into_iter().enumerate() {
+            cost += rules.prices.cost[group] * count as f64;
+            self.limits.give_back(&self.world, group, count / u64::from(self.world.groups[group].hosts));
         }
         self.puts = kept.to_vec();
-        released
+        cost
     }
 
     /// The state now.

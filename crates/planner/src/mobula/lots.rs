@@ -15,8 +15,8 @@ pub(super) struct Lot {
     pub shape: ShapeId,
     /// Most of it on one host.
     pub most_per_host: u32,
-    /// Which groups may be launched for it.
-    pub groups: Vec<bool>,
+    /// Which groups may be launched for it, then which classes of present hosts may hold it.
+    pub bins: Vec<bool>,
     /// Whose it is. Of gangs whose bundles must be apart, all are of the same size.
     pub owners: Vec<Owner>,
     pub count: u64,
@@ -41,15 +41,29 @@ pub(super) enum Owner {
     Gang(Deal, u32),
 }
 
-/// Lots and the groups that can be launched for them.
+/// Hosts that are there, on their way, or launched for good, and alike for packing.
+#[derive(Clone, Debug)]
+pub(super) struct PresentClass {
+    pub kind: u32,
+    pub is_scarce: bool,
+    /// By column: what is free.
+    pub free: Vec<i64>,
+    /// What using one of them costs: nothing to speak of, but what should be left alone costs a little more.
+    pub cost: f64,
+    /// In the order in which they are used.
+    pub hosts: Vec<HostId>,
+}
+
+/// Lots and what can hold them.
 pub(super) struct Purchase {
     pub lots: Vec<Lot>,
     pub problem: Problem,
+    present: Vec<PresentClass>,
 }
 
 impl Purchase {
-    /// Groups are bins; their room is what `board` allows now.
-    pub fn new(board: &Board<'_>, rules: &Rules<'_>, lots: Vec<Lot>) -> Self {
+    /// Groups are bins, their room is what `board` allows now; and so are classes of present hosts.
+    pub fn new(board: &Board<'_>, rules: &Rules<'_>, lots: Vec<Lot>, present: Vec<PresentClass>) -> Self {
         let world = &board.world;
         let bins = world.groups.iter().enumerate().map(|(at, group)| Bin {
             capacity: group.total.clone(),
@@ -57,26 +71,37 @@ impl Purchase {
             hosts: group.hosts,
             most: board.limits.room(world, at),
         });
+        let present_bins = present.iter().map(|class| Bin {
+            capacity: class.free.clone(),
+            price: class.cost,
+            hosts: 1,
+            most: class.hosts.len() as u64,
+        });
+        let bins: Vec<Bin> = bins.chain(present_bins).collect();
+        let of_present: u64 = present.iter().map(|class| class.hosts.len() as u64).sum();
         let items = lots.iter().map(|lot| {
             let mut size = vec![0; world.resources.len()];
             for (column, amount) in &world.shapes[lot.shape as usize].needs {
                 size[usize::from(*column)] = *amount;
             }
-            Item { size, count: lot.count, bins: lot.groups.clone(), most_per_bin: lot.most_per_host }
+            Item { size, count: lot.count, bins: lot.bins.clone(), most_per_bin: lot.most_per_host }
         });
-        let problem = Problem { bins: bins.collect(), items: items.collect(), most_hosts: board.limits.hosts() };
-        Purchase { lots, problem }
+        let most_hosts = board.limits.hosts().saturating_add(of_present);
+        let problem = Problem { bins, items: items.collect(), most_hosts };
+        Purchase { lots, problem, present }
     }
 
     /// Launches what the packing says, as far as limits go that a packing does not know (quotas), and puts the lots there.
     /// Returns what the launches cost, and whether all of the packing could be launched.
     pub fn carry_out(&mut self, board: &mut Board<'_>, rules: &Rules<'_>, packing: &Packing) -> (f64, bool) {
-        let mut hosts = vec![0_u64; self.problem.bins.len()];
-        for pattern in &packing.patterns {
+        let groups = board.world.groups.len();
+        let mut hosts = vec![0_u64; groups];
+        for pattern in packing.patterns.iter().filter(|pattern| pattern.bin < groups) {
             hosts[pattern.bin] += pattern.times;
         }
         let (mut cost, mut complete) = (0.0, true);
-        let mut next: Vec<(HostId, HostId)> = vec![(0, 0); hosts.len()];
+        let mut next: Vec<std::vec::IntoIter<HostId>> = vec![Vec::new().into_iter(); groups];
+        next.extend(self.present.iter().map(|class| class.hosts.clone().into_iter()));
         for (at, wanted) in hosts.into_iter().enumerate().filter(|(_, wanted)| *wanted > 0) {
             let group_hosts = u64::from(board.world.groups[at].hosts);
             let wanted = wanted.div_ceil(group_hosts);
@@ -84,18 +109,15 @@ impl Purchase {
             complete &= replicas == wanted;
             let first = board.launch(at, replicas);
             cost += rules.prices.cost[at] * (replicas * group_hosts) as f64;
-            next[at] = (first, first + (replicas * group_hosts) as HostId);
+            let all: Vec<HostId> = (first..first + (replicas * group_hosts) as HostId).collect();
+            next[at] = all.into_iter();
         }
         for pattern in &packing.patterns {
             for _ in 0..pattern.times {
-                let (host, end) = &mut next[pattern.bin];
-                if host == end {
-                    break;
-                }
+                let Some(host) = next[pattern.bin].next() else { break };
                 for &(item, count) in &pattern.items {
-                    self.lots[item].put(board, *host, count);
+                    self.lots[item].put(board, host, count);
                 }
-                *host += 1;
             }
         }
         (cost, complete)
@@ -148,17 +170,17 @@ pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes
         loop {
             let mut lots = Vec::new();
             for class in classes.iter().filter(|class| class.count > 0) {
-                let groups = groups_for(board, rules, class.shape, |at| at <= worst);
-                if groups.contains(&true) {
+                let bins = groups_for(board, rules, class.shape, |at| at <= worst);
+                if bins.contains(&true) {
                     let owners = vec![Owner::Class(class.at, class.count)];
                     let (shape, count) = (class.shape, class.count);
-                    lots.push(Lot { shape, most_per_host: u32::MAX, groups, owners, count, way: Way::InTurn });
+                    lots.push(Lot { shape, most_per_host: u32::MAX, bins, owners, count, way: Way::InTurn });
                 }
             }
             if lots.is_empty() {
                 break;
             }
-            let mut purchase = Purchase::new(board, rules, lots);
+            let mut purchase = Purchase::new(board, rules, lots, Vec::new());
             let packing = crate::packing::greedy(&purchase.problem);
             let (launched, complete) = purchase.carry_out(board, rules, &packing);
             cost += launched;

@@ -1,88 +1,144 @@
 //! The same demand on cheaper hosts: what is launched for tasks and gangs is packed once more, all of it together.
 //!
 //! Gangs are placed one after the other and tasks after them, which says what can be served within all limits. What that
-//! costs is looked at here: everything that is put on launched hosts, and that may as well be put on others, becomes one
-//! problem for [`crate::packing`]. Its answer is taken if it serves the same and is cheaper.
+//! costs is looked at here: everything that may as well be elsewhere becomes one problem for [`crate::packing`], together
+//! with what is free on hosts that are there anyway. Its answer is taken if it serves the same and is cheaper.
 
 use std::collections::BTreeMap;
 
 use super::Rules;
 use super::board::{Board, Deal, Put};
 use super::demand::{GangWork, Together};
-use super::lots::{Lot, Owner, Purchase, Way, level_of};
-use super::world::ShapeId;
+use super::lots::{Level, Lot, Owner, PresentClass, Purchase, Way, level_of};
+use super::tasks::in_filling_order;
+use super::world::{HostId, ShapeId};
 use crate::DemandRef;
 use crate::packing::{self, ColumnPool, Packing, Pattern};
+
+/// Most classes of present hosts that are packed anew; where there are more, what is on them stays as it is.
+const MAX_PRESENT_CLASSES: usize = 48;
+/// Most lots that are packed anew.
+const MAX_LOTS: usize = 1_000;
+/// What using a present host costs, in parts of the cheapest launch: it only chooses between them.
+const PRESENT: f64 = 1e-9;
 
 /// What came of it.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Repacked {
     /// Serving what was packed costs at least so much.
     pub lower_bound: f64,
-    /// What was packed costs so much now.
-    pub cost: f64,
-    /// Whether `lower_bound` is proven.
+    /// Whether `lower_bound` is proven, for all demand that may be elsewhere.
     pub is_proven: bool,
     /// Work that was spent.
     pub work: u64,
 }
 
-/// Packs anew what is on launched hosts, if that is cheaper. `fixed` says which hosts stay as they are; `gangs` are by index
-/// in the snapshot, those that may be moved with the groups that they may use.
-pub(super) fn repack(
-    board: &mut Board<'_>,
-    rules: &Rules<'_>,
-    fixed: &[bool],
-    gangs: &BTreeMap<u32, (&GangWork<'_>, Option<Vec<bool>>)>,
-) -> Repacked {
-    let is_fluid = |put: &Put| !fixed.get(put.host as usize).copied().unwrap_or(true);
-    let (fluid, kept): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_fluid(put));
-    if fluid.is_empty() {
+/// Gangs that may be elsewhere, by index in the snapshot, with the groups that they may use (`None`: anything).
+pub(super) type FluidGangs<'g, 'a> = BTreeMap<u32, (&'g GangWork<'a>, Option<Vec<bool>>)>;
+
+/// Packs anew what may be elsewhere, if that is cheaper. `fixed` says which launched hosts stay.
+pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, fixed: &[bool], gangs: &FluidGangs<'_, '_>) -> Repacked {
+    let is_launched =
+        |host: HostId| !fixed.get(host as usize).copied().unwrap_or(true) && host as usize >= board.world.present;
+    if !board.puts.iter().any(|put| is_launched(put.host)) {
         return Repacked { is_proven: true, ..Repacked::default() };
     }
+    // What may be on any host may change places with what is on present hosts, too.
+    let is_free = |put: &Put| match put.demand {
+        DemandRef::Class(_) => true,
+        DemandRef::Gang { gang, .. } => matches!(gangs.get(&gang), Some((_, None))),
+    };
+    let (free, rest): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_free(put));
     let mut trial = board.clone();
-    let released = trial.release(fixed, &kept);
-    let before: f64 = released
-        .iter()
-        .enumerate()
-        .map(|(at, replicas)| rules.prices.cost[at] * (*replicas * u64::from(board.world.groups[at].hosts)) as f64)
-        .sum();
-    let sorted = Sorted::new(board, &trial, rules, &fluid, gangs);
-    let (start, lots) = (sorted.packing, sorted.lots);
-    let mut purchase = Purchase::new(&trial, rules, lots);
-    let mut best = packing::greedy(&purchase.problem);
+    let before = trial.release(fixed, &rest, &free, rules);
+    let present = present_classes(&trial, rules);
+    if let Some(present) = present {
+        let (launched, kept): (Vec<Put>, Vec<Put>) = rest.iter().partition(|put| is_launched(put.host));
+        trial.puts = kept;
+        let fluid: Vec<Put> = free.into_iter().chain(launched).collect();
+        return repack_on(board, trial, rules, &fluid, gangs, present, before);
+    }
+    let (launched, kept): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_launched(put.host));
+    let mut trial = board.clone();
+    let before = trial.release(fixed, &kept, &[], rules);
+    let repacked = repack_on(board, trial, rules, &launched, gangs, Vec::new(), before);
+    Repacked { is_proven: false, ..repacked }
+}
+
+fn repack_on<'a>(
+    board: &mut Board<'a>,
+    mut trial: Board<'a>,
+    rules: &Rules<'_>,
+    fluid: &[Put],
+    gangs: &FluidGangs<'_, '_>,
+    present: Vec<PresentClass>,
+    before: f64,
+) -> Repacked {
+    let Sorted { lots, packing: start } = Sorted::new(board, &trial, rules, fluid, gangs, &present);
+    if lots.len() > MAX_LOTS {
+        return Repacked::default();
+    }
+    let mut purchase = Purchase::new(&trial, rules, lots, present);
     let is_whole = |packing: &Packing| packing.left.iter().all(|left| *left == 0);
-    if !is_whole(&best) || best.cost(&purchase.problem) > start.cost(&purchase.problem) {
+    let mut best = packing::greedy(&purchase.problem);
+    let starts_well = packing::check(&purchase.problem, &start).is_ok();
+    let start_is_better = !is_whole(&best) || start.cost(&purchase.problem) < best.cost(&purchase.problem);
+    if starts_well && start_is_better {
         best = start;
     }
     let mut result = Repacked { lower_bound: packing::lower_bound(&purchase.problem), ..Repacked::default() };
-    if rules.improve_work > 0 {
+    if rules.improve_work > 0 && is_whole(&best) {
         let mut pool = ColumnPool::default();
         let improved = packing::improve(&purchase.problem, &best, rules.improve_work, &mut pool);
         result.lower_bound = result.lower_bound.max(improved.lower_bound);
-        result.is_proven = improved.is_proven;
-        result.work = improved.work;
+        (result.is_proven, result.work) = (improved.is_proven, improved.work);
         if is_whole(&improved.packing) {
             best = improved.packing;
         }
     }
     let (cost, complete) = purchase.carry_out(&mut trial, rules, &best);
-    result.cost = before;
     // Checked again in integers: a packing that does not hold is never carried out.
-    if complete && cost < before && packing::check(&purchase.problem, &best).is_ok() {
+    if complete && is_whole(&best) && cost < before && packing::check(&purchase.problem, &best).is_ok() {
         *board = trial;
-        result.cost = cost;
     }
     result
 }
 
-/// Demand on fluid hosts in lots, and how it is packed now.
+/// Hosts that are there anyway and have something free, in classes; `None` if there are too many.
+fn present_classes(trial: &Board<'_>, rules: &Rules<'_>) -> Option<Vec<PresentClass>> {
+    let world = &trial.world;
+    let cheapest = rules.prices.cost.iter().copied().filter(|cost| *cost > 0.0).fold(f64::MAX, f64::min);
+    let cheapest = if cheapest == f64::MAX { 0.0 } else { cheapest };
+    let mut classes: Vec<PresentClass> = Vec::new();
+    let mut class_of: BTreeMap<(u8, bool, u32, Vec<i64>), usize> = BTreeMap::new();
+    for (state, host) in in_filling_order(world) {
+        let at = host as usize;
+        if world.hosts.is_given_up[at] || world.hosts.free.iter().all(|column| column[at] <= 0) {
+            continue;
+        }
+        let free: Vec<i64> = world.hosts.free.iter().map(|column| column[at]).collect();
+        let (kind, is_scarce) = (world.hosts.kind[at], world.hosts.is_scarce[at]);
+        let next = classes.len();
+        let class = *class_of.entry((state, is_scarce, kind, free.clone())).or_insert(next);
+        if class == next {
+            if next == MAX_PRESENT_CLASSES {
+                return None;
+            }
+            let cost = cheapest * PRESENT * f64::from(1 + state + if is_scarce { 4 } else { 0 });
+            classes.push(PresentClass { kind, is_scarce, free, cost, hosts: Vec::new() });
+        }
+        classes[class].hosts.push(host);
+    }
+    Some(classes)
+}
+
+/// Demand that may be elsewhere in lots, and how it is packed now.
 struct Sorted {
     lots: Vec<Lot>,
     packing: Packing,
 }
 
-/// What makes demand alike: shape, groups, how many on a host, and for gangs with bundles apart the size.
+/// What makes demand alike: shape, bins, and for gangs with bundles apart the size.
 type LotKey = (ShapeId, Vec<bool>, u32);
 
 impl Sorted {
@@ -91,25 +147,28 @@ impl Sorted {
         trial: &Board<'_>,
         rules: &Rules<'_>,
         fluid: &[Put],
-        gangs: &BTreeMap<u32, (&GangWork<'_>, Option<Vec<bool>>)>,
+        gangs: &FluidGangs<'_, '_>,
+        present: &[PresentClass],
     ) -> Self {
         // Pieces of one owner and one shape belong together.
-        let mut pieces: BTreeMap<(DemandOwner, ShapeId, usize), Vec<&Put>> = BTreeMap::new();
+        let mut pieces: BTreeMap<(DemandOwner, ShapeId), Vec<&Put>> = BTreeMap::new();
         for put in fluid {
-            let group = board.world.hosts.group[put.host as usize] as usize;
-            pieces.entry((DemandOwner::of(put.demand), put.shape, group)).or_default().push(put);
+            pieces.entry((DemandOwner::of(put.demand), put.shape)).or_default().push(put);
         }
+        let groups = trial.world.groups.len();
+        let class_of: BTreeMap<HostId, usize> =
+            (groups..).zip(present).flat_map(|(bin, class)| class.hosts.iter().map(move |host| (*host, bin))).collect();
         let mut lots: Vec<Lot> = Vec::new();
         let mut lot_of: BTreeMap<LotKey, usize> = BTreeMap::new();
-        let mut patterns: BTreeMap<u32, BTreeMap<usize, u32>> = BTreeMap::new();
-        for ((owner, shape, group), puts) in pieces {
-            let groups = allowed(trial, rules, shape, group, owner.pool(gangs));
+        let mut patterns: BTreeMap<HostId, BTreeMap<usize, u32>> = BTreeMap::new();
+        for ((owner, shape), puts) in pieces {
+            let bins = allowed(board, trial, rules, shape, &puts, owner.pool(gangs), present);
             let taken: u64 = puts.iter().map(|put| put.taken.max(0) as u64).sum();
             let (owner, apart) = owner.into_lot_owner(gangs, shape, &puts, taken);
-            let most = if apart { taken as u32 } else { u32::MAX };
-            let at = *lot_of.entry((shape, groups.clone(), most)).or_insert_with(|| {
+            let size = if apart { taken as u32 } else { u32::MAX };
+            let at = *lot_of.entry((shape, bins.clone(), size)).or_insert_with(|| {
                 let way = if apart { Way::RoundRobin } else { Way::InTurn };
-                lots.push(Lot { shape, most_per_host: u32::MAX, groups, owners: Vec::new(), count: 0, way });
+                lots.push(Lot { shape, most_per_host: u32::MAX, bins, owners: Vec::new(), count: 0, way });
                 lots.len() - 1
             });
             lots[at].owners.push(owner);
@@ -124,7 +183,8 @@ impl Sorted {
         let mut times: BTreeMap<(usize, Vec<(usize, u32)>), u64> = BTreeMap::new();
         for (host, items) in patterns {
             let group = board.world.hosts.group[host as usize] as usize;
-            *times.entry((group, items.into_iter().collect())).or_default() += 1;
+            let bin = class_of.get(&host).copied().unwrap_or(group);
+            *times.entry((bin, items.into_iter().collect())).or_default() += 1;
         }
         let patterns = times.into_iter().map(|((bin, items), times)| Pattern { bin, items, times }).collect();
         let packing = Packing { patterns, left: vec![0; lots.len()] };
@@ -147,8 +207,8 @@ impl DemandOwner {
         }
     }
 
-    /// Groups that it may use, if not all.
-    fn pool<'p>(self, gangs: &'p BTreeMap<u32, (&GangWork<'_>, Option<Vec<bool>>)>) -> Option<&'p [bool]> {
+    /// Groups that it may use; `None`: anything.
+    fn pool<'p>(self, gangs: &'p FluidGangs<'_, '_>) -> Option<&'p [bool]> {
         match self {
             DemandOwner::Class(_) => None,
             DemandOwner::Gang(at) => gangs.get(&at).and_then(|(_, groups)| groups.as_deref()),
@@ -156,13 +216,7 @@ impl DemandOwner {
     }
 
     /// As owner of a lot, and whether its bundles must be apart.
-    fn into_lot_owner(
-        self,
-        gangs: &BTreeMap<u32, (&GangWork<'_>, Option<Vec<bool>>)>,
-        shape: ShapeId,
-        puts: &[&Put],
-        taken: u64,
-    ) -> (Owner, bool) {
+    fn into_lot_owner(self, gangs: &FluidGangs<'_, '_>, shape: ShapeId, puts: &[&Put], taken: u64) -> (Owner, bool) {
         match self {
             DemandOwner::Class(at) => (Owner::Class(at, taken), false),
             DemandOwner::Gang(at) => {
@@ -174,10 +228,27 @@ impl DemandOwner {
     }
 }
 
-/// By group: whether it may hold demand that is on a host of `group` now. Levels of preference stay as they are.
-fn allowed(trial: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, group: usize, pool: Option<&[bool]>) -> Vec<bool> {
-    let level = level_of(trial, rules, shape, group);
+/// By bin: whether it may hold a piece of demand. Groups are opened as far down the levels of preference as they are now.
+fn allowed(
+    board: &Board<'_>,
+    trial: &Board<'_>,
+    rules: &Rules<'_>,
+    shape: ShapeId,
+    puts: &[&Put],
+    pool: Option<&[bool]>,
+    present: &[PresentClass],
+) -> Vec<bool> {
     let groups = 0..trial.world.groups.len();
-    let may = |other: usize| pool.is_none_or(|pool| pool.get(other).copied().unwrap_or(false));
-    groups.map(|other| other == group || (may(other) && level_of(trial, rules, shape, other) == level)).collect()
+    let levels: Vec<Option<Level>> = groups.map(|group| level_of(trial, rules, shape, group)).collect();
+    let launched = puts.iter().filter(|put| put.host as usize >= board.world.present);
+    let now = launched.filter_map(|put| levels[board.world.hosts.group[put.host as usize] as usize]).max();
+    let worst = now.or(levels.iter().flatten().min().copied());
+    let may = |group: usize| pool.is_none_or(|pool| pool.get(group).copied().unwrap_or(false));
+    let open = levels.iter().enumerate().map(|(group, level)| level.is_some() && *level <= worst && may(group));
+    let needs = &trial.world.shapes[shape as usize];
+    let holds = |class: &PresentClass| {
+        let is_misuse = class.is_scarce && !needs.is_scarce && rules.keep_gpu_clean;
+        pool.is_none() && !is_misuse && trial.world.rank(needs, class.kind).is_some()
+    };
+    open.chain(present.iter().map(holds)).collect()
 }

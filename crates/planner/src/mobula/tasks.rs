@@ -12,7 +12,7 @@ use crate::{Constraint, DemandRef, NodePhase};
 /// Hosts are filled in an order that leaves what others may need: those without accelerators first, of those the ones that
 /// work already, so that idle ones can go.
 pub(super) fn fill(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
-    let mut open = in_filling_order(&board.world);
+    let mut open: Vec<HostId> = in_filling_order(&board.world).into_iter().map(|(_, host)| host).collect();
     let floor = Floor::new(&board.world, classes);
     for at in 0..classes.len() {
         let shape = classes[at].shape as usize;
@@ -56,25 +56,26 @@ fn fill_one(
     });
 }
 
-/// Hosts in the order in which they are filled.
-fn in_filling_order(world: &World<'_>) -> Vec<HostId> {
+/// Hosts in the order in which they are filled, each with a number that says how much it should be left alone.
+pub(super) fn in_filling_order(world: &World<'_>) -> Vec<(u8, HostId)> {
     let nodes = &world.snapshot.nodes;
-    let key = |host: &HostId| {
-        let at = *host as usize;
-        let state = match world.hosts.origin[at] {
+    let state = |host: HostId| {
+        let at = host as usize;
+        // What a gang or request_resources keeps anyway is not kept for this.
+        if world.hosts.needed[at] != 0 {
+            return 0;
+        }
+        match world.hosts.origin[at] {
             Origin::Node(node) => match nodes.get(node as usize) {
                 Some(node) if node.phase == NodePhase::Running && node.idle_ms.is_none() => 0,
                 Some(node) if node.phase == NodePhase::Running => 1,
                 _ => 2,
             },
             Origin::New { .. } => 3,
-        };
-        // What a gang or request_resources keeps anyway is not kept for this.
-        let state = if world.hosts.needed[at] == 0 { state } else { 0 };
-        (world.hosts.is_scarce[at], state)
+        }
     };
-    let mut open: Vec<HostId> = (0..world.hosts.len() as HostId).collect();
-    open.sort_by_key(key);
+    let mut open: Vec<(u8, HostId)> = (0..world.hosts.len() as HostId).map(|host| (state(host), host)).collect();
+    open.sort_by_key(|(state, host)| (world.hosts.is_scarce[*host as usize], *state));
     open
 }
 
