@@ -19,6 +19,14 @@ pub struct Level {
     pub is_nested: bool,
 }
 
+impl Level {
+    /// Whether a value names one domain wherever it is met: Ray compares it, or it comes from a network (a switch, an NVLink
+    /// domain) and not from where things stand. Otherwise it names one domain within each domain of a broader such level.
+    pub(super) fn names_globally(&self) -> bool {
+        self.ray_label.is_some() || self.is_fabric || self.max_hosts.is_some()
+    }
+}
+
 /// The snapshot's levels in their order, then one for each label that a gang's locality names and that they don't have.
 pub(super) fn levels(snapshot: &Snapshot) -> Vec<Level> {
     let configured = snapshot.topology.iter().map(|level| Level {

@@ -94,6 +94,32 @@ fn a_rack_whose_block_only_some_nodes_tell_is_one_rack() {
 }
 
 #[test]
+fn networks_cross_places_and_split_no_names() {
+    let levels = vec![
+        level("zone", &["zone"]),
+        fabric("leaf", &["switch"]),
+        TopologyLevel { max_hosts: Some(18), ..level("accelerator", &[CLIQUE]) },
+        level("rack", &[RACK]),
+    ];
+    let nodes = vec![
+        running("g", &[("zone", "z"), ("switch", "s1"), (CLIQUE, "uuid.1"), (RACK, "r1")], None),
+        running("g", &[("zone", "z"), ("switch", "s2"), (CLIQUE, "uuid.1"), (RACK, "r1")], None),
+        running("g", &[("zone", "z"), ("switch", "s3"), (CLIQUE, "uuid.2"), (RACK, "r1")], None),
+        running("g", &[("zone", "y"), ("switch", "s3"), (CLIQUE, "uuid.2"), (RACK, "r1")], None),
+    ];
+    let snapshot = snapshot(levels, vec![group("g", &[])], nodes);
+    let topology = Topology::new(&snapshot);
+    let [switch, clique, rack] = [1, 2, 3].map(|level| move |node| (level, node));
+    let of = |(level, node)| topology.of_node(level, node);
+    assert_eq!(of(clique(0)), of(clique(1)), "one NVLink domain at two switches");
+    assert_eq!(topology.parent(of(clique(0))), Some(topology.of_node(0, 0)));
+    assert_eq!(of(switch(2)), of(switch(3)), "a switch that reaches two zones");
+    assert_eq!(topology.parent(of(switch(2))), None);
+    assert_eq!(of(rack(0)), of(rack(2)), "one rack with two NVLink domains");
+    assert_ne!(of(rack(2)), of(rack(3)), "another zone, another rack");
+}
+
+#[test]
 fn the_nearest_common_domain_is_the_smallest_that_holds_all() {
     let nodes = vec![
         running("g", &[(BLOCK, "a"), (RACK, "r1")], None),
