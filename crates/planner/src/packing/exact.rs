@@ -9,7 +9,7 @@ use super::Pattern;
 use super::greedy::Shelf;
 use super::knapsack::{Room, Rooms};
 use super::model::{Model, how_many};
-use super::relaxation::Duals;
+use super::relaxation::{Duals, Range};
 use super::work::Work;
 
 /// What the search ended with.
@@ -36,8 +36,16 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Searches for hosts from `shelf` that serve `counts` for less than `below`.
-pub(super) fn search(ground: &Ground<'_>, counts: &[u64], shelf: &Shelf, below: f64, work: &mut Work) -> Found {
+/// Searches for hosts from `shelf` that serve `counts` for less than `below`. Complete it is for packings that buy at
+/// least `least` hosts, where the prices count on that.
+pub(super) fn search(
+    ground: &Ground<'_>,
+    counts: &[u64],
+    shelf: &Shelf,
+    least: &[Range],
+    below: f64,
+    work: &mut Work,
+) -> Found {
     let Ground { model, duals, step, .. } = *ground;
     let mut order: Vec<usize> = (0..model.items()).filter(|&item| counts[item] > 0).collect();
     let share = |item: usize| {
@@ -53,6 +61,7 @@ pub(super) fn search(ground: &Ground<'_>, counts: &[u64], shelf: &Shelf, below: 
         order,
         left: counts.to_vec(),
         shelf: shelf.clone(),
+        lacking: (0..model.bins()).map(|bin| least.get(bin).map_or(0.0, |range| range.least as f64)).collect(),
         cost: 0.0,
         below,
         step,
@@ -73,6 +82,8 @@ struct Search<'a> {
     order: Vec<usize>,
     left: Vec<u64>,
     shelf: Shelf,
+    /// Hosts that are still to be bought to reach the least, by bin; below 0 beyond it.
+    lacking: Vec<f64>,
     cost: f64,
     below: f64,
     step: f64,
@@ -101,7 +112,8 @@ impl Search<'_> {
         let mut given = 0.0;
         for bin in 0..self.model.bins() {
             let spare = self.shelf.spare[bin] as f64;
-            given += spare * (self.model.prices[bin] + self.duals.hosts);
+            given += spare * (self.model.prices[bin] + self.duals.hosts - self.duals.least[bin]);
+            given -= self.lacking[bin] * self.duals.least[bin];
             if self.duals.bins[bin] > 0.0 {
                 let hosts = self.model.problem.bins[bin].hosts() as f64;
                 given += self.duals.bins[bin] * (spare + self.shelf.replicas_of(self.model, bin) as f64 * hosts);
@@ -160,9 +172,9 @@ impl Search<'_> {
         let bin = branch.bin;
         let before = self.shelf.clone();
         let cost = self.cost;
-        if self.shelf.spare[bin] == 0 {
-            self.cost += self.model.prices[bin] * self.model.problem.bins[bin].hosts() as f64;
-        }
+        let bought = if self.shelf.spare[bin] == 0 { self.model.problem.bins[bin].hosts() as f64 } else { 0.0 };
+        self.cost += self.model.prices[bin] * bought;
+        self.lacking[bin] -= bought;
         self.shelf.take(self.model, bin, 1);
         for &(item, count) in &branch.items {
             self.left[item] -= u64::from(count);
@@ -175,6 +187,7 @@ impl Search<'_> {
             }
         }
         self.cost = cost;
+        self.lacking[bin] += bought;
         self.shelf = before;
     }
 
@@ -186,7 +199,7 @@ impl Search<'_> {
             if !can_be_had || self.model.fit(bin, first) == 0 {
                 continue;
             }
-            let price = self.model.prices[bin] + self.duals.bins[bin] + self.duals.hosts;
+            let price = self.duals.allowed(self.model, bin);
             let mut list =
                 Listing { search: self, bin, first, price, waste, items: Vec::new(), branches: &mut branches };
             let mut free = self.model.capacity(bin).to_vec();

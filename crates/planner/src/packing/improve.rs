@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::bound::by_resource;
+use super::branch::branch;
 use super::exact::{Ground, search};
 use super::greedy::{Shelf, greedy};
 use super::model::Model;
@@ -120,15 +121,17 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-struct Improvement<'a> {
-    model: &'a Model<'a>,
+/// The best packing and the best bound so far.
+pub(super) struct Improvement<'a> {
+    pub model: &'a Model<'a>,
     /// What the start serves, and so does the best: `left` of both is nothing of this.
-    served: &'a [u64],
+    pub served: &'a [u64],
     best: Packing,
-    cost: f64,
-    bound: f64,
-    step: f64,
-    work: Work,
+    pub cost: f64,
+    pub bound: f64,
+    /// Costs that differ, differ by at least this.
+    pub step: f64,
+    pub work: Work,
 }
 
 impl Improvement<'_> {
@@ -140,7 +143,7 @@ impl Improvement<'_> {
         if self.work.is_out() || self.is_done() || self.model.items() + self.model.bins() > Self::MOST_ROWS {
             return;
         }
-        let mut relaxation = Relaxation::new(self.model, self.served);
+        let mut relaxation = Relaxation::new(self.model, self.served, Relaxation::full_ranges(self.model));
         relaxation.add_singles();
         for pattern in &self.best.patterns {
             relaxation.add(pattern.bin, &pattern.items);
@@ -151,21 +154,28 @@ impl Improvement<'_> {
         self.work.spend(part.spent());
         self.raise_bound(relaxation.proven.bound);
         for threshold in [0.8, 1.0, 0.5] {
-            if self.is_done() || self.work.is_out() {
-                break;
-            }
-            let mut part = self.work.share(self.work.rest() / 3);
-            let mut found = Vec::new();
-            dive(&relaxation, threshold, &mut part, &mut |packing| found.push(packing));
-            self.work.spend(part.spent());
-            found.into_iter().for_each(|packing| self.offer(packing));
+            self.dive(&relaxation, threshold, 3);
         }
-        self.search(&relaxation.proven);
+        self.search_whole(&relaxation);
+        branch(self, &relaxation);
+        self.rebuild(&relaxation);
         pool.save(self.model.problem, &relaxation);
     }
 
+    /// Rounds `relaxation` with one part in `parts` of the work that is left.
+    pub fn dive(&mut self, relaxation: &Relaxation<'_>, threshold: f64, parts: u64) {
+        if self.is_done() || self.work.is_out() {
+            return;
+        }
+        let mut part = self.work.share(self.work.rest() / parts);
+        let mut found = Vec::new();
+        dive(relaxation, threshold, &mut part, &mut |packing| found.push(packing));
+        self.work.spend(part.spent());
+        found.into_iter().for_each(|packing| self.offer(packing));
+    }
+
     /// Takes `packing` if it is cheaper.
-    fn offer(&mut self, packing: Packing) {
+    pub fn offer(&mut self, packing: Packing) {
         let cost = packing.cost(self.model.problem);
         if cost < self.cost - self.step * 0.5 && check_served(self.model.problem, self.served, &packing) {
             self.best = packing;
@@ -173,42 +183,59 @@ impl Improvement<'_> {
         }
     }
 
-    /// Raises the bound to the next cost that there can be.
-    fn raise_bound(&mut self, bound: f64) {
-        let none = self.cost * 1e-9;
-        let raised = if self.step > none { (bound / self.step - 1e-6).ceil() * self.step } else { bound };
-        self.bound = self.bound.max(raised);
+    /// The least cost that there can be from `bound` on.
+    fn rounded(&self, bound: f64) -> f64 {
+        let is_stepped = self.step > self.cost * 2e-9;
+        if is_stepped { (bound / self.step - 1e-6).ceil() * self.step } else { bound }
     }
 
-    fn is_done(&self) -> bool {
+    pub fn raise_bound(&mut self, bound: f64) {
+        self.bound = self.bound.max(self.rounded(bound));
+    }
+
+    /// Whether nothing that costs at least `bound` is cheaper than the best.
+    pub fn is_closed(&self, bound: f64) -> bool {
+        self.cost <= self.rounded(bound) + self.step * 0.5
+    }
+
+    pub fn is_done(&self) -> bool {
         self.cost <= self.bound + self.step * 0.5
     }
 
-    /// Searches the whole if it is small, then parts of it.
-    fn search(&mut self, duals: &Duals) {
+    /// Searches the whole if it is small, with what `relaxation` proves.
+    fn search_whole(&mut self, relaxation: &Relaxation<'_>) {
+        if self.search(relaxation, 4) {
+            self.bound = self.cost;
+        }
+    }
+
+    /// Searches all packings that keep to the ranges of `relaxation`, with one part in `parts` of the work that is left;
+    /// `true` if none is cheaper than the best.
+    pub fn search(&mut self, relaxation: &Relaxation<'_>, parts: u64) -> bool {
         const MOST_HOSTS: u64 = 60;
-        if self.is_done() || self.work.is_out() {
-            return;
-        }
-        let ground = Ground::new(self.model, self.served, duals, self.step, &mut self.work);
         let hosts: u64 = self.best.patterns.iter().map(|pattern| pattern.times).sum();
-        if hosts <= MOST_HOSTS {
-            let mut part = self.work.share(self.work.rest() / 2);
-            let found = search(&ground, self.served, &Shelf::full(self.model), self.cost, &mut part);
-            self.work.spend(part.spent());
-            if let Some(patterns) = found.patterns {
-                self.offer(normal(patterns, self.served.len()));
-            }
-            if found.is_complete {
-                self.bound = self.cost;
-            }
+        if self.is_done() || self.work.is_out() || hosts > MOST_HOSTS {
+            return false;
         }
-        self.rebuild(&ground, duals);
+        let mut part = self.work.share(self.work.rest() / parts);
+        let ground = Ground::new(self.model, self.served, &relaxation.proven, self.step, &mut part);
+        let shelf = Shelf::full(self.model);
+        let found = search(&ground, self.served, &shelf, &relaxation.ranges, self.cost, &mut part);
+        self.work.spend(part.spent());
+        if let Some(patterns) = found.patterns {
+            self.offer(normal(patterns, self.served.len()));
+        }
+        found.is_complete
     }
 
     /// Takes a few hosts apart and searches for cheaper ones for what they hold, again and again.
-    fn rebuild(&mut self, ground: &Ground<'_>, duals: &Duals) {
+    fn rebuild(&mut self, relaxation: &Relaxation<'_>) {
         const MOST_IN_VAIN: u32 = 400;
+        if self.is_done() || self.work.is_out() {
+            return;
+        }
+        let duals = &relaxation.proven;
+        let ground = Ground::new(self.model, self.served, duals, self.step, &mut self.work);
         let mut random = Random(0x9E37_79B9_7F4A_7C15);
         let mut in_vain = 0;
         while !self.work.is_out() && !self.is_done() && in_vain < MOST_IN_VAIN {
@@ -221,7 +248,7 @@ impl Improvement<'_> {
             let below = self.cost - kept.cost(self.model.problem);
             self.work.spend_numbers(self.model.bins() * self.model.items());
             let mut part = self.work.share(20_000);
-            let found = search(ground, &counts, &shelf, below, &mut part);
+            let found = search(&ground, &counts, &shelf, &[], below, &mut part);
             self.work.spend(part.spent());
             in_vain += 1;
             if let Some(patterns) = found.patterns {

@@ -12,6 +12,7 @@
 //! price is no finite number holds nothing, `hosts` 0 counts as 1, and a bin that an item's mask doesn't reach is not allowed.
 
 mod bound;
+mod branch;
 mod exact;
 mod greedy;
 mod improve;

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::greedy::Shelf;
 use super::knapsack::Pricer;
 use super::model::Model;
+use super::rounding::Partial;
 use super::simplex::Simplex;
 use super::work::Work;
 
 /// A filling of one host: its bin, and the counts of its items by item.
 pub(super) type Filling = (usize, Vec<(usize, u32)>);
 
-/// Prices under which no filling of a bin is worth more than `price + bins + hosts`: whatever serves the items costs at
-/// least what they are worth, less what the limits are.
+/// Prices under which no filling of a bin is worth more than `price + bins + hosts - least`: whatever serves the items
+/// costs at least what they are worth, less what the limits are, plus what the least hosts are.
 #[derive(Clone, Debug)]
 pub(super) struct Duals {
     /// Worth of one piece, by item.
@@ -21,8 +21,24 @@ pub(super) struct Duals {
     pub bins: Vec<f64>,
     /// The same for the limit over all bins.
     pub hosts: f64,
+    /// What each host costs that must be bought because of a lower limit, above what it is worth, by bin.
+    pub least: Vec<f64>,
     /// The bound they prove for the counts they were made for.
     pub bound: f64,
+}
+
+impl Duals {
+    /// What a filling of `bin` may be worth.
+    pub fn allowed(&self, model: &Model<'_>, bin: usize) -> f64 {
+        model.prices[bin] + self.bins[bin] + self.hosts - self.least[bin]
+    }
+}
+
+/// How many hosts of a bin are paid for: limits that branching sets.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    pub least: u64,
+    pub most: u64,
 }
 
 /// The master problem and its columns.
@@ -34,7 +50,9 @@ pub(super) struct Relaxation<'a> {
     pub pricer: Pricer,
     /// The best that is proven.
     pub proven: Duals,
+    pub ranges: Vec<Range>,
     rows: Vec<Option<usize>>,
+    least_rows: Vec<Option<usize>>,
     bin_rows: Vec<Option<usize>>,
     hosts_row: Option<usize>,
     known: BTreeSet<Filling>,
@@ -43,15 +61,17 @@ pub(super) struct Relaxation<'a> {
 }
 
 impl<'a> Relaxation<'a> {
-    pub fn new(model: &'a Model<'a>, counts: &'a [u64]) -> Relaxation<'a> {
+    /// The problem of serving `counts` with as many hosts of each bin as `ranges` allow.
+    pub fn new(model: &'a Model<'a>, counts: &'a [u64], ranges: Vec<Range>) -> Relaxation<'a> {
         let mut at_least = Vec::new();
-        let rows = counts.iter().map(|&count| {
-            (count > 0).then(|| {
-                at_least.push(count as f64);
+        let mut row = |wanted: u64| {
+            (wanted > 0).then(|| {
+                at_least.push(wanted as f64);
                 at_least.len() - 1
             })
-        });
-        let rows: Vec<Option<usize>> = rows.collect();
+        };
+        let rows: Vec<Option<usize>> = counts.iter().map(|&count| row(count)).collect();
+        let least_rows: Vec<Option<usize>> = ranges.iter().map(|range| row(range.least)).collect();
         let mut at_most = Vec::new();
         let mut limit = |most: u64, useful: u64| {
             (most < useful).then(|| {
@@ -60,7 +80,7 @@ impl<'a> Relaxation<'a> {
             })
         };
         let bin_rows: Vec<Option<usize>> =
-            (0..model.bins()).map(|bin| limit(model.most_hosts[bin], useful_hosts(model, counts, bin))).collect();
+            (0..model.bins()).map(|bin| limit(ranges[bin].most, useful_hosts(model, counts, bin))).collect();
         let all = (0..model.bins()).map(|bin| useful_hosts(model, counts, bin)).max().unwrap_or(0);
         let hosts_row = limit(model.problem.most_hosts, all);
         let dearest = model.prices.iter().fold(0.0_f64, |most, &price| most.max(price));
@@ -71,11 +91,19 @@ impl<'a> Relaxation<'a> {
                     && model.most_hosts[bin] >= useful_hosts(model, counts, bin)
             })
         });
-        Relaxation {
+        let mut relaxation = Relaxation {
             simplex: Simplex::new(&at_least, &at_most, if dearest > 0.0 { dearest * 100.0 } else { 1.0 }),
             columns: Vec::new(),
             pricer: Pricer::new(model),
-            proven: Duals { items: vec![0.0; model.items()], bins: vec![0.0; model.bins()], hosts: 0.0, bound: 0.0 },
+            proven: Duals {
+                items: vec![0.0; model.items()],
+                bins: vec![0.0; model.bins()],
+                hosts: 0.0,
+                least: vec![0.0; model.bins()],
+                bound: 0.0,
+            },
+            ranges,
+            least_rows,
             rows,
             bin_rows,
             hosts_row,
@@ -83,7 +111,18 @@ impl<'a> Relaxation<'a> {
             is_free: is_free.collect(),
             model,
             counts,
+        };
+        for bin in 0..model.bins() {
+            if relaxation.ranges[bin].least > 0 {
+                relaxation.insert((bin, Vec::new()));
+            }
         }
+        relaxation
+    }
+
+    /// What each bin's limits are without branching.
+    pub fn full_ranges(model: &Model<'_>) -> Vec<Range> {
+        model.most_hosts.iter().map(|&most| Range { least: 0, most }).collect()
     }
 
     /// Adds a filling, cut to what is asked for; `false` if it is known or empty.
@@ -95,16 +134,21 @@ impl<'a> Relaxation<'a> {
         if filling.1.is_empty() || self.known.contains(&filling) {
             return false;
         }
-        let mut entries = Vec::with_capacity(filling.1.len() + 2);
+        self.insert(filling);
+        true
+    }
+
+    fn insert(&mut self, filling: Filling) {
+        let bin = filling.0;
+        let mut entries = Vec::with_capacity(filling.1.len() + 3);
         for &(item, count) in &filling.1 {
             entries.extend(self.rows[item].map(|row| (row, f64::from(count))));
         }
-        entries.extend(self.bin_rows[bin].map(|row| (row, 1.0)));
-        entries.extend(self.hosts_row.map(|row| (row, 1.0)));
+        let own = self.least_rows[bin].into_iter().chain(self.bin_rows[bin]).chain(self.hosts_row);
+        entries.extend(own.map(|row| (row, 1.0)));
         self.simplex.add(entries, self.model.prices[bin]);
         self.columns.push(filling.clone());
         self.known.insert(filling);
-        true
     }
 
     /// Adds for every item the cheapest host that holds nothing else.
@@ -164,24 +208,38 @@ impl<'a> Relaxation<'a> {
         order.into_iter().map(|column| self.columns[column].clone()).collect()
     }
 
-    /// The right side of the rows when `left` is still to be served from `shelf`.
-    pub fn right(&self, left: &[u64], shelf: &Shelf) -> Vec<f64> {
+    /// The right side of the rows when `partial` is bought already.
+    pub fn right(&self, partial: &Partial<'_>) -> Vec<f64> {
         let mut right = vec![0.0; self.simplex.rows()];
-        for (row, &left) in self.rows.iter().zip(left) {
+        for (row, &left) in self.rows.iter().zip(&partial.left) {
             if let Some(row) = *row {
                 right[row] = left as f64;
             }
         }
-        for (bin, row) in self.bin_rows.iter().enumerate() {
-            if let Some(row) = *row {
-                let hosts = shelf.replicas_of(self.model, bin).saturating_mul(self.model.problem.bins[bin].hosts());
-                right[row] = shelf.spare[bin].saturating_add(hosts) as f64;
+        for (bin, range) in self.ranges.iter().enumerate() {
+            let (paid, spare) = partial.paid(bin);
+            if let Some(row) = self.least_rows[bin] {
+                right[row] = range.least.saturating_sub(paid) as f64;
+            }
+            if let Some(row) = self.bin_rows[bin] {
+                right[row] = range.most.saturating_sub(paid).saturating_add(spare) as f64;
             }
         }
         if let Some(row) = self.hosts_row {
+            let shelf = &partial.shelf;
             right[row] = shelf.spare.iter().fold(shelf.hosts, |sum, &spare| sum.saturating_add(spare)) as f64;
         }
         right
+    }
+
+    /// Replicas of each bin that the solution pays for, in fractions.
+    pub fn replicas(&self) -> Vec<f64> {
+        let mut replicas = vec![0.0; self.model.bins()];
+        for (column, times) in self.simplex.solution() {
+            let bin = self.columns[column].0;
+            replicas[bin] += times / self.model.problem.bins[bin].hosts() as f64;
+        }
+        replicas
     }
 
     /// The prices of the master problem.
@@ -196,6 +254,7 @@ impl<'a> Relaxation<'a> {
             items: items.collect(),
             bins: self.bin_rows.iter().map(limit).collect(),
             hosts: limit(&self.hosts_row),
+            least: self.least_rows.iter().map(|row| row.map_or(0.0, |row| duals[row].max(0.0))).collect(),
             bound: 0.0,
         }
     }
@@ -210,7 +269,7 @@ impl<'a> Relaxation<'a> {
                 return None;
             }
             work.spend_numbers(model.items() * model.resources);
-            let allowed = model.prices[bin] + duals.bins[bin] + duals.hosts;
+            let allowed = duals.allowed(model, bin);
             *worth = self.pricer.quick_bound(model, bin, &duals.items, self.counts);
             if *worth <= allowed {
                 continue;
@@ -219,7 +278,7 @@ impl<'a> Relaxation<'a> {
             *worth = priced.bound;
             round.is_cut_short |= priced.bound > priced.value * (1.0 + 1e-6) && priced.bound > allowed;
             let paid: f64 = priced.items.iter().map(|&(item, count)| current.items[item] * f64::from(count)).sum();
-            let price = model.prices[bin] + current.bins[bin] + current.hosts;
+            let price = current.allowed(model, bin);
             if paid > price + model.prices[bin] * 1e-7 + 1e-12 && self.add(bin, &priced.items) {
                 round.added += 1;
             }
@@ -235,8 +294,9 @@ impl<'a> Relaxation<'a> {
         let scaled = self.scaled(duals, &worths);
         let mut raised = duals.clone();
         for (bin, worth) in worths.iter().enumerate() {
-            if self.bin_rows[bin].is_some() || self.model.prices[bin] == 0.0 && self.model.most_hosts[bin] != u64::MAX {
-                raised.bins[bin] = raised.bins[bin].max(worth - self.model.prices[bin] - raised.hosts);
+            if self.bin_rows[bin].is_some() || self.model.prices[bin] == 0.0 && self.ranges[bin].most != u64::MAX {
+                let lacking = worth - raised.allowed(self.model, bin);
+                raised.bins[bin] += lacking.max(0.0);
             }
         }
         let raised = self.scaled(&raised, &worths);
@@ -253,8 +313,8 @@ impl<'a> Relaxation<'a> {
         let mut scale = f64::INFINITY;
         for (bin, worth) in worths.iter().enumerate() {
             // What must be covered by the price of the host.
-            let excess = worth - duals.bins[bin] - duals.hosts;
-            if excess > worth * 1e-15 {
+            let excess = worth + duals.least[bin] - duals.bins[bin] - duals.hosts;
+            if excess > (worth + duals.least[bin]) * 1e-15 {
                 scale = scale.min(self.model.prices[bin] / excess);
             }
         }
@@ -264,19 +324,21 @@ impl<'a> Relaxation<'a> {
         let scale = scale * (1.0 - 1e-12);
         let items: Vec<f64> = duals.items.iter().map(|worth| worth * scale).collect();
         let bins: Vec<f64> = duals.bins.iter().map(|worth| worth * scale).collect();
+        let least: Vec<f64> = duals.least.iter().map(|worth| worth * scale).collect();
         let hosts = duals.hosts * scale;
         let mut bound: f64 = items.iter().zip(self.counts).map(|(worth, &count)| worth * count as f64).sum();
+        bound += least.iter().zip(&self.ranges).map(|(worth, range)| worth * range.least as f64).sum::<f64>();
         let gross = bound;
-        for (worth, &most) in bins.iter().zip(&self.model.most_hosts) {
+        for (worth, range) in bins.iter().zip(&self.ranges) {
             if *worth > 0.0 {
-                bound -= worth * most as f64;
+                bound -= worth * range.most as f64;
             }
         }
         if hosts > 0.0 {
             bound -= hosts * self.model.problem.most_hosts as f64;
         }
         // Sums of a few hundred products: their rounding errors are far below this.
-        Duals { items, bins, hosts, bound: (bound - gross * 1e-10).max(0.0) }
+        Duals { items, bins, hosts, least, bound: (bound - gross * 1e-10).max(0.0) }
     }
 }
 
@@ -293,6 +355,7 @@ fn mixed(center: &Duals, current: &Duals, part: f64) -> Duals {
         items: center.items.iter().zip(&current.items).map(|(a, b)| mix(a, b)).collect(),
         bins: center.bins.iter().zip(&current.bins).map(|(a, b)| mix(a, b)).collect(),
         hosts: mix(&center.hosts, &current.hosts),
+        least: center.least.iter().zip(&current.least).map(|(a, b)| mix(a, b)).collect(),
         bound: 0.0,
     }
 }

@@ -40,6 +40,13 @@ impl<'a> Partial<'a> {
         }
     }
 
+    /// Hosts of `bin` that are paid for, and those of them that hold nothing.
+    pub fn paid(&self, bin: usize) -> (u64, u64) {
+        let hosts = self.patterns.iter().filter(|pattern| pattern.bin == bin).map(|pattern| pattern.times);
+        let used = hosts.fold(0, u64::saturating_add);
+        (used.saturating_add(self.shelf.spare[bin]), self.shelf.spare[bin])
+    }
+
     /// Hosts of `bin` that can be had.
     fn hosts_of(&self, bin: usize) -> u64 {
         let replicas = self.shelf.replicas_of(self.model, bin);
@@ -137,7 +144,7 @@ pub(super) fn dive(relaxation: &Relaxation<'_>, threshold: f64, work: &mut Work,
             partial.clone().finish(worths, work).into_iter().for_each(&mut *offer);
         }
         step += 1;
-        simplex.set_right(&relaxation.right(&partial.left, &partial.shelf));
+        simplex.set_right(&relaxation.right(&partial));
         work.spend_numbers(simplex.rows() * simplex.rows());
         if !simplex.repair(work) {
             break;
