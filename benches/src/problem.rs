@@ -6,6 +6,8 @@ use mobula_gcs::{
 };
 use serde_json::{Value, json};
 
+use crate::random::Random;
+
 const GIB: f64 = 1_073_741_824.0;
 
 /// Most shapes that pending tasks and actors have.
@@ -301,20 +303,6 @@ fn gang(index: u64, random: &mut Random) -> GangRequest {
         details: format!("{id}:{strategy}|PENDING"),
         bundle_selectors: vec![BundleSelector { requests: requests.clone(), locality: None }],
         requests,
-    }
-}
-
-/// SplitMix64: seeded, and the same on every machine.
-struct Random(u64);
-
-impl Random {
-    /// A number from 0 to `limit` - 1.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
     }
 }
 

@@ -348,6 +348,31 @@ fn a_gang_in_one_domain() {
 }
 
 #[test]
+fn nodes_to_come_without_the_label_are_where_the_plan_says() {
+    let rules = |said: Option<&str>| {
+        broken(|snapshot, plan| {
+            snapshot.gangs[0].locality = in_one("rack");
+            snapshot.node_types[GPU as usize].labels = Arc::default();
+            plan.gangs[0].domain = said.map(str::to_owned);
+        })
+    };
+    assert_eq!(rules(Some("rack=r1")), NONE);
+    assert_eq!(rules(None), ["one-domain"]);
+    assert_eq!(rules(Some("rack=r2")), ["one-domain"]);
+}
+
+#[test]
+fn a_kubernetes_node_that_is_no_target() {
+    let rules = |unfit: Option<&str>| {
+        broken(|snapshot, _| {
+            snapshot.hosts = vec![Host { name: "h".into(), unfit: unfit.map(str::to_owned), ..Host::default() }];
+            snapshot.nodes[0].host = Some("h".into());
+        })
+    };
+    assert_eq!((rules(None), rules(Some("cordoned"))), (vec![], vec!["placement-target", "served-or-unmet"]));
+}
+
+#[test]
 fn a_gang_bound_to_a_domain() {
     let rules = |rack: &str| {
         broken(|snapshot, _| {

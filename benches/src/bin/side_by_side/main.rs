@@ -1,10 +1,11 @@
 //! Runs side by side with Ray's own scheduler and autoscaler; each prints a table for `benches/RESULTS.md`.
 //!
-//! `cargo build --release && cargo run --release -p mobula-benches -- scheduler|memory|reaction|footprint`
+//! `cargo build --release && cargo run --release -p mobula-benches -- scheduler|memory|reaction|footprint|cost`
 
 // Measures real time, and starts itself again.
 #![allow(clippy::disallowed_methods)]
 
+mod cost;
 mod footprint;
 mod memory;
 mod reaction;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use mobula_benches::classes::Size;
 
 /// Runs side by side with Ray's own scheduler and autoscaler.
 #[derive(Parser)]
@@ -38,6 +40,21 @@ enum Run {
         #[arg(long, default_value_t = 60)]
         span_s: u64,
     },
+    /// What launches cost over the least that they could, in sixteen classes of problems.
+    Cost {
+        /// Sizes of the problems.
+        #[arg(long, value_delimiter = ',', default_value = "small,medium,large")]
+        sizes: Vec<Size>,
+        /// Problems of each class and size.
+        #[arg(long, default_value_t = 5)]
+        seeds: u64,
+        /// Work that is spent within a tick.
+        #[arg(long, default_value_t = 2_000)]
+        tick_work: u64,
+        /// Work that takes about 100 ms.
+        #[arg(long, default_value_t = 100_000)]
+        improve_work: u64,
+    },
     /// What `memory` runs in child processes.
     #[command(hide = true)]
     OneTick {
@@ -55,6 +72,7 @@ async fn main() -> Result<()> {
         Run::Memory => memory::run(),
         Run::Reaction { rounds, ray_rounds } => reaction::run(rounds, ray_rounds).await,
         Run::Footprint { span_s } => footprint::run(Duration::from_secs(span_s)).await,
+        Run::Cost { sizes, seeds, tick_work, improve_work } => cost::run(&sizes, seeds, tick_work, improve_work),
         Run::OneTick { reply, cluster } => memory::one_tick(&reply, &cluster),
     }
 }

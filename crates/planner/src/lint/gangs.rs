@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Check;
-use super::places::Place;
+use super::places::{Place, satisfied};
 use crate::{DemandRef, Gang, GangPlan, GangStrategy, NodePhase, Target, TopologyLevel, UnmetKind};
 
 /// One placement of bundles of a gang.
@@ -44,15 +44,16 @@ impl<'a> Check<'a> {
                 continue;
             }
             let whole = self.is_whole(gang, mine);
-            self.agreement(gang, self.plan.gangs.get(at as usize), whole, unmet.contains(&at));
+            let planned = self.plan.gangs.get(at as usize);
+            self.agreement(gang, planned, whole, unmet.contains(&at));
             if whole {
                 let mut hosts: Vec<Target> = mine.iter().map(|bundles| bundles.target).collect();
                 hosts.sort_unstable();
                 hosts.dedup();
                 self.strategy(gang, mine, &hosts);
-                self.locality(gang, &hosts, &members);
+                self.locality(gang, planned.and_then(|planned| planned.domain.as_deref()), &hosts, &members);
                 self.level_sizes(gang, &hosts);
-                self.hosts_said(gang, self.plan.gangs.get(at as usize), &hosts);
+                self.hosts_said(gang, planned, &hosts);
             }
         }
     }
@@ -106,9 +107,9 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// One domain for the whole gang, with what is still there of one that lost nodes. A host without the label is a domain
-    /// of its own.
-    fn locality(&mut self, gang: &Gang, hosts: &[Target], members: &BTreeMap<&str, Vec<u32>>) {
+    /// One domain for the whole gang, with what is still there of one that lost nodes. A node without the label is a domain of
+    /// its own; where the label of a node to come is not known, the plan has to say in which domain it will be.
+    fn locality(&mut self, gang: &Gang, said: Option<&str>, hosts: &[Target], members: &BTreeMap<&str, Vec<u32>>) {
         let Some(locality) = gang.locality.as_ref().filter(|locality| locality.strategy == GangStrategy::StrictPack)
         else {
             return;
@@ -116,15 +117,23 @@ impl<'a> Check<'a> {
         let label = format!("_PG_{}", gang.id);
         let present = members.get(label.as_str()).into_iter().flatten().map(|at| Target::Node(*at));
         let all: BTreeSet<Target> = hosts.iter().copied().chain(present).collect();
-        let domains: BTreeSet<Option<&str>> = all.iter().map(|host| self.label(*host, &locality.label)).collect();
+        let said = said.and_then(|said| said.split_once('='));
+        let of = |host: &Target| {
+            let known = self.label(*host, &locality.label);
+            known.or_else(|| said.map(|(_, value)| value).filter(|_| self.is_coming(*host)))
+        };
+        let mut domains: BTreeSet<Option<&str>> = all.iter().map(of).collect();
+        domains.extend(said.filter(|(label, _)| *label == locality.label).map(|(_, value)| Some(value)));
         if all.len() > 1 && (domains.len() > 1 || domains.contains(&None)) {
             let text = format!("gang {} is to be in one {}, but is in {domains:?}", gang.id, locality.label);
             self.error("one-domain", text);
         }
         for constraint in &locality.selector.constraints {
-            if let Some(host) =
-                hosts.iter().find(|at| !super::places::satisfied(constraint, self.label(**at, &constraint.key)))
-            {
+            let outside = |host: &&Target| {
+                let value = self.label(**host, &constraint.key);
+                !satisfied(constraint, value) && (value.is_some() || said.is_none() || !self.is_coming(**host))
+            };
+            if let Some(host) = hosts.iter().find(outside) {
                 let text =
                     format!("{} is not in the domain that gang {} is bound to", self.target_name(*host), gang.id);
                 self.error("one-domain", text);

@@ -79,8 +79,11 @@ impl<'a> Check<'a> {
                     return Some("there is no such node");
                 };
                 let suspended = self.groups.get(node.group.as_str()).is_some_and(|group| group.suspended);
+                let host = node.host.as_deref().and_then(|name| self.hosts.get(name));
                 if matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped) {
                     Some("the node is leaving or has stopped")
+                } else if host.is_some_and(|host| host.unfit.is_some()) {
+                    Some("its Kubernetes node is unfit")
                 } else if suspended {
                     Some("its group is suspended")
                 } else if !node.instance_id.is_empty() && self.ended.contains(node.instance_id.as_str()) {
@@ -192,6 +195,14 @@ impl<'a> Check<'a> {
                 let text = format!("{} has {label} already, which is to be spread", self.target_name(place.target));
                 self.error("placement-spread", text);
             }
+        }
+    }
+
+    /// Whether it is not known yet which labels there will be.
+    pub(super) fn is_coming(&self, target: Target) -> bool {
+        match target {
+            Target::Node(at) => self.snapshot.nodes.get(at as usize).is_some_and(is_coming),
+            Target::New { .. } => true,
         }
     }
 

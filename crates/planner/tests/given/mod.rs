@@ -1,11 +1,14 @@
 //! Snapshots in few words.
 #![allow(dead_code)] // every test program uses some of it
 
+pub mod exact;
+pub mod random;
+
 use std::sync::Arc;
 
 use mobula_planner::{
-    Amount, DemandClass, Gang, GangStrategy, Memory, Node, NodePhase, NodeType, PlacementConstraint, Plan, Policy,
-    RayV2, Request, Resources, Snapshot, Unmet, lint,
+    Amount, DemandClass, Gang, GangStrategy, Launch, Memory, Node, NodePhase, NodeType, PlacementConstraint, Plan,
+    Policy, RayV2, Request, Resources, Snapshot, Unmet, lint,
 };
 
 pub const NOW_MS: i64 = 1_760_000_000_000;
@@ -106,6 +109,16 @@ pub fn plan_with(snapshot: &Snapshot, memory: &Memory) -> (Plan, Memory) {
 /// `[("gpu", 2)]`.
 pub fn launches(plan: &Plan) -> Vec<(&str, u32)> {
     plan.launch.iter().map(|launch| (launch.group.as_str(), launch.replicas)).collect()
+}
+
+/// What the launches of a plan cost an hour; not a number, if something without price is launched.
+pub fn launch_cost(snapshot: &Snapshot, plan: &Plan) -> f64 {
+    let of = |launch: &Launch| {
+        let group = snapshot.node_types.iter().find(|group| group.name == launch.group);
+        let price = group.and_then(|group| Some((group.num_of_hosts, group.offerings.first()?.price_per_hour)));
+        price.map_or(f64::NAN, |(hosts, price)| f64::from(launch.replicas * hosts) * price)
+    };
+    plan.launch.iter().map(of).sum()
 }
 
 /// Names of the pods that end.

@@ -1,0 +1,60 @@
+//! The planner alone: the problem at full size, those of public complaints, nothing to do, and growth in requests.
+
+// Criterion's macros make undocumented items; what goes wrong in a benchmark should end it.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use mobula_benches::full_size::{self, FULL_SIZE, Mix};
+use mobula_planner::{Memory, PolicyOptions, Snapshot, lint, policy, policy_names};
+
+fn problems() -> Vec<(String, Snapshot)> {
+    let mut problems = vec![
+        ("full size".to_owned(), full_size::mix(FULL_SIZE, 1)),
+        ("10,000 bundles in one state".to_owned(), full_size::ten_thousand_bundles()),
+        ("1,337 nodes, 13,315 tasks".to_owned(), full_size::many_tasks_on_many_nodes()),
+        ("nothing to do, 10,000 nodes".to_owned(), full_size::nothing_to_do()),
+        ("100 gangs in racks, 1,000 nodes".to_owned(), full_size::racks(100, 1_000)),
+    ];
+    for requests in [1_000, 10_000, 100_000, 1_000_000] {
+        let mix = Mix { requests, nodes: 1_000, gangs: 0, ..FULL_SIZE };
+        problems.push((format!("{requests} requests, 1,000 nodes"), full_size::mix(mix, 1)));
+    }
+    problems
+}
+
+fn plan(criterion: &mut Criterion) {
+    let default = policy_names().first().unwrap();
+    let policy = policy(default, &PolicyOptions::default()).unwrap();
+    for (title, snapshot) in problems() {
+        let mut group = criterion.benchmark_group(title);
+        group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(2));
+        group.bench_function("cold", |bencher| bencher.iter(|| policy.plan(&snapshot, &Memory::default())));
+        let (plan, _) = policy.plan(&snapshot, &Memory::default());
+        group.bench_function("lint", |bencher| bencher.iter(|| lint(&snapshot, &plan)));
+        group.finish();
+    }
+}
+
+/// The next tick, in which one node in a hundred is another.
+fn next_tick(criterion: &mut Criterion) {
+    let default = policy_names().first().unwrap();
+    let policy = policy(default, &PolicyOptions::default()).unwrap();
+    let before = full_size::mix(FULL_SIZE, 1);
+    let ticks = [before.clone(), full_size::one_percent_changed(&before)];
+    let (_, memory) = policy.plan(&before, &Memory::default());
+    let mut group = criterion.benchmark_group("full size");
+    group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(2));
+    group.bench_function("1 % changed", |bencher| {
+        let mut turn = 0;
+        bencher.iter(|| {
+            turn += 1;
+            policy.plan(&ticks[turn % 2], &memory)
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, plan, next_tick);
+criterion_main!(benches);
