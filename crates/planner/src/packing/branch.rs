@@ -1,8 +1,9 @@
 //! Branching on how many replicas of a bin are bought: the bound of fractions of hosts is loose where one dear host more
 //! or less makes the difference, and each branch closes that gap from one side.
 
+use super::duals::Range;
 use super::improve::Improvement;
-use super::relaxation::{Range, Relaxation};
+use super::relaxation::Relaxation;
 
 /// Packings that keep to `ranges`, none of which costs less than `bound`.
 struct Node {

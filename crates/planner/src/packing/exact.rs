@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::Pattern;
+use super::duals::{Duals, Range};
 use super::greedy::Shelf;
 use super::knapsack::{Room, Rooms};
 use super::model::{Model, how_many};
-use super::relaxation::{Duals, Range};
 use super::work::Work;
 
 /// What the search ended with.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::bound::by_resource;
+use super::bound::quick_bound;
 use super::branch::branch;
+use super::duals::{Duals, Range};
 use super::exact::{Ground, search};
 use super::greedy::{Shelf, greedy};
 use super::model::Model;
-use super::relaxation::{Duals, Relaxation};
+use super::relaxation::Relaxation;
 use super::rounding::dive;
 use super::work::Work;
 use super::{Packing, Pattern, Problem, check};
@@ -86,7 +87,7 @@ pub fn improve(problem: &Problem, start: &Packing, work: u64, pool: &mut ColumnP
         model: &model,
         served: &served,
         cost: best.cost(problem),
-        bound: by_resource(&model, &served),
+        bound: quick_bound(&model, &served),
         step: 0.0,
         best,
         work: Work::new(work),
@@ -143,13 +144,14 @@ impl Improvement<'_> {
         if self.work.is_out() || self.is_done() || self.model.items() + self.model.bins() > Self::MOST_ROWS {
             return;
         }
-        let mut relaxation = Relaxation::new(self.model, self.served, Relaxation::full_ranges(self.model));
+        let mut relaxation = Relaxation::new(self.model, self.served, Range::full(self.model));
         relaxation.add_singles();
         for pattern in &self.best.patterns {
             relaxation.add(pattern.bin, &pattern.items);
         }
         pool.load(self.model.problem, &mut relaxation);
         let mut part = self.work.share(self.work.rest() / 2);
+        relaxation.start(&mut part);
         relaxation.solve(self.cost - self.step * 0.5, &mut part);
         self.work.spend(part.spent());
         self.raise_bound(relaxation.proven.bound);

@@ -13,6 +13,7 @@
 
 mod bound;
 mod branch;
+mod duals;
 mod exact;
 mod greedy;
 mod improve;

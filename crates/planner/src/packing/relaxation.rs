@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::bound::Mixture;
+use super::duals::{Duals, Range};
 use super::knapsack::Pricer;
 use super::model::Model;
 use super::rounding::Partial;
@@ -10,36 +12,6 @@ use super::work::Work;
 
 /// A filling of one host: its bin, and the counts of its items by item.
 pub(super) type Filling = (usize, Vec<(usize, u32)>);
-
-/// Prices under which no filling of a bin is worth more than `price + bins + hosts - least`: whatever serves the items
-/// costs at least what they are worth, less what the limits are, plus what the least hosts are.
-#[derive(Clone, Debug)]
-pub(super) struct Duals {
-    /// Worth of one piece, by item.
-    pub items: Vec<f64>,
-    /// Worth of one more host where a limit binds, by bin.
-    pub bins: Vec<f64>,
-    /// The same for the limit over all bins.
-    pub hosts: f64,
-    /// What each host costs that must be bought because of a lower limit, above what it is worth, by bin.
-    pub least: Vec<f64>,
-    /// The bound they prove for the counts they were made for.
-    pub bound: f64,
-}
-
-impl Duals {
-    /// What a filling of `bin` may be worth.
-    pub fn allowed(&self, model: &Model<'_>, bin: usize) -> f64 {
-        model.prices[bin] + self.bins[bin] + self.hosts - self.least[bin]
-    }
-}
-
-/// How many hosts of a bin are paid for: limits that branching sets.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct Range {
-    pub least: u64,
-    pub most: u64,
-}
 
 /// The master problem and its columns.
 pub(super) struct Relaxation<'a> {
@@ -95,13 +67,7 @@ impl<'a> Relaxation<'a> {
             simplex: Simplex::new(&at_least, &at_most, if dearest > 0.0 { dearest * 100.0 } else { 1.0 }),
             columns: Vec::new(),
             pricer: Pricer::new(model),
-            proven: Duals {
-                items: vec![0.0; model.items()],
-                bins: vec![0.0; model.bins()],
-                hosts: 0.0,
-                least: vec![0.0; model.bins()],
-                bound: 0.0,
-            },
+            proven: Duals::nothing(model),
             ranges,
             least_rows,
             rows,
@@ -118,11 +84,6 @@ impl<'a> Relaxation<'a> {
             }
         }
         relaxation
-    }
-
-    /// What each bin's limits are without branching.
-    pub fn full_ranges(model: &Model<'_>) -> Vec<Range> {
-        model.most_hosts.iter().map(|&most| Range { least: 0, most }).collect()
     }
 
     /// Adds a filling, cut to what is asked for; `false` if it is known or empty.
@@ -162,11 +123,22 @@ impl<'a> Relaxation<'a> {
         }
     }
 
+    /// Proves what a mixture of all hosts in fractions proves. Its prices are near enough to start from.
+    pub fn start(&mut self, work: &mut Work) {
+        let mixture = Mixture::new(self.model, self.counts, &self.ranges);
+        let mut worths = Vec::with_capacity(self.model.bins());
+        for bin in 0..self.model.bins() {
+            work.spend_numbers(self.model.items() * self.model.resources);
+            worths.push(self.pricer.best(self.model, bin, &mixture.duals.items, self.counts, 16, work).bound);
+        }
+        self.prove(&mixture.duals, &worths);
+    }
+
     /// Generates columns until none is missing, the bound reaches `enough`, or the work is spent.
     pub fn solve(&mut self, enough: f64, work: &mut Work) {
         const MOST_NODES: u64 = 200_000;
         let mut nodes = 64;
-        let mut center: Option<Duals> = None;
+        let mut center = (self.proven.bound > 0.0).then(|| self.proven.clone());
         while self.simplex.optimise(work) {
             let cost = self.simplex.objective();
             if cost <= self.proven.bound * (1.0 + 1e-7) || self.proven.bound >= enough {
@@ -177,7 +149,7 @@ impl<'a> Relaxation<'a> {
             let mut steady = if center.is_some() { 0.5 } else { 0.0 };
             loop {
                 let duals = match &center {
-                    Some(center) if steady > 0.0 => mixed(center, &current, steady),
+                    Some(center) if steady > 0.0 => center.mixed(&current, steady),
                     _ => current.clone(),
                 };
                 let round = self.price(&duals, &current, nodes, work);
@@ -291,7 +263,7 @@ impl<'a> Relaxation<'a> {
     fn prove(&mut self, duals: &Duals, worths: &[f64]) -> bool {
         // Rounded up, so that no rounding error below makes a worth too low.
         let worths: Vec<f64> = worths.iter().map(|worth| worth * (1.0 + 1e-12)).collect();
-        let scaled = self.scaled(duals, &worths);
+        let scaled = duals.scaled(self.model, self.counts, &self.ranges, &worths);
         let mut raised = duals.clone();
         for (bin, worth) in worths.iter().enumerate() {
             if self.bin_rows[bin].is_some() || self.model.prices[bin] == 0.0 && self.ranges[bin].most != u64::MAX {
@@ -299,46 +271,13 @@ impl<'a> Relaxation<'a> {
                 raised.bins[bin] += lacking.max(0.0);
             }
         }
-        let raised = self.scaled(&raised, &worths);
+        let raised = raised.scaled(self.model, self.counts, &self.ranges, &worths);
         let best = if raised.bound > scaled.bound { raised } else { scaled };
         let is_better = best.bound > self.proven.bound;
         if is_better {
             self.proven = best;
         }
         is_better
-    }
-
-    /// Scales prices until no filling is worth more than it may be, and says what they prove.
-    fn scaled(&self, duals: &Duals, worths: &[f64]) -> Duals {
-        let mut scale = f64::INFINITY;
-        for (bin, worth) in worths.iter().enumerate() {
-            // What must be covered by the price of the host.
-            let excess = worth + duals.least[bin] - duals.bins[bin] - duals.hosts;
-            if excess > (worth + duals.least[bin]) * 1e-15 {
-                scale = scale.min(self.model.prices[bin] / excess);
-            }
-        }
-        if scale == f64::INFINITY {
-            scale = 0.0;
-        }
-        let scale = scale * (1.0 - 1e-12);
-        let items: Vec<f64> = duals.items.iter().map(|worth| worth * scale).collect();
-        let bins: Vec<f64> = duals.bins.iter().map(|worth| worth * scale).collect();
-        let least: Vec<f64> = duals.least.iter().map(|worth| worth * scale).collect();
-        let hosts = duals.hosts * scale;
-        let mut bound: f64 = items.iter().zip(self.counts).map(|(worth, &count)| worth * count as f64).sum();
-        bound += least.iter().zip(&self.ranges).map(|(worth, range)| worth * range.least as f64).sum::<f64>();
-        let gross = bound;
-        for (worth, range) in bins.iter().zip(&self.ranges) {
-            if *worth > 0.0 {
-                bound -= worth * range.most as f64;
-            }
-        }
-        if hosts > 0.0 {
-            bound -= hosts * self.model.problem.most_hosts as f64;
-        }
-        // Sums of a few hundred products: their rounding errors are far below this.
-        Duals { items, bins, hosts, least, bound: (bound - gross * 1e-10).max(0.0) }
     }
 }
 
@@ -347,17 +286,6 @@ struct Round {
     added: usize,
     is_cut_short: bool,
     has_better_bound: bool,
-}
-
-fn mixed(center: &Duals, current: &Duals, part: f64) -> Duals {
-    let mix = |center: &f64, current: &f64| center * part + current * (1.0 - part);
-    Duals {
-        items: center.items.iter().zip(&current.items).map(|(a, b)| mix(a, b)).collect(),
-        bins: center.bins.iter().zip(&current.bins).map(|(a, b)| mix(a, b)).collect(),
-        hosts: mix(&center.hosts, &current.hosts),
-        least: center.least.iter().zip(&current.least).map(|(a, b)| mix(a, b)).collect(),
-        bound: 0.0,
-    }
 }
 
 /// More hosts of `bin` than this are of no use, even if each holds one class of items alone.
