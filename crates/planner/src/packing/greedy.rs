@@ -1,5 +1,7 @@
 //! The tick's plan: fill the host that gives most for its price, buy as many alike as the counts allow, again.
 
+use super::bound::Mixture;
+use super::duals::Range;
 use super::model::{Model, how_many};
 use super::{Packing, Pattern, Problem};
 
@@ -9,7 +11,13 @@ use super::{Packing, Pattern, Problem};
 pub fn greedy(problem: &Problem) -> Packing {
     let model = Model::new(problem);
     let counts: Vec<u64> = problem.items.iter().map(|item| item.count).collect();
-    let mut packing = pack(&model, &counts, &Shelf::full(&model), None);
+    let shelf = Shelf::full(&model);
+    let mixture = Mixture::new(&model, &counts, &Range::full(&model));
+    let mut packing = pack(&model, &counts, &shelf, Some(&mixture.duals.items));
+    let plain = pack(&model, &counts, &shelf, None);
+    if plain.is_better_than(&packing, problem) {
+        packing = plain;
+    }
     packing.normalise();
     packing
 }
