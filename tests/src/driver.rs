@@ -12,9 +12,9 @@ use crate::process::Process;
 use crate::ray::Ray;
 
 /// How long the program may take to connect.
-const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+const CONNECT_LIMIT: Duration = Duration::from_secs(90);
 /// How long an answer may take beyond the limit that the command itself has.
-const ANSWER_SLACK: Duration = Duration::from_secs(30);
+const ANSWER_SLACK: Duration = Duration::from_secs(60);
 
 /// The running program.
 pub struct Driver {

@@ -56,7 +56,7 @@ impl GcsServer {
             process.must_run()?;
             Ok(client.is_serving().await.unwrap_or(false))
         };
-        wait::until("gcs_server serving", Duration::from_secs(30), serving, |serving| *serving).await?;
+        wait::until("gcs_server serving", Duration::from_secs(60), serving, |serving| *serving).await?;
         eprintln!("real part: gcs_server of Ray {}", ray.version);
         Ok(server)
     }

@@ -14,6 +14,7 @@ pub mod certificates;
 pub mod dice;
 pub mod driver;
 pub mod gcs;
+pub mod kubelet;
 pub mod operator;
 pub mod parts;
 pub mod process;

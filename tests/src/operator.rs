@@ -1,4 +1,4 @@
-//! Stands in for KubeRay's operator and the kubelet: the pods that a RayCluster asks for become Pod objects and Ray nodes.
+//! Stands in for KubeRay's operator (and [`kubelet`] for the kubelet): the pods that a RayCluster asks for become Pod objects and Ray nodes.
 //!
 //! Like KubeRay it creates what is missing, deletes exactly the pods that `workersToDelete` names (and the other hosts of
 //! their replica), and deletes nothing because `replicas` is lower.
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::apiserver::post;
+use crate::kubelet;
 use crate::process::Process;
 use crate::ray::{NodeSpec, Ray};
 use crate::raycluster::Group;
@@ -128,6 +129,17 @@ struct Pod {
     replica: Option<String>,
 }
 
+impl Pod {
+    fn of(object: &Value) -> Pod {
+        let label = |key: &str| object["metadata"]["labels"][key].as_str().map(str::to_owned);
+        Pod {
+            name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+            group: label(keys::GROUP).unwrap_or_default(),
+            replica: label(keys::REPLICA_NAME),
+        }
+    }
+}
+
 impl Runtime {
     async fn run(mut self) {
         loop {
@@ -144,7 +156,8 @@ impl Runtime {
 
     async fn turn(&mut self) -> Result<()> {
         let cluster = self.get(&self.cluster_path.clone()).await?;
-        let mut pods = self.workers().await?;
+        let objects = self.worker_objects().await?;
+        let mut pods: Vec<Pod> = objects.iter().map(Pod::of).collect();
         let specs = cluster["spec"]["workerGroupSpecs"].as_array().cloned().unwrap_or_default();
         self.note_replicas(&specs);
         for spec in &specs {
@@ -159,6 +172,9 @@ impl Runtime {
             }
             pods.retain(|pod| !doomed.contains(&pod.name));
             self.create_missing(spec, &pods).await?;
+        }
+        for object in objects.iter().filter(|object| pods.iter().any(|pod| pod.name == object["metadata"]["name"])) {
+            kubelet::resize(&self.client, &self.pods_path, object).await?;
         }
         Ok(())
     }
@@ -178,18 +194,10 @@ impl Runtime {
         self.client.request(request).await.with_context(|| format!("could not get {path}"))
     }
 
-    async fn workers(&self) -> Result<Vec<Pod>> {
-        let selector = format!("{}%3D{}", keys::CLUSTER, self.cluster);
-        let list = self.get(&format!("{}?labelSelector={selector}", self.pods_path)).await?;
-        let items = list["items"].as_array().cloned().unwrap_or_default();
-        let label = |pod: &Value, key: &str| pod["metadata"]["labels"][key].as_str().map(str::to_owned);
-        let workers = items.iter().filter(|pod| label(pod, keys::NODE_TYPE).as_deref() == Some(keys::NODE_TYPE_WORKER));
-        let pod = |pod: &Value| Pod {
-            name: pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
-            group: label(pod, keys::GROUP).unwrap_or_default(),
-            replica: label(pod, keys::REPLICA_NAME),
-        };
-        Ok(workers.map(pod).collect())
+    async fn worker_objects(&self) -> Result<Vec<Value>> {
+        let selector = format!("{}%3D{},{}%3D{}", keys::CLUSTER, self.cluster, keys::NODE_TYPE, keys::NODE_TYPE_WORKER);
+        let mut list = self.get(&format!("{}?labelSelector={selector}", self.pods_path)).await?;
+        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
     }
 
     /// Pods whose Ray node ended some time ago and that nobody named: their container does not come back.
@@ -241,12 +249,14 @@ impl Runtime {
 
     async fn create(&mut self, pod: &str, group: &Group, host: u32) -> Result<()> {
         let mut object = pod_object(&self.cluster, pod, group.name, keys::NODE_TYPE_WORKER);
+        let limits = group.limits();
+        object["spec"]["containers"][0]["resources"] = json!({"limits": limits, "requests": limits});
         if group.hosts > 1 {
             object["metadata"]["labels"][keys::REPLICA_NAME] = format!("{}-{:05}", group.name, self.created).into();
             object["metadata"]["labels"][keys::REPLICA_HOST_INDEX] = host.to_string().into();
         }
         post(&self.client, &self.pods_path, &object).await?;
-        run_pod(&self.client, &self.pods_path, pod).await?;
+        kubelet::run(&self.client, &self.pods_path, &object).await?;
         let node = self.start_node(&group.node(pod)).await?;
         self.nodes.insert(pod.to_owned(), node);
         Ok(())
@@ -283,8 +293,9 @@ fn registered(spec: &NodeSpec) -> NodeInfo {
 /// Creates the head's pod object, running.
 pub async fn create_head_pod(client: &Client, namespace: &str, cluster: &str, name: &str) -> Result<()> {
     let pods_path = format!("/api/v1/namespaces/{namespace}/pods");
-    post(client, &pods_path, &pod_object(cluster, name, keys::HEAD_GROUP, keys::NODE_TYPE_HEAD)).await?;
-    run_pod(client, &pods_path, name).await
+    let object = pod_object(cluster, name, keys::HEAD_GROUP, keys::NODE_TYPE_HEAD);
+    post(client, &pods_path, &object).await?;
+    kubelet::run(client, &pods_path, &object).await
 }
 
 fn pod_object(cluster: &str, name: &str, group: &str, node_type: &str) -> Value {
@@ -294,20 +305,6 @@ fn pod_object(cluster: &str, name: &str, group: &str, node_type: &str) -> Value 
         }},
         "spec": {"restartPolicy": "Never", "containers": [{"name": format!("ray-{node_type}"), "image": "rayproject/ray"}]},
     })
-}
-
-/// Says what a kubelet says of a pod that runs.
-async fn run_pod(client: &Client, pods_path: &str, name: &str) -> Result<()> {
-    let container = json!({
-        "name": "ray", "ready": true, "restartCount": 0, "image": "rayproject/ray", "imageID": "",
-        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
-    });
-    let status = json!({"status": {"phase": "Running", "containerStatuses": [container]}});
-    let request = http::Request::patch(format!("{pods_path}/{name}/status"))
-        .header("content-type", "application/merge-patch+json")
-        .body(serde_json::to_vec(&status)?)?;
-    let _: Value = client.request(request).await.with_context(|| format!("could not set the status of {name}"))?;
-    Ok(())
 }
 
 /// As the operator counts them: absent means the minimum, and bounds hold.

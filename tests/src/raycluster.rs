@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mobula_api::keys;
 use serde_json::{Value, json};
 
 use crate::ray::NodeSpec;
@@ -25,12 +26,15 @@ pub struct Group {
     pub custom: BTreeMap<&'static str, u32>,
     /// Labels of the group, which its nodes will have.
     pub labels: BTreeMap<&'static str, &'static str>,
+    /// CPUs and memory to which its pods may be resized in place.
+    pub resize: Option<(u32, &'static str)>,
 }
 
 impl Group {
     /// A group of single pods with so many CPUs.
     pub fn cpu(name: &'static str, cpu: u32, max: u32) -> Group {
-        Group { name, min: 0, max, hosts: 1, cpu, gpu: 0, custom: BTreeMap::new(), labels: BTreeMap::new() }
+        let (custom, labels) = (BTreeMap::new(), BTreeMap::new());
+        Group { name, min: 0, max, hosts: 1, cpu, gpu: 0, custom, labels, resize: None }
     }
 
     /// With so many GPUs in each pod.
@@ -63,6 +67,21 @@ impl Group {
         self
     }
 
+    /// With pods that may be resized in place up to this.
+    pub fn with_resize(mut self, max_cpu: u32, max_memory: &'static str) -> Group {
+        self.resize = Some((max_cpu, max_memory));
+        self
+    }
+
+    /// Limits of the Ray container, which are also its requests.
+    pub fn limits(&self) -> Value {
+        let mut limits = json!({"cpu": self.cpu.to_string(), "memory": "2G"});
+        if self.gpu > 0 {
+            limits["nvidia.com/gpu"] = self.gpu.to_string().into();
+        }
+        limits
+    }
+
     /// What a node of this group declares when it runs in this pod.
     pub fn node(&self, pod: &str) -> NodeSpec {
         let mut resources = BTreeMap::from([("CPU".to_owned(), f64::from(self.cpu))]);
@@ -76,10 +95,6 @@ impl Group {
 
     /// Its entry in `workerGroupSpecs`.
     fn spec(&self) -> Value {
-        let mut limits = json!({"cpu": self.cpu.to_string(), "memory": "2G"});
-        if self.gpu > 0 {
-            limits["nvidia.com/gpu"] = self.gpu.to_string().into();
-        }
         let mut start = json!({});
         if !self.custom.is_empty() {
             // KubeRay puts it on a command line as it is: JSON within quotes.
@@ -88,7 +103,7 @@ impl Group {
         json!({
             "groupName": self.name, "replicas": self.min, "minReplicas": self.min, "maxReplicas": self.max,
             "numOfHosts": self.hosts, "rayStartParams": start, "labels": self.labels,
-            "template": template("ray-worker", &limits),
+            "template": template("ray-worker", &self.limits()),
         })
     }
 }
@@ -106,8 +121,13 @@ pub struct Options {
 
 /// The RayCluster.
 pub fn raycluster(name: &str, groups: &[Group], options: &Options) -> Value {
+    let mut metadata = json!({"name": name});
+    let resized: BTreeMap<&str, Value> = groups.iter().filter_map(|group| Some((group.name, bounds(group)?))).collect();
+    if !resized.is_empty() {
+        metadata["annotations"] = json!({keys::IPPR: json!({"groups": resized}).to_string()});
+    }
     json!({
-        "apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": name},
+        "apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": metadata,
         "spec": {
             "rayVersion": crate::parts::RAY,
             "enableInTreeAutoscaling": true,
@@ -121,6 +141,11 @@ pub fn raycluster(name: &str, groups: &[Group], options: &Options) -> Value {
             "workerGroupSpecs": groups.iter().map(Group::spec).collect::<Vec<_>>(),
         },
     })
+}
+
+fn bounds(group: &Group) -> Option<Value> {
+    let (cpu, memory) = group.resize?;
+    Some(json!({"max-cpu": cpu.to_string(), "max-memory": memory, "resize-timeout": 60}))
 }
 
 fn template(container: &str, limits: &Value) -> Value {

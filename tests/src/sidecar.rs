@@ -86,7 +86,8 @@ impl Sidecar {
             stream.read_to_string(&mut answer).await?;
             anyhow::Ok(answer)
         };
-        let answer = tokio::time::timeout(Duration::from_secs(5), exchange).await.context("no answer within 5 s")??;
+        let answer =
+            tokio::time::timeout(Duration::from_secs(20), exchange).await.context("no answer within 20 s")??;
         let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
         let status = head.lines().next().unwrap_or_default();
         ensure!(status.contains(" 200"), "{path}: {status}: {body}");

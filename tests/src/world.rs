@@ -27,8 +27,12 @@ const HEAD_POD: &str = "a-head";
 /// How long a raylet may take to be there on a busy machine, from the moment that its pod is asked for.
 pub const NODE_LIMIT: Duration = Duration::from_secs(90);
 
-/// How long the sidecar may take to end after SIGTERM.
-const END_LIMIT: Duration = Duration::from_secs(5);
+/// `idleTimeoutSeconds`, unless a case needs another. Not shorter: a raylet that is starting its first worker for a task
+/// counts as idle, and on a busy machine that takes seconds.
+pub const IDLE_TIMEOUT_S: u32 = 8;
+
+/// How long the sidecar may take to end after SIGTERM, on a busy machine.
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a case starts with.
 pub struct Setup {
@@ -58,8 +62,7 @@ impl Setup {
         Setup {
             name,
             groups,
-            // Not shorter: a raylet that is starting its first worker for a task counts as idle.
-            idle_timeout_s: 5,
+            idle_timeout_s: IDLE_TIMEOUT_S,
             ray: parts::RAY,
             version: "v2",
             raylets: true,

@@ -82,6 +82,15 @@ impl Action {
             Action::Sync { pod, .. } | Action::Note { pod, .. } => pod,
         }
     }
+
+    /// Name in logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Action::Resize(_) => "asked of Kubernetes",
+            Action::Sync { .. } => "told to the raylet",
+            Action::Note { .. } => "noted as failed",
+        }
+    }
 }
 
 /// The planner's view of one pod's resize at Unix time `now_ms`; `timeout_ms` is the group's `resize-timeout`. `None`: the

@@ -8,7 +8,7 @@ use mobula_tests::wait;
 use mobula_tests::world::{NODE_LIMIT, Setup, World};
 use serde_json::json;
 
-use crate::{REACTION, is_mobula};
+use crate::{PAST_IDLE, REACTION, is_mobula};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn request_resources_holds_nodes_up_until_it_is_withdrawn() {
@@ -17,8 +17,8 @@ async fn request_resources_holds_nodes_up_until_it_is_withdrawn() {
     driver.ask(json!({"do": "request", "num_cpus": 4})).await.unwrap();
     world.until_replicas(&[("small", 2)], REACTION).await.unwrap();
     world.until_workers(&[("small", 2)], NODE_LIMIT).await.unwrap();
-    // Idle, and for longer than the timeout of 5 s, but asked for.
-    world.replicas_stay(&[("small", 2)], Duration::from_secs(9)).await.unwrap();
+    // Idle, and for longer than the timeout, but asked for.
+    world.replicas_stay(&[("small", 2)], PAST_IDLE).await.unwrap();
     driver.ask(json!({"do": "request", "bundles": [{"CPU": 2}]})).await.unwrap();
     world.until_replicas(&[("small", 1)], REACTION).await.unwrap();
     driver.ask(json!({"do": "request", "num_cpus": 0})).await.unwrap();
@@ -37,7 +37,8 @@ async fn forty_replicas_are_asked_for_at_once() {
     world.until_workers(&[("big", 40)], Duration::from_secs(60)).await.unwrap();
     world.replicas_stay(&[("big", 40)], Duration::from_secs(3)).await.unwrap();
     if is_mobula() {
-        assert_eq!(world.operator.journal().steps("big"), [0, 40], "in one step");
+        let steps = world.operator.journal().steps("big");
+        assert!(steps.iter().all(|n| [0, 40].contains(n)), "in one step: {steps:?}");
     }
     world.finish().await.unwrap();
 }
@@ -49,8 +50,8 @@ async fn a_flood_of_ten_thousand_tasks_fills_the_group_and_is_not_called_infeasi
     driver.tasks("flood", 10_000, json!({"CPU": 1})).await.unwrap();
     world.until_replicas(&[("small", 2)], REACTION).await.unwrap();
     world.until_workers(&[("small", 2)], NODE_LIMIT).await.unwrap();
-    let pending = world.gcs.cluster_state().await.unwrap().state.pending.iter().map(|r| r.count).sum::<i64>();
-    assert!(pending > 5_000, "only {pending} tasks are pending");
+    let pending = async || Ok(world.gcs.cluster_state().await?.state.pending.iter().map(|r| r.count).sum::<i64>());
+    wait::until("thousands of pending tasks", REACTION, pending, |count| *count > 5_000).await.unwrap();
     world.replicas_stay(&[("small", 2)], Duration::from_secs(5)).await.unwrap();
     if is_mobula() {
         assert_eq!(
@@ -66,26 +67,33 @@ async fn a_flood_of_ten_thousand_tasks_fills_the_group_and_is_not_called_infeasi
 #[tokio::test(flavor = "multi_thread")]
 async fn ray_status_shows_what_is_launching_active_and_idle() {
     let groups = vec![Group::cpu("small", 1, 3), Group::cpu("gpu", 1, 3).with_gpu(1)];
-    let setup = Setup { idle_timeout_s: 15, ..Setup::new("status", groups) };
+    // Whatever time `ray status` takes, the idle node is still there.
+    let setup = Setup { idle_timeout_s: 600, ..Setup::new("status", groups) };
     let mut world = World::start(setup).await.unwrap();
     let mut driver = world.driver().await.unwrap();
     driver.tasks("gpu", 1, json!({"CPU": 1, "GPU": 1})).await.unwrap();
     driver.tasks("never", 1, json!({"CPU": 99})).await.unwrap();
     world.until_replicas(&[("gpu", 1)], REACTION).await.unwrap();
-    let status = world.ray_status(&[]).await.unwrap();
-    assert!(status.contains("gpu, launching") || status.contains(": gpu,") || status.contains("1 gpu"), "{status}");
-    assert!(status.contains("{'CPU': 99.0}"), "{status}");
+    let status = async || world.ray_status(&[]).await;
+    let shows_gpu = |text: &String| ["gpu, launching", ": gpu,", "1 gpu"].iter().any(|words| text.contains(words));
+    let shows_both = |text: &String| shows_gpu(text) && text.contains("{'CPU': 99.0}");
+    wait::until("ray status shows the node and the demand", REACTION, status, shows_both).await.unwrap();
 
     world.until_workers(&[("gpu", 1)], NODE_LIMIT).await.unwrap();
     driver.finish("gpu", NODE_LIMIT).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let status = world.ray_status(&["-v"]).await.unwrap();
-    let idle = status.split("Idle:").nth(1).unwrap_or_default();
-    assert!(idle.contains("1 gpu"), "{status}");
-    assert!(status.contains("(no pending nodes)"), "{status}");
-    let metrics = world.sidecar().unwrap().metrics().await.unwrap();
-    let active = metrics.lines().find(|line| line.starts_with("autoscaler_active_nodes{") && line.contains("\"gpu\""));
-    assert!(active.is_some_and(|line| line.ends_with(" 1") || line.ends_with(" 1.0")), "{active:?}");
+    let status = async || world.ray_status(&["-v"]).await;
+    let shows_idle = |text: &String| {
+        let idle = text.split("Idle:").nth(1).unwrap_or_default();
+        idle.contains("1 gpu") && text.contains("(no pending nodes)")
+    };
+    wait::until("ray status shows the idle node", REACTION, status, shows_idle).await.unwrap();
+    let active = async || {
+        let metrics = world.sidecar()?.metrics().await?;
+        let mut lines = metrics.lines().filter(|line| line.starts_with("autoscaler_active_nodes{"));
+        Ok(lines.find(|line| line.contains("\"gpu\"")).unwrap_or_default().to_owned())
+    };
+    let is_one = |line: &String| line.ends_with(" 1") || line.ends_with(" 1.0");
+    wait::until("the metric of active nodes", REACTION, active, is_one).await.unwrap();
     world.finish().await.unwrap();
 }
 

@@ -1,13 +1,13 @@
 //! Work that must be together, apart, or in a certain place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_tests::raycluster::Group;
 use mobula_tests::wait;
 use mobula_tests::world::{NODE_LIMIT, Setup, World};
 use serde_json::json;
 
-use crate::{REACTION, is_mobula};
+use crate::{PAST_IDLE, REACTION, is_mobula};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strict_spread_gang_of_gpu_and_rdma_gets_four_nodes_at_once() {
@@ -60,24 +60,26 @@ async fn label_selectors_choose_the_group() {
     driver.tasks("nowhere", 1, json!({"CPU": 1, "label_selector": {"zone": "south"}})).await.unwrap();
 
     let limit = REACTION;
-    let total = |replicas: &std::collections::BTreeMap<String, i64>| replicas.values().sum::<i64>();
+    let total = |replicas: &BTreeMap<String, i64>| replicas.values().sum::<i64>();
     let look = async || {
         world.sidecar()?;
         world.replicas().await
     };
     wait::until("three replicas", limit, look, |seen| total(seen) == 3 && seen["east"] == 1).await.unwrap();
     assert!(world.replicas().await.unwrap()["west"] >= 1);
-    world.until_pods(3, NODE_LIMIT).await.unwrap();
-
-    let ran_on = async |world: &World, nodes: Vec<String>| {
-        let workers = world.workers().await.unwrap();
-        let group = workers.iter().find(|(_, members)| members.contains_key(&nodes[0]));
-        group.map(|(group, _)| group.clone()).unwrap()
+    // Which node is of which group is asked while all are busy: those that are done go soon.
+    let mut group_of = BTreeMap::new();
+    let look = async || {
+        let workers = world.workers().await?;
+        group_of
+            .extend(workers.into_iter().flat_map(|(group, ids)| ids.into_keys().map(move |id| (id, group.clone()))));
+        Ok(group_of.len())
     };
+    wait::until("three workers", NODE_LIMIT, look, |seen| *seen >= 3).await.unwrap();
+
     for (work, allowed) in [("in-east", &["east"][..]), ("rather-north", &["west"]), ("not-east", &["west", "plain"])] {
-        driver.ask(json!({"do": "release", "name": work})).await.unwrap();
         let nodes = driver.finish(work, NODE_LIMIT).await.unwrap();
-        let group = ran_on(&world, nodes).await;
+        let group = &group_of[&nodes[0]];
         assert!(allowed.contains(&group.as_str()), "{work} ran on {group}");
     }
     world.until_pods(0, REACTION).await.unwrap();
@@ -107,7 +109,7 @@ async fn replicas_of_four_hosts_come_and_go_whole() {
     // One host is busy: its whole replica stays.
     driver.tasks("one-host", 1, json!({"CPU": 1})).await.unwrap();
     if is_mobula() {
-        world.replicas_stay(&[("slice", 1)], std::time::Duration::from_secs(10)).await.unwrap();
+        world.replicas_stay(&[("slice", 1)], PAST_IDLE).await.unwrap();
     }
     driver.finish("one-host", NODE_LIMIT).await.unwrap();
     world.until_replicas(&[("slice", 0)], REACTION).await.unwrap();

@@ -10,6 +10,9 @@ use mobula_gcs::{
 use mobula_tests::gcs::{Env, GcsServer};
 use mobula_tests::{parts, wait};
 
+/// For what the GCS shows a little later than it answers.
+const LIMIT: Duration = Duration::from_secs(30);
+
 fn resources(amounts: &[(&str, f64)]) -> ResourceMap {
     amounts.iter().map(|(name, amount)| ((*name).to_owned(), *amount)).collect()
 }
@@ -65,6 +68,11 @@ async fn every_call_is_answered() {
     let need = ResourceRequest { resources: resources(&[("CPU", 1.0)]), ..ResourceRequest::default() };
     gcs.request_resources(&[RequestByCount { request: need.clone(), count: 3 }]).await.unwrap();
 
+    let seen = async || {
+        let state = gcs.cluster_state().await?.state;
+        Ok((state.nodes.len(), state.gangs.len(), state.constraints.len()))
+    };
+    wait::until("all that was registered", LIMIT, seen, |counts| *counts == (2, 1, 1)).await.unwrap();
     let observed = gcs.cluster_state().await.unwrap();
     let state = &observed.state;
     assert_eq!(mobula_gcs::wire::decode_cluster_state(&observed.wire).unwrap(), *state);
@@ -97,7 +105,7 @@ async fn every_call_is_answered() {
     // A node that the GCS does not know counts as drained; one without a raylet can't be asked.
     let hasty = Deadlines { node: Duration::from_secs(1), ..Deadlines::default() };
     let hasty = Client::new(Config { deadlines: hasty, ..Config::plain(vec![server.address.clone()]) }).unwrap();
-    let unknown = hasty.drain_node(&node(9, "x").node_id, DrainReason::IdleTermination, "test", None).await.unwrap();
+    let unknown = gcs.drain_node(&node(9, "x").node_id, DrainReason::IdleTermination, "test", None).await.unwrap();
     assert_eq!(unknown, DrainOutcome::Accepted);
     assert!(hasty.drain_node(&node(2, "").node_id, DrainReason::IdleTermination, "test", None).await.is_err());
     assert!(hasty.resize_node(&node(2, "").node_id, &resources(&[("CPU", 2.0)])).await.is_err());
@@ -107,9 +115,10 @@ async fn every_call_is_answered() {
         let nodes = gcs.cluster_state().await?.state.nodes;
         Ok(nodes.iter().find(|node| node.instance_id == "pod-2").map(|node| node.status))
     };
-    wait::until("pod-2 dead", Duration::from_secs(5), status, |s| *s == Some(NodeStatus::Dead)).await.unwrap();
+    wait::until("pod-2 dead", LIMIT, status, |s| *s == Some(NodeStatus::Dead)).await.unwrap();
     registrar::remove_placement_group(&gcs, &group.id).await.unwrap();
-    assert_eq!(gcs.cluster_state().await.unwrap().state.gangs, []);
+    let gangs = async || Ok(gcs.cluster_state().await?.state.gangs);
+    wait::until("the gang gone", LIMIT, gangs, Vec::is_empty).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +154,8 @@ async fn a_thousand_nodes_fit_into_one_reply() {
         let info = NodeInfo { node_id: format!("{number:056x}"), labels, ..node(0, "cpu-group") };
         registrar::register_node(&gcs, &info).await.unwrap();
     }
+    let seen = async || Ok(gcs.cluster_state().await?.state.nodes.len());
+    wait::until("a thousand nodes", LIMIT, seen, |count| *count == 1_000).await.unwrap();
     let observed = gcs.cluster_state().await.unwrap();
-    assert_eq!(observed.state.nodes.len(), 1_000);
     assert!(observed.wire.len() > 4 << 20, "the reply should exceed gRPC's default limit of 4 MiB");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mobula_gcs::AutoscalingState;
 use mobula_tests::raycluster::Group;
 use mobula_tests::wait;
 use mobula_tests::world::{NODE_LIMIT, Setup, World};
@@ -23,9 +24,10 @@ async fn a_pod_refused_by_quota_waits_and_comes_when_there_is_room() {
     // No flapping, nothing given up, nothing called infeasible: it waits.
     world.replicas_stay(&[("small", 2)], Duration::from_secs(5)).await.unwrap();
     if is_mobula() {
-        let report = world.reported().await.unwrap();
-        assert_eq!(report.infeasible_requests, []);
-        assert_eq!(report.pending_instance_requests.len(), 1, "{report:?}");
+        let reported = async || world.reported().await;
+        let is_one_waiting = |report: &AutoscalingState| report.pending_instance_requests.len() == 1;
+        wait::until("the report of the refused pod", REACTION, reported, is_one_waiting).await.unwrap();
+        assert_eq!(world.reported().await.unwrap().infeasible_requests, []);
     }
 
     world.namespace.remove_pod_quota().await.unwrap();

@@ -1,14 +1,13 @@
 //! A Python program asks, raylets appear, the work finishes, the nodes go idle, the replicas go back to the minimum.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use mobula_tests::parts;
 use mobula_tests::raycluster::Group;
 use mobula_tests::world::{NODE_LIMIT, Setup, World};
 use serde_json::json;
 
-use crate::{REACTION, is_mobula};
+use crate::{PAST_IDLE, REACTION, is_mobula};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pending_tasks_scale_two_groups_and_only_idle_nodes_go() {
@@ -26,7 +25,7 @@ async fn pending_tasks_scale_two_groups_and_only_idle_nodes_go() {
     driver.finish("gpu-work", NODE_LIMIT).await.unwrap();
     world.until_replicas(&[("small", 2), ("gpu", 0)], REACTION).await.unwrap();
     world.until_workers(&[("small", 2), ("gpu", 0)], REACTION).await.unwrap();
-    world.replicas_stay(&[("small", 2), ("gpu", 0)], Duration::from_secs(9)).await.unwrap();
+    world.replicas_stay(&[("small", 2), ("gpu", 0)], PAST_IDLE).await.unwrap();
 
     let nodes: BTreeSet<String> = driver.finish("cpu-work", NODE_LIMIT).await.unwrap().into_iter().collect();
     assert_eq!(nodes.len(), 2, "each task ran on a node of its own, to its end");

@@ -409,7 +409,10 @@ async fn resize_pods(context: &Context, state: &mut LoopState, done: &Done) {
     let mut all_done = true;
     for action in resize::decide(&shapes, pods, wanted, now_ms) {
         match resize::execute(&action, &kube, &context.gcs).await {
-            Ok(()) => context.metrics.add(&own::RESIZES, vec![("result", "accepted".into())], 1),
+            Ok(()) => {
+                tracing::info!(pod = action.pod(), step = action.as_str(), "in-place resize");
+                context.metrics.add(&own::RESIZES, vec![("result", "accepted".into())], 1);
+            }
             Err(error) => {
                 all_done = false;
                 let (source, limits, asked) = match &error {
