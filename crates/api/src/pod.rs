@@ -155,6 +155,8 @@ impl PodView {
             Value::Array(_) => at.items()?,
             _ => match at.get("items")? {
                 Some(items) => items.items()?,
+                // An empty list as Go writes it.
+                None if at.text("kind")?.ends_with("List") => Vec::new(),
                 None => vec![at],
             },
         };

@@ -14,7 +14,7 @@ use crate::types::{AutoscalingState, ClusterState};
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Not protobuf, or cut off.
-    #[error("not the protobuf message that was expected: {0}")]
+    #[error("not the protobuf message that was expected: {}", protobuf_problem(.0))]
     Protobuf(#[from] prost::DecodeError),
     /// Not JSON, or a field of the wrong type.
     #[error("not the protobuf JSON that was expected: {0}")]
@@ -24,6 +24,13 @@ pub enum DecodeError {
         "holds no cluster state: expected a GetClusterResourceStateReply, a GetClusterStatusReply or a ClusterResourceState"
     )]
     NoState,
+}
+
+/// What is wrong, in words that need no knowledge of the decoder.
+fn protobuf_problem(error: &prost::DecodeError) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or(&text);
+    text.replace("buffer underflow", "the data ends before the message does")
 }
 
 /// The cluster state in a `GetClusterResourceStateReply`, a `GetClusterStatusReply`, or bare.
@@ -39,17 +46,43 @@ pub fn decode_cluster_state(bytes: &[u8]) -> Result<ClusterState, DecodeError> {
 
 /// The same as protobuf JSON, with the field names of the `.proto` file or in camel case.
 pub fn decode_cluster_state_json(text: &str) -> Result<ClusterState, DecodeError> {
+    decode_cluster_state_json_strictly(text, &mut Vec::new())
+}
+
+/// The same; `unknown` gets the paths of all members that no field of the message is called by. They are skipped.
+pub fn decode_cluster_state_json_strictly(text: &str, unknown: &mut Vec<String>) -> Result<ClusterState, DecodeError> {
     let mut value: Value = serde_json::from_str(text)?;
     drop_nulls(&mut value);
     let fields = value.as_object_mut().ok_or(DecodeError::NoState)?;
-    let inner = ["cluster_resource_state", "clusterResourceState"].iter().find_map(|name| fields.remove(*name));
-    let value = match inner {
-        Some(inner) => inner,
-        None if fields.keys().any(|name| is_state_field(name)) => value,
+    let wrapper = ["cluster_resource_state", "clusterResourceState"]
+        .into_iter()
+        .find_map(|name| Some((format!("{name}."), fields.remove(name)?)));
+    let (prefix, value) = match wrapper {
+        Some(wrapped) => {
+            let is_known = |name: &&String| ["autoscaling_state", "autoscalingState"].contains(&name.as_str());
+            unknown.extend(fields.keys().filter(|name| !is_known(name)).cloned());
+            wrapped
+        }
+        None if fields.keys().any(|name| is_state_field(name)) => (String::new(), value),
         None => return Err(DecodeError::NoState),
     };
-    let state: pb::ClusterResourceState = serde_json::from_value(value)?;
+    let note = |path: serde_ignored::Path<'_>| unknown.push(format!("{prefix}{}", place(&path)));
+    let state: pb::ClusterResourceState = serde_ignored::deserialize(value, note)?;
     Ok(convert::cluster_state(state))
+}
+
+/// `nodes[3].labels`: the options in between, which protobuf JSON does not show, are left out.
+fn place(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", place(parent)),
+        Path::Map { parent, key } => match place(parent) {
+            parent if parent.is_empty() => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => place(parent),
+    }
 }
 
 /// As a `GetClusterResourceStateReply`.
@@ -103,7 +136,12 @@ fn shape(mut bytes: &[u8]) -> Result<Shape, prost::DecodeError> {
             (1 | 2, WireType::Varint) | (3..=7, WireType::LengthDelimited) => return Ok(Shape::State),
             _ => {}
         }
-        skip_field(wire_type, tag, &mut bytes, DecodeContext::default())?;
+        match (skip_field(wire_type, tag, &mut bytes, DecodeContext::default()), &shape) {
+            (Err(error), Shape::Other) => return Err(error),
+            // The decoder says better what is wrong.
+            (Err(_), _) => return Ok(shape),
+            (Ok(()), _) => {}
+        }
     }
     Ok(shape)
 }

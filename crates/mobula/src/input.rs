@@ -74,17 +74,36 @@ pub fn pods(file: &str, cluster: &str) -> Result<Vec<PodView>, BadInput> {
     Ok(pods)
 }
 
-/// Demand in a file: `.json` is protobuf JSON, everything else (and standard input) is told by its first byte.
-pub fn demand(file: &str) -> Result<ClusterState, BadInput> {
+/// Most unknown fields that are named in one warning.
+const MOST_NAMED: usize = 5;
+
+/// Demand in a file, and a warning of what in it has no meaning: `.json` is protobuf JSON, everything else (and standard input)
+/// is told by its first byte.
+pub fn demand(file: &str) -> Result<(ClusterState, Option<String>), BadInput> {
     let bytes = read(file)?;
     // No reply starts with `{` as protobuf: that would be field 15 with a wire type that groups used.
     let starts_as_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     if has_extension(file, "json") || (!has_extension(file, "pb") && starts_as_json) {
         let text = std::str::from_utf8(&bytes).map_err(|error| BadInput::new(file, format!("not UTF-8: {error}")))?;
-        wire::decode_cluster_state_json(text).map_err(|error| bad_demand(file, text, &error))
+        let mut unknown = Vec::new();
+        let state = wire::decode_cluster_state_json_strictly(text, &mut unknown)
+            .map_err(|error| bad_demand(file, text, &error))?;
+        Ok((state, unknown_fields(file, &unknown)))
     } else {
-        wire::decode_cluster_state(&bytes).map_err(|error| BadInput::new(file, error))
+        let is = "must be a GetClusterResourceStateReply or a ClusterResourceState (protobuf JSON: in a .json file)";
+        let bad = |error| BadInput::new(file, format!("{error}; {is}"));
+        Ok((wire::decode_cluster_state(&bytes).map_err(bad)?, None))
     }
+}
+
+fn unknown_fields(file: &str, unknown: &[String]) -> Option<String> {
+    if unknown.is_empty() {
+        return None;
+    }
+    let named = unknown.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = unknown.len().saturating_sub(MOST_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(BadInput::new(file, format!("no such field: {named}{more}: ignored")).to_string())
 }
 
 /// Names the field, where one can be named.
@@ -109,6 +128,10 @@ pub fn prices(file: &str) -> Result<Prices, BadInput> {
 pub fn node_troubles(file: &str) -> Result<BTreeMap<String, Vec<String>>, BadInput> {
     let mut troubles = BTreeMap::new();
     for (index, node) in objects(file)?.iter().enumerate() {
+        if !node.is_object() {
+            let error = FieldError::new(format!("items[{index}]"), node.to_string(), "must be a Node");
+            return Err(BadInput::new(file, error));
+        }
         let kind = kind(node);
         if kind != "Node" {
             let error = FieldError::new(format!("items[{index}].kind"), kind, "must be Node");
@@ -141,10 +164,21 @@ fn objects(file: &str) -> Result<Vec<Value>, BadInput> {
                     objects.extend(items);
                 }
             }
+            // An empty list as Go writes it.
+            Value::Object(list) if is_list(&list) && list.get("items").is_none_or(Value::is_null) => {}
+            Value::Object(list) if is_list(&list) => {
+                let items = list.get("items").unwrap_or(&Value::Null);
+                return Err(BadInput::new(file, FieldError::new("items", items.to_string(), "must be a list")));
+            }
             object => objects.push(object),
         }
     }
     Ok(objects)
+}
+
+fn is_list(object: &serde_json::Map<String, Value>) -> bool {
+    let kind = object.get("kind").and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.ends_with("List"))
 }
 
 /// All documents of a YAML or JSON file.

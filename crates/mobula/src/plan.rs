@@ -124,7 +124,11 @@ fn refuse_shared_stdin(args: &Args) -> Result<(), BadInput> {
 }
 
 fn demand(source: &str) -> anyhow::Result<ClusterState> {
-    let Some(endpoint) = source.strip_prefix(GCS_SCHEME) else { return Ok(input::demand(source)?) };
+    let Some(endpoint) = source.strip_prefix(GCS_SCHEME) else {
+        let (state, warning) = input::demand(source)?;
+        warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        return Ok(state);
+    };
     let env = |name: &str| std::env::var(name).ok();
     let config =
         mobula_gcs::Config::from_env(vec![endpoint.to_owned()], &env).map_err(|error| BadInput::new(source, error))?;
