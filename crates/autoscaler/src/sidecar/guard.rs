@@ -3,12 +3,13 @@
 //! After the head or its GCS has restarted, nodes come back one by one; a node that has not yet done so looks like a pod
 //! without Ray, its tasks like no demand at all. So after every break the pods that were registered before it must register
 //! again; until they have, or a grace time has passed, the picture counts as incomplete. The start of this process is a
-//! break, too, because it shares its pod with the head: then every pod whose Ray container runs must register.
+//! break, too, because it shares its pod with the head: then every pod whose Ray container runs must register. A GCS that
+//! shows no living head is just coming up, or loses what it knows: it counts as one that gives no answer.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use mobula_api::PodView;
-use mobula_gcs::{ClusterState, NodeStatus};
+use mobula_api::{PodView, keys};
+use mobula_gcs::{ClusterState, NodeState, NodeStatus};
 use tokio::time::Instant;
 
 /// Why nothing is deleted now.
@@ -21,7 +22,12 @@ pub enum Hold {
         /// How many pods are missing.
         missing: usize,
     },
+    /// The GCS shows no head that lives.
+    NoHead,
 }
+
+/// Resource that only the head has.
+const HEAD_RESOURCE: &str = "node:__internal_head__";
 
 /// What makes the picture incomplete.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -46,16 +52,20 @@ impl Break {
 }
 
 impl Hold {
-    /// What began it.
-    pub fn after(&self) -> Break {
-        let Hold::Unregistered { after, .. } = self;
-        *after
+    /// Name in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Hold::Unregistered { after, .. } => after.as_str(),
+            Hold::NoHead => "no_head",
+        }
     }
 }
 
 impl std::fmt::Display for Hold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Hold::Unregistered { after, missing } = self;
+        let Hold::Unregistered { after, missing } = self else {
+            return f.write_str("the GCS shows no head that lives: nothing is deleted until it does");
+        };
         let after = match after {
             Break::Start => "the start of the autoscaler",
             Break::HeadRestart => "a restart of the head",
@@ -120,6 +130,10 @@ impl ViewGuard {
             self.break_now(Break::HeadRestart);
         }
         self.session_name = Some(state.session_name.clone());
+        if !shows_head(state) {
+            self.failed(false);
+            return Some(Hold::NoHead);
+        }
         let existing = running_workers(pods);
         let registered = registered(state);
         if let Some(broken) = &mut self.broken {
@@ -143,6 +157,11 @@ fn running_workers(pods: &[PodView]) -> BTreeSet<String> {
         .collect()
 }
 
+fn shows_head(state: &ClusterState) -> bool {
+    let is_head = |node: &NodeState| node.total.contains_key(HEAD_RESOURCE) || node.node_type == keys::HEAD_GROUP;
+    state.nodes.iter().any(|node| node.status != NodeStatus::Dead && is_head(node))
+}
+
 fn registered(state: &ClusterState) -> BTreeSet<String> {
     let alive = state.nodes.iter().filter(|node| node.status != NodeStatus::Dead && !node.instance_id.is_empty());
     alive.map(|node| node.instance_id.clone()).collect()
@@ -150,8 +169,6 @@ fn registered(state: &ClusterState) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use mobula_gcs::NodeState;
-
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(60);
@@ -163,7 +180,10 @@ mod tests {
     fn reply(session: &str, pods: &[&str]) -> ClusterState {
         let node =
             |pod: &&str| NodeState { instance_id: (*pod).to_owned(), status: NodeStatus::Idle, ..NodeState::default() };
-        ClusterState { session_name: session.into(), nodes: pods.iter().map(node).collect(), ..ClusterState::default() }
+        let head =
+            NodeState { node_type: keys::HEAD_GROUP.into(), status: NodeStatus::Running, ..NodeState::default() };
+        let nodes = pods.iter().map(node).chain([head]).collect();
+        ClusterState { session_name: session.into(), nodes, ..ClusterState::default() }
     }
 
     fn settled(pods: &[&str]) -> ViewGuard {
@@ -212,6 +232,20 @@ mod tests {
         let hold = guard.check(&reply("s1", &["a"]), &pods);
         assert_eq!(hold, Some(Hold::Unregistered { after: Break::Interruption, missing: 1 }));
         assert_eq!(guard.check(&reply("s1", &["a", "b"]), &pods), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gcs_without_a_living_head_must_show_all_pods_again() {
+        let mut guard = settled(&["a"]);
+        let mut headless = reply("s1", &["a"]);
+        headless.nodes.last_mut().unwrap().status = NodeStatus::Dead;
+        assert_eq!(guard.check(&headless, &[pod("a")]), Some(Hold::NoHead));
+        headless.nodes.clear();
+        tokio::time::advance(2 * GRACE).await;
+        assert_eq!(guard.check(&headless, &[pod("a")]), Some(Hold::NoHead), "however long it takes");
+        let hold = guard.check(&reply("s1", &[]), &[pod("a")]);
+        assert_eq!(hold, Some(Hold::Unregistered { after: Break::Interruption, missing: 1 }));
+        assert_eq!(guard.check(&reply("s1", &["a"]), &[pod("a")]), None);
     }
 
     #[tokio::test(start_paused = true)]

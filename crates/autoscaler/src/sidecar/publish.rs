@@ -153,7 +153,7 @@ fn gauges(context: &Context, held: Option<&Hold>, planned: &Planned, applied: &A
     let demand = [("task", tasks), ("gang", snapshot.gangs.len() as u64), ("constraint", constraints)];
     metrics.set_all(&own::DEMAND, demand.map(|(kind, count)| (vec![("kind", kind.to_owned())], count as f64)));
     metrics.set_all(&own::UNMET, unmet(&applied.plan));
-    metrics.set_all(&own::DELETIONS_HELD, held.map(|hold| (vec![("reason", hold.after().as_str().to_owned())], 1.0)));
+    metrics.set_all(&own::DELETIONS_HELD, held.map(|hold| (vec![("reason", hold.as_str().to_owned())], 1.0)));
     metrics.set(&own::RECORDER_BYTES, Vec::new(), context.recorder.held_bytes() as f64);
 }
 

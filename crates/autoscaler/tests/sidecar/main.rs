@@ -176,6 +176,22 @@ async fn nothing_is_deleted_until_all_pods_are_back_after_a_head_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_deleted_while_the_gcs_shows_no_head_but_growth_goes_on() {
+    let world = World::with_nodes(vec![idle_node("w0", "cpu", 1_000)]);
+    world.pass(3.0).await;
+    world.gcs.change_state(|old| old.nodes = vec![idle_node("w0", "cpu", LONG_IDLE_MS)]);
+    world.pass(200.0).await;
+    assert_eq!(world.gcs.drains(), []);
+    assert_eq!(world.metric("mobula_deletions_held{reason=\"no_head\"}"), 1.0);
+    world.gcs.change_state(|state| state.pending = tasks(4.0, 2));
+    world.until("scale-up", |w| w.kube.replicas(0) + 2 * w.kube.replicas(1) >= 2).await;
+    let whole = vec![idle_node("w0", "cpu", LONG_IDLE_MS)];
+    world.gcs.change_state(|old| *old = state(whole));
+    world.until("scale-down", |w| w.kube.workers_to_delete(0) == ["w0"]).await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_the_start_nothing_is_deleted_until_the_pods_have_registered() {
     let (kube, gcs) = World::parts(vec![idle_node("w0", "cpu", LONG_IDLE_MS)]);
     kube.put_pod(pod("w1", "cpu", None));

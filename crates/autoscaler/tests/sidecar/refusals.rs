@@ -1,5 +1,6 @@
 //! Patches that the API server refuses for what they ask: the rest of the plan goes on.
 
+use mobula_autoscaler::clock::FollowingClock;
 use serde_json::Value;
 
 use super::*;
@@ -69,8 +70,9 @@ async fn growth_goes_on_while_removals_are_refused_and_what_is_drained_for_them_
     let nodes = (0..3).map(|n| idle_node(&format!("w{n}"), "cpu", LONG_IDLE_MS)).collect();
     let (kube, gcs) = World::parts(nodes);
     with_chips(&kube);
-    kube.admit(|before, after| names_pods(before, after).then_some((403, DENIED)));
-    let world = World::start(kube, gcs);
+    kube.admit(|before, after| names_pods(before, after).then_some((400, DENIED)));
+    let clock = Arc::new(FollowingClock::starting_at(START_MS));
+    let world = World::start_with(kube, gcs, clock, |config| config.pace.min_interval = Duration::from_secs(1));
     world.until("a refusal", |w| w.metric("mobula_patches_total{result=\"failed\"}") == 1.0).await;
     let drained = world.gcs.drains().len();
     world.gcs.change_state(|state| state.pending = chip_tasks(2));
@@ -94,10 +96,10 @@ async fn growth_goes_on_while_removals_are_refused_and_what_is_drained_for_them_
     }
     let others = (4..7).map(|n| idle_node(&format!("w{n}"), "cpu", LONG_IDLE_MS)).collect();
     world.gcs.change_state(|old| old.nodes = state(others).nodes);
-    world.pass(700.0).await;
+    world.pass(100.0).await;
     assert_eq!(world.gcs.drains().len(), drained + 1, "what can't be had back is risked for one");
     world.kube.recover();
-    world.pass(600.0).await;
+    world.pass(320.0).await;
     assert_eq!((world.kube.replicas(0), world.gcs.drains().len()), (0, drained + 3));
     world.end().await;
 }
