@@ -4,6 +4,7 @@
 //! * [`RayCluster::group_shapes`] says what one pod of each group brings, as Ray's autoscaler derives it.
 //! * [`RayCluster::settings`] says how the cluster wants to be scaled.
 //! * [`PodView::from_value`] says where a pod is on its way to being a Ray node.
+//! * [`TopologyObject::from_value`] reads what other schedulers say of the topology.
 //!
 //! Whatever can't be used is a [`FieldError`] that names the field, its value and what to do.
 
@@ -22,6 +23,7 @@ mod settings;
 mod shape;
 mod template;
 mod time;
+mod topology;
 mod version;
 
 pub use error::FieldError;
@@ -38,4 +40,7 @@ pub use raycluster::{
 pub use resize::{IpprStatus, ResizeBounds, ResizeCondition, ResizeProgress, ResizeResource, ResizeSuggestion};
 pub use settings::{ClusterSettings, DemandVersion, IdlePolicy, IdleTermination, Upscaling};
 pub use shape::{GroupShape, group_shapes_from_value};
+pub use topology::{
+    HyperNode, HyperNodeMember, LabelCondition, MemberKind, MemberSelector, TopologyKey, TopologyLevels, TopologyObject,
+};
 pub use version::RayVersion;

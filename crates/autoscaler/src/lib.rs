@@ -12,6 +12,7 @@ pub mod prices;
 pub mod report;
 pub mod snapshot;
 pub mod surroundings;
+pub mod topology;
 
 // The shell.
 pub mod clock;
