@@ -110,7 +110,7 @@ impl HyperNodes {
                     Selector::Exact(name) => own.extend(by_name.get(name.as_str())),
                     Selector::Regex(pattern) => own.extend(positions(hosts, |h| pattern.is_match(h.name.as_bytes()))),
                     Selector::Labels(all) => {
-                        own.extend(positions(hosts, |h| all.iter().all(|one| one.holds(&h.labels))))
+                        own.extend(positions(hosts, |h| all.iter().all(|one| one.holds(&h.labels))));
                     }
                 }
             }
