@@ -1,6 +1,6 @@
 //! Pods counted in replicas.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::{GroupPlan, Node, NodePhase, NodeType, Snapshot};
 
@@ -12,7 +12,7 @@ pub(crate) struct Replicas {
 }
 
 /// Pods of one group, to be counted in replicas.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Pods<'a> {
     named: BTreeSet<&'a str>,
     pub count: u64,
@@ -33,7 +33,7 @@ impl<'a> Pods<'a> {
 }
 
 /// Pods of one group by what is known and decided of them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Census<'a> {
     /// With a pod or a Ray node.
     pub existing: Pods<'a>,
@@ -45,18 +45,34 @@ pub(crate) struct Census<'a> {
     pub running: Pods<'a>,
 }
 
-pub(crate) fn census<'a>(snapshot: &'a Snapshot, ending: &BTreeSet<usize>) -> BTreeMap<&'a str, Census<'a>> {
-    let mut groups: BTreeMap<&str, Census<'_>> = BTreeMap::new();
-    for (at, node) in snapshot.nodes.iter().enumerate() {
+/// By node of the snapshot: the number of its group; for a node of no group, the number of groups.
+pub(crate) fn group_numbers(snapshot: &Snapshot) -> Vec<usize> {
+    let none = snapshot.node_types.len();
+    // Looked up only, never listed.
+    let numbers: HashMap<&str, usize> =
+        snapshot.node_types.iter().enumerate().map(|(at, group)| (group.name.as_str(), at)).collect();
+    snapshot.nodes.iter().map(|node| numbers.get(node.group.as_str()).copied().unwrap_or(none)).collect()
+}
+
+/// Counts the pods of every group, in the order of the snapshot, and then those of no group. `numbers` are
+/// [`group_numbers`], `is_ending` says of a node whether it ends.
+pub(crate) fn census<'a>(
+    snapshot: &'a Snapshot,
+    numbers: &[usize],
+    is_ending: impl Fn(usize) -> bool,
+) -> Vec<Census<'a>> {
+    let mut groups: Vec<Census<'_>> = Vec::new();
+    groups.resize_with(snapshot.node_types.len() + 1, Census::default);
+    for (at, (node, number)) in snapshot.nodes.iter().zip(numbers).enumerate() {
         if node.is_head || node.instance_id.is_empty() || node.phase == NodePhase::Leaving {
             continue;
         }
-        let census = groups.entry(&node.group).or_default();
+        let census = &mut groups[*number];
         census.asked.add(node);
         if node.phase != NodePhase::Requested {
             census.existing.add(node);
         }
-        if !ending.contains(&at) {
+        if !is_ending(at) {
             census.kept.add(node);
             if node.phase == NodePhase::Running {
                 census.running.add(node);
@@ -67,9 +83,7 @@ pub(crate) fn census<'a>(snapshot: &'a Snapshot, ending: &BTreeSet<usize>) -> BT
 }
 
 /// Replicas of one group, of which `launched` more pods are launched.
-pub(crate) fn replicas(census: &BTreeMap<&str, Census<'_>>, spec: &NodeType, launched: u64) -> Replicas {
-    let nobody = Census::default();
-    let pods = census.get(spec.name.as_str()).unwrap_or(&nobody);
+pub(crate) fn replicas(pods: &Census<'_>, spec: &NodeType, launched: u64) -> Replicas {
     let (current, asked) = (pods.existing.replicas(spec), pods.asked.replicas(spec));
     let kept = pods.kept.replicas(spec);
     let hosts = u64::from(spec.num_of_hosts.max(1));

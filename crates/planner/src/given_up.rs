@@ -24,13 +24,18 @@ pub(crate) fn find(snapshot: &Snapshot) -> GivenUp<'_> {
     let groups: BTreeMap<&str, &NodeType> =
         snapshot.node_types.iter().map(|group| (group.name.as_str(), group)).collect();
     let mut replicas: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+    let mut last: Option<&NodeType> = None;
     for (at, node) in snapshot.nodes.iter().enumerate() {
-        let Some(group) = groups.get(node.group.as_str()).filter(|group| !group.is_head && !group.suspended) else {
-            continue;
-        };
         if node.is_head || node.instance_id.is_empty() || node.phase == NodePhase::Leaving {
             continue;
         }
+        // Nodes of a group usually follow one another.
+        if last.is_none_or(|group| group.name != node.group) {
+            last = groups.get(node.group.as_str()).copied();
+        }
+        let Some(group) = last.filter(|group| !group.is_head && !group.suspended) else {
+            continue;
+        };
         let named = node.replica.as_deref().filter(|_| group.num_of_hosts > 1);
         if let Some(replica) = named {
             replicas.entry((&group.name, replica)).or_default().push(at);

@@ -33,7 +33,8 @@ pub struct Plan {
     /// Reasons for what is done and for what is not.
     pub explain: Vec<Reason>,
     /// Where each piece of served demand is meant to run, for checks; empty for policies that don't say. Ray itself decides
-    /// where work runs.
+    /// where work runs. Not a part of recordings: it follows from the rest, and is large.
+    #[serde(skip)]
     pub placements: Vec<Placement>,
     /// What becomes of each placement group, in the order of the snapshot; empty for policies that don't say.
     pub gangs: Vec<GangPlan>,

@@ -24,6 +24,8 @@ pub(super) struct Board<'a> {
     pub world: World<'a>,
     pub limits: Limits,
     pub puts: Vec<Put>,
+    /// Hosts of which something was taken or given back, and hosts that came or went, in this order.
+    pub touched: Vec<HostId>,
 }
 
 /// A state to come back to.
@@ -40,13 +42,16 @@ impl<'a> Board<'a> {
     pub fn put(&mut self, put: Put) {
         let shape = &self.world.shapes[put.shape as usize];
         self.world.hosts.take(shape, put.host, put.taken);
+        self.touched.push(put.host);
         self.puts.push(put);
     }
 
     /// Launches so many replicas; returns the first host.
     pub fn launch(&mut self, group: usize, replicas: u64) -> HostId {
         self.limits.take(&self.world, group, replicas);
-        self.world.launch(group, u32::try_from(replicas).unwrap_or(u32::MAX))
+        let first = self.world.launch(group, u32::try_from(replicas).unwrap_or(u32::MAX));
+        self.touched.extend(first..self.world.hosts.len() as HostId);
+        first
     }
 
     /// Gives up all launched hosts that are not fixed, and takes `released` from the others. Returns what the hosts that
@@ -94,7 +99,9 @@ impl<'a> Board<'a> {
         for put in self.puts.drain(mark.puts..) {
             let shape = &self.world.shapes[put.shape as usize];
             self.world.hosts.take(shape, put.host, -put.taken);
+            self.touched.push(put.host);
         }
+        self.touched.extend(mark.hosts as HostId..self.world.hosts.len() as HostId);
         self.world.hosts.truncate(mark.hosts);
         for (group, launched) in self.world.groups.iter_mut().zip(&mark.launched) {
             group.launched = *launched;

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::board::{Board, Mark};
 use super::demand::{self, Class, GangWork, Together};
 use super::floors::{self, Lacking};
-use super::gangs::{self, Short};
+use super::gangs::{self, Indices, Short};
 use super::limits::Limits;
-use super::pools::{Map, Places, Pool};
+use super::pools::{Map, Places, Pool, Sites};
 use super::price::Prices;
 use super::repack::{self, Repacked};
 use super::world::{Origin, World};
 use super::{Rules, lots, pending, shrink, tasks};
-use crate::census::{Census, census};
+use crate::census::{Census, census, group_numbers};
 use crate::given_up::{self, GivenUp};
 use crate::{Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
 
@@ -50,6 +50,10 @@ pub(super) struct Decision<'a> {
     pub given_up: GivenUp<'a>,
     pub shrink: shrink::Shrink,
     pub repacked: Repacked,
+    /// Pods by group, those that are given up left aside.
+    pub census: Vec<Census<'a>>,
+    /// By node of the snapshot: the number of its group.
+    pub numbers: Vec<usize>,
     /// What was launched that could not be packed anew costs so much.
     pub fixed_cost: f64,
     /// Whether the snapshot has capacity that is free, so that a bound on launches says nothing of what it could hold.
@@ -64,14 +68,15 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     let mut given_up = given_up::find(snapshot);
     let late = pending::find(snapshot, &given_up.nodes, memory);
     pending::forget(snapshot, memory);
-    let mut draft = Draft::new(snapshot, &rules, &map, &given_up.nodes, memory);
+    let numbers = group_numbers(snapshot);
+    let mut draft = Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory);
     // Pods that do not come are given up where that costs nobody their place: what they were for goes elsewhere.
     for (group, late) in &late {
         let mut out = given_up.nodes.clone();
         late.nodes.iter().for_each(|at| out[*at] = true);
         let mut blocked = memory.clone();
         pending::block(&mut blocked, group, late.cause, snapshot.now_ms);
-        let other = Draft::new(snapshot, &rules, &map, &out, &blocked);
+        let other = Draft::new(snapshot, &rules, &map, &numbers, &out, &blocked);
         if other.unserved() <= draft.unserved() {
             for at in &late.nodes {
                 given_up.ends.push((*at, TerminateCause::AllocationTimeout, late.text.clone()));
@@ -80,10 +85,12 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
         }
     }
     let (repacked, fixed_cost) = draft.repack(&rules);
-    let shrink = shrink::shrink(&draft.board, &map, &given_up, memory);
+    let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, memory);
     Decision {
         snapshot,
         has_free_hosts: draft.has_free_hosts,
+        census: draft.census,
+        numbers,
         board: draft.board,
         classes: draft.classes,
         gangs: draft.gangs,
@@ -113,10 +120,20 @@ struct Draft<'a> {
     /// By host: launched, and to stay as it is.
     fixed: Vec<bool>,
     has_free_hosts: bool,
+    indices: Indices,
+    sites: Sites,
+    census: Vec<Census<'a>>,
 }
 
 impl<'a> Draft<'a> {
-    fn new(snapshot: &'a Snapshot, rules: &Rules<'_>, map: &Map<'a>, out: &[bool], memory: &Memory) -> Self {
+    fn new(
+        snapshot: &'a Snapshot,
+        rules: &Rules<'_>,
+        map: &Map<'a>,
+        numbers: &[usize],
+        out: &[bool],
+        memory: &Memory,
+    ) -> Self {
         let suspended: Vec<&str> =
             snapshot.node_types.iter().filter(|group| group.suspended).map(|group| group.name.as_str()).collect();
         let counts = |at: usize, node: &crate::Node| {
@@ -124,20 +141,20 @@ impl<'a> Draft<'a> {
             let gone = out.get(at).copied().unwrap_or(false) || suspended.contains(&node.group.as_str());
             is_there && !gone && map.topology.is_target(at)
         };
-        let mut world = World::new(snapshot, counts);
+        let mut world = World::new(snapshot, numbers, counts);
         let mut gangs = demand::gangs(&mut world);
         let mut classes = demand::classes(&mut world);
         for work in &mut gangs {
             work.fabric = map.fabrics.wish(snapshot, &map.topology, work.gang);
         }
-        let ending = (0..snapshot.nodes.len()).filter(|at| out.get(*at).copied().unwrap_or(false)).collect();
-        let census: BTreeMap<&str, Census<'_>> = census(snapshot, &ending);
+        let census = census(snapshot, numbers, |at| out.get(at).copied().unwrap_or(false));
         let limits = Limits::new(&world, &census, memory);
         let has_free_hosts = (0..world.hosts.len()).any(|host| world.hosts.free.iter().any(|column| column[host] > 0));
-        let mut board = Board { world, limits, puts: Vec::new() };
+        let mut board = Board { world, limits, puts: Vec::new(), touched: Vec::new() };
         let floors = floors::minima(&mut board, &census);
         let reserved = floors::constraints(&mut board, rules);
         let fixed = floors::is_launched(&board);
+        let indices = Indices::new(&board, &gangs);
         let mut draft = Draft {
             board,
             classes: Vec::new(),
@@ -149,6 +166,9 @@ impl<'a> Draft<'a> {
             reserved: reserved.launched,
             fixed,
             has_free_hosts,
+            indices,
+            sites: Sites::default(),
+            census,
         };
         for work in &gangs {
             draft.place_gang(rules, map, work);
@@ -167,14 +187,14 @@ impl<'a> Draft<'a> {
     }
 
     fn place_gang(&mut self, rules: &Rules<'_>, map: &Map<'a>, work: &GangWork<'a>) {
-        let Places { pools, otherwise, drawback, condition } = map.places(&self.board, work);
+        let Places { pools, otherwise, drawback, condition } = map.places(&self.board, work, &mut self.sites);
         let fate = &mut self.fates[work.at as usize];
         fate.condition = condition;
         let chosen = self.best(rules, work, &pools).map(|at| (&pools[at], ""));
         let chosen = chosen.or(otherwise.as_ref().map(|pool| (pool, drawback)));
         let Some((pool, drawback)) = chosen else { return };
         let mark = self.board.mark();
-        match gangs::place(&mut self.board, rules, work, pool) {
+        match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
             Ok(_) => {
                 let fate = &mut self.fates[work.at as usize];
                 fate.is_placed = true;
@@ -191,7 +211,7 @@ impl<'a> Draft<'a> {
         let mut best: Option<(f64, usize, u64, usize)> = None;
         let mut nearest: Option<(Short, usize)> = None;
         for (at, pool) in pools.iter().enumerate() {
-            match gangs::place(&mut self.board, rules, work, pool) {
+            match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
                 Ok(cost) => {
                     let new_hosts = self.board.world.hosts.len() - mark.hosts();
                     let spare = self.spare(work, pool);
@@ -221,8 +241,9 @@ impl<'a> Draft<'a> {
         let world = &self.board.world;
         let Some(part) = work.parts.first() else { return 0 };
         let shape = &world.shapes[part.shape as usize];
-        let hosts = (0..world.hosts.len() as u32).filter(|host| pool.has_host(*host));
-        hosts.map(|host| world.hosts.slots(shape, host).max(0) as u64).fold(0, u64::saturating_add)
+        pool.hosts(world.hosts.len())
+            .map(|host| world.hosts.slots(shape, host).max(0) as u64)
+            .fold(0, u64::saturating_add)
     }
 
     /// Notes whether what was launched for a gang may be packed anew; what may not stays as it is, in whole replicas.

@@ -57,37 +57,32 @@ pub(super) struct GangWork<'a> {
 
 /// Tasks and actors, the hardest to place first.
 pub(super) fn classes(world: &mut World<'_>) -> Vec<Class> {
-    let snapshot = world.snapshot;
-    let mut classes: Vec<Class> = (0..)
-        .zip(&snapshot.demand)
-        .map(|(at, class)| Class { at, shape: world.shape(&class.request), count: class.count })
-        .collect();
+    let demand = &world.snapshot.demand;
+    // The order in which the GCS lists requests must not matter.
+    let mut order: Vec<usize> = (0..demand.len()).collect();
+    order.sort_by(|a, b| demand[*a].request.cmp(&demand[*b].request));
+    let class = |at: usize| Class { at: at as u32, shape: world.shape(&demand[at].request), count: demand[at].count };
+    let mut classes: Vec<Class> = order.into_iter().map(class).collect();
     let hardness = Hardness::new(world);
-    classes.sort_by(|a, b| {
-        let by_request = || {
-            let request = |class: &Class| &snapshot.demand[class.at as usize].request;
-            request(a).cmp(request(b))
-        };
-        hardness.compare(world, b.shape, a.shape).then_with(by_request)
-    });
+    classes.sort_by(|a, b| hardness.compare(world, b.shape, a.shape));
     classes
 }
 
 /// Placement groups in the order in which they are served: priority, then age, then id.
 pub(super) fn gangs<'a>(world: &mut World<'a>) -> Vec<GangWork<'a>> {
-    let snapshot = world.snapshot;
-    let mut gangs: Vec<GangWork<'a>> =
-        (0..).zip(&snapshot.gangs).map(|(at, gang)| gang_work(world, at, gang)).collect();
+    let gangs = &world.snapshot.gangs;
+    // A gang that lost nodes holds others already; one whose age is unknown is taken for the youngest.
+    let key = |at: &usize| {
+        let gang = &gangs[*at];
+        (-i64::from(gang.priority), !gang.rescheduling, gang.created_ms.unwrap_or(i64::MAX), &gang.id, *at)
+    };
+    let mut order: Vec<usize> = (0..gangs.len()).collect();
+    order.sort_by(|a, b| key(a).cmp(&key(b)));
+    let mut gangs: Vec<GangWork<'a>> = order.into_iter().map(|at| gang_work(world, at as u32, &gangs[at])).collect();
     let hardness = Hardness::new(world);
     for work in &mut gangs {
         work.parts.sort_by(|a, b| hardness.compare(world, b.shape, a.shape).then(a.shape.cmp(&b.shape)));
     }
-    // A gang that lost nodes holds others already; one whose age is unknown is taken for the youngest.
-    let key = |work: &GangWork<'a>| {
-        let gang = work.gang;
-        (-i64::from(gang.priority), !gang.rescheduling, gang.created_ms.unwrap_or(i64::MAX), &gang.id, work.at)
-    };
-    gangs.sort_by(|a, b| key(a).cmp(&key(b)));
     gangs
 }
 

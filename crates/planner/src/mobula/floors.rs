@@ -1,7 +1,5 @@
 //! What must be there whether or not anybody waits for it: minimum replicas, and what `request_resources` asks for.
 
-use std::collections::BTreeMap;
-
 use super::Rules;
 use super::board::Board;
 use super::demand::Class;
@@ -11,11 +9,11 @@ use super::world::{Origin, need};
 use crate::census::Census;
 
 /// Launches what groups lack of their minimum. Returns by group how many replicas that were.
-pub(super) fn minima(board: &mut Board<'_>, census: &BTreeMap<&str, Census<'_>>) -> Vec<u64> {
+pub(super) fn minima(board: &mut Board<'_>, census: &[Census<'_>]) -> Vec<u64> {
     let mut launched = Vec::new();
     for at in 0..board.world.groups.len() {
         let spec = board.world.groups[at].spec;
-        let kept = census.get(spec.name.as_str()).map_or(0, |census| census.kept.replicas(spec));
+        let kept = census[at].kept.replicas(spec);
         let lacks = u64::from(spec.min_replicas.min(spec.max_replicas).saturating_sub(kept));
         let replicas = lacks.min(board.limits.room(&board.world, at));
         if replicas > 0 {

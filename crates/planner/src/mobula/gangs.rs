@@ -1,11 +1,13 @@
 //! Placing one gang, whole or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Rules;
 use super::board::{Board, Deal};
 use super::demand::{GangWork, Part, Together};
 use super::pools::Pool;
+use super::slots::{SlotIndex, Wanted, slots_of};
+use super::tasks::in_filling_order;
 use super::world::{HostId, ShapeId, need};
 
 /// Part of a gang that found no place.
@@ -17,16 +19,54 @@ pub(super) struct Short {
     pub count: u32,
 }
 
+/// Where bundles fit, by shape: for shapes that several gangs have.
+pub(super) struct Indices {
+    shapes: BTreeMap<ShapeId, Option<SlotIndex>>,
+    /// Hosts in the order in which they are used.
+    order: Vec<HostId>,
+}
+
+impl Indices {
+    /// An index, yet to be made, for each shape that more than one gang has.
+    pub fn new(board: &Board<'_>, gangs: &[GangWork<'_>]) -> Self {
+        let mut seen = BTreeSet::new();
+        let parts = gangs.iter().flat_map(|work| &work.parts);
+        let shapes: BTreeMap<_, _> =
+            parts.filter(|part| !seen.insert(part.shape)).map(|part| (part.shape, None)).collect();
+        let order = if shapes.is_empty() { Vec::new() } else { in_filling_order(&board.world) };
+        Indices { shapes, order: order.into_iter().map(|(_, host)| host).collect() }
+    }
+
+    /// The index of a shape, up to date.
+    fn of(&mut self, board: &Board<'_>, shape: ShapeId) -> Option<&mut SlotIndex> {
+        let index = self.shapes.get_mut(&shape)?;
+        let index = index.get_or_insert_with(|| SlotIndex::new(&board.world, shape, &self.order));
+        index.sync(&board.world, &board.touched);
+        Some(index)
+    }
+}
+
 /// Places all bundles of a gang within a pool and returns what the launches cost. If that can't be done, the board is as
 /// before.
-pub(super) fn place(board: &mut Board<'_>, rules: &Rules<'_>, work: &GangWork<'_>, pool: &Pool) -> Result<f64, Short> {
+pub(super) fn place(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    pool: &Pool,
+    indices: &mut Indices,
+) -> Result<f64, Short> {
     let mark = board.mark();
     let mut taken = BTreeSet::new();
     let mut launched_hosts = 0;
     let mut cost = 0.0;
     for part in &work.parts {
         let mut deal = Deal::new(work, part);
-        let mut left = fill_present(board, rules, work, part, pool, &mut deal, &mut taken);
+        // A gang that lost hosts has bundles on others still, which only a look at each host tells.
+        let is_indexed = pool.is_everywhere() && !work.gang.rescheduling;
+        let mut left = match indices.of(board, part.shape).filter(|_| is_indexed) {
+            Some(index) => fill_by_index(board, rules, work, part, index, &mut deal, &mut taken),
+            None => fill_present(board, rules, work, part, pool, &mut deal, &mut taken),
+        };
         if left > 0 {
             match launch(board, rules, work, part.shape, left, pool, &mut launched_hosts) {
                 Some(launched) => {
@@ -48,13 +88,55 @@ pub(super) fn place(board: &mut Board<'_>, rules: &Rules<'_>, work: &GangWork<'_
     Ok(cost)
 }
 
+/// Puts as many bundles as possible on hosts that an index knows. Returns how many are left.
+fn fill_by_index(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    part: &Part,
+    index: &mut SlotIndex,
+    deal: &mut Deal,
+    taken: &mut BTreeSet<HostId>,
+) -> u32 {
+    let mut left = part.count;
+    for wanted in index.wanted() {
+        if wanted.1 && rules.keep_gpu_clean {
+            continue;
+        }
+        if matches!(work.together, Together::Few | Together::One) {
+            while left > 0 {
+                let Some((host, slots)) = index.best_fit(wanted, left) else { break };
+                let count = slots.min(left);
+                deal.put(board, host, count);
+                left -= count;
+                index.sync(&board.world, &board.touched);
+            }
+            continue;
+        }
+        let hosts = index.hosts(wanted, left as usize, taken);
+        let level: Vec<Candidate> = hosts.into_iter().map(|(host, slots)| Candidate { wanted, slots, host }).collect();
+        let shares = match work.together {
+            Together::Apart => level.iter().map(|candidate| (candidate.host, 1)).collect(),
+            _ => many(&level, left),
+        };
+        for (host, count) in shares {
+            deal.put(board, host, count);
+            left -= count;
+            if work.together == Together::Apart {
+                taken.insert(host);
+            }
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    left
+}
+
 /// A host that could take some bundles.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    /// Position among the alternatives of the label selectors.
-    rank: u8,
-    /// It has accelerators that the bundles don't need.
-    is_misuse: bool,
+    wanted: Wanted,
     /// Bundles that it holds.
     slots: u32,
     host: HostId,
@@ -73,7 +155,7 @@ fn fill_present(
     let mut candidates = candidates(board, rules, work, part, pool, taken);
     candidates.sort_unstable();
     let mut left = part.count;
-    for level in candidates.chunk_by(|a, b| (a.rank, a.is_misuse) == (b.rank, b.is_misuse)) {
+    for level in candidates.chunk_by(|a, b| a.wanted == b.wanted) {
         if left == 0 {
             break;
         }
@@ -102,24 +184,18 @@ fn candidates(
     taken: &BTreeSet<HostId>,
 ) -> Vec<Candidate> {
     let world = &board.world;
-    let shape = &world.shapes[part.shape as usize];
     // A gang that lost hosts still has bundles on others, which must not get a second one.
     let own_label =
         (work.gang.rescheduling && work.together == Together::Apart).then(|| format!("_PG_{}", work.gang.id));
     let mut candidates = Vec::new();
-    for host in 0..world.hosts.len() as HostId {
-        let slots = world.hosts.slots(shape, host);
-        if slots <= 0 || !pool.has_host(host) {
+    for host in pool.hosts(world.hosts.len()) {
+        let (slots, wanted) = slots_of(world, part.shape, host);
+        if slots == 0 || (wanted.1 && rules.keep_gpu_clean) || taken.contains(&host) {
             continue;
         }
-        let is_misuse = world.hosts.is_scarce[host as usize] && !shape.is_scarce;
-        let Some(rank) = world.rank(shape, world.hosts.kind[host as usize]) else { continue };
-        let has_own = own_label.as_ref().is_some_and(|label| world.label(host, label).is_some());
-        if (is_misuse && rules.keep_gpu_clean) || has_own || taken.contains(&host) {
-            continue;
+        if own_label.as_ref().is_none_or(|label| world.label(host, label).is_none()) {
+            candidates.push(Candidate { wanted, slots: slots.min(part.count), host });
         }
-        let slots = slots.min(i64::from(part.count)) as u32;
-        candidates.push(Candidate { rank, is_misuse, slots, host });
     }
     candidates
 }
@@ -340,7 +416,7 @@ fn fill_new(
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
     let level: Vec<Candidate> =
-        hosts.iter().map(|&(host, slots)| Candidate { rank: 0, is_misuse: false, slots, host }).collect();
+        hosts.iter().map(|&(host, slots)| Candidate { wanted: (0, false), slots, host }).collect();
     let shares = match work.together {
         Together::Many => many(&level, left),
         _ => {

@@ -1,7 +1,5 @@
 //! How much of each group may still be launched.
 
-use std::collections::BTreeMap;
-
 use super::world::World;
 use crate::census::Census;
 use crate::{Amount, MAX_LAUNCHES, Memory, words};
@@ -46,18 +44,17 @@ pub(super) enum Closed {
 
 impl Limits {
     /// What may be launched when nothing is planned yet.
-    pub fn new(world: &World<'_>, census: &BTreeMap<&str, Census<'_>>, memory: &Memory) -> Self {
+    pub fn new(world: &World<'_>, census: &[Census<'_>], memory: &Memory) -> Self {
         let snapshot = world.snapshot;
-        let replicas = world.groups.iter().map(|group| {
+        let replicas = world.groups.iter().zip(census).map(|(group, census)| {
             let spec = group.spec;
             let blocked = memory.blocked.get(&spec.name).is_some_and(|blocked| blocked.until_ms > snapshot.now_ms);
             if spec.is_head || spec.suspended || blocked {
                 return 0;
             }
-            let kept = census.get(spec.name.as_str()).map_or(0, |census| census.kept.replicas(spec));
-            u64::from(spec.max_replicas.saturating_sub(kept))
+            u64::from(spec.max_replicas.saturating_sub(census.kept.replicas(spec)))
         });
-        let nodes: u64 = census.values().map(|census| census.kept.count).sum();
+        let nodes: u64 = census.iter().map(|census| census.kept.count).sum();
         let others = snapshot.nodes.iter().filter(|node| node.is_head || node.instance_id.is_empty()).count() as u64;
         let most = snapshot.settings.max_nodes.map_or(u64::MAX, u64::from);
         Limits {

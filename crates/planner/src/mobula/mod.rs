@@ -27,6 +27,7 @@ mod reasons;
 mod repack;
 mod report;
 mod shrink;
+mod slots;
 mod tasks;
 mod world;
 

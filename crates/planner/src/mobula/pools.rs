@@ -1,5 +1,7 @@
 //! Where a gang may be: everywhere, or within one domain, or within one fabric.
 
+use std::collections::BTreeMap;
+
 use super::board::Board;
 use super::demand::{GangWork, Together};
 use super::world::{HostId, Origin};
@@ -9,8 +11,8 @@ use crate::{FabricWish, GangStrategy};
 /// Hosts that a gang may use, and groups that may be launched for it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool {
-    /// By host; `None`: all.
-    hosts: Option<Vec<bool>>,
+    /// In ascending order; `None`: all.
+    hosts: Option<Vec<HostId>>,
     /// By group: most hosts that may be launched; `None`: no limit of the pool's own.
     groups: Option<Vec<u32>>,
     /// Most hosts that may be launched altogether; `None`: no limit of the pool's own.
@@ -29,9 +31,15 @@ impl Pool {
         Pool { is_fluid: true, ..Pool::default() }
     }
 
-    /// Whether a host is in it.
-    pub fn has_host(&self, host: HostId) -> bool {
-        self.hosts.as_ref().is_none_or(|hosts| hosts.get(host as usize).copied().unwrap_or(false))
+    /// Whether it is everything.
+    pub fn is_everywhere(&self) -> bool {
+        self.hosts.is_none() && self.groups.is_none() && self.most_new_hosts.is_none()
+    }
+
+    /// The hosts in it, of so many.
+    pub fn hosts(&self, len: usize) -> impl Iterator<Item = HostId> {
+        let all = if self.hosts.is_none() { 0..len as HostId } else { 0..0 };
+        all.chain(self.hosts.iter().flatten().copied())
     }
 
     /// Whether a group may be launched in it.
@@ -51,8 +59,8 @@ impl Pool {
 
     /// What is in both.
     fn and(&self, other: &Pool) -> Pool {
-        let both = |a: &Option<Vec<bool>>, b: &Option<Vec<bool>>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.iter().zip(b).map(|(a, b)| *a && *b).collect()),
+        let both = |a: &Option<Vec<HostId>>, b: &Option<Vec<HostId>>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.iter().copied().filter(|host| b.binary_search(host).is_ok()).collect()),
             (Some(one), None) | (None, Some(one)) => Some(one.clone()),
             (None, None) => None,
         };
@@ -85,6 +93,53 @@ pub(super) struct Places {
     pub condition: String,
 }
 
+/// Present hosts by domain and by fabric, found out once.
+#[derive(Debug, Default)]
+pub(super) struct Sites {
+    domains: BTreeMap<usize, BTreeMap<DomainId, Vec<HostId>>>,
+    fabrics: Option<BTreeMap<FabricId, Vec<HostId>>>,
+}
+
+impl Sites {
+    /// Present hosts of each domain of a level.
+    fn domains(&mut self, map: &Map<'_>, board: &Board<'_>, level: usize) -> &BTreeMap<DomainId, Vec<HostId>> {
+        self.domains.entry(level).or_insert_with(|| {
+            let mut domains: BTreeMap<DomainId, Vec<HostId>> = BTreeMap::new();
+            for (host, node) in present_nodes(board) {
+                domains.entry(map.topology.of_node(level, node)).or_default().push(host);
+            }
+            domains
+        })
+    }
+
+    /// Present hosts of each fabric.
+    fn fabrics(&mut self, map: &Map<'_>, board: &Board<'_>) -> &BTreeMap<FabricId, Vec<HostId>> {
+        self.fabrics.get_or_insert_with(|| {
+            let mut fabrics: BTreeMap<FabricId, Vec<HostId>> = BTreeMap::new();
+            for (host, node) in present_nodes(board) {
+                if let Some(fabric) = map.fabrics.node(node) {
+                    fabrics.entry(fabric).or_default().push(host);
+                }
+            }
+            fabrics
+        })
+    }
+}
+
+/// Hosts that are nodes of the snapshot, with their index there.
+fn present_nodes(board: &Board<'_>) -> impl Iterator<Item = (HostId, usize)> {
+    (0..).zip(&board.world.hosts.origin).filter_map(|(host, origin)| match origin {
+        Origin::Node(node) => Some((host, *node as usize)),
+        Origin::New { .. } => None,
+    })
+}
+
+/// Hosts that the plan launches, with their group.
+fn new_hosts(board: &Board<'_>) -> impl Iterator<Item = (HostId, usize)> {
+    let world = &board.world;
+    (world.present..world.hosts.len()).map(|host| (host as HostId, world.hosts.group[host] as usize))
+}
+
 /// Where nodes and groups are.
 pub(super) struct Map<'a> {
     pub topology: Topology<'a>,
@@ -100,9 +155,9 @@ impl<'a> Map<'a> {
     }
 
     /// The places of a gang: one domain where its locality asks for it, one fabric where RDMA is wanted.
-    pub fn places(&self, board: &Board<'_>, work: &GangWork<'_>) -> Places {
-        let fabrics = self.fabric_pools(board, work);
-        let Some((label, domains)) = self.domain_pools(board, work) else {
+    pub fn places(&self, board: &Board<'_>, work: &GangWork<'_>, sites: &mut Sites) -> Places {
+        let fabrics = self.fabric_pools(board, work, sites);
+        let Some((label, domains)) = self.domain_pools(board, work, sites) else {
             return match (work.fabric, fabrics.is_empty()) {
                 (None, _) | (Some(FabricWish::Preferred), true) => {
                     Places { otherwise: Some(Pool::everywhere()), ..Places::default() }
@@ -134,7 +189,7 @@ impl<'a> Map<'a> {
         }
     }
 
-    fn domain_pools(&self, board: &Board<'_>, work: &GangWork<'_>) -> Option<(String, Vec<Pool>)> {
+    fn domain_pools(&self, board: &Board<'_>, work: &GangWork<'_>, sites: &mut Sites) -> Option<(String, Vec<Pool>)> {
         let locality = work.gang.locality.as_ref().filter(|locality| locality.strategy == GangStrategy::StrictPack)?;
         if work.together == Together::One {
             // One host is one domain.
@@ -146,41 +201,42 @@ impl<'a> Map<'a> {
             Some(domain) => vec![domain],
             None => self.topology.domains(level).collect(),
         };
-        let pools = domains.into_iter().map(|domain| self.domain_pool(board, work, level, domain)).collect();
-        Some((locality.label.clone(), pools))
+        let present = sites.domains(self, board, level);
+        let pools = domains.into_iter().map(|domain| {
+            let present = present.get(&domain).map_or(&[][..], Vec::as_slice);
+            self.domain_pool(board, work, level, domain, present)
+        });
+        Some((locality.label.clone(), pools.collect()))
     }
 
-    fn domain_pool(&self, board: &Board<'_>, work: &GangWork<'_>, level: usize, domain: DomainId) -> Pool {
+    fn domain_pool(
+        &self,
+        board: &Board<'_>,
+        work: &GangWork<'_>,
+        level: usize,
+        domain: DomainId,
+        present: &[HostId],
+    ) -> Pool {
         let (topology, world) = (&self.topology, &board.world);
         let mut is_fluid = true;
         let mut of_group = |group: usize| match topology.of_group(level, group) {
-            GroupDomain::Pinned(pinned) => {
-                if *pinned == domain {
-                    u32::MAX
-                } else {
-                    0
-                }
-            }
+            GroupDomain::Pinned(pinned) if *pinned == domain => u32::MAX,
             GroupDomain::OneOf(rooms) => {
-                let pods = rooms.iter().find(|room| room.domain == domain).map_or(0, |room| room.room);
-                is_fluid &= pods == 0;
-                pods
+                let room = rooms.iter().find(|room| room.domain == domain).map_or(0, |room| room.room);
+                is_fluid &= room == 0;
+                room
             }
-            GroupDomain::Own => 0,
+            GroupDomain::Pinned(_) | GroupDomain::Own => 0,
         };
         let groups: Vec<u32> = (0..world.groups.len()).map(&mut of_group).collect();
-        let has_host = |host: usize| match world.hosts.origin[host] {
-            Origin::Node(node) => topology.of_node(level, node as usize) == domain,
-            // A host that is launched where there are several domains may come up in any of them.
-            Origin::New { .. } => {
-                let group = world.hosts.group[host] as usize;
-                matches!(topology.of_group(level, group), GroupDomain::Pinned(pinned) if *pinned == domain)
-            }
-        };
+        // A host that is launched where there are several domains may come up in any of them.
+        let is_pinned =
+            |group: usize| matches!(topology.of_group(level, group), GroupDomain::Pinned(pinned) if *pinned == domain);
+        let launched = new_hosts(board).filter(|(_, group)| is_pinned(*group)).map(|(host, _)| host);
         let is_scarce = work.parts.iter().any(|part| world.shapes[part.shape as usize].is_scarce);
         let most = topology.levels().get(level).and_then(|level| level.max_hosts).filter(|_| is_scarce);
         Pool {
-            hosts: Some((0..world.hosts.len()).map(has_host).collect()),
+            hosts: Some(present.iter().copied().chain(launched).collect()),
             groups: Some(groups),
             most_new_hosts: most.map(|most| most.saturating_sub(topology.hosts_in(domain))),
             domain: topology.label_value(domain),
@@ -189,17 +245,13 @@ impl<'a> Map<'a> {
         }
     }
 
-    fn fabric_pools(&self, board: &Board<'_>, work: &GangWork<'_>) -> Vec<Pool> {
+    fn fabric_pools(&self, board: &Board<'_>, work: &GangWork<'_>, sites: &mut Sites) -> Vec<Pool> {
         let Some(wish) = work.fabric else { return Vec::new() };
         let world = &board.world;
-        let holders = self.topology.holders(work.gang);
-        let bound = self.fabrics.of_nodes(holders);
+        let present = sites.fabrics(self, board);
+        let bound = self.fabrics.of_nodes(self.topology.holders(work.gang));
         let of_groups = (0..world.groups.len()).filter_map(|group| self.fabrics.group(group));
-        let of_nodes = world.hosts.origin.iter().filter_map(|origin| match origin {
-            Origin::Node(node) => self.fabrics.node(*node as usize),
-            Origin::New { .. } => None,
-        });
-        let mut fabrics: Vec<FabricId> = of_groups.chain(of_nodes).collect();
+        let mut fabrics: Vec<FabricId> = of_groups.chain(present.keys().copied()).collect();
         fabrics.sort_unstable();
         fabrics.dedup();
         fabrics.retain(|fabric| bound.is_none_or(|bound| bound == *fabric));
@@ -208,12 +260,9 @@ impl<'a> Map<'a> {
                 let certain = wish == FabricWish::Preferred || self.fabrics.is_certain(group);
                 certain && self.fabrics.group(group) == Some(fabric)
             };
-            let has_host = |host: usize| match world.hosts.origin[host] {
-                Origin::Node(node) => self.fabrics.node(node as usize) == Some(fabric),
-                Origin::New { .. } => is_in(world.hosts.group[host] as usize),
-            };
+            let launched = new_hosts(board).filter(|(_, group)| is_in(*group)).map(|(host, _)| host);
             Pool {
-                hosts: Some((0..world.hosts.len()).map(has_host).collect()),
+                hosts: Some(present.get(&fabric).into_iter().flatten().copied().chain(launched).collect()),
                 groups: Some((0..world.groups.len()).map(|group| if is_in(group) { u32::MAX } else { 0 }).collect()),
                 fabric: Some(self.fabrics.name(fabric)),
                 is_fluid: true,

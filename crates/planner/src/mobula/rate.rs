@@ -42,7 +42,7 @@ impl HeldBack {
 }
 
 /// Holds back what is launched beyond the rate, the last replicas first.
-pub(super) fn hold_back(world: &World<'_>, census: &BTreeMap<&str, Census<'_>>) -> HeldBack {
+pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
     let mut replicas: Vec<Vec<HostId>> = vec![Vec::new(); world.groups.len()];
     for host in world.present..world.hosts.len() {
         if let (Origin::New { host: 0, .. }, false) = (world.hosts.origin[host], world.hosts.is_given_up[host]) {
@@ -50,13 +50,13 @@ pub(super) fn hold_back(world: &World<'_>, census: &BTreeMap<&str, Census<'_>>) 
         }
     }
     let settings = &world.snapshot.settings;
-    let mut in_flight: u64 = census.values().map(|pods| pods.kept.count - pods.running.count).sum();
+    let mut in_flight: u64 = census.iter().map(|pods| pods.kept.count - pods.running.count).sum();
     let mut held_back = HeldBack::default();
     for (at, replicas) in replicas.into_iter().enumerate() {
         let spec = world.groups[at].spec;
         let hosts = u64::from(world.groups[at].hosts);
-        let pods = census.get(spec.name.as_str());
-        let (kept, running) = pods.map_or((0, 0), |pods| (pods.kept.replicas(spec), pods.running.count / hosts));
+        let pods = &census[at];
+        let (kept, running) = (pods.kept.replicas(spec), pods.running.count / hosts);
         let on_the_way = u64::from(kept).saturating_sub(running);
         let mut most = u64::MAX;
         let mut reason = String::new();

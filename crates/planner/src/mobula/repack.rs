@@ -151,9 +151,9 @@ impl Sorted {
         present: &[PresentClass],
     ) -> Self {
         // Pieces of one owner and one shape belong together.
-        let mut pieces: BTreeMap<(DemandOwner, ShapeId), Vec<&Put>> = BTreeMap::new();
+        let mut pieces: BTreeMap<(ShapeId, DemandOwner), Vec<&Put>> = BTreeMap::new();
         for put in fluid {
-            pieces.entry((DemandOwner::of(put.demand), put.shape)).or_default().push(put);
+            pieces.entry((put.shape, DemandOwner::of(put.demand))).or_default().push(put);
         }
         let groups = trial.world.groups.len();
         let class_of: BTreeMap<HostId, usize> =
@@ -161,7 +161,7 @@ impl Sorted {
         let mut lots: Vec<Lot> = Vec::new();
         let mut lot_of: BTreeMap<LotKey, usize> = BTreeMap::new();
         let mut patterns: BTreeMap<HostId, BTreeMap<usize, u32>> = BTreeMap::new();
-        for ((owner, shape), puts) in pieces {
+        for ((shape, owner), puts) in pieces {
             let bins = allowed(board, trial, rules, shape, &puts, owner.pool(gangs), present);
             let taken: u64 = puts.iter().map(|put| put.taken.max(0) as u64).sum();
             let (owner, apart) = owner.into_lot_owner(gangs, shape, &puts, taken);

@@ -7,7 +7,7 @@ use super::demand::GangWork;
 use super::rate;
 use super::reasons;
 use super::world::Origin;
-use crate::census::{Replicas, census, replicas};
+use crate::census::{Census, Replicas, census, replicas};
 use crate::{
     Cost, DemandRef, DrainKind, GangPlan, Launch, Memory, Node, NodePhase, Placement, Plan, Reason, Target, Terminate,
     TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict, words,
@@ -39,9 +39,9 @@ struct Share {
     launched: BTreeMap<usize, u64>,
     /// On new hosts that may not be launched yet, by group.
     later: BTreeMap<usize, u64>,
-    /// Hosts that are there or on their way.
+    /// Of a gang: hosts that are there or on their way.
     present_hosts: BTreeSet<u32>,
-    /// New hosts, by group.
+    /// Of a gang: new hosts, by group.
     new_hosts: BTreeMap<usize, BTreeSet<u32>>,
 }
 
@@ -50,6 +50,8 @@ struct Report<'d, 'a> {
     memory: &'d Memory,
     /// Nodes of the snapshot that end.
     ending: BTreeSet<usize>,
+    /// Pods by group, by what becomes of them.
+    census: Vec<Census<'a>>,
     held_back: rate::HeldBack,
     classes: Vec<Share>,
     gangs: Vec<Share>,
@@ -60,11 +62,16 @@ impl<'d, 'a> Report<'d, 'a> {
         let snapshot = decision.snapshot;
         let given_up = decision.given_up.nodes.iter().enumerate().filter(|(_, out)| **out).map(|(at, _)| at);
         let ending: BTreeSet<usize> = given_up.chain(decision.shrink.ends.iter().map(|(at, ..)| *at)).collect();
-        let held_back = rate::hold_back(&decision.board.world, &census(snapshot, &ending));
+        let census = match decision.shrink.ends.is_empty() {
+            true => decision.census.clone(),
+            false => census(snapshot, &decision.numbers, |at| ending.contains(&at)),
+        };
+        let held_back = rate::hold_back(&decision.board.world, &census);
         let mut report = Report {
             decision,
             memory,
             ending,
+            census,
             held_back,
             classes: vec![Share::default(); snapshot.demand.len()],
             gangs: vec![Share::default(); snapshot.gangs.len()],
@@ -76,21 +83,25 @@ impl<'d, 'a> Report<'d, 'a> {
     fn share(&mut self) {
         let world = &self.decision.board.world;
         for put in &self.decision.board.puts {
-            let share = match put.demand {
-                DemandRef::Class(at) => self.classes.get_mut(at as usize),
-                DemandRef::Gang { gang, .. } => self.gangs.get_mut(gang as usize),
+            let (share, is_gang) = match put.demand {
+                DemandRef::Class(at) => (self.classes.get_mut(at as usize), false),
+                DemandRef::Gang { gang, .. } => (self.gangs.get_mut(gang as usize), true),
             };
             let Some(share) = share else { continue };
             let group = world.hosts.group[put.host as usize] as usize;
             let place = match world.hosts.origin[put.host as usize] {
                 Origin::Node(node) => {
-                    share.present_hosts.insert(put.host);
+                    if is_gang {
+                        share.present_hosts.insert(put.host);
+                    }
                     let runs = self.decision.snapshot.nodes[node as usize].phase == NodePhase::Running;
                     if runs { &mut share.there } else { &mut share.coming }
                 }
                 Origin::New { .. } if self.held_back.is_held(put.host) => share.later.entry(group).or_default(),
                 Origin::New { .. } => {
-                    share.new_hosts.entry(group).or_default().insert(put.host);
+                    if is_gang {
+                        share.new_hosts.entry(group).or_default().insert(put.host);
+                    }
                     share.launched.entry(group).or_default()
                 }
             };
@@ -104,11 +115,10 @@ impl<'d, 'a> Report<'d, 'a> {
 
     fn groups(&self, plan: &mut Plan) {
         let snapshot = self.decision.snapshot;
-        let census = census(snapshot, &self.ending);
         let purposes = self.purposes();
         for (at, spec) in snapshot.node_types.iter().enumerate().filter(|(_, spec)| !spec.is_head) {
             let launched = self.held_back.launched(at);
-            let Replicas { plan: counts, launch } = replicas(&census, spec, launched);
+            let Replicas { plan: counts, launch } = replicas(&self.census[at], spec, launched);
             plan.groups.insert(spec.name.clone(), counts);
             if launch == 0 {
                 continue;
@@ -220,7 +230,7 @@ impl<'d, 'a> Report<'d, 'a> {
         gangs.sort_by_key(|work| work.at);
         for work in gangs {
             let (fate, share) = (&self.decision.fates[work.at as usize], &self.gangs[work.at as usize]);
-            plan.gangs.push(self.gang(plan.explain.len(), work, fate, share));
+            plan.gangs.push(self.gang(work, fate, share));
             let subject = words::gang(work.gang);
             if !fate.is_placed {
                 let (cause, text) = reasons::of_gang(self.decision, self.memory, work, fate);
@@ -249,7 +259,7 @@ impl<'d, 'a> Report<'d, 'a> {
         }
     }
 
-    fn gang(&self, _at: usize, work: &GangWork<'_>, fate: &GangFate, share: &Share) -> GangPlan {
+    fn gang(&self, work: &GangWork<'_>, fate: &GangFate, share: &Share) -> GangPlan {
         let served = fate.is_placed && share.later.is_empty();
         let new_hosts = share.new_hosts.iter().map(|(group, hosts)| (self.name(*group).to_owned(), hosts.len() as u32));
         GangPlan {

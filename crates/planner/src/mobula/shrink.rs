@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::board::Board;
 use super::pools::Map;
 use super::world::{Origin, need};
-use crate::census::census;
+use crate::census::Census;
 use crate::given_up::GivenUp;
 use crate::{Memory, Node, NodePhase, Snapshot, TerminateCause, words};
 
@@ -35,13 +35,20 @@ struct Unit {
 }
 
 /// Decides what goes. Remembers which idle nodes were needed, and since when pods on their way have not been.
-pub(super) fn shrink(board: &Board<'_>, map: &Map<'_>, given_up: &GivenUp<'_>, memory: &mut Memory) -> Shrink {
+pub(super) fn shrink(
+    board: &Board<'_>,
+    map: &Map<'_>,
+    given_up: &GivenUp<'_>,
+    census: &[Census<'_>],
+    memory: &mut Memory,
+) -> Shrink {
     let snapshot = board.world.snapshot;
     let needed = needed(board);
     remember_needed(snapshot, &needed, memory);
     let mut shrink = Shrink::default();
     let mut units: BTreeMap<usize, Vec<Unit>> = BTreeMap::new();
-    for (group, nodes) in replicas(board, given_up) {
+    let is_idle = |_: usize, node: &Node| node.phase == NodePhase::Running && node.idle_ms.is_some();
+    for (group, nodes) in replicas(board, given_up, is_idle) {
         match idle_unit(board, map, group, &nodes, &needed, memory) {
             Idle::Unit(unit) => units.entry(group).or_default().push(unit),
             Idle::Kept(at, why) => shrink.kept.push((at, why)),
@@ -49,13 +56,9 @@ pub(super) fn shrink(board: &Board<'_>, map: &Map<'_>, given_up: &GivenUp<'_>, m
         }
     }
     mark_domains(map, snapshot, &mut units);
-    let gone: BTreeSet<usize> =
-        given_up.nodes.iter().enumerate().filter(|(_, given_up)| **given_up).map(|(at, _)| at).collect();
-    let census = census(snapshot, &gone);
     for (group, mut units) in units {
         let spec = board.world.groups[group].spec;
-        let kept = census.get(spec.name.as_str()).map_or(0, |census| census.kept.replicas(spec));
-        let mut spare = kept.saturating_sub(spec.min_replicas.min(spec.max_replicas));
+        let mut spare = census[group].kept.replicas(spec).saturating_sub(spec.min_replicas.min(spec.max_replicas));
         let grows = board.world.groups[group].launched > 0;
         units.sort_by_key(|unit| (unit.is_target, !unit.frees_domain, -unit.idle_ms, unit.nodes.clone()));
         for unit in units {
@@ -71,7 +74,7 @@ pub(super) fn shrink(board: &Board<'_>, map: &Map<'_>, given_up: &GivenUp<'_>, m
             shrink.kept.extend(unit.nodes.iter().map(|at| (*at, why.clone())));
         }
     }
-    shrink.above_maximum(board, given_up);
+    shrink.above_maximum(board, given_up, census);
     shrink.unneeded_pending(board, given_up, &needed, memory);
     shrink
 }
@@ -104,16 +107,28 @@ fn remember_needed(snapshot: &Snapshot, needed: &[u8], memory: &mut Memory) {
     memory.needed_at_ms = known;
 }
 
-/// Pods that run or are on their way, by group and replica.
-fn replicas(board: &Board<'_>, given_up: &GivenUp<'_>) -> Vec<(usize, Vec<usize>)> {
+/// Pods that run or are on their way, by group and replica; of groups with one host a replica, only those that `may_go`.
+fn replicas(
+    board: &Board<'_>,
+    given_up: &GivenUp<'_>,
+    may_go: impl Fn(usize, &Node) -> bool,
+) -> Vec<(usize, Vec<usize>)> {
     let snapshot = board.world.snapshot;
     let groups: BTreeMap<&str, usize> =
         snapshot.node_types.iter().enumerate().map(|(at, group)| (group.name.as_str(), at)).collect();
     let mut named: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
     let mut replicas = Vec::new();
+    let mut last = None;
     for (at, node) in snapshot.nodes.iter().enumerate() {
-        let Some(&group) = groups.get(node.group.as_str()) else { continue };
+        // Nodes of a group usually follow one another.
+        if last.is_none_or(|group: usize| board.world.groups[group].spec.name != node.group) {
+            last = groups.get(node.group.as_str()).copied();
+        }
+        let Some(group) = last else { continue };
         let spec = board.world.groups[group].spec;
+        if spec.num_of_hosts <= 1 && !may_go(group, node) {
+            continue;
+        }
         let gone = given_up.nodes.get(at).copied().unwrap_or(false) || node.phase == NodePhase::Leaving;
         if gone || node.is_head || spec.is_head || spec.suspended || node.instance_id.is_empty() {
             continue;
@@ -209,20 +224,30 @@ impl Shrink {
     }
 
     /// Lets go of what a group has above its maximum, as far as nothing runs there: pods on their way first, then idle nodes.
-    fn above_maximum(&mut self, board: &Board<'_>, given_up: &GivenUp<'_>) {
+    fn above_maximum(&mut self, board: &Board<'_>, given_up: &GivenUp<'_>, census: &[Census<'_>]) {
         let snapshot = board.world.snapshot;
-        let ending = self.ends.iter().map(|(at, ..)| *at);
-        let gone = given_up.nodes.iter().enumerate().filter(|(_, given_up)| **given_up).map(|(at, _)| at);
-        let ending: BTreeSet<usize> = ending.chain(gone).collect();
-        let census = census(snapshot, &ending);
+        let ending: BTreeSet<usize> = self.ends.iter().map(|(at, ..)| *at).collect();
+        // What ends already is not counted again.
+        let excess_of = |group: usize| {
+            let spec = board.world.groups[group].spec;
+            let hosts = board.world.groups[group].hosts as usize;
+            let ends = ending.iter().filter(|at| snapshot.nodes[**at].group == spec.name).count().div_ceil(hosts);
+            let kept = census[group].kept.replicas(spec);
+            kept.saturating_sub(spec.max_replicas).saturating_sub(u32::try_from(ends).unwrap_or(u32::MAX))
+        };
         let mut units: BTreeMap<usize, Vec<Vec<usize>>> = BTreeMap::new();
-        for (group, nodes) in replicas(board, given_up) {
+        let workers = (0..board.world.groups.len()).filter(|group| !board.world.groups[*group].spec.is_head);
+        let above: BTreeMap<usize, u32> =
+            workers.map(|group| (group, excess_of(group))).filter(|(_, excess)| *excess > 0).collect();
+        if above.is_empty() {
+            return;
+        }
+        for (group, nodes) in replicas(board, given_up, |group, _| above.contains_key(&group)) {
             units.entry(group).or_default().push(nodes);
         }
         for (group, mut units) in units {
             let spec = board.world.groups[group].spec;
-            let kept = census.get(spec.name.as_str()).map_or(0, |census| census.kept.replicas(spec));
-            let mut excess = kept.saturating_sub(spec.max_replicas);
+            let mut excess = above.get(&group).copied().unwrap_or(0);
             let is_free = |at: &usize| {
                 let node = &snapshot.nodes[*at];
                 !ending.contains(at) && (node.phase != NodePhase::Running || node.idle_ms.is_some())
@@ -250,7 +275,8 @@ impl Shrink {
     fn unneeded_pending(&mut self, board: &Board<'_>, given_up: &GivenUp<'_>, needed: &[u8], memory: &mut Memory) {
         let snapshot = board.world.snapshot;
         let mut since_ms: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        for (group, nodes) in replicas(board, given_up) {
+        let is_pending = |_: usize, node: &Node| matches!(node.phase, NodePhase::Pending | NodePhase::Requested);
+        for (group, nodes) in replicas(board, given_up, is_pending) {
             let spec = board.world.groups[group].spec;
             let is_coming = |at: &usize| matches!(snapshot.nodes[*at].phase, NodePhase::Pending | NodePhase::Requested);
             let ends = |at: &usize| self.ends.iter().any(|(other, ..)| other == at);

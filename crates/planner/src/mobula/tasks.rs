@@ -36,11 +36,12 @@ fn fill_one(
     let Board { world, puts, .. } = board;
     let shape = world.shapes[class.shape as usize].clone();
     let is_misuse_allowed = shape.is_scarce || !rules.keep_gpu_clean;
-    open.retain(|&host| {
-        if class.count == 0 {
-            return true;
-        }
+    let mut kept = 0;
+    let mut next = 0;
+    while next < open.len() && class.count > 0 {
+        let host = open[next];
         let at = host as usize;
+        next += 1;
         let slots = world.hosts.slots(&shape, host);
         if slots > 0
             && (is_misuse_allowed || !world.hosts.is_scarce[at])
@@ -52,8 +53,13 @@ fn fill_one(
             class.count -= count;
             puts.push(Put { demand: DemandRef::Class(class.at), host, count, shape: class.shape, taken: count as i64 });
         }
-        floor.is_open(&world.hosts, at)
-    });
+        // What is full for all classes is not looked at again.
+        if floor.is_open(&world.hosts, at) {
+            open[kept] = host;
+            kept += 1;
+        }
+    }
+    open.drain(kept..next);
 }
 
 /// Hosts in the order in which they are filled, each with a number that says how much it should be left alone.

@@ -182,8 +182,8 @@ pub(super) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    /// Reads the snapshot; nodes for which `counts` says no are left out.
-    pub fn new(snapshot: &'a Snapshot, counts: impl Fn(usize, &Node) -> bool) -> Self {
+    /// Reads the snapshot; nodes for which `counts` says no are left out. `numbers` says of which group they are.
+    pub fn new(snapshot: &'a Snapshot, numbers: &[usize], counts: impl Fn(usize, &Node) -> bool) -> Self {
         let (resources, steps) = columns(snapshot);
         let mut world = World {
             snapshot,
@@ -205,36 +205,27 @@ impl<'a> World<'a> {
             let (hosts, is_scarce) = (spec.num_of_hosts.max(1), is_scarce_host(&spec.resources));
             world.groups.push(Group { spec, total, kind, hosts, is_scarce, launched: 0 });
         }
-        world.read_nodes(counts);
+        world.read_nodes(numbers, counts);
         world.present = world.hosts.len();
         world
     }
 
-    fn read_nodes(&mut self, counts: impl Fn(usize, &Node) -> bool) {
+    fn read_nodes(&mut self, numbers: &[usize], counts: impl Fn(usize, &Node) -> bool) {
         let snapshot = self.snapshot;
-        let groups: BTreeMap<&str, u32> =
-            (0..).zip(&snapshot.node_types).map(|(at, g)| (g.name.as_str(), at)).collect();
         // Equal nodes share their maps: each is read once. (Looked up only, never listed.)
         let mut kinds: HashMap<(*const Labels, *const Labels), u32> = HashMap::new();
-        let mut amounts: HashMap<*const Resources, (Vec<i64>, bool)> = HashMap::new();
-        for (at, node) in (0..).zip(&snapshot.nodes) {
+        let mut amounts: HashMap<*const Resources, Vec<i64>> = HashMap::new();
+        let mut scarce: HashMap<*const Resources, bool> = HashMap::new();
+        for ((at, node), number) in (0..).zip(&snapshot.nodes).zip(numbers) {
             if !counts(at as usize, node) {
                 continue;
             }
             let key = (Arc::as_ptr(&node.labels), Arc::as_ptr(&node.dynamic_labels));
             let kind = *kinds.entry(key).or_insert_with(|| self.kind(&node.labels, &node.dynamic_labels));
-            let is_scarce = match amounts.get(&Arc::as_ptr(&node.total)) {
-                Some((_, is_scarce)) => *is_scarce,
-                None => {
-                    let read = (self.amounts(&node.total), is_scarce_host(&node.total));
-                    amounts.entry(Arc::as_ptr(&node.total)).or_insert(read).1
-                }
-            };
-            let free = amounts
-                .entry(Arc::as_ptr(&node.available))
-                .or_insert_with(|| (self.amounts(&node.available), is_scarce_host(&node.available)));
-            let group = groups.get(node.group.as_str()).copied().unwrap_or(u32::MAX);
-            self.hosts.push(&free.0, kind, group, Origin::Node(at), is_scarce);
+            let is_scarce = *scarce.entry(Arc::as_ptr(&node.total)).or_insert_with(|| is_scarce_host(&node.total));
+            let group = if *number < self.groups.len() { *number as u32 } else { u32::MAX };
+            let free = amounts.entry(Arc::as_ptr(&node.available)).or_insert_with(|| self.amounts(&node.available));
+            self.hosts.push(free, kind, group, Origin::Node(at), is_scarce);
         }
     }
 

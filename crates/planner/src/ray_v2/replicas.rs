@@ -6,7 +6,7 @@ use super::cluster::{Cluster, Fate, Input, NodeId};
 use super::ending::KeptFor;
 use super::schedule::{Decision, decide};
 use super::tables::Work;
-use crate::census::{Replicas, census, replicas};
+use crate::census::{Replicas, census, group_numbers, replicas};
 use crate::{MAX_LAUNCHES, Memory, Snapshot, TerminateCause, UpscalingMode};
 
 /// Decides so that every group gets whole replicas.
@@ -74,15 +74,14 @@ pub(super) fn hold_back(decision: &mut Decision<'_>) -> BTreeMap<u16, String> {
         }
     }
     let ending = ending(&decision.cluster);
-    let census = census(snapshot, &ending);
-    let mut in_flight: u64 = census.values().map(|pods| pods.kept.count - pods.running.count).sum();
+    let census = census(snapshot, &group_numbers(snapshot), |at| ending.contains(&at));
+    let mut in_flight: u64 = census.iter().map(|pods| pods.kept.count - pods.running.count).sum();
     let mut held_back = BTreeMap::new();
     for (group, nodes) in launches {
         let spec = decision.cluster.groups[usize::from(group)].spec;
         let hosts = u64::from(spec.num_of_hosts.max(1));
-        let (kept, running) = census
-            .get(spec.name.as_str())
-            .map_or((0, 0), |pods| (pods.kept.replicas(spec), pods.running.count / hosts));
+        let pods = &census[usize::from(group)];
+        let (kept, running) = (pods.kept.replicas(spec), pods.running.count / hosts);
         let on_the_way = u64::from(kept).saturating_sub(running);
         let mut most = u64::MAX;
         let mut reason = String::new();
@@ -122,13 +121,13 @@ pub(super) fn count(decision: &Decision<'_>) -> Vec<Replicas> {
     let cluster = &decision.cluster;
     let snapshot = cluster.input.snapshot;
     let ending = ending(cluster);
-    let census = census(snapshot, &ending);
+    let census = census(snapshot, &group_numbers(snapshot), |at| ending.contains(&at));
     let mut launched = vec![0_u64; cluster.groups.len()];
     for group in decision.launched().filter_map(|id| cluster.nodes[id as usize].group) {
         launched[usize::from(group)] += 1;
     }
-    let specs = cluster.groups.iter().map(|group| group.spec).zip(launched);
-    specs.map(|(spec, launched)| replicas(&census, spec, launched)).collect()
+    let specs = cluster.groups.iter().map(|group| group.spec).zip(&census).zip(launched);
+    specs.map(|((spec, pods), launched)| replicas(pods, spec, launched)).collect()
 }
 
 /// Lets idle nodes stay in groups that get new ones, or one would be made in the place of the other for ever.

@@ -116,6 +116,9 @@ impl Fabrics {
         if kinds.iter().any(|bundle| self.asks_for_fabric(bundle)) {
             return Some(FabricWish::Required);
         }
+        if self.names.is_empty() {
+            return None;
+        }
         kinds.retain(|bundle| ACCELERATORS.iter().any(|name| amount(&bundle.resources, name) > Amount::ZERO));
         if kinds.is_empty() || !is_over_several_hosts(snapshot, topology, gang) {
             return None;
