@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub prices: Option<String>,
     /// The policy that decides
-    #[arg(long, value_name = "NAME", default_value = "ray-v2")]
+    #[arg(long, value_name = "NAME", default_value = "mobula")]
     pub policy: String,
     /// Spend the work of about so many ms on making the plan cheaper; 0: show the plan of a tick
     #[arg(long, value_name = "MS", default_value_t = 100)]

@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     gcs_address: Option<String>,
     /// How to decide
-    #[arg(long, env = "MOBULA_POLICY", default_value = "ray-v2", value_name = "NAME")]
+    #[arg(long, env = "MOBULA_POLICY", default_value = "mobula", value_name = "NAME")]
     policy: String,
     /// Spend the work of about so many ms in each tick on making the plan cheaper
     #[arg(long, env = "MOBULA_IMPROVE", value_name = "MS", default_value_t = 0)]

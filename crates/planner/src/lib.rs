@@ -73,7 +73,7 @@ pub fn policy(name: &str, options: &PolicyOptions) -> Option<Arc<dyn Policy>> {
 
 /// The names that [`policy`] knows, the default first.
 pub fn policy_names() -> &'static [&'static str] {
-    &["ray-v2", "mobula"]
+    &["mobula", "ray-v2"]
 }
 
 #[cfg(test)]
