@@ -11,7 +11,7 @@ use super::pools::{Map, Places, Pool, Sites};
 use super::price::Prices;
 use super::repack::{self, Repacked};
 use super::world::{Origin, World};
-use super::{Rules, lots, pending, shrink, tasks};
+use super::{Rules, pending, shrink, tasks};
 use crate::census::{Census, census, group_numbers};
 use crate::given_up::{self, GivenUp};
 use crate::{Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
@@ -173,8 +173,7 @@ impl<'a> Draft<'a> {
         for work in &gangs {
             draft.place_gang(rules, map, work);
         }
-        tasks::fill(&mut draft.board, rules, &mut classes);
-        lots::launch_for_tasks(&mut draft.board, rules, &mut classes);
+        tasks::serve(&mut draft.board, rules, &mut classes);
         (draft.gangs, draft.classes) = (gangs, classes);
         draft.fixed.resize(draft.board.world.hosts.len(), false);
         draft

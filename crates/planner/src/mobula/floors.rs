@@ -3,7 +3,6 @@
 use super::Rules;
 use super::board::Board;
 use super::demand::Class;
-use super::lots;
 use super::tasks;
 use super::world::{Origin, need};
 use crate::census::Census;
@@ -49,8 +48,11 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
         let mut empty = board.clone();
         empty.world.empty_hosts();
         let present = empty.world.hosts.len();
-        let mut classes = tasks::reserve(&mut empty, rules, constraint);
-        lots::launch_for_tasks(&mut empty, rules, &mut classes);
+        let mut classes: Vec<Class> = (0..)
+            .zip(&constraint.requests)
+            .map(|(at, class)| Class { at, shape: empty.world.shape(&class.request), count: class.count })
+            .collect();
+        tasks::serve(&mut empty, rules, &mut classes);
         classes.retain(|class| class.count > 0);
         if !classes.is_empty() {
             // All at once or not at all: half of it would stay for nothing.

@@ -55,6 +55,19 @@ pub(super) fn place(
     pool: &Pool,
     indices: &mut Indices,
 ) -> Result<f64, Short> {
+    let needs_none = |part: &Part| !board.world.shapes[part.shape as usize].is_scarce;
+    let clean = rules.clean().filter(|_| work.parts.iter().any(needs_none));
+    let placed = clean.and_then(|clean| attempt(board, &clean, work, pool, indices).ok());
+    placed.map_or_else(|| attempt(board, rules, work, pool, indices), Ok)
+}
+
+fn attempt(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    pool: &Pool,
+    indices: &mut Indices,
+) -> Result<f64, Short> {
     let mark = board.mark();
     let mut taken = BTreeSet::new();
     let mut launched_hosts = 0;

@@ -50,6 +50,15 @@ struct Rules<'a> {
     improve_work: u64,
 }
 
+impl Rules<'_> {
+    /// The rules for the first attempt. Without prices nothing says what the time of accelerators is worth: work that needs
+    /// none stays off them wherever something else can take it, even if they are there anyway. `None`: there is one attempt.
+    fn clean(&self) -> Option<Self> {
+        let is_new = !self.prices.is_priced && !self.keep_gpu_clean;
+        is_new.then(|| Rules { keep_gpu_clean: true, ..self.clone() })
+    }
+}
+
 impl Policy for Mobula {
     fn name(&self) -> &'static str {
         "mobula"

@@ -243,12 +243,18 @@ fn allowed(
     let launched = puts.iter().filter(|put| put.host as usize >= board.world.present);
     let now = launched.filter_map(|put| levels[board.world.hosts.group[put.host as usize] as usize]).max();
     let worst = now.or(levels.iter().flatten().min().copied());
-    let may = |group: usize| pool.is_none_or(|pool| pool.get(group).copied().unwrap_or(false));
-    let open = levels.iter().enumerate().map(|(group, level)| level.is_some() && *level <= worst && may(group));
+    // Without prices, what is clean of accelerators now stays so.
+    let is_misuse = |put: &&Put| board.world.hosts.is_scarce[put.host as usize];
     let needs = &trial.world.shapes[shape as usize];
+    let is_clean =
+        !needs.is_scarce && (rules.keep_gpu_clean || (!rules.prices.is_priced && !puts.iter().any(is_misuse)));
+    let may = |group: usize| {
+        let is_in_pool = pool.is_none_or(|pool| pool.get(group).copied().unwrap_or(false));
+        is_in_pool && !(is_clean && trial.world.groups[group].is_scarce)
+    };
+    let open = levels.iter().enumerate().map(|(group, level)| level.is_some() && *level <= worst && may(group));
     let holds = |class: &PresentClass| {
-        let is_misuse = class.is_scarce && !needs.is_scarce && rules.keep_gpu_clean;
-        pool.is_none() && !is_misuse && trial.world.rank(needs, class.kind).is_some()
+        pool.is_none() && !(is_clean && class.is_scarce) && trial.world.rank(needs, class.kind).is_some()
     };
     open.chain(present.iter().map(holds)).collect()
 }

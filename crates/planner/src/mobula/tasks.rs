@@ -1,17 +1,25 @@
 //! Filling hosts with tasks and actors, and with what `request_resources` asks for.
 
-use super::Rules;
 use super::board::{Board, Put};
 use super::demand::Class;
 use super::world::{HostId, Hosts, Origin, World, need};
-use crate::{Constraint, DemandRef, NodePhase};
+use super::{Rules, lots};
+use crate::{DemandRef, NodePhase};
+
+/// Finds places for tasks and actors, on hosts that are there first; the counts of those that found none are left in `classes`.
+pub(super) fn serve(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
+    for rules in rules.clean().iter().chain([rules]) {
+        fill(board, rules, classes);
+        lots::launch_for_tasks(board, rules, classes);
+    }
+}
 
 /// Puts as many tasks and actors as possible on hosts that are there, on their way, or launched already; what is put is
 /// subtracted from the counts of `classes`.
 ///
 /// Hosts are filled in an order that leaves what others may need: those without accelerators first, of those the ones that
 /// work already, so that idle ones can go.
-pub(super) fn fill(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
+fn fill(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
     let mut open: Vec<HostId> = in_filling_order(&board.world).into_iter().map(|(_, host)| host).collect();
     let floor = Floor::new(&board.world, classes);
     for at in 0..classes.len() {
@@ -112,16 +120,4 @@ impl Floor {
     fn is_open(&self, hosts: &Hosts, host: usize) -> bool {
         self.least.iter().all(|(column, least)| hosts.free[*column][host] >= *least)
     }
-}
-
-/// Makes sure that the cluster as a whole, were it empty, could hold what one call of `request_resources` asks for.
-/// Returns what is missing.
-pub(super) fn reserve<'a>(empty: &mut Board<'a>, rules: &Rules<'_>, constraint: &'a Constraint) -> Vec<Class> {
-    let mut classes: Vec<Class> = (0..)
-        .zip(&constraint.requests)
-        .map(|(at, class)| Class { at, shape: empty.world.shape(&class.request), count: class.count })
-        .collect();
-    fill(empty, rules, &mut classes);
-    classes.retain(|class| class.count > 0);
-    classes
 }
