@@ -65,7 +65,7 @@ pub struct PolicyOptions {
 /// The policy that users select by `name`; `None` if there is none of that name.
 pub fn policy(name: &str, options: &PolicyOptions) -> Option<Arc<dyn Policy>> {
     match name {
-        "mobula" => Some(Arc::new(Mobula { options: options.clone() })),
+        "mobula" => Some(Arc::new(Mobula { options: *options })),
         "ray-v2" => Some(Arc::new(RayV2)),
         _ => None,
     }

@@ -107,7 +107,7 @@ fn parts<'a>(world: &mut World<'a>, bundles: &'a [Request]) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut part_of: BTreeMap<ShapeId, usize> = BTreeMap::new();
     let mut start = 0;
-    for chunk in bundles.chunk_by(|a, b| is_same(a, b)) {
+    for chunk in bundles.chunk_by(is_same) {
         let run = Run { first: start, count: chunk.len() as u32 };
         start += run.count;
         let shape = world.shape(&chunk[0]);

@@ -22,13 +22,13 @@ pub(super) fn serve(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Cla
 fn fill(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
     let mut open: Vec<HostId> = in_filling_order(&board.world).into_iter().map(|(_, host)| host).collect();
     let floor = Floor::new(&board.world, classes);
-    for at in 0..classes.len() {
-        let shape = classes[at].shape as usize;
+    for class in classes {
+        let shape = class.shape as usize;
         for rank in 0..board.world.alternatives(&board.world.shapes[shape]) {
-            if classes[at].count == 0 {
+            if class.count == 0 {
                 break;
             }
-            fill_one(board, rules, &mut classes[at], rank, &mut open, &floor);
+            fill_one(board, rules, class, rank, &mut open, &floor);
         }
     }
 }
