@@ -29,6 +29,7 @@ pub fn observation_of(state: mobula_gcs::ClusterState, raycluster: Value) -> Res
         object_store_bytes: BTreeMap::new(),
         gang_created_ms: BTreeMap::new(),
         session_since_ms: None,
+        surroundings: Default::default(),
     })
 }
 

@@ -103,6 +103,7 @@ fn plan(state: ClusterState, cluster: RayCluster, pods: Option<Vec<PodView>>) ->
         object_store_bytes: Default::default(),
         gang_created_ms: Default::default(),
         session_since_ms: None,
+        surroundings: Default::default(),
     };
     let options = SnapshotOptions::default();
     let built = snapshot::build(&observation, &options).ok()?;

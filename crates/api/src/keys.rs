@@ -21,6 +21,8 @@ pub const IPPR: &str = "ray.io/ippr";
 pub const IPPR_STATUS: &str = "ray.io/ippr-status";
 /// Annotation of a RayCluster: reasons of the last plan, written by Mobula.
 pub const EXPLAIN: &str = "mobula.dev/explain";
+/// Annotation of a group's pod template: whether its pods must reach each other by RDMA.
+pub const FABRIC: &str = "mobula.dev/fabric";
 
 /// Finalizer that the operator removes once an idle cluster is cleaned up.
 pub const IDLE_TERMINATION_FINALIZER: &str = "ray.io/idle-termination-cleanup-finalizer";

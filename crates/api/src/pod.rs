@@ -118,6 +118,8 @@ pub struct PodView {
     pub ip: Option<String>,
     /// The Kubernetes node it is bound to.
     pub node_name: Option<String>,
+    /// The Kubernetes node on which the scheduler makes room for it.
+    pub nominated_node: Option<String>,
     /// The container that runs Ray.
     pub ray_container: ContainerView,
     /// CPU requests of its other containers, by the kubelet.
@@ -197,6 +199,7 @@ impl PodView {
             replica: labels.get(keys::REPLICA_NAME).cloned(),
             ip: Some(status.text("podIP")?).filter(|ip| !ip.is_empty()),
             node_name: Some(spec.text("nodeName")?).filter(|name| !name.is_empty()),
+            nominated_node: Some(status.text("nominatedNodeName")?).filter(|name| !name.is_empty()),
             ray_container: containers.ray,
             other_cpu_requests: containers.other_cpu_requests,
             other_memory_requests: containers.other_memory_requests,

@@ -115,6 +115,9 @@ fn a_pod_without_a_node_waits_for_gates_or_the_scheduler() {
     let spec = json!({"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}, {"name": "mine"}], "containers": []});
     let gated = PodView::from_value(&json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
     assert_eq!(gated.pending_class, PendingClass::Gated);
+    assert_eq!(gated.nominated_node, None);
+    let nominated = json!({"metadata": {"name": "p"}, "status": {"nominatedNodeName": "n"}});
+    assert_eq!(PodView::from_value(&nominated).unwrap().nominated_node.as_deref(), Some("n"));
     assert_eq!(gated.pending_message, "scheduling gates: kueue.x-k8s.io/admission, mine");
 }
 

@@ -6,13 +6,18 @@
 // The decisions: no input, no output, no clock.
 pub mod document;
 pub mod explain;
+pub mod hosts;
 pub mod legacy;
 pub mod patch;
+pub mod pod_needs;
 pub mod prices;
+pub mod quotas;
 pub mod report;
 pub mod snapshot;
 pub mod surroundings;
 pub mod topology;
+pub mod topology_levels;
+mod yaml;
 
 // The shell.
 pub mod clock;

@@ -18,6 +18,8 @@ use mobula_planner::{CapacityType, Offering};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::yaml::{self, error};
+
 pub use file::{PriceFile, Refreshed};
 
 /// Highest price an hour. More is a slip of the pen, and sums of less stay exact enough.
@@ -36,22 +38,7 @@ impl Prices {
     /// # Errors
     /// Says what is no YAML, or names group, field and value that can't be used.
     pub fn from_text(text: &str) -> Result<Prices, FieldError> {
-        let whole = |problem: String| FieldError::missing("", problem);
-        let documents: Vec<Value> = match serde_json::from_str(text) {
-            Ok(document) => vec![document],
-            Err(_) => {
-                let options = serde_saphyr::options! { with_snippet: false, };
-                serde_saphyr::from_multiple_with_options(text, options)
-                    .map_err(|error| whole(format!("not YAML: {error}")))?
-            }
-        };
-        match &documents[..] {
-            [document] => Prices::from_value(document),
-            documents => {
-                let problem = format!("holds {} documents: must be one map from group name to price", documents.len());
-                Err(whole(problem))
-            }
-        }
+        Prices::from_value(&yaml::one_document(text)?)
     }
 
     /// Reads a price file that was parsed already.
@@ -130,15 +117,6 @@ fn price(path: &str, value: &Value) -> Result<f64, FieldError> {
         .ok_or_else(|| error(path, value, "must be the price of one pod an hour: a number from 0 to 1000000000"))
 }
 
-fn error(path: &str, value: &Value, problem: &str) -> FieldError {
-    let shown = match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "nothing".to_owned(),
-        other => other.to_string(),
-    };
-    FieldError::new(path, shown, problem)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +182,8 @@ mod tests {
                 "gpu.zone: a: must not stand beside offerings: write it into each of them".to_owned(),
             ),
             ("- 3", "the document: [3]: must be a map from group name to price".to_owned()),
-            ("a: 1\n---\nb: 2", "the document: holds 2 documents: must be one map from group name to price".to_owned()),
+            ("a: 1\n---\nb: 2", "the document: holds 2 documents: must be one".to_owned()),
+            ("", "the document: is empty".to_owned()),
         ];
         for (text, expected) in cases {
             assert_eq!(Prices::from_text(text).unwrap_err().to_string(), expected, "{text}");

@@ -34,6 +34,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use crate::{
     clock::Clock,
     events::EventLog,
+    hosts::KubeNode,
     http::{self, Board},
     idle_termination::IdleMemory,
     kube_access::{KubeAccess, KubeError, KubeErrorKind},
@@ -41,6 +42,7 @@ use crate::{
     metrics::{Metrics, own, ray},
     pace::{Backoffs, Pace},
     prices::PriceFile,
+    quotas::Reading,
     rbac::{Permission, Permissions},
     recorder::{Recorder, RecorderConfig, RecorderError},
     report::FailedInstance,
@@ -208,6 +210,10 @@ struct LoopState {
     kube_backoffs: Backoffs<(KubeAction, KubeErrorKind)>,
     /// Settings of the snapshot as they are now.
     options: SnapshotOptions,
+    /// Kubernetes nodes, where they may be read.
+    kube_nodes: Arc<Vec<KubeNode>>,
+    /// Quotas, where they may be read.
+    quotas: Reading,
     /// Where prices come from.
     prices: Option<PriceFile>,
     /// The RayCluster as it was parsed last.

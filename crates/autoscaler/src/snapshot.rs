@@ -5,7 +5,10 @@
 
 mod demand;
 mod groups;
+mod hosts;
 mod nodes;
+mod pending;
+mod quotas;
 mod replicas;
 mod resize;
 
@@ -14,9 +17,10 @@ use std::sync::Arc;
 
 use mobula_api::{ClusterSettings, FieldError, PodView, RayCluster, Upscaling};
 use mobula_gcs as gcs;
-use mobula_planner::{Settings, Snapshot, TopologyLevel, UpscalingMode, Versions};
+use mobula_planner::{Quota, Settings, Snapshot, TopologyLevel, UpscalingMode, Versions};
 use serde::{Deserialize, Serialize};
 
+use crate::hosts::KubeNode;
 use crate::prices::Prices;
 
 /// Ray node label whose value differs from node to node.
@@ -42,6 +46,18 @@ pub struct Observation {
     /// Unix time in ms since when the present head is seen. Pods can't have been waiting for it any longer: after a restart
     /// of the head (or of this process) their time-outs start anew.
     pub session_since_ms: Option<i64>,
+    /// What Kubernetes says around it.
+    pub surroundings: Surroundings,
+}
+
+/// What Kubernetes says around a RayCluster, where it may be read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Surroundings {
+    /// Kubernetes nodes; empty: not known.
+    pub kube_nodes: Arc<Vec<KubeNode>>,
+    /// What quotas leave to pods beyond those that exist; none: not known, or not limited.
+    pub quotas: Vec<Quota>,
 }
 
 /// Settings that don't come from the RayCluster. The defaults are Ray's own, but for [`SnapshotOptions::max_in_flight`].
@@ -100,6 +116,8 @@ pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Bui
     let demand = demand::translate(&observation.state, &observation.gang_created_ms, &mut warnings);
     let keep = nodes::Keep { node_id: demand.selects_by(RAY_NODE_ID_LABEL), node_address: demand.asks_for("node:") };
     let nodes = nodes::translate(observation, &node_types, keep, &mut warnings);
+    let hosts = hosts::translate(observation, &node_types);
+    let quotas = quotas::translate(&observation.surroundings.quotas, &node_types, &nodes);
     let snapshot = Snapshot {
         now_ms: observation.now_ms,
         versions: Versions {
@@ -115,7 +133,8 @@ pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Bui
         gangs: demand.gangs,
         constraints: demand.constraints,
         topology: options.topology.clone(),
-        ..Snapshot::default()
+        hosts,
+        quotas,
     };
     Ok(Built { snapshot, warnings: warnings.into_texts() })
 }

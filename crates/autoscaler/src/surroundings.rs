@@ -1,10 +1,12 @@
-//! What Kubernetes says around the RayCluster, where RBAC permits: quotas that hold groups back, nodes that are in trouble.
-//! For reasons only: no decision depends on it.
+//! What Kubernetes says around the RayCluster, where RBAC permits, for people: quotas that hold groups back, nodes that are in
+//! trouble. What is decided by is in [`crate::hosts`] and [`crate::quotas`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use mobula_api::{PodView, Quantity, RayCluster};
 use serde_json::Value;
+
+use crate::pod_needs::{self, Quantities, quantities};
 
 /// Why pods of these groups, which are asked for, may not appear: quotas that one more pod of the group would break.
 pub fn quota_notes(quotas: &Value, cluster: &RayCluster, waiting_groups: &BTreeSet<&str>) -> Vec<String> {
@@ -13,8 +15,8 @@ pub fn quota_notes(quotas: &Value, cluster: &RayCluster, waiting_groups: &BTreeS
         let needs = needs_of_pod(&group.template);
         for quota in items(quotas) {
             let name = quota.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            for (resource, hard) in amounts(quota.pointer("/status/hard")) {
-                let used = amounts(quota.pointer("/status/used")).get(&resource).copied().unwrap_or_default();
+            for (resource, hard) in quantities(quota.pointer("/status/hard")) {
+                let used = quantities(quota.pointer("/status/used")).get(&resource).copied().unwrap_or_default();
                 let free = (hard.as_f64() - used.as_f64()).max(0.0);
                 let Some(need) = needs.get(&resource).filter(|need| need.as_f64() > free) else { continue };
                 notes.push(format!(
@@ -29,43 +31,26 @@ pub fn quota_notes(quotas: &Value, cluster: &RayCluster, waiting_groups: &BTreeS
 }
 
 /// What one pod of a template counts against a quota, by the names that quotas use.
-fn needs_of_pod(template: &Value) -> BTreeMap<String, Quantity> {
-    let mut needs: BTreeMap<String, Quantity> = BTreeMap::new();
+fn needs_of_pod(template: &Value) -> Quantities {
+    let mut needs = Quantities::new();
     let one: Quantity = "1".parse().unwrap_or_default();
     for name in ["pods", "count/pods"] {
         needs.insert(name.to_owned(), one);
     }
-    let containers = template.pointer("/spec/containers").and_then(Value::as_array);
-    for container in containers.into_iter().flatten() {
-        let limits = amounts(container.pointer("/resources/limits"));
-        // A request that is not given is the limit.
-        let mut requests = limits.clone();
-        requests.extend(amounts(container.pointer("/resources/requests")));
-        for (resource, amount) in requests {
-            add(&mut needs, format!("requests.{resource}"), amount);
-            if resource == "cpu" || resource == "memory" {
-                add(&mut needs, resource, amount);
-            }
+    for (resource, amount) in pod_needs::requests(template) {
+        needs.insert(format!("requests.{resource}"), amount);
+        if resource == "cpu" || resource == "memory" {
+            needs.insert(resource, amount);
         }
-        for (resource, amount) in limits {
-            add(&mut needs, format!("limits.{resource}"), amount);
-        }
+    }
+    for (resource, amount) in pod_needs::limits(template) {
+        needs.insert(format!("limits.{resource}"), amount);
     }
     needs
 }
 
-fn add(needs: &mut BTreeMap<String, Quantity>, resource: String, amount: Quantity) {
-    let sum = needs.entry(resource).or_default();
-    *sum = sum.checked_add(amount).unwrap_or(*sum);
-}
-
-fn amounts(map: Option<&Value>) -> BTreeMap<String, Quantity> {
-    let entries = map.and_then(Value::as_object).into_iter().flatten();
-    let read = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned).parse().ok();
-    entries.filter_map(|(name, value)| Some((name.clone(), read(value)?))).collect()
-}
-
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
+/// The items of a list as the API server sends it.
+pub(crate) fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.get("items").and_then(Value::as_array).into_iter().flatten()
 }
 
@@ -111,7 +96,13 @@ pub fn troubles_of(node: &Value) -> Vec<String> {
     troubles
 }
 
-fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+/// The text at this place; empty if there is none.
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The list at this place; empty if there is none.
+pub(crate) fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 

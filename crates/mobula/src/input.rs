@@ -8,9 +8,15 @@ use std::io::Read as _;
 use std::path::Path;
 
 use mobula_api::{FieldError, PodRole, PodView, RayCluster};
-use mobula_autoscaler::{prices::Prices, surroundings::troubles_of};
+use mobula_autoscaler::{
+    prices::Prices,
+    quotas::{Source, Tenant},
+    surroundings::troubles_of,
+    topology_levels,
+};
 use mobula_gcs::{ClusterState, wire};
-use serde_json::Value;
+use mobula_planner::{Quota, TopologyLevel, topology_presets};
+use serde_json::{Value, json};
 
 /// Name that stands for standard input.
 pub const STDIN: &str = "-";
@@ -62,16 +68,23 @@ pub fn raycluster(file: &str) -> Result<RayCluster, BadInput> {
     RayCluster::from_value(objects.swap_remove(index)).map_err(|error| BadInput::new(file, error))
 }
 
-/// The pods of one RayCluster in a file as kubectl prints it; pods of others are left out.
-pub fn pods(file: &str, cluster: &str) -> Result<Vec<PodView>, BadInput> {
+/// The pods of one RayCluster in a file as kubectl prints it; then those of others, as they are written.
+pub fn pods(file: &str, cluster: &str) -> Result<(Vec<PodView>, Vec<Value>), BadInput> {
     let is_of_cluster =
         |pod: &PodView| pod.cluster == cluster || (pod.cluster.is_empty() && pod.role != PodRole::Other);
-    let mut pods = Vec::new();
+    let bad = |error| BadInput::new(file, error);
+    let (mut own, mut others) = (Vec::new(), Vec::new());
     for document in documents(file)? {
-        let listed = PodView::list_from_value(&document).map_err(|error| BadInput::new(file, error))?;
-        pods.extend(listed.into_iter().filter(is_of_cluster));
+        let listed = PodView::list_from_value(&document).map_err(bad)?;
+        for (pod, written) in listed.into_iter().zip(parts(document).map_err(bad)?) {
+            if is_of_cluster(&pod) {
+                own.push(pod);
+            } else {
+                others.push(written);
+            }
+        }
     }
-    Ok(pods)
+    Ok((own, others))
 }
 
 /// Most unknown fields that are named in one warning.
@@ -124,25 +137,50 @@ pub fn prices(file: &str) -> Result<Prices, BadInput> {
     Prices::from_text(&text).map_err(|error| BadInput::new(file, error))
 }
 
-/// What is wrong with Kubernetes nodes, from a list as kubectl prints it: node name → troubles.
-pub fn node_troubles(file: &str) -> Result<BTreeMap<String, Vec<String>>, BadInput> {
-    let mut troubles = BTreeMap::new();
-    for (index, node) in objects(file)?.iter().enumerate() {
-        if !node.is_object() {
-            let error = FieldError::new(format!("items[{index}]"), node.to_string(), "must be a Node");
-            return Err(BadInput::new(file, error));
-        }
-        let kind = kind(node);
-        if kind != "Node" {
-            let error = FieldError::new(format!("items[{index}].kind"), kind, "must be Node");
-            return Err(BadInput::new(file, error));
-        }
-        let found = troubles_of(node);
-        if !found.is_empty() {
-            troubles.insert(name(node).to_owned(), found);
-        }
+/// Levels of the topology: a preset, else those in a file.
+pub fn topology(name: &str) -> Result<Vec<TopologyLevel>, BadInput> {
+    if let Some(levels) = topology_presets::preset(name) {
+        return Ok(levels);
     }
-    Ok(troubles)
+    let known = topology_presets::preset_names().collect::<Vec<_>>().join(", ");
+    let text = std::fs::read_to_string(name)
+        .map_err(|error| BadInput::new("--topology", format!("{name}: must be one of {known}, or a file: {error}")))?;
+    topology_levels::from_text(&text).map_err(|error| BadInput::new(name, error))
+}
+
+/// Kubernetes nodes, as a list as the API server sends it.
+pub fn nodes(file: &str) -> Result<Value, BadInput> {
+    let nodes = objects(file)?;
+    for (index, node) in nodes.iter().enumerate() {
+        let error = match kind(node) {
+            _ if !node.is_object() => FieldError::new(format!("items[{index}]"), node.to_string(), "must be a Node"),
+            "Node" => continue,
+            kind => FieldError::new(format!("items[{index}].kind"), kind, "must be Node"),
+        };
+        return Err(BadInput::new(file, error));
+    }
+    Ok(json!({ "items": nodes }))
+}
+
+/// What is wrong with Kubernetes nodes: node name → troubles.
+pub fn node_troubles(nodes: &Value) -> BTreeMap<String, Vec<String>> {
+    let nodes = nodes.get("items").and_then(Value::as_array).into_iter().flatten();
+    nodes.map(|node| (name(node).to_owned(), troubles_of(node))).filter(|(_, troubles)| !troubles.is_empty()).collect()
+}
+
+/// What quotas of several kinds leave to a RayCluster.
+pub fn quotas(file: &str, tenant: &Tenant) -> Result<Vec<Quota>, BadInput> {
+    let mut quotas = Vec::new();
+    for (index, object) in objects(file)?.iter().enumerate() {
+        let Some(source) = Source::of(object) else {
+            let known = Source::ALL.map(Source::kind).join(", ");
+            let error =
+                FieldError::new(format!("items[{index}].kind"), kind(object), format!("must be one of {known}"));
+            return Err(BadInput::new(file, error));
+        };
+        quotas.extend(source.quotas(object, tenant));
+    }
+    Ok(quotas)
 }
 
 fn kind(object: &Value) -> &str {
@@ -157,23 +195,27 @@ fn name(object: &Value) -> &str {
 fn objects(file: &str) -> Result<Vec<Value>, BadInput> {
     let mut objects = Vec::new();
     for document in documents(file)? {
-        match document {
-            Value::Array(items) => objects.extend(items),
-            Value::Object(mut list) if list.get("items").is_some_and(Value::is_array) => {
-                if let Some(Value::Array(items)) = list.remove("items") {
-                    objects.extend(items);
-                }
-            }
-            // An empty list as Go writes it.
-            Value::Object(list) if is_list(&list) && list.get("items").is_none_or(Value::is_null) => {}
-            Value::Object(list) if is_list(&list) => {
-                let items = list.get("items").unwrap_or(&Value::Null);
-                return Err(BadInput::new(file, FieldError::new("items", items.to_string(), "must be a list")));
-            }
-            object => objects.push(object),
-        }
+        objects.extend(parts(document).map_err(|error| BadInput::new(file, error))?);
     }
     Ok(objects)
+}
+
+/// The objects of a list; of anything else, itself.
+fn parts(document: Value) -> Result<Vec<Value>, FieldError> {
+    match document {
+        Value::Array(items) => Ok(items),
+        Value::Object(mut list) if list.get("items").is_some_and(Value::is_array) => match list.remove("items") {
+            Some(Value::Array(items)) => Ok(items),
+            _ => Ok(Vec::new()),
+        },
+        // An empty list as Go writes it.
+        Value::Object(list) if is_list(&list) && list.get("items").is_none_or(Value::is_null) => Ok(Vec::new()),
+        Value::Object(list) if is_list(&list) => {
+            let items = list.get("items").unwrap_or(&Value::Null);
+            Err(FieldError::new("items", items.to_string(), "must be a list"))
+        }
+        object => Ok(vec![object]),
+    }
 }
 
 fn is_list(object: &serde_json::Map<String, Value>) -> bool {

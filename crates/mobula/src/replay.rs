@@ -3,13 +3,13 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use mobula_autoscaler::recorder::{Comparison, Recording};
-use mobula_planner::Memory;
+use mobula_planner::{Memory, PolicyOptions};
 
 use crate::{
     cli::EXIT_BAD_INPUT,
     input::{self, BadInput},
     plan::Output,
-    policy::{self, Switches},
+    policy,
 };
 
 /// Arguments of `mobula replay`.
@@ -29,11 +29,18 @@ pub struct Args {
     /// Spend the work of about so many ms on making each plan cheaper
     #[arg(long, value_name = "MS", default_value_t = 0, requires = "policy")]
     improve: u64,
-    #[command(flatten)]
-    switches: Switches,
+    /// Never put requests without GPU on GPU nodes, not even if nothing else can take them
+    #[arg(long, requires = "policy")]
+    keep_gpu_clean: bool,
+    /// Propose to move work that can be drained, so that whole nodes and domains become free
+    #[arg(long, requires = "policy")]
+    defragment: bool,
     /// Plan with these prices instead of the recorded ones: see `mobula plan --help`
     #[arg(long, value_name = "FILE", requires = "policy")]
     prices: Option<String>,
+    /// Plan with this topology instead of the recorded one: see `mobula plan --help`
+    #[arg(long, value_name = "NAME|FILE", requires = "policy")]
+    topology: Option<String>,
     /// Form of the answer
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     output: Output,
@@ -56,8 +63,13 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// The answer, and whether all is as it was.
 fn replay(args: &Args) -> anyhow::Result<(String, bool)> {
-    let options = args.switches.options(args.improve);
+    let options = PolicyOptions {
+        improve_work: policy::improve_work(args.improve),
+        keep_gpu_clean: args.keep_gpu_clean,
+        defragment: args.defragment,
+    };
     let prices = args.prices.as_deref().map(input::prices).transpose()?;
+    let topology = args.topology.as_deref().map(input::topology).transpose()?;
     let other = args.policy.as_deref().map(|name| policy::named(name, &options)).transpose()?;
     let recording = Recording::read(&args.recording)?;
     let mut comparison = Comparison::default();
@@ -70,6 +82,9 @@ fn replay(args: &Args) -> anyhow::Result<(String, bool)> {
             (Ok(mut frame), Some(other)) => {
                 if let Some(prices) = &prices {
                     frame.options.prices.clone_from(prices);
+                }
+                if let Some(topology) = &topology {
+                    frame.options.topology.clone_from(topology);
                 }
                 let before = memory.take().unwrap_or_else(|| frame.memory.clone());
                 comparison.compare(&frame, other.as_ref(), &before).map(|after| memory = Some(after))

@@ -19,12 +19,10 @@ use mobula_autoscaler::{
     sidecar::{Sidecar, SidecarConfig},
     snapshot::SnapshotOptions,
 };
+use mobula_planner::PolicyOptions;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{
-    cli::EXIT_BAD_INPUT,
-    policy::{self, Switches},
-};
+use crate::{cli::EXIT_BAD_INPUT, input, policy};
 
 /// Where Kubernetes puts what a pod needs to speak to its API server.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -57,6 +55,9 @@ pub struct Args {
     /// the older prices stay
     #[arg(long, env = "MOBULA_PRICES", value_name = "FILE")]
     prices: Option<PathBuf>,
+    /// Which labels say how near nodes are to each other: see `mobula plan --help`
+    #[arg(long, env = "MOBULA_TOPOLOGY", value_name = "NAME|FILE", default_value = "auto")]
+    topology: String,
 
     /// Shortest time between two polls of the GCS, in ms [default: 200, or AUTOSCALER_UPDATE_INTERVAL_S]
     #[arg(long, value_name = "MS")]
@@ -198,8 +199,11 @@ fn start_log(args: &Args) -> anyhow::Result<()> {
 }
 
 fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
-    let policy_options =
-        Switches { keep_gpu_clean: args.keep_gpu_clean, defragment: args.defragment }.options(args.improve);
+    let policy_options = PolicyOptions {
+        improve_work: policy::improve_work(args.improve),
+        keep_gpu_clean: args.keep_gpu_clean,
+        defragment: args.defragment,
+    };
     let policy = policy::named(&args.policy, &policy_options)?;
     let seconds_to_ms = |seconds: u32| i64::from(seconds) * 1000;
     let own_ip = own_ip();
@@ -222,6 +226,7 @@ fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
                 .then(|| args.pending_idle_timeout_s.saturating_mul(1000)),
             allocation_timeout_ms: seconds_to_ms(args.allocation_timeout_s),
             availability_recovery_ms: seconds_to_ms(args.availability_recovery_s),
+            topology: input::topology(&args.topology)?,
             ..SnapshotOptions::default()
         },
         prices: args.prices.clone(),

@@ -41,6 +41,7 @@ fn ticks(captures: &[&str]) -> Vec<Frame> {
             object_store_bytes: Default::default(),
             gang_created_ms: Default::default(),
             session_since_ms: None,
+            surroundings: Default::default(),
         };
         let options = SnapshotOptions::default();
         let built = snapshot::build(&observation, &options).unwrap();
@@ -123,6 +124,23 @@ fn a_torn_recording_is_read_up_to_the_tear() {
 }
 
 #[test]
+fn another_policy_may_be_given_other_prices_and_another_topology() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "r", ticks(&THREE));
+    let prices = dir.path().join("prices");
+    std::fs::write(&prices, "cpu-group: 1").unwrap();
+    let prices = prices.to_str().unwrap();
+    let options = ["--prices", prices, "--topology", "gke", "--improve", "5", "--keep-gpu-clean"];
+    let (text, _, code) = mobula(&[&["replay", &file, "--policy", "ray-v2"], &options[..]].concat());
+    assert_eq!((text.ends_with("3 ticks: ray-v2 decides 3 as recorded, 0 otherwise\n"), code), (true, 0), "{text}");
+    // Without a policy the recording is planned again as it was: there is nothing to choose.
+    for option in [&["--prices", prices][..], &["--topology", "gke"], &["--improve", "5"], &["--keep-gpu-clean"]] {
+        let (_, error, code) = mobula(&[&["replay", &file], option].concat());
+        assert!(code == 2 && error.contains("--policy"), "{option:?}: {error}");
+    }
+}
+
+#[test]
 fn what_is_no_recording_is_refused_by_name() {
     let yaml = root().join("deploy/examples/raycluster-a.yaml");
     for command in [&["replay"][..], &["explain", "--recording"]] {
@@ -135,7 +153,7 @@ fn what_is_no_recording_is_refused_by_name() {
     assert!(code == 2 && error.contains("no recording there"), "{error}");
     let file = write(dir.path(), "r", ticks(&THREE));
     let (_, error, code) = mobula(&["replay", &file, "--policy", "x"]);
-    assert_eq!((error.as_str(), code), ("error: --policy: x: unknown: must be one of ray-v2\n", 2));
+    assert_eq!((error.as_str(), code), ("error: --policy: x: unknown: must be one of ray-v2, mobula\n", 2));
 }
 
 #[test]

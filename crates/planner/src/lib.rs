@@ -15,6 +15,7 @@ mod plan;
 pub mod ray_v2;
 mod snapshot;
 pub mod topology;
+pub mod topology_presets;
 mod words;
 
 use std::sync::Arc;

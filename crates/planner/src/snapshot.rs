@@ -71,7 +71,8 @@ pub struct Quota {
     pub source: String,
     /// Groups it applies to; empty: all.
     pub groups: Vec<String>,
-    /// What may still be created, by resource name; `pods` counts pods. A name that is absent is not limited.
+    /// What may still be created, by resource name; `pods` counts pods. A name that is absent is not limited. Pods that are
+    /// asked for already ([`NodePhase::Requested`]) are taken off.
     pub free: Resources,
 }
 

@@ -9,7 +9,7 @@ use mobula_planner::{Memory, Plan, Policy, PolicyOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::snapshot::{self, Built, Observation, SnapshotOptions};
+use crate::snapshot::{self, Built, Observation, SnapshotOptions, Surroundings};
 
 /// One tick.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +73,7 @@ impl Frame {
             && now.object_store_bytes == then.object_store_bytes
             && now.gang_created_ms == then.gang_created_ms
             && now.session_since_ms == then.session_since_ms
+            && now.surroundings == then.surroundings
             && same_state(&now.state, &then.state)
             && now.pods == then.pods
             && now.cluster == then.cluster
@@ -146,14 +147,24 @@ pub(super) struct StoredFrame {
     object_store_bytes: BTreeMap<String, u64>,
     gang_created_ms: BTreeMap<String, i64>,
     session_since_ms: Option<i64>,
+    #[serde(default)]
+    surroundings: Surroundings,
     pods: Option<Vec<PodView>>,
     cluster: Value,
 }
 
 impl StoredFrame {
     pub(super) fn of(frame: &Frame) -> Self {
-        let Observation { now_ms, state: _, cluster, pods, object_store_bytes, gang_created_ms, session_since_ms } =
-            &frame.observation;
+        let Observation {
+            now_ms,
+            state: _,
+            cluster,
+            pods,
+            object_store_bytes,
+            gang_created_ms,
+            session_since_ms,
+            surroundings,
+        } = &frame.observation;
         StoredFrame {
             tick: frame.tick,
             now_ms: *now_ms,
@@ -167,6 +178,7 @@ impl StoredFrame {
             object_store_bytes: object_store_bytes.clone(),
             gang_created_ms: gang_created_ms.clone(),
             session_since_ms: *session_since_ms,
+            surroundings: surroundings.clone(),
             pods: pods.clone(),
             cluster: cluster.to_value(),
         }
@@ -184,6 +196,7 @@ impl StoredFrame {
             object_store_bytes: self.object_store_bytes,
             gang_created_ms: self.gang_created_ms,
             session_since_ms: self.session_since_ms,
+            surroundings: self.surroundings,
         };
         Ok(Frame {
             tick: self.tick,

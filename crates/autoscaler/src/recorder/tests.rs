@@ -2,12 +2,13 @@ use std::fs;
 
 use mobula_api::RayCluster;
 use mobula_gcs::wire;
-use mobula_planner::{Memory, PolicyOptions, RayV2};
+use mobula_planner::{Amount, Memory, PolicyOptions, Quota, RayV2};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::snapshot::{self, Observation, SnapshotOptions};
+use crate::hosts::KubeNode;
+use crate::snapshot::{self, Observation, SnapshotOptions, Surroundings};
 
 mod cost;
 
@@ -35,6 +36,14 @@ fn cluster() -> RayCluster {
     .unwrap()
 }
 
+/// A Kubernetes node and a quota.
+fn surroundings() -> Surroundings {
+    let free = [("cpu".to_owned(), Amount::from_units(3))].into();
+    let kube_node = KubeNode { name: "n".to_owned(), unfit: Some("is cordoned".to_owned()), ..KubeNode::default() };
+    let quota = Quota { source: "ResourceQuota q".to_owned(), groups: Vec::new(), free };
+    Surroundings { kube_nodes: vec![kube_node].into(), quotas: vec![quota] }
+}
+
 /// A tick at `now_ms` that saw `reply`, as the loop would hand it in.
 pub(super) fn tick(now_ms: i64, reply: &[u8], memory: &Memory) -> Frame {
     let observation = Observation {
@@ -45,6 +54,7 @@ pub(super) fn tick(now_ms: i64, reply: &[u8], memory: &Memory) -> Frame {
         object_store_bytes: [("ab".to_owned(), 7)].into(),
         gang_created_ms: Default::default(),
         session_since_ms: Some(5),
+        surroundings: surroundings(),
     };
     let options = SnapshotOptions { max_in_flight: Some(10), ..SnapshotOptions::default() };
     let snapshot = snapshot::build(&observation, &options).unwrap().snapshot;

@@ -2,20 +2,23 @@
 //! ourselves known to a new head. None may keep the next tick waiting for long: each has a limit, and one that has
 //! reached it is left out for a while.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use mobula_api::{PodView, RayCluster};
 use mobula_planner::NodePhase;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Context, LoopState, TickError, start, tick::Done};
 use crate::{
+    hosts,
     idle_termination::{self, Decision},
     kube_access::{KubeAccess, KubeError, KubeErrorKind},
     kube_events::{self, Regarding},
     metrics::own,
     pace::{BackoffLimits, Backoffs},
     prices::Refreshed,
+    quotas::{Reading, Source},
     rbac::{self, Permission},
     resize, surroundings,
 };
@@ -205,6 +208,34 @@ async fn look_around(context: &Context, state: &mut LoopState, done: &Done) {
     if !Schedule::is_due(state.chores.surroundings_read, SURROUNDINGS_INTERVAL) {
         return;
     }
+    let requested = done.planned.snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Requested);
+    let waiting = requested.map(|node| node.group.as_str()).collect();
+    let pods = done.collected.observation.pods.as_deref().unwrap_or_default();
+    let gangs = done.planned.snapshot.gangs.iter().filter_map(|gang| gang.locality.as_ref());
+    let asked = gangs.map(|locality| locality.label.as_str()).collect();
+    read_surroundings(context, state, &Around { cluster: &done.planned.cluster, pods, waiting, asked }).await;
+}
+
+/// Reads quotas and nodes before the first plan, which they may keep from asking for too much.
+pub(super) async fn first_look(context: &Context, state: &mut LoopState, cluster: &RayCluster, pods: &[PodView]) {
+    if state.chores.surroundings_read.is_some() {
+        return;
+    }
+    let around = Around { cluster, pods, waiting: BTreeSet::new(), asked: BTreeSet::new() };
+    read_surroundings(context, state, &around).await;
+}
+
+/// What the surroundings are those of.
+struct Around<'a> {
+    cluster: &'a RayCluster,
+    pods: &'a [PodView],
+    /// Groups whose pods are asked for and not there.
+    waiting: BTreeSet<&'a str>,
+    /// Labels by which gangs ask for one domain.
+    asked: BTreeSet<&'a str>,
+}
+
+async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Around<'_>) {
     state.chores.surroundings_read = Some(Instant::now());
     let kube = kube(context);
     let (quotas, nodes) = tokio::join!(
@@ -215,17 +246,41 @@ async fn look_around(context: &Context, state: &mut LoopState, done: &Done) {
     if let Some(quotas) = quotas
         && let Some(quotas) = allowed(context, state, Permission::ListQuotas, quotas)
     {
-        let requested = done.planned.snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Requested);
-        let waiting = requested.map(|node| node.group.as_str()).collect();
-        notes.extend(surroundings::quota_notes(&quotas, &done.planned.cluster, &waiting));
+        notes.extend(surroundings::quota_notes(&quotas, around.cluster, &around.waiting));
+        let objects = surroundings::items(&quotas);
+        state.quotas = Reading::new(Source::ResourceQuota, objects, around.cluster, around.pods);
     }
     if let Some(nodes) = nodes
         && let Some(nodes) = allowed(context, state, Permission::ListNodes, nodes)
     {
-        let pods = done.collected.observation.pods.as_deref().unwrap_or_default();
-        notes.extend(surroundings::node_notes(&nodes, pods));
+        notes.extend(surroundings::node_notes(&nodes, around.pods));
+        let keys = label_keys(state, around);
+        let read = hosts::read(&nodes, |key| key.starts_with(RAY_LABELS) || keys.contains(key));
+        // What is equal stays the same object: it is compared in every tick.
+        if *state.kube_nodes != read {
+            state.kube_nodes = Arc::new(read);
+        }
+    }
+    // What may not be read any more is not known any more.
+    if !state.permissions.has(Permission::ListQuotas) {
+        state.quotas = Reading::default();
+    }
+    if !state.permissions.has(Permission::ListNodes) {
+        state.kube_nodes = Arc::default();
     }
     state.chores.notes = notes;
+}
+
+/// Labels of Ray.
+const RAY_LABELS: &str = "ray.io/";
+
+/// Labels of Kubernetes nodes that a plan may look at. The others, often a hundred a node, are not kept.
+fn label_keys(state: &LoopState, around: &Around<'_>) -> BTreeSet<String> {
+    let levels = state.options.topology.iter().flat_map(|level| level.keys.iter().cloned());
+    let groups = around.cluster.spec.worker_group_specs.iter();
+    let selectors = groups.filter_map(|group| group.template.pointer("/spec/nodeSelector")?.as_object());
+    let selected = selectors.flat_map(|selector| selector.keys().cloned());
+    levels.chain(selected).chain(around.asked.iter().map(|label| (*label).to_owned())).collect()
 }
 
 /// Prices, if the file has changed. One that can't be used is said once, and the older prices stay.

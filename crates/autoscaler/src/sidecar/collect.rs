@@ -8,8 +8,14 @@ use mobula_gcs::{ClusterState, NodeState, NodeStatus};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Context, KubeAction, LoopState, Mode, TickError, guard::Hold};
-use crate::{kube_access::KubeErrorKind, legacy, metrics::own, snapshot::Observation};
+use super::{Context, KubeAction, LoopState, Mode, TickError, chores, guard::Hold};
+use crate::{
+    kube_access::KubeErrorKind,
+    legacy,
+    metrics::own,
+    rbac::Permission,
+    snapshot::{Observation, Surroundings},
+};
 
 /// How old a RayCluster may be that can't be read again just now.
 const STALE_LIMIT: Duration = Duration::from_secs(120);
@@ -49,6 +55,10 @@ pub(super) async fn collect(context: &Context, state: &mut LoopState) -> Result<
     // The RayCluster first: nothing slow may come between the GCS's reply and the plan.
     let cluster = current_cluster(context, state, context.config.cluster_refresh).await?;
     let pods = context.pods.pods().ok_or(TickError::PodsUnknown)?;
+    if state.permissions.has(Permission::ListQuotas) || state.permissions.has(Permission::ListNodes) {
+        let known = parse(state, &cluster)?;
+        Box::pin(chores::first_look(context, state, &known, &pods)).await;
+    }
     let observed = match observe_gcs(context, state).await {
         Ok(observed) => observed,
         Err(error) => {
@@ -70,6 +80,7 @@ pub(super) async fn collect(context: &Context, state: &mut LoopState) -> Result<
     if parsed.metadata.extra.contains_key("deletionTimestamp") {
         return Err(TickError::Deleting);
     }
+    let quotas = state.quotas.now(&parsed, &pods);
     let observation = Observation {
         now_ms,
         state: gcs_state,
@@ -78,6 +89,7 @@ pub(super) async fn collect(context: &Context, state: &mut LoopState) -> Result<
         object_store_bytes: state.object_store_bytes.clone(),
         gang_created_ms: state.gang_created_ms.clone(),
         session_since_ms: Some(session_since_ms),
+        surroundings: Surroundings { kube_nodes: state.kube_nodes.clone(), quotas },
     };
     Ok(Collected { observation, cluster, wire: is_as_sent.then_some(wire), replied, took, head_changes, hold })
 }

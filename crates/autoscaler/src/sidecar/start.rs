@@ -45,6 +45,8 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
         kube_backoffs: Backoffs::new(),
         options: context.config.snapshot.clone(),
         prices: context.config.prices.clone().map(PriceFile::new),
+        kube_nodes: Default::default(),
+        quotas: Default::default(),
         parsed: None,
         object_store_bytes: Default::default(),
         gang_created_ms: Default::default(),

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mobula_api::{FieldError, GroupShape, RayCluster, ResizeBounds};
-use mobula_planner::{Amount, GroupFacts, NodeType, ResizeSpec, Resources};
+use mobula_api::{FieldError, GroupShape, RayCluster, ResizeBounds, keys};
+use mobula_planner::{Amount, FabricWish, GroupFacts, NodeType, ResizeSpec, Resources};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::Warnings;
+use crate::pod_needs::{amounts, requests};
 use crate::prices::Prices;
 
 /// Head first, then the worker groups in their order. `suspended`: the whole cluster is.
@@ -23,11 +26,31 @@ pub(super) fn translate(
     for shape in &shapes {
         shape.warnings.iter().for_each(|text| warnings.push(format!("group {}: {text}", shape.name)));
     }
+    let spec = &cluster.spec;
+    let workers = spec.worker_group_specs.iter().map(|group| &group.template);
+    let templates: Vec<&Value> = std::iter::once(&spec.head_group_spec.template).chain(workers).collect();
     let offerings = |group: &str| prices.0.get(group).cloned().unwrap_or_default();
-    shapes
-        .into_iter()
-        .map(|shape| Ok(NodeType { offerings: offerings(&shape.name), ..node_type(shape, suspended)? }))
-        .collect()
+    let mut node_types = Vec::with_capacity(shapes.len());
+    for (shape, template) in shapes.into_iter().zip(templates) {
+        let offerings = offerings(&shape.name);
+        let fabric = fabric(&shape.name, template, warnings);
+        let mut group = node_type(shape, suspended)?;
+        group.facts.pod_requests = amounts(&requests(template));
+        group.facts.fabric = fabric;
+        node_types.push(NodeType { offerings, ..group });
+    }
+    Ok(node_types)
+}
+
+/// What the template says about RDMA.
+fn fabric(group: &str, template: &Value, warnings: &mut Warnings) -> Option<FabricWish> {
+    let value = template.pointer("/metadata/annotations")?.get(keys::FABRIC)?;
+    let wish = FabricWish::deserialize(value).ok();
+    if wish.is_none() {
+        let problem = "must be required or preferred: ignored";
+        warnings.push(format!("group {group}: annotation {}: {value}: {problem}", keys::FABRIC));
+    }
+    wish
 }
 
 fn node_type(shape: GroupShape, cluster_suspended: bool) -> Result<NodeType, FieldError> {

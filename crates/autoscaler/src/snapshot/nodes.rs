@@ -8,7 +8,7 @@ use mobula_gcs as gcs;
 use mobula_planner::{Amount, Labels, Node, NodePhase, NodeType, Resources};
 
 use super::replicas::{Member, complete, fresh_node};
-use super::{Observation, RAY_NODE_ID_LABEL, Warnings, resize};
+use super::{Observation, RAY_NODE_ID_LABEL, Warnings, pending, resize};
 
 /// Resource that only the head has.
 const HEAD_RESOURCE: &str = "node:__internal_head__";
@@ -46,7 +46,9 @@ pub(super) fn translate(
         resources: BTreeMap::new(),
         warnings,
     };
-    reader.read(groups, &ray)
+    let mut nodes = reader.read(groups, &ray);
+    pending::mark_requested(&observation.cluster, &mut nodes);
+    nodes
 }
 
 /// Pods that are to be deleted already.
@@ -189,7 +191,9 @@ impl<'a> NodeReader<'a> {
         if live.is_none() {
             node.ray_node_id = dead.map(|dead| dead.node_id.clone());
             node.pending_since_ms = self.pending_since_ms(pod);
+            node.pending_cause = (node.phase == NodePhase::Pending).then(|| pending::cause(pod));
         }
+        node.host.clone_from(&pod.node_name);
         node.instance_id.clone_from(&pod.name);
         node.group.clone_from(&group.name);
         node.is_head = group.is_head;

@@ -5,6 +5,7 @@ mod demand;
 mod nodes;
 mod properties;
 mod replicas;
+mod surroundings;
 
 use std::collections::BTreeMap;
 
@@ -75,6 +76,7 @@ fn observation(groups: &[Value], state: gcs::ClusterState, pods: Option<Vec<PodV
         object_store_bytes: BTreeMap::new(),
         gang_created_ms: BTreeMap::new(),
         session_since_ms: None,
+        surroundings: Default::default(),
     }
 }
 

@@ -7,6 +7,7 @@ mod permissions;
 mod prices;
 mod refusals;
 mod support;
+mod surroundings;
 
 use std::{
     sync::{

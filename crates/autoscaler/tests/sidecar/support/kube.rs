@@ -53,6 +53,7 @@ struct Inner {
     seen: Vec<Seen>,
     granted: BTreeSet<String>,
     quotas: Value,
+    nodes: Value,
     admission: Option<Admission>,
 }
 
@@ -83,6 +84,7 @@ impl FakeKube {
             seen: Vec::new(),
             granted: BTreeSet::new(),
             quotas: json!({"items": []}),
+            nodes: json!({"items": []}),
             admission: None,
         };
         FakeKube { inner: Arc::new(Mutex::new(inner)) }
@@ -127,6 +129,11 @@ impl FakeKube {
     /// Sets the quotas of the namespace.
     pub fn set_quotas(&self, quotas: Value) {
         self.lock().quotas = quotas;
+    }
+
+    /// What a list of Kubernetes nodes says.
+    pub fn set_nodes(&self, nodes: Value) {
+        self.lock().nodes = nodes;
     }
 
     /// All requests so far.
@@ -283,9 +290,7 @@ impl Inner {
             {
                 json_response(200, &self.quotas)
             }
-            (&Method::GET, "/api/v1/nodes") if self.granted.contains("list nodes") => {
-                json_response(200, &json!({"items": []}))
-            }
+            (&Method::GET, "/api/v1/nodes") if self.granted.contains("list nodes") => json_response(200, &self.nodes),
             _ => json_response(403, &status_body(403, "forbidden")),
         }
     }

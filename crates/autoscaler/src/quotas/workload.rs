@@ -1,0 +1,42 @@
+//! What Kueue has granted to a RayCluster.
+
+use mobula_planner::{Amount, Quota, Resources};
+use serde_json::Value;
+
+use super::{ELASTIC_JOB, PODS, Tenant};
+use crate::surroundings::{list, text};
+
+/// One quota for each group of the RayCluster. A workload that is elastic grows by asking for more, so what it was granted is
+/// no limit to what may be asked for; one that was granted nothing yet says nothing.
+pub(super) fn read(object: &Value, tenant: &Tenant) -> Vec<Quota> {
+    let annotations = object.pointer("/metadata/annotations");
+    let is_elastic = tenant.is_elastic || annotations.and_then(|a| a.get(ELASTIC_JOB)).is_some_and(|v| v == "true");
+    let condition = |kind: &str| {
+        let of_kind = |condition: &&Value| text(condition, "/type") == kind && text(condition, "/status") == "True";
+        list(object, "/status/conditions").iter().any(|condition| of_kind(&condition))
+    };
+    if is_elastic || !tenant.is_beside(object) || !is_owned(object, tenant) || condition("Finished") {
+        return Vec::new();
+    }
+    let granted = |assignment: &Value| {
+        // Kueue writes names of groups in small letters.
+        let name = text(assignment, "/name");
+        let group = tenant.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name))?;
+        let count = assignment.get("count").and_then(Value::as_u64)?.saturating_sub(group.pods);
+        let pods = Amount::from_units(i64::try_from(count).unwrap_or(i64::MAX));
+        Some(Quota {
+            source: format!("Kueue Workload {}", text(object, "/metadata/name")),
+            groups: vec![group.name.clone()],
+            free: Resources::from([(PODS.to_owned(), pods)]),
+        })
+    };
+    list(object, "/status/admission/podSetAssignments").iter().filter_map(granted).collect()
+}
+
+fn is_owned(object: &Value, tenant: &Tenant) -> bool {
+    let is_own = |owner: &Value| {
+        let (kind, name) = (text(owner, "/kind"), text(owner, "/name"));
+        tenant.names.iter().any(|(own_kind, own_name)| own_kind == kind && own_name == name)
+    };
+    list(object, "/metadata/ownerReferences").iter().any(is_own)
+}

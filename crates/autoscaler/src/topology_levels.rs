@@ -1,0 +1,130 @@
+//! Levels of the topology, from a file that the user writes.
+//!
+//! ```yaml
+//! # From broad to narrow. Nodes with the same value of the label are in one domain; the first key that a node has counts.
+//! - {name: zone, keys: [topology.kubernetes.io/zone]}
+//! - {name: fabric, keys: [example.com/rail-group], fabric: true}       # nodes of one domain reach each other by RDMA
+//! - {name: rack, keys: [example.com/rack], max_hosts: 18}              # most hosts of one gang in one domain
+//! ```
+
+use std::collections::BTreeMap;
+
+use mobula_api::FieldError;
+use mobula_planner::TopologyLevel;
+use serde_json::Value;
+
+use crate::yaml::{self, error};
+
+/// Most levels. Kueue allows 16.
+const MOST_LEVELS: usize = 32;
+
+/// Reads the text of a topology file: one document of YAML or JSON.
+///
+/// # Errors
+/// Says what is no YAML, or names level, field and value that can't be used.
+pub fn from_text(text: &str) -> Result<Vec<TopologyLevel>, FieldError> {
+    let document = yaml::one_document(text)?;
+    let items = document.as_array().filter(|items| items.len() <= MOST_LEVELS);
+    let problem = format!("must be a list of at most {MOST_LEVELS} levels, from broad to narrow");
+    let items = items.ok_or_else(|| error("", &document, &problem))?;
+    let mut levels: Vec<TopologyLevel> = Vec::with_capacity(items.len());
+    // Names and keys that are taken, and where.
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    for (index, item) in items.iter().enumerate() {
+        let level = level(&format!("[{index}]"), item)?;
+        let names = [(format!("[{index}].name"), format!("name {}", level.name), level.name.clone())];
+        let keys = level.keys.iter().enumerate();
+        let keys = keys.map(|(at, key)| (format!("[{index}].keys[{at}]"), format!("key {key}"), key.clone()));
+        for (path, what, value) in names.into_iter().chain(keys) {
+            if let Some(other) = taken.insert(what, path.clone()) {
+                return Err(FieldError::new(path, value, format!("is that of {other} already")));
+            }
+        }
+        levels.push(level);
+    }
+    Ok(levels)
+}
+
+fn level(path: &str, item: &Value) -> Result<TopologyLevel, FieldError> {
+    let problem = "must be a map with name and keys, and with fabric and max_hosts if you like";
+    let members = item.as_object().ok_or_else(|| error(path, item, problem))?;
+    let mut level = TopologyLevel::default();
+    for (key, value) in members {
+        let path = format!("{path}.{key}");
+        let wrong = |problem: &str| error(&path, value, problem);
+        match key.as_str() {
+            "name" => level.name = text(value).ok_or_else(|| wrong("must be what people call the level"))?,
+            "keys" => {
+                let keys: Option<Vec<String>> = value.as_array().and_then(|keys| keys.iter().map(text).collect());
+                let keys = keys.filter(|keys| !keys.is_empty());
+                level.keys = keys.ok_or_else(|| wrong("must be a list of label keys, at least one"))?;
+            }
+            "fabric" => level.is_fabric = value.as_bool().ok_or_else(|| wrong("must be true or false"))?,
+            "max_hosts" => {
+                let most = value.as_u64().and_then(|most| u32::try_from(most).ok()).filter(|most| *most > 0);
+                level.max_hosts = Some(most.ok_or_else(|| wrong("must be a number of hosts, 1 or more"))?);
+            }
+            _ => return Err(wrong("is not known: must be name, keys, fabric or max_hosts")),
+        }
+    }
+    for (field, is_missing) in [("name", level.name.is_empty()), ("keys", level.keys.is_empty())] {
+        if is_missing {
+            return Err(FieldError::missing(format!("{path}.{field}"), "is required"));
+        }
+    }
+    Ok(level)
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_read_in_their_order() {
+        let text = "
+            - {name: zone, keys: [topology.kubernetes.io/zone]}
+            - {name: rail, keys: [a, b], fabric: true}
+            - {keys: [c], name: rack, max_hosts: 18, fabric: false}
+        ";
+        let level = |name: &str, keys: &[&str]| TopologyLevel {
+            name: name.to_owned(),
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            ..TopologyLevel::default()
+        };
+        let expected = [
+            level("zone", &["topology.kubernetes.io/zone"]),
+            TopologyLevel { is_fabric: true, ..level("rail", &["a", "b"]) },
+            TopologyLevel { max_hosts: Some(18), ..level("rack", &["c"]) },
+        ];
+        assert_eq!(from_text(text).unwrap(), expected);
+        assert_eq!(from_text("[]").unwrap(), []);
+    }
+
+    #[test]
+    fn what_can_not_be_used_is_named_with_its_place_and_value() {
+        let cases = [
+            ("zone", "the document: zone: must be a list of at most 32 levels, from broad to narrow"),
+            ("[zone]", "[0]: zone: must be a map with name and keys, and with fabric and max_hosts if you like"),
+            ("[{name: zone}]", "[0].keys: is required"),
+            ("[{keys: [a]}]", "[0].name: is required"),
+            ("[{name: zone, keys: a}]", "[0].keys: a: must be a list of label keys, at least one"),
+            ("[{name: zone, keys: []}]", "[0].keys: []: must be a list of label keys, at least one"),
+            ("[{name: 7, keys: [a]}]", "[0].name: 7: must be what people call the level"),
+            ("[{name: a, keys: [a], fabric: 1}]", "[0].fabric: 1: must be true or false"),
+            ("[{name: a, keys: [a], max_hosts: 0}]", "[0].max_hosts: 0: must be a number of hosts, 1 or more"),
+            (
+                "[{name: a, keys: [a], maxHosts: 3}]",
+                "[0].maxHosts: 3: is not known: must be name, keys, fabric or max_hosts",
+            ),
+            ("[{name: a, keys: [k]}, {name: a, keys: [l]}]", "[1].name: a: is that of [0].name already"),
+            ("[{name: a, keys: [k]}, {name: b, keys: [l, k]}]", "[1].keys[1]: k: is that of [0].keys[0] already"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(from_text(text).unwrap_err().to_string(), expected, "{text}");
+        }
+    }
+}

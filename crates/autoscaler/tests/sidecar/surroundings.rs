@@ -1,0 +1,77 @@
+//! Kubernetes nodes and quotas, where they may be read.
+
+use mobula_autoscaler::recorder::Frame;
+use mobula_planner::Amount;
+
+use super::*;
+
+fn nodes() -> serde_json::Value {
+    json!({"items": [{
+        "metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": "z", "noise": "1"}},
+        "status": {"allocatable": {"cpu": "16", "memory": "64Gi", "pods": "110"}},
+    }]})
+}
+
+fn quotas(used: &str) -> serde_json::Value {
+    json!({"items": [{"metadata": {"name": "q"}, "status": {"hard": {"cpu": "40"}, "used": {"cpu": used}}}]})
+}
+
+fn frames(world: &World) -> Vec<Frame> {
+    let recording = Recording::of_bytes("test", world.board.recorder.bytes().unwrap()).unwrap();
+    recording.frames().map(Result::unwrap).collect()
+}
+
+/// A world in which nodes and quotas may be read, with one pod on node `n`.
+fn open_world() -> World {
+    let (kube, gcs) = World::parts(vec![busy_node("w0", "cpu")]);
+    kube.grant("list nodes");
+    kube.grant("list resourcequotas");
+    kube.set_nodes(nodes());
+    kube.set_quotas(quotas("10"));
+    World::start_with(kube, gcs, Arc::new(JumpingClock(AtomicI64::new(START_MS))), |config| {
+        config.snapshot.topology = mobula_planner::topology_presets::preset("auto").unwrap();
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_plan_knows_nodes_and_quotas_already() {
+    let world = open_world();
+    world.pass(5.0).await;
+    let frames = frames(&world);
+    let built = frames[0].replay(&RayV2, &frames[0].memory).unwrap().built.snapshot;
+    assert_eq!(built.hosts.len(), 1);
+    let host = &built.hosts[0];
+    // Pod `w0` takes 4 CPU of it; labels that nobody asks for are not kept.
+    assert_eq!((host.free["cpu"], host.free["pods"]), (Amount::from_units(12), Amount::from_units(109)));
+    assert_eq!(host.labels.keys().collect::<Vec<_>>(), ["topology.kubernetes.io/zone"]);
+    assert_eq!(built.quotas.len(), 1);
+    assert_eq!(built.quotas[0].free["cpu"], Amount::from_units(30));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_recorded_with_surroundings_plans_the_same_again() {
+    let world = open_world();
+    world.gcs.change_state(|state| state.pending = tasks(4.0, 2));
+    world.until("scale-up", |w| w.kube.replicas(0) + 2 * w.kube.replicas(1) == 3).await;
+    world.pass(20.0).await;
+    for frame in frames(&world) {
+        let again = frame.replay(&RayV2, &frame.memory).unwrap();
+        assert_eq!(serde_json::to_string(&again.plan).unwrap(), serde_json::to_string(&frame.plan).unwrap());
+    }
+    // What is asked for and not there is taken off the quota before the quota itself counts it.
+    let last = frames(&world).pop().unwrap();
+    let built = last.replay(&RayV2, &last.memory).unwrap().built.snapshot;
+    assert_eq!(built.quotas[0].free["cpu"], Amount::from_units(22));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_permissions_nothing_is_known_and_scaling_goes_on() {
+    let world = empty();
+    world.gcs.change_state(|state| state.pending = tasks(4.0, 1));
+    world.until("scale-up", |w| w.kube.replicas(0) == 1).await;
+    let last = frames(&world).pop().unwrap();
+    assert_eq!(last.observation.surroundings, Default::default());
+    world.end().await;
+}
