@@ -18,8 +18,9 @@ pub(crate) struct GivenUp<'a> {
     pub kept: Vec<Reason>,
 }
 
-/// Finds what is to be given up, whole replicas only.
-pub(crate) fn find(snapshot: &Snapshot) -> GivenUp<'_> {
+/// Finds what is to be given up, whole replicas only. Pods that have been pending for longer than `most_pending_ms` count as
+/// failed; `None`: none does.
+pub(crate) fn find(snapshot: &Snapshot, most_pending_ms: Option<i64>) -> GivenUp<'_> {
     let mut given_up = GivenUp { nodes: vec![false; snapshot.nodes.len()], ..GivenUp::default() };
     let groups: BTreeMap<&str, &NodeType> =
         snapshot.node_types.iter().map(|group| (group.name.as_str(), group)).collect();
@@ -39,12 +40,12 @@ pub(crate) fn find(snapshot: &Snapshot) -> GivenUp<'_> {
         let named = node.replica.as_deref().filter(|_| group.num_of_hosts > 1);
         if let Some(replica) = named {
             replicas.entry((&group.name, replica)).or_default().push(at);
-        } else if let Some((cause, text)) = failure(snapshot, node) {
+        } else if let Some((cause, text)) = failure(snapshot, node, most_pending_ms) {
             given_up.end(snapshot, at, cause, text);
         }
     }
     for ((_, replica), pods) in replicas {
-        given_up.end_replica(snapshot, replica, &pods);
+        given_up.end_replica(snapshot, replica, &pods, most_pending_ms);
     }
     given_up
 }
@@ -59,8 +60,8 @@ impl<'a> GivenUp<'a> {
     }
 
     /// A replica is no good without any of its pods; it goes as soon as none of them does any work.
-    fn end_replica(&mut self, snapshot: &'a Snapshot, replica: &str, pods: &[usize]) {
-        let failed = pods.iter().find_map(|at| Some((*at, failure(snapshot, &snapshot.nodes[*at])?)));
+    fn end_replica(&mut self, snapshot: &'a Snapshot, replica: &str, pods: &[usize], most_pending_ms: Option<i64>) {
+        let failed = pods.iter().find_map(|at| Some((*at, failure(snapshot, &snapshot.nodes[*at], most_pending_ms)?)));
         let Some((first, (cause, text))) = failed else {
             return;
         };
@@ -83,13 +84,13 @@ impl<'a> GivenUp<'a> {
     }
 }
 
-fn failure(snapshot: &Snapshot, node: &Node) -> Option<(TerminateCause, String)> {
+fn failure(snapshot: &Snapshot, node: &Node, most_pending_ms: Option<i64>) -> Option<(TerminateCause, String)> {
     match node.phase {
         NodePhase::Stopped => Some((TerminateCause::RayStopped, "Ray in it has stopped".to_owned())),
         NodePhase::Pending | NodePhase::Requested => {
             let waited_ms = snapshot.now_ms.saturating_sub(node.pending_since_ms?);
-            let most_ms = snapshot.settings.allocation_timeout_ms;
-            (most_ms > 0 && waited_ms > most_ms).then(|| {
+            let most_ms = most_pending_ms?;
+            (waited_ms > most_ms).then(|| {
                 let (waited, most) = (words::seconds(waited_ms), words::seconds(most_ms));
                 let text = format!("it has not become a Ray node within {waited}, longer than the {most} it may take");
                 (TerminateCause::AllocationTimeout, text)

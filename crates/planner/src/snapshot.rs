@@ -218,7 +218,8 @@ pub struct Settings {
     pub conserve_gpu_nodes: bool,
     /// Time after which a pending pod that nothing needs is given up; `None`: never.
     pub pending_idle_timeout_ms: Option<i64>,
-    /// A pod that has not become a Ray node after this time is given up and its group counts as unavailable.
+    /// A pod that has not become a Ray node after this time is given up and its group counts as unavailable; 0: never. Policy
+    /// `mobula` takes it for pods of which nobody knows what they wait for, and `patience` for all others.
     pub allocation_timeout_ms: i64,
     /// Time after which a group that failed counts as fully available again.
     pub availability_recovery_ms: i64,
@@ -240,6 +241,13 @@ impl Default for Settings {
             availability_recovery_ms: 600_000,
             patience: Patience::default(),
         }
+    }
+}
+
+impl Settings {
+    /// The allocation time-out in ms; `None`: never.
+    pub fn most_pending_ms(&self) -> Option<i64> {
+        Some(self.allocation_timeout_ms).filter(|most_ms| *most_ms > 0)
     }
 }
 

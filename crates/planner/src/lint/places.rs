@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Check, pods};
+use crate::census::{Census, census, group_numbers};
 use crate::{
     Amount, DemandRef, LabelConstraint, LabelOperator, Node, NodePhase, NodeType, Placement, PlacementConstraint,
     Request, Resources, Target, UnmetKind,
@@ -45,15 +46,24 @@ impl<'a> Check<'a> {
         places
     }
 
-    /// Replicas that the plan launches of each node type.
+    /// Replicas of each node type that are new: launched, or made anew in place of those that end.
     fn launched_replicas(&self) -> Vec<u32> {
+        let ends = |at: usize| self.ended.contains(self.snapshot.nodes[at].instance_id.as_str());
+        let census = census(self.snapshot, &group_numbers(self.snapshot), ends);
         let mut by_name: BTreeMap<&str, u32> = BTreeMap::new();
         for launch in &self.plan.launch {
             let replicas = by_name.entry(&launch.group).or_default();
             *replicas = replicas.saturating_add(launch.replicas);
         }
-        let of = |group: &NodeType| if group.is_head { None } else { by_name.get(group.name.as_str()).copied() };
-        self.snapshot.node_types.iter().map(|group| of(group).unwrap_or(0)).collect()
+        let of = |(group, pods): (&NodeType, &Census<'_>)| {
+            if group.is_head {
+                return 0;
+            }
+            let kept = pods.kept.replicas(group);
+            let anew = self.plan.groups.get(&group.name).map_or(0, |plan| plan.desired.saturating_sub(kept));
+            anew.max(by_name.get(group.name.as_str()).copied().unwrap_or(0))
+        };
+        self.snapshot.node_types.iter().zip(&census).map(of).collect()
     }
 
     /// What a placement is of: equal bundles, if it is of several.

@@ -65,7 +65,8 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     let prices = Prices::new(snapshot);
     let rules = Rules { prices: &prices, keep_gpu_clean: options.keep_gpu_clean, improve_work: options.improve_work };
     let map = Map::new(snapshot);
-    let mut given_up = given_up::find(snapshot);
+    // For how long a pod may be pending depends on what it waits for: see `pending`.
+    let mut given_up = given_up::find(snapshot, None);
     let late = pending::find(snapshot, &given_up.nodes, memory);
     pending::forget(snapshot, memory);
     let numbers = group_numbers(snapshot);

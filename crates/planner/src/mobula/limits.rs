@@ -1,8 +1,9 @@
 //! How much of each group may still be launched.
 
+use super::pending;
 use super::world::World;
 use crate::census::Census;
-use crate::{Amount, MAX_LAUNCHES, Memory, words};
+use crate::{Amount, MAX_LAUNCHES, Memory, PendingCause, words};
 
 /// What may still be launched, given away in whole replicas.
 #[derive(Clone, Debug)]
@@ -32,8 +33,8 @@ pub(super) enum Closed {
     Maximum(u32),
     /// It is suspended.
     Suspended,
-    /// What was launched did not come; not tried before this unix time in ms.
-    Blocked(i64),
+    /// What was launched did not come, for this cause if it is known; not tried before this unix time in ms.
+    Blocked(i64, Option<PendingCause>),
     /// A replica has more pods than one plan launches, or enough pods are launched.
     AtOnce,
     /// The cluster's maximum of nodes.
@@ -100,6 +101,25 @@ impl Limits {
         }
     }
 
+    /// What keeps a group from growing by more than its room: after "group x could hold it, but".
+    pub fn room_text(&self, world: &World<'_>, group: usize) -> String {
+        let spec = world.groups[group].spec;
+        let room = self.room(world, group);
+        let more = words::counted(room, "more replica");
+        let quota = self.quotas.iter().position(|quota| quota.room(group) == Some(room));
+        if room == self.replicas[group] {
+            let most = words::counted(u64::from(spec.max_replicas), "replica");
+            return format!("may get only {more}: its maximum is {most}");
+        }
+        if let Some(quota) = quota.and_then(|at| world.snapshot.quotas.get(at)) {
+            return format!("may get only {more}: {} has no room for others", quota.source);
+        }
+        match world.snapshot.settings.max_nodes.filter(|_| self.cluster_pods <= self.pods) {
+            Some(most) => format!("may get only {more}: the maximum of the cluster is {most} nodes"),
+            None => format!("may get only {more}: at most {MAX_LAUNCHES} pods are launched at once"),
+        }
+    }
+
     /// Why no (more) replica of a group can be launched, the most telling reason.
     pub fn closed(&self, world: &World<'_>, group: usize, memory: &Memory) -> Option<Closed> {
         let spec = world.groups[group].spec;
@@ -108,7 +128,7 @@ impl Limits {
         if spec.suspended {
             Some(Closed::Suspended)
         } else if let Some(blocked) = blocked {
-            Some(Closed::Blocked(blocked.until_ms))
+            Some(Closed::Blocked(blocked.until_ms, blocked.cause))
         } else if self.replicas[group] == 0 {
             Some(Closed::Maximum(spec.max_replicas))
         } else if self.cluster_pods < hosts {
@@ -159,9 +179,8 @@ impl Closed {
         match self {
             Closed::Maximum(most) => format!("is at its maximum of {}", words::counted(u64::from(*most), "replica")),
             Closed::Suspended => "is suspended".to_owned(),
-            Closed::Blocked(until_ms) => {
-                let wait = words::seconds(until_ms.saturating_sub(snapshot.now_ms));
-                format!("is left alone for another {wait}, because pods of it did not come")
+            Closed::Blocked(until_ms, cause) => {
+                format!("is {}", pending::left_alone_text(*until_ms, *cause, snapshot.now_ms))
             }
             Closed::AtOnce if u64::from(spec.num_of_hosts) > MAX_LAUNCHES => {
                 format!(

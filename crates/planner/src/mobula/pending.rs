@@ -16,7 +16,8 @@ const MOST_BACKOFF_MS: i64 = 3_600_000;
 pub(super) struct Late {
     /// Indices into the snapshot's nodes, whole replicas.
     pub nodes: Vec<usize>,
-    pub cause: PendingCause,
+    /// What they wait for; `None`: nobody knows.
+    pub cause: Option<PendingCause>,
     /// Why, for people.
     pub text: String,
 }
@@ -38,14 +39,18 @@ pub(super) fn find<'a>(snapshot: &'a Snapshot, out: &[bool], memory: &mut Memory
             NodePhase::Requested => memory.requested_since_ms.get(&node.group).copied(),
             _ => node.pending_since_ms,
         };
-        let (Some(cause), Some(since_ms)) = (node.pending_cause, since_ms) else { continue };
-        let Some(patience_ms) = snapshot.settings.patience.for_cause_ms(cause) else { continue };
+        let cause = node.pending_cause;
+        let patience_ms = match cause {
+            Some(cause) => snapshot.settings.patience.for_cause_ms(cause),
+            None => snapshot.settings.most_pending_ms(),
+        };
+        let (Some(patience_ms), Some(since_ms)) = (patience_ms, since_ms) else { continue };
         let waited_ms = snapshot.now_ms.saturating_sub(since_ms);
         if waited_ms <= patience_ms {
             continue;
         }
         let (waited, patience) = (words::seconds(waited_ms), words::seconds(patience_ms));
-        let text = format!("{} for {waited}, longer than the {patience} that is borne", cause_text(cause));
+        let text = format!("it has been {} for {waited}, longer than the {patience} that is borne", cause_text(cause));
         late.entry(&node.group).or_insert(Late { nodes: Vec::new(), cause, text }).nodes.push(at);
         replicas.extend(node.replica.as_deref().map(|replica| (node.group.as_str(), replica)));
     }
@@ -89,15 +94,11 @@ fn note_requested(snapshot: &Snapshot, memory: &mut Memory) {
 }
 
 /// Leaves a group alone for a while: each time in a row for twice as long.
-pub(super) fn block(memory: &mut Memory, group: &str, cause: PendingCause, now_ms: i64) {
+pub(super) fn block(memory: &mut Memory, group: &str, cause: Option<PendingCause>, now_ms: i64) {
     let blocked = memory.blocked.entry(group.to_owned()).or_default();
-    let first_ms = if cause == PendingCause::QuotaRefused { REFUSED_BACKOFF_MS } else { BACKOFF_MS };
+    let first_ms = if cause == Some(PendingCause::QuotaRefused) { REFUSED_BACKOFF_MS } else { BACKOFF_MS };
     let backoff_ms = first_ms.saturating_mul(1 << blocked.times.min(10)).min(MOST_BACKOFF_MS);
-    *blocked = Blocked {
-        cause: Some(cause),
-        until_ms: now_ms.saturating_add(backoff_ms),
-        times: blocked.times.saturating_add(1),
-    };
+    *blocked = Blocked { cause, until_ms: now_ms.saturating_add(backoff_ms), times: blocked.times.saturating_add(1) };
 }
 
 /// Forgets what is long past, and groups that are gone: a group that was given another chance and took it starts anew.
@@ -108,14 +109,21 @@ pub(super) fn forget(snapshot: &Snapshot, memory: &mut Memory) {
     memory.requested_since_ms.retain(|group, _| names.contains(group.as_str()));
 }
 
+/// That a group is left alone, and why, after "is".
+pub(super) fn left_alone_text(until_ms: i64, cause: Option<PendingCause>, now_ms: i64) -> String {
+    let wait = words::seconds(until_ms.saturating_sub(now_ms));
+    format!("left alone for another {wait}, because pods of it were {} for too long", cause_text(cause))
+}
+
 /// What a pod waits for, after "it has been".
-pub(super) fn cause_text(cause: PendingCause) -> &'static str {
+fn cause_text(cause: Option<PendingCause>) -> &'static str {
     match cause {
-        PendingCause::QuotaRefused => "it has been refused by a quota or by admission",
-        PendingCause::Gated => "it has been held by scheduling gates",
-        PendingCause::Unschedulable => "it has been unschedulable",
-        PendingCause::Provisioning => "it has been waiting for a Kubernetes node",
-        PendingCause::Pulling => "it has been pulling images",
-        PendingCause::Registering => "it has been starting Ray",
+        None => "pending",
+        Some(PendingCause::QuotaRefused) => "refused by a quota or by admission",
+        Some(PendingCause::Gated) => "held by scheduling gates",
+        Some(PendingCause::Unschedulable) => "unschedulable",
+        Some(PendingCause::Provisioning) => "waiting for a Kubernetes node",
+        Some(PendingCause::Pulling) => "pulling images",
+        Some(PendingCause::Registering) => "starting Ray",
     }
 }

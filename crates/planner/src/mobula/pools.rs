@@ -105,8 +105,23 @@ impl Sites {
     fn domains(&mut self, map: &Map<'_>, board: &Board<'_>, level: usize) -> &BTreeMap<DomainId, Vec<HostId>> {
         self.domains.entry(level).or_insert_with(|| {
             let mut domains: BTreeMap<DomainId, Vec<HostId>> = BTreeMap::new();
+            // A pod on its way may come up in any domain with room for it: as many as have room there count as being there.
+            let mut coming: BTreeMap<(DomainId, usize), u32> = BTreeMap::new();
             for (host, node) in present_nodes(board) {
-                domains.entry(map.topology.of_node(level, node)).or_default().push(host);
+                let group = map.topology.group_of_node(node).filter(|_| !map.topology.is_placed(node));
+                let Some((group, GroupDomain::OneOf(rooms))) =
+                    group.map(|group| (group, map.topology.of_group(level, group)))
+                else {
+                    domains.entry(map.topology.of_node(level, node)).or_default().push(host);
+                    continue;
+                };
+                for room in rooms {
+                    let coming = coming.entry((room.domain, group)).or_default();
+                    if *coming < room.room {
+                        *coming += 1;
+                        domains.entry(room.domain).or_default().push(host);
+                    }
+                }
             }
             domains
         })
@@ -224,7 +239,14 @@ impl<'a> Map<'a> {
             GroupDomain::OneOf(rooms) => {
                 let room = rooms.iter().find(|room| room.domain == domain).map_or(0, |room| room.room);
                 is_fluid &= room == 0;
-                room
+                // Pods on their way that count as being here take this room.
+                let coming = present.iter().filter(|host| {
+                    let is_to_come = |node: u32| !topology.is_placed(node as usize);
+                    let origin = world.hosts.origin[**host as usize];
+                    world.hosts.group[**host as usize] as usize == group
+                        && matches!(origin, Origin::Node(node) if is_to_come(node))
+                });
+                room.saturating_sub(coming.count() as u32)
             }
             GroupDomain::Pinned(_) | GroupDomain::Own => 0,
         };

@@ -53,12 +53,20 @@ pub(super) fn of_gang(
         if fate.condition.is_empty() { String::new() } else { format!(" (it has to be {})", fate.condition) };
     let holders = Holders::of(world, short.shape);
     let (cause, why) = closed(decision, memory, short.shape, &holders.groups);
-    let more = more_needed(world, work, short.shape, short.count, &holders.groups);
+    let place = if fate.condition.is_empty() { "" } else { " in such a place" };
+    let more = more_needed(world, work, short.shape, short.count, &holders.groups, place);
     (cause, format!("{what}{near}{condition}: {why}{more}; nothing is started for a part of it"))
 }
 
-/// `; 3 more replicas of h100 would do`
-fn more_needed(world: &World<'_>, work: &GangWork<'_>, shape: ShapeId, count: u32, groups: &[usize]) -> String {
+/// `; it takes 3 more replicas of h100`
+fn more_needed(
+    world: &World<'_>,
+    work: &GangWork<'_>,
+    shape: ShapeId,
+    count: u32,
+    groups: &[usize],
+    place: &str,
+) -> String {
     let each = |group: &usize| {
         let slots = world.slots_of_group(&world.shapes[shape as usize], *group).max(1);
         let slots = if matches!(work.together, Together::Apart | Together::One) { 1 } else { slots };
@@ -68,7 +76,7 @@ fn more_needed(world: &World<'_>, work: &GangWork<'_>, shape: ShapeId, count: u3
     };
     let Some((replicas, group)) = groups.iter().map(each).min() else { return String::new() };
     let more = words::counted(replicas.max(1) as u64, "more replica");
-    format!("; {more} of {} would do", world.groups[group].spec.name)
+    format!("; it takes {more} of {}{place}", world.groups[group].spec.name)
 }
 
 /// What keeps groups that could hold a shape from being launched.
@@ -80,14 +88,14 @@ fn closed(decision: &Decision<'_>, memory: &Memory, shape: ShapeId, groups: &[us
         let spec = world.groups[group].spec;
         let why = match limits.closed(world, group, memory) {
             Some(closed) => {
-                waits |= matches!(closed, Closed::Blocked(_))
+                waits |= matches!(closed, Closed::Blocked(..))
                     || (closed == Closed::AtOnce && world.groups[group].launched > 0);
                 closed.text(world, spec)
             }
             None if world.groups[group].is_scarce && !world.shapes[shape as usize].is_scarce => {
                 "is kept for work that needs its accelerators".to_owned()
             }
-            None => "has not enough room left".to_owned(),
+            None => limits.room_text(world, group),
         };
         texts.push(format!("group {} could hold it, but {why}", spec.name));
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::decide::{Decision, GangFate};
 use super::demand::GangWork;
+use super::pending;
 use super::rate;
 use super::reasons;
 use super::world::Origin;
@@ -136,8 +137,7 @@ impl<'d, 'a> Report<'d, 'a> {
             plan.explain.push(Reason { subject, verdict: Verdict::Keep, text });
         }
         for (group, blocked) in self.memory.blocked.iter().filter(|(_, blocked)| blocked.until_ms > snapshot.now_ms) {
-            let wait = words::seconds(blocked.until_ms.saturating_sub(snapshot.now_ms));
-            let text = format!("left alone for another {wait}: what was launched of it did not come");
+            let text = pending::left_alone_text(blocked.until_ms, blocked.cause, snapshot.now_ms);
             plan.explain.push(Reason { subject: format!("group {group}"), verdict: Verdict::Keep, text });
         }
     }

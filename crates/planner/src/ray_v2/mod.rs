@@ -44,7 +44,7 @@ impl Policy for RayV2 {
     }
 
     fn plan(&self, snapshot: &Snapshot, memory: &Memory) -> (Plan, Memory) {
-        let given_up = given_up::find(snapshot);
+        let given_up = given_up::find(snapshot, snapshot.settings.most_pending_ms());
         let mut memory = memory.clone();
         availability::remember(snapshot, &given_up.failed_groups, &mut memory);
         let mut task_order: Vec<usize> = (0..snapshot.demand.len()).collect();
