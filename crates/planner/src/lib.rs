@@ -11,6 +11,7 @@ mod lint;
 mod memory;
 mod mobula;
 pub mod packing;
+pub mod placement;
 mod plan;
 pub mod ray_v2;
 mod snapshot;
