@@ -5,7 +5,7 @@
 //!   an account and the stock Role for each case.
 //! - [`gcs`] is a GCS alone, [`ray`] a whole head with raylets; [`driver`] a Python program that asks for work.
 //! - [`operator`] stands in for KubeRay's operator and the kubelet; [`sidecar`] runs what is tested, or Ray's own.
-//! - [`dice`]: random problems from a seed.
+//! - [`dice`]: random problems from a seed; [`openb`]: a made-up data centre with GPUs that pods share.
 //! - [`world`] puts all of it together for one case.
 #![allow(clippy::disallowed_methods)] // tests measure time, wait, and read the environment
 
@@ -15,6 +15,7 @@ pub mod dice;
 pub mod driver;
 pub mod gcs;
 pub mod kubelet;
+pub mod openb;
 pub mod operator;
 pub mod parts;
 pub mod process;

@@ -8,6 +8,7 @@ mod input;
 mod plan;
 mod policy;
 mod replay;
+mod reproduce;
 mod sidecar;
 
 use std::process::ExitCode;
@@ -22,5 +23,6 @@ fn main() -> ExitCode {
         cli::Command::Sidecar(args) => sidecar::run(&args),
         cli::Command::Explain(args) => explain::run(&args),
         cli::Command::Replay(args) => replay::run(&args),
+        cli::Command::Reproduce(args) => reproduce::run(&args),
     }
 }

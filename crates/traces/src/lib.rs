@@ -1,0 +1,13 @@
+//! Public traces in the planner's words, and the published experiments that were made with them.
+//!
+//! - [`openb`] reads the lists of nodes and pods that came with "Beware of Fragmentation" (a data centre of Alibaba).
+//! - [`fgd`] is the experiment of that paper: pods arrive until they ask for 130 % of the GPUs, and a policy places them.
+//!
+//! No file is opened here and no clock asked; chance is a seed that is passed in. The same input gives the same numbers on every
+//! machine.
+
+pub mod fgd;
+pub mod openb;
+mod seeded;
+
+pub use seeded::Seeded;
