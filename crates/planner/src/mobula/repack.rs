@@ -150,10 +150,16 @@ impl Sorted {
         gangs: &FluidGangs<'_, '_>,
         present: &[PresentClass],
     ) -> Self {
-        // Pieces of one owner and one shape belong together.
-        let mut pieces: BTreeMap<(ShapeId, DemandOwner), Vec<&Put>> = BTreeMap::new();
+        // Pieces of one owner and one shape belong together; those of tasks by level of preference, so that none of them goes
+        // further down than it has to. (A gang is at one level.)
+        let level = |put: &Put| {
+            let is_launched = put.host as usize >= board.world.present && matches!(put.demand, DemandRef::Class(_));
+            let group = board.world.hosts.group[put.host as usize] as usize;
+            is_launched.then(|| level_of(trial, rules, put.shape, group)).flatten()
+        };
+        let mut pieces: BTreeMap<(ShapeId, DemandOwner, Option<Level>), Vec<&Put>> = BTreeMap::new();
         for put in fluid {
-            pieces.entry((put.shape, DemandOwner::of(put.demand))).or_default().push(put);
+            pieces.entry((put.shape, DemandOwner::of(put.demand), level(put))).or_default().push(put);
         }
         let groups = trial.world.groups.len();
         let class_of: BTreeMap<HostId, usize> =
@@ -161,7 +167,7 @@ impl Sorted {
         let mut lots: Vec<Lot> = Vec::new();
         let mut lot_of: BTreeMap<LotKey, usize> = BTreeMap::new();
         let mut patterns: BTreeMap<HostId, BTreeMap<usize, u32>> = BTreeMap::new();
-        for ((shape, owner), puts) in pieces {
+        for ((shape, owner, _), puts) in pieces {
             let bins = allowed(board, trial, rules, shape, &puts, owner.pool(gangs), present);
             let taken: u64 = puts.iter().map(|put| put.taken.max(0) as u64).sum();
             let (owner, apart) = owner.into_lot_owner(gangs, shape, &puts, taken);
