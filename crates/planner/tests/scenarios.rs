@@ -28,7 +28,7 @@ fn plans_are_what_the_scenarios_expect() {
     let rewrite = std::env::var_os("MOBULA_REWRITE_GOLDEN").is_some();
     let mut failures = Vec::new();
     let files = files();
-    assert!(files.len() >= 10, "only {} scenarios are found", files.len());
+    assert!(files.len() >= 30, "only {} scenarios are found", files.len());
     for file in files {
         if let Err(why) = check(&file, rewrite) {
             failures.push(format!("{}: {why}", file.display()));

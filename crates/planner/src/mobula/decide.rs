@@ -14,7 +14,7 @@ use super::world::{Origin, World};
 use super::{Rules, pending, shrink, tasks};
 use crate::census::{Census, census, group_numbers};
 use crate::given_up::{self, GivenUp};
-use crate::{Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
+use crate::{FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
 
 /// What becomes of a gang.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,12 @@ pub(super) struct GangFate {
     pub short: Option<Short>,
     /// The domain where most of it found a place.
     pub nearest: Option<String>,
+    /// By group: whether it can be launched where most of it found a place; `None`: all can.
+    pub groups: Option<Vec<bool>>,
+    /// Most hosts that may be launched where most of it found a place; `None`: the place has no limit of its own.
+    pub most_new_hosts: Option<u32>,
+    /// By group: whether it is no candidate because it has no RDMA.
+    pub lacks_rdma: Vec<bool>,
 }
 
 /// Everything that was decided.
@@ -192,7 +198,14 @@ impl<'a> Draft<'a> {
         fate.condition = condition;
         let chosen = self.best(rules, work, &pools).map(|at| (&pools[at], ""));
         let chosen = chosen.or(otherwise.as_ref().map(|pool| (pool, drawback)));
-        let Some((pool, drawback)) = chosen else { return };
+        let Some((pool, drawback)) = chosen else {
+            if work.fabric == Some(FabricWish::Required) {
+                let groups = 0..self.board.world.groups.len();
+                self.fates[work.at as usize].lacks_rdma =
+                    groups.map(|group| map.fabrics.group(group).is_none()).collect();
+            }
+            return;
+        };
         let mark = self.board.mark();
         match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
             Ok(_) => {
@@ -231,6 +244,8 @@ impl<'a> Draft<'a> {
         if let (None, Some((short, at))) = (best, nearest) {
             let fate = &mut self.fates[work.at as usize];
             fate.short = Some(short);
+            fate.groups = pools[at].group_mask();
+            fate.most_new_hosts = pools[at].most_new_hosts;
             fate.nearest = pools[at].domain.clone().or(pools[at].fabric.clone());
         }
         best.map(|(_, _, _, at)| at)
@@ -249,8 +264,10 @@ impl<'a> Draft<'a> {
     /// Notes whether what was launched for a gang may be packed anew; what may not stays as it is, in whole replicas.
     fn note_fluid(&mut self, work: &GangWork<'a>, pool: &Pool, mark: &Mark) {
         self.fixed.resize(self.board.world.hosts.len(), false);
-        // Bundles of several shapes that must be apart can't be told apart once they are mixed with others.
-        if pool.is_fluid && (work.together != Together::Apart || work.parts.len() == 1) {
+        // Bundles of several shapes that must be apart can't be told apart once they are mixed with others; nor can those
+        // that are at several levels of preference.
+        let is_alike = work.together != Together::Apart || work.parts.len() == 1;
+        if pool.is_fluid && is_alike && self.is_at_one_level(mark) {
             self.fluid.insert(work.at, pool.group_mask());
             return;
         }
@@ -262,6 +279,18 @@ impl<'a> Draft<'a> {
             let replica = self.board.world.groups[hosts.group[at] as usize].hosts as usize;
             self.fixed[first..first + replica].fill(true);
         }
+    }
+
+    /// Whether all launches since `mark` are as good as each other by labels and by the user's priority of groups.
+    fn is_at_one_level(&self, mark: &Mark) -> bool {
+        let world = &self.board.world;
+        let launched = self.board.puts[mark.puts()..].iter().filter(|put| put.host as usize >= world.present);
+        let mut levels = launched.map(|put| {
+            let group = &world.groups[world.hosts.group[put.host as usize] as usize];
+            (put.shape, world.rank(&world.shapes[put.shape as usize], group.kind), group.spec.priority)
+        });
+        let Some((shape, rank, priority)) = levels.next() else { return true };
+        levels.all(|other| other.2 == priority && (other.0 != shape || other.1 == rank))
     }
 
     /// Packs anew what may be, and returns what came of it, and the cost of the rest that is launched.

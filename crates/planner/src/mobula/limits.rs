@@ -105,7 +105,10 @@ impl Limits {
     pub fn room_text(&self, world: &World<'_>, group: usize) -> String {
         let spec = world.groups[group].spec;
         let room = self.room(world, group);
-        let more = words::counted(room, "more replica");
+        let mut more = words::counted(room, "more replica");
+        if world.groups[group].launched > 0 {
+            more += &format!(" beside the {} that this plan launches", world.groups[group].launched);
+        }
         let quota = self.quotas.iter().position(|quota| quota.room(group) == Some(room));
         if room == self.replicas[group] {
             let most = words::counted(u64::from(spec.max_replicas), "replica");

@@ -116,7 +116,7 @@ pub(super) fn left_alone_text(until_ms: i64, cause: Option<PendingCause>, now_ms
 }
 
 /// What a pod waits for, after "it has been".
-fn cause_text(cause: Option<PendingCause>) -> &'static str {
+pub(super) fn cause_text(cause: Option<PendingCause>) -> &'static str {
     match cause {
         None => "pending",
         Some(PendingCause::QuotaRefused) => "refused by a quota or by admission",

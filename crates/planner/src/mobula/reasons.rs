@@ -4,7 +4,7 @@ use super::decide::{Decision, GangFate};
 use super::demand::{Class, GangWork, Together};
 use super::limits::Closed;
 use super::world::{Column, Shape, ShapeId, World};
-use crate::{Memory, Node, NodePhase, UnmetCause, words};
+use crate::{Memory, Node, NodePhase, Resources, UnmetCause, words};
 
 /// Most groups that one reason names.
 const MAX_GROUPS: usize = 3;
@@ -51,32 +51,46 @@ pub(super) fn of_gang(
     let near = fate.nearest.as_ref().map_or(String::new(), |domain| format!(" in {domain}, which comes nearest"));
     let condition =
         if fate.condition.is_empty() { String::new() } else { format!(" (it has to be {})", fate.condition) };
-    let holders = Holders::of(world, short.shape);
-    let (cause, why) = closed(decision, memory, short.shape, &holders.groups);
-    let place = if fate.condition.is_empty() { "" } else { " in such a place" };
-    let more = more_needed(world, work, short.shape, short.count, &holders.groups, place);
+    let Holders { groups, .. } = Holders::of(world, short.shape);
+    let is_there = |group: &usize| fate.groups.as_ref().is_none_or(|there| there.get(*group) == Some(&true));
+    let (there, elsewhere): (Vec<usize>, Vec<usize>) = groups.into_iter().partition(is_there);
+    let takes = replicas_needed(world, work, short.shape, short.count, &there);
+    let hosts = takes.map_or(0, |(replicas, group)| replicas * i64::from(world.groups[group].hosts));
+    let most_hosts = fate.most_new_hosts.map(i64::from).filter(|most| hosts > *most);
+    let (cause, mut why) = match most_hosts {
+        _ if there.is_empty() => (UnmetCause::Limit, "no group is known to grow there".to_owned()),
+        Some(most) => {
+            (UnmetCause::Limit, format!("there may be only {} there", words::counted(most as u64, "more host")))
+        }
+        None => closed(decision, memory, short.shape, &there),
+    };
+    let lacks_rdma = elsewhere.into_iter().filter(|group| fate.lacks_rdma.get(*group) == Some(&true));
+    for group in lacks_rdma.take(MAX_GROUPS) {
+        why += &format!("; group {} has no RDMA", world.groups[group].spec.name);
+    }
+    let more = takes.map_or(String::new(), |(replicas, group)| {
+        let more = words::counted(replicas as u64, "more replica");
+        format!("; it takes {more} of {}", world.groups[group].spec.name)
+    });
     (cause, format!("{what}{near}{condition}: {why}{more}; nothing is started for a part of it"))
 }
 
-/// `; it takes 3 more replicas of h100`
-fn more_needed(
+/// The fewest replicas of one group that hold so many bundles of a gang, and that group; `None`: there is no group.
+fn replicas_needed(
     world: &World<'_>,
     work: &GangWork<'_>,
     shape: ShapeId,
     count: u32,
     groups: &[usize],
-    place: &str,
-) -> String {
+) -> Option<(i64, usize)> {
     let each = |group: &usize| {
         let slots = world.slots_of_group(&world.shapes[shape as usize], *group).max(1);
         let slots = if matches!(work.together, Together::Apart | Together::One) { 1 } else { slots };
-        let replicas = i64::from(count).div_euclid(slots * i64::from(world.groups[*group].hosts));
-        let rest = i64::from(count).rem_euclid(slots * i64::from(world.groups[*group].hosts));
-        (replicas + i64::from(rest > 0), *group)
+        let in_replica = slots.saturating_mul(i64::from(world.groups[*group].hosts));
+        let replicas = i64::from(count).div_euclid(in_replica) + i64::from(i64::from(count).rem_euclid(in_replica) > 0);
+        (replicas.max(1), *group)
     };
-    let Some((replicas, group)) = groups.iter().map(each).min() else { return String::new() };
-    let more = words::counted(replicas.max(1) as u64, "more replica");
-    format!("; it takes {more} of {}{place}", world.groups[group].spec.name)
+    groups.iter().map(each).min()
 }
 
 /// What keeps groups that could hold a shape from being launched.
@@ -154,18 +168,18 @@ fn node_for<'a>(world: &World<'a>, shape: &Shape) -> Option<&'a Node> {
 /// The group that comes nearest, and what it lacks.
 fn nearest(world: &World<'_>, shape: &Shape) -> String {
     let lacks = world.groups.iter().filter(|group| !group.spec.is_head).map(|group| {
-        let mut lacks = Vec::new();
+        let mut lacks: Vec<String> = Vec::new();
         let mut short = 0.0;
         for &(column, need) in &shape.needs {
             let has = group.total[usize::from(column)];
             if need > has {
                 short += (need - has) as f64 / need as f64;
-                lacks.push(lack(world, column, need, has));
+                lacks.push(lack(world, column, need, &group.spec.resources));
             }
         }
         if world.rank(shape, group.kind).is_none() {
             short += 1.0;
-            lacks.push(format!("no labels with {}", world.selector_text(shape)));
+            lacks.push(format!("no label {}", world.selector_text(shape)));
         }
         (group, lacks, short)
     });
@@ -178,9 +192,10 @@ fn nearest(world: &World<'_>, shape: &Shape) -> String {
     }
 }
 
-fn lack(world: &World<'_>, column: Column, need: i64, has: i64) -> String {
+fn lack(world: &World<'_>, column: Column, need: i64, has: &Resources) -> String {
     let name = world.resources.get(usize::from(column)).copied().unwrap_or_default();
-    let (need, has) = (world.units(column, need), world.units(column, has));
+    // As observed: the world's own numbers are rounded down.
+    let (need, has) = (world.units(column, need), has.get(name).copied().unwrap_or_default().as_f64());
     if has == 0.0 {
         return format!("no {name}");
     }

@@ -10,8 +10,8 @@ use super::reasons;
 use super::world::Origin;
 use crate::census::{Census, Replicas, census, replicas};
 use crate::{
-    Cost, DemandRef, DrainKind, GangPlan, Launch, Memory, Node, NodePhase, Placement, Plan, Reason, Target, Terminate,
-    TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict, words,
+    Cost, DemandRef, DrainKind, GangPlan, Launch, Memory, Node, NodePhase, PendingCause, Placement, Plan, Reason,
+    Target, Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict, words,
 };
 
 /// Writes the plan.
@@ -36,6 +36,8 @@ struct Share {
     there: u64,
     /// On nodes that are on their way.
     coming: u64,
+    /// Of these, by what their pods wait for: how many, and for how long at most in ms.
+    waiting: BTreeMap<PendingCause, (u64, i64)>,
     /// On new hosts, by group.
     launched: BTreeMap<usize, u64>,
     /// On new hosts that may not be launched yet, by group.
@@ -82,7 +84,7 @@ impl<'d, 'a> Report<'d, 'a> {
     }
 
     fn share(&mut self) {
-        let world = &self.decision.board.world;
+        let (snapshot, world) = (self.decision.snapshot, &self.decision.board.world);
         for put in &self.decision.board.puts {
             let (share, is_gang) = match put.demand {
                 DemandRef::Class(at) => (self.classes.get_mut(at as usize), false),
@@ -95,8 +97,13 @@ impl<'d, 'a> Report<'d, 'a> {
                     if is_gang {
                         share.present_hosts.insert(put.host);
                     }
-                    let runs = self.decision.snapshot.nodes[node as usize].phase == NodePhase::Running;
-                    if runs { &mut share.there } else { &mut share.coming }
+                    let node = &snapshot.nodes[node as usize];
+                    if let (NodePhase::Pending | NodePhase::Requested, Some(cause)) = (node.phase, node.pending_cause) {
+                        let waited_ms = node.pending_since_ms.map_or(0, |since| snapshot.now_ms.saturating_sub(since));
+                        let (count, most_ms) = share.waiting.entry(cause).or_default();
+                        (*count, *most_ms) = (count.saturating_add(put.count), waited_ms.max(*most_ms));
+                    }
+                    if node.phase == NodePhase::Running { &mut share.there } else { &mut share.coming }
                 }
                 Origin::New { .. } if self.held_back.is_held(put.host) => share.later.entry(group).or_default(),
                 Origin::New { .. } => {
@@ -270,7 +277,7 @@ impl<'d, 'a> Report<'d, 'a> {
             domain: fate.domain.clone(),
             fabric: fate.fabric.clone(),
             reason: if share.coming > 0 && served {
-                "it waits for nodes that are on their way".to_owned()
+                format!("it waits for nodes that are on their way{}", waiting_text(share))
             } else {
                 String::new()
             },
@@ -332,7 +339,7 @@ impl<'d, 'a> Report<'d, 'a> {
             }
         };
         part(share.there, "on running nodes".to_owned());
-        part(share.coming, "on nodes that are on their way".to_owned());
+        part(share.coming, format!("on nodes that are on their way{}", waiting_text(share)));
         for (group, count) in &share.launched {
             part(*count, format!("on new nodes of {}", self.name(*group)));
         }
@@ -353,6 +360,28 @@ impl<'d, 'a> Report<'d, 'a> {
             plan.explain.push(Reason { subject, verdict: Verdict::Keep, text });
         }
         plan.explain.extend(self.decision.given_up.kept.iter().cloned());
+        self.unfit(plan);
+    }
+
+    /// Nodes that take nothing new because of what is said of their Kubernetes nodes.
+    fn unfit(&self, plan: &mut Plan) {
+        let snapshot = self.decision.snapshot;
+        let unfit = snapshot.hosts.iter().filter_map(|host| Some((host.name.as_str(), host.unfit.as_deref()?)));
+        let unfit: BTreeMap<&str, &str> = unfit.collect();
+        if unfit.is_empty() {
+            return;
+        }
+        for (at, node) in snapshot.nodes.iter().enumerate() {
+            let Some((host, why)) = node.host.as_deref().and_then(|host| unfit.get_key_value(host)) else { continue };
+            if node.phase != NodePhase::Leaving && !self.ending.contains(&at) {
+                let text = format!("takes nothing new: {host} is unfit ({why})");
+                plan.explain.push(Reason {
+                    subject: format!("node {}", node.instance_id),
+                    verdict: Verdict::Keep,
+                    text,
+                });
+            }
+        }
     }
 
     /// Where served demand is meant to run. New hosts are numbered as they are launched.
@@ -394,6 +423,16 @@ impl<'d, 'a> Report<'d, 'a> {
             work: repacked.work,
         }
     }
+}
+
+/// ` (2 unschedulable for up to 60 s, 1 pulling images)`; empty where nothing is known.
+fn waiting_text(share: &Share) -> String {
+    let text = |(cause, (count, most_ms)): (&PendingCause, &(u64, i64))| {
+        let time = if *most_ms > 0 { format!(" for up to {}", words::seconds(*most_ms)) } else { String::new() };
+        format!("{count} {}{time}", pending::cause_text(Some(*cause)))
+    };
+    let waiting: Vec<String> = share.waiting.iter().map(text).collect();
+    if waiting.is_empty() { String::new() } else { format!(" ({})", waiting.join(", ")) }
 }
 
 fn drain(node: &Node) -> DrainKind {

@@ -125,23 +125,26 @@ impl World {
 
     fn change(&mut self, line: &NodeLine) -> Result<(), String> {
         let group = self.group(&line.group)?;
-        let now_ms = self.snapshot.now_ms;
-        let is_meant = |node: &&mut Node| {
+        let is_meant = |node: &Node| {
             let is_named = line.names.as_ref().is_none_or(|names| names.contains(&node.instance_id));
             node.group == group.name && is_named && line.was.is_none_or(|was| is_so(node, was))
         };
-        let nodes = self.snapshot.nodes.iter_mut().filter(is_meant).take(line.count.unwrap_or(usize::MAX));
-        let mut changed = 0;
-        for (at, node) in nodes.enumerate() {
+        let meant = (0..self.snapshot.nodes.len()).filter(|at| is_meant(&self.snapshot.nodes[*at]));
+        let meant: Vec<usize> = meant.take(line.count.unwrap_or(usize::MAX)).collect();
+        if meant.len() < line.count.unwrap_or(1) {
+            return Err(format!("there are not so many nodes of {} to be changed", group.name));
+        }
+        for (number, at) in meant.into_iter().enumerate() {
+            if self.snapshot.nodes[at].phase == NodePhase::Requested && line.is != State::Requested {
+                let (instance_id, pod) = self.name(&group.name);
+                self.snapshot.nodes[at].instance_id = instance_id;
+                self.snapshot.nodes[at].replica = replica(&group, pod);
+            }
+            let node = &mut self.snapshot.nodes[at];
             if !line.labels.is_empty() {
                 node.labels = Arc::new(labels(&group, &line.labels));
             }
-            become_so(node, &group, line, at, now_ms)?;
-            changed += 1;
-        }
-        let wanted = line.count.unwrap_or(1);
-        if changed < wanted {
-            return Err(format!("only {changed} nodes of {} are there to be changed, not {wanted}", group.name));
+            become_so(node, &group, line, number, self.snapshot.now_ms)?;
         }
         Ok(())
     }
@@ -162,7 +165,7 @@ impl World {
         for group in &self.snapshot.node_types {
             let live = self.snapshot.nodes.iter().filter(|node| is_live(node, &group.name)).count();
             let wanted = (group.requested_replicas * group.num_of_hosts) as usize;
-            for number in 0..wanted.saturating_sub(live) {
+            for number in live..wanted {
                 self.snapshot.nodes.push(Node {
                     instance_id: format!("{}/requested-{number}", group.name),
                     group: group.name.clone(),
