@@ -77,19 +77,30 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     pending::forget(snapshot, memory);
     let numbers = group_numbers(snapshot);
     let mut draft = Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory);
-    // Pods that do not come are given up where that costs nobody their place: what they were for goes elsewhere.
     for (group, late) in &late {
-        let mut out = given_up.nodes.clone();
-        late.nodes.iter().for_each(|at| out[*at] = true);
+        let mut units = late.units(snapshot);
+        units.truncate(draft.above_minimum(numbers[late.nodes[0]]));
         let mut blocked = memory.clone();
         pending::block(&mut blocked, group, late.cause, snapshot.now_ms);
-        let other = Draft::new(snapshot, &rules, &map, &numbers, &out, &blocked);
-        if other.unserved() <= draft.unserved() {
-            for at in &late.nodes {
-                given_up.ends.push((*at, TerminateCause::AllocationTimeout, late.text.clone()));
+        // Pods that do not come are given up as far as that costs nobody their place: what they were for goes elsewhere.
+        let (mut given, mut too_many, mut tried) = (0, units.len() + 1, units.len());
+        let mut chosen = None;
+        while tried > given {
+            let mut out = given_up.nodes.clone();
+            units[..tried].iter().flatten().for_each(|at| out[*at] = true);
+            let other = Draft::new(snapshot, &rules, &map, &numbers, &out, &blocked);
+            if other.unserved() <= draft.unserved() {
+                (given, chosen) = (tried, Some((other, out)));
+            } else {
+                too_many = tried;
             }
-            (draft, given_up.nodes, *memory) = (other, out, blocked);
+            tried = given.midpoint(too_many);
         }
+        let Some((other, out)) = chosen else { continue };
+        for at in units[..given].iter().flatten() {
+            given_up.ends.push((*at, TerminateCause::AllocationTimeout, late.text.clone()));
+        }
+        (draft, given_up.nodes, *memory) = (other, out, blocked);
     }
     let (repacked, fixed_cost) = draft.repack(&rules);
     let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, memory);
@@ -184,6 +195,12 @@ impl<'a> Draft<'a> {
         (draft.gangs, draft.classes) = (gangs, classes);
         draft.fixed.resize(draft.board.world.hosts.len(), false);
         draft
+    }
+
+    /// Replicas of a group that may go before it is at its minimum.
+    fn above_minimum(&self, group: usize) -> usize {
+        let Some(spec) = self.board.world.groups.get(group).map(|group| group.spec) else { return usize::MAX };
+        self.census[group].kept.replicas(spec).saturating_sub(spec.min_replicas) as usize
     }
 
     /// How much demand has no place: gangs, then bundles of `request_resources`, then tasks.

@@ -14,7 +14,7 @@ pub(super) fn minima(board: &mut Board<'_>, census: &[Census<'_>]) -> Vec<u64> {
         let spec = board.world.groups[at].spec;
         let kept = census[at].kept.replicas(spec);
         let lacks = u64::from(spec.min_replicas.min(spec.max_replicas).saturating_sub(kept));
-        let replicas = lacks.min(board.limits.room(&board.world, at));
+        let replicas = lacks.min(board.limits.floor_room(&board.world, at));
         if replicas > 0 {
             board.launch(at, replicas);
         }

@@ -74,6 +74,14 @@ impl Limits {
         self.replicas[group].min(by_pods).min(by_quota)
     }
 
+    /// Replicas of a group that may still be launched for its minimum, whatever quotas and back-off say: the user asks for
+    /// them, and who refuses them says so.
+    pub fn floor_room(&self, world: &World<'_>, group: usize) -> u64 {
+        let spec = world.groups[group].spec;
+        let pods = if spec.is_head || spec.suspended { 0 } else { self.hosts() };
+        pods / u64::from(world.groups[group].hosts)
+    }
+
     /// Hosts of all groups that may still be launched.
     pub fn hosts(&self) -> u64 {
         self.pods.min(self.cluster_pods)

@@ -22,6 +22,19 @@ pub(super) struct Late {
     pub text: String,
 }
 
+impl Late {
+    /// Its pods, in replicas.
+    pub fn units(&self, snapshot: &Snapshot) -> Vec<Vec<usize>> {
+        let mut units: BTreeMap<(Option<&str>, usize), Vec<usize>> = BTreeMap::new();
+        for &at in &self.nodes {
+            let replica = snapshot.nodes[at].replica.as_deref();
+            let number = if replica.is_some() { 0 } else { at };
+            units.entry((replica, number)).or_default().push(at);
+        }
+        units.into_values().collect()
+    }
+}
+
 /// Finds what has been pending for too long, by group. Remembers since when pods are asked for that are not there.
 pub(super) fn find<'a>(snapshot: &'a Snapshot, out: &[bool], memory: &mut Memory) -> BTreeMap<&'a str, Late> {
     note_requested(snapshot, memory);
