@@ -94,6 +94,9 @@ struct Search<'a> {
     is_complete: bool,
 }
 
+/// Most numbers that remembered states may hold together: some 16 MB.
+const MOST_SEEN: usize = 2_000_000;
+
 /// What is left to serve, and from what: replicas, spare hosts, hosts over all.
 type State = (Vec<u64>, Vec<u64>, Vec<u64>, u64);
 
@@ -162,6 +165,9 @@ impl Search<'_> {
     fn was_seen(&mut self) -> bool {
         let shelf = &self.shelf;
         let state = (self.left.clone(), shelf.replicas.clone(), shelf.spare.clone(), shelf.hosts);
+        if self.seen.len() * (self.left.len() + 2 * self.rooms.len()) > MOST_SEEN && !self.seen.contains_key(&state) {
+            return false;
+        }
         let least = self.seen.entry(state).or_insert(f64::INFINITY);
         let is_seen = *least <= self.cost + self.step * 1e-6;
         *least = least.min(self.cost);

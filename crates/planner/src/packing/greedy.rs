@@ -14,9 +14,12 @@ pub fn greedy(problem: &Problem) -> Packing {
     let shelf = Shelf::full(&model);
     let mixture = Mixture::new(&model, &counts, &Range::full(&model));
     let mut packing = pack(&model, &counts, &shelf, Some(&mixture.duals.items));
-    let plain = pack(&model, &counts, &shelf, None);
-    if plain.is_better_than(&packing, problem) {
-        packing = plain;
+    // Where there are few classes, the last hosts weigh most, and another opinion costs little.
+    if !is_large(&model) {
+        let plain = pack(&model, &counts, &shelf, None);
+        if plain.is_better_than(&packing, problem) {
+            packing = plain;
+        }
     }
     packing.normalise();
     packing
@@ -28,7 +31,7 @@ pub(super) fn pack(model: &Model<'_>, counts: &[u64], shelf: &Shelf, worths: Opt
     let mut tilt = Tilt::none(model);
     let mut best: Option<Packing> = None;
     // Each further round is only for limits that bind: it keeps scarce bins for the items that have no other.
-    let rounds = if model.bins() * model.items() > 2_000 { 3 } else { 8 };
+    let rounds = if is_large(model) { 3 } else { 8 };
     for _ in 0..rounds {
         for style in [Style::LargestFirst, Style::DearestFirst, Style::CallersOrder] {
             let is_bound = best.as_ref().is_some_and(|best| is_short(model, best));
@@ -47,6 +50,11 @@ pub(super) fn pack(model: &Model<'_>, counts: &[u64], shelf: &Shelf, worths: Opt
         }
     }
     best.unwrap_or_else(|| Packing { patterns: Vec::new(), left: counts.to_vec() })
+}
+
+/// Whether each pass over bins and items counts in the time of a tick.
+fn is_large(model: &Model<'_>) -> bool {
+    model.bins() * model.items() > 2_000
 }
 
 /// Whether something is left that a bin could hold.

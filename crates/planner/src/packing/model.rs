@@ -69,15 +69,18 @@ impl<'a> Model<'a> {
         self.problem.items.len()
     }
 
+    #[inline]
     pub fn size(&self, item: usize) -> &[i64] {
         &self.sizes[item * self.resources..(item + 1) * self.resources]
     }
 
+    #[inline]
     pub fn capacity(&self, bin: usize) -> &[i64] {
         &self.capacities[bin * self.resources..(bin + 1) * self.resources]
     }
 
     /// How many of `item` one empty host of `bin` holds; 0: none, or not allowed.
+    #[inline]
     pub fn fit(&self, bin: usize, item: usize) -> u32 {
         self.fits[bin * self.items() + item]
     }
@@ -101,9 +104,11 @@ impl<'a> Model<'a> {
 }
 
 /// How many of `size` fit in `free`, at most `most`.
+#[inline]
 pub(super) fn how_many(free: &[i64], size: &[i64], most: u32) -> u32 {
     let mut count = i64::from(most);
-    for (&free, &size) in free.iter().zip(size) {
+    for (resource, &size) in size.iter().enumerate() {
+        let Some(&free) = free.get(resource) else { return 0 };
         if size > free {
             return 0;
         }

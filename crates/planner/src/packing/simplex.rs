@@ -232,7 +232,8 @@ impl Simplex {
     /// Exchanges the basic variable of `row` for `entering`, whose direction is set and whose reduced cost is `reduced`.
     fn pivot(&mut self, row: usize, entering: Variable, reduced: f64, work: &mut Work) {
         let rows = self.rows();
-        work.spend_numbers(rows * rows + 4 * self.columns.len());
+        let touched = self.direction.iter().filter(|&&factor| factor != 0.0).count();
+        work.spend_numbers(rows * touched + 4 * self.columns.len());
         let pivot = self.direction[row];
         let step = self.values[row] / pivot;
         let (before, rest) = self.inverse.split_at_mut(row * rows);

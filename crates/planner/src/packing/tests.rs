@@ -214,6 +214,7 @@ proptest! {
         let improved = improve(&problem, &start, 1_000_000, &mut ColumnPool::default());
         agrees(&problem, &start, &improved)?;
         prop_assert!(improved.is_proven);
+        prop_assert!(lower_bound(&served(&problem, &start)) <= improved.packing.cost(&problem) + 1e-6);
         let (left, cost) = brute_force(&served(&problem, &start));
         prop_assert!(left.iter().all(|&left| left == 0));
         prop_assert!((improved.packing.cost(&problem) - cost).abs() < 1e-6, "{} is optimal", cost);
@@ -333,4 +334,7 @@ fn odd_input_is_packed_without_a_panic() {
     check(&odd, &packing).unwrap();
     assert_eq!(packing.left[1], u64::MAX - 3);
     assert!(lower_bound(&odd) >= 0.0);
+    let improved = improve(&odd, &packing, 100_000, &mut ColumnPool::default());
+    check(&odd, &improved.packing).unwrap();
+    assert_eq!(improved.packing.left, packing.left);
 }
