@@ -45,13 +45,14 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
     let snapshot = board.world.snapshot;
     let mut reserved = Reserved { launched: vec![0; board.world.groups.len()], ..Reserved::default() };
     for (at, constraint) in snapshot.constraints.iter().enumerate() {
+        // What is lacking is said in the words of the board that stays.
+        let mut classes: Vec<Class> = (0..)
+            .zip(&constraint.requests)
+            .map(|(at, class)| Class { at, shape: board.world.shape(&class.request), count: class.count })
+            .collect();
         let mut empty = board.clone();
         empty.world.empty_hosts();
         let present = empty.world.hosts.len();
-        let mut classes: Vec<Class> = (0..)
-            .zip(&constraint.requests)
-            .map(|(at, class)| Class { at, shape: empty.world.shape(&class.request), count: class.count })
-            .collect();
         tasks::serve(&mut empty, rules, &mut classes);
         classes.retain(|class| class.count > 0);
         if !classes.is_empty() {
