@@ -70,16 +70,18 @@ impl Limits {
     pub fn room(&self, world: &World<'_>, group: usize) -> u64 {
         let hosts = u64::from(world.groups[group].hosts);
         let by_pods = self.pods.min(self.cluster_pods) / hosts;
-        let by_quota = self.quotas.iter().filter_map(|quota| quota.room(group)).min().unwrap_or(u64::MAX);
-        self.replicas[group].min(by_pods).min(by_quota)
+        self.replicas[group].min(by_pods).min(self.quota_room(group))
     }
 
-    /// Replicas of a group that may still be launched for its minimum, whatever quotas and back-off say: the user asks for
-    /// them, and who refuses them says so.
+    fn quota_room(&self, group: usize) -> u64 {
+        self.quotas.iter().filter_map(|quota| quota.room(group)).min().unwrap_or(u64::MAX)
+    }
+
+    /// Replicas of a group that may still be launched for its minimum, whether or not it is left alone.
     pub fn floor_room(&self, world: &World<'_>, group: usize) -> u64 {
         let spec = world.groups[group].spec;
         let pods = if spec.is_head || spec.suspended { 0 } else { self.hosts() };
-        pods / u64::from(world.groups[group].hosts)
+        (pods / u64::from(world.groups[group].hosts)).min(self.quota_room(group))
     }
 
     /// Hosts of all groups that may still be launched.
