@@ -168,7 +168,8 @@ impl<'a> Check<'a> {
                 has + growth.get(&(at, name)).copied().unwrap_or(0)
             }
             Target::New { group, .. } => {
-                self.snapshot.node_types.get(group as usize).map_or(0, |group| of(&group.resources))
+                let group = self.snapshot.node_types.get(group as usize);
+                group.map_or(0, |group| of(&group.resources).max(resizable(group, name)))
             }
         }
     }
@@ -178,6 +179,15 @@ impl<'a> Check<'a> {
         let asked: BTreeMap<&str, _> = self.plan.resize.iter().map(|to| (to.instance_id.as_str(), to)).collect();
         let mut growth = BTreeMap::new();
         for (at, node) in (0_u32..).zip(&self.snapshot.nodes) {
+            // A pod on its way can be resized once it runs.
+            let group = self.snapshot.node_types.iter().find(|group| is_coming(node) && group.name == node.group);
+            if let Some(group) = group.filter(|group| group.resize.is_some()) {
+                for name in ["CPU", "memory"] {
+                    let has = node.total.get(name).map_or(0, |amount| i128::from(amount.steps()));
+                    growth.insert((at, name), (resizable(group, name) - has).max(0));
+                }
+                continue;
+            }
             let Some(pod) = &node.resize else { continue };
             let to = asked.get(node.instance_id.as_str());
             let under_way = (pod.desired_cpu, pod.desired_memory);
@@ -319,5 +329,15 @@ pub(super) fn satisfied(constraint: &LabelConstraint, value: Option<&str>) -> bo
         LabelOperator::In => listed,
         LabelOperator::NotIn => !listed,
         LabelOperator::Unknown => false,
+    }
+}
+
+/// What a pod of the group can be resized to, in 1/10,000 units; 0 where that is not allowed.
+fn resizable(group: &NodeType, name: &str) -> i128 {
+    let bounds = group.resize.unwrap_or_default();
+    match name {
+        "CPU" => i128::from(bounds.max_cpu.steps()),
+        "memory" => i128::from(bounds.max_memory.steps()),
+        _ => 0,
     }
 }

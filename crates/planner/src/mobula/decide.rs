@@ -69,7 +69,12 @@ pub(super) struct Decision<'a> {
 /// Decides. What must be remembered is written to `memory`.
 pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory: &mut Memory) -> Decision<'a> {
     let prices = Prices::new(snapshot);
-    let rules = Rules { prices: &prices, keep_gpu_clean: options.keep_gpu_clean, improve_work: options.improve_work };
+    let rules = Rules {
+        prices: &prices,
+        keep_gpu_clean: options.keep_gpu_clean,
+        conserve_gpu_nodes: snapshot.settings.conserve_gpu_nodes,
+        improve_work: options.improve_work,
+    };
     let map = Map::new(snapshot);
     // For how long a pod may be pending depends on what it waits for: see `pending`.
     let mut given_up = given_up::find(snapshot, None);

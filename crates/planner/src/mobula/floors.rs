@@ -10,9 +10,9 @@ use crate::census::Census;
 /// Launches what groups lack of their minimum. Returns by group how many replicas that were.
 pub(super) fn minima(board: &mut Board<'_>, census: &[Census<'_>]) -> Vec<u64> {
     let mut launched = Vec::new();
-    for at in 0..board.world.groups.len() {
+    for (at, census) in census.iter().enumerate().take(board.world.groups.len()) {
         let spec = board.world.groups[at].spec;
-        let kept = census[at].kept.replicas(spec);
+        let kept = census.kept.replicas(spec);
         let lacks = u64::from(spec.min_replicas.min(spec.max_replicas).saturating_sub(kept));
         let replicas = lacks.min(board.limits.floor_room(&board.world, at));
         if replicas > 0 {
@@ -59,6 +59,14 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
             // All at once or not at all: half of it would stay for nothing.
             reserved.lacking.push(Lacking { at, classes });
             continue;
+        }
+        for (host, columns) in &empty.world.grown {
+            if board.world.headroom.remove(host).is_some() {
+                for (column, amount) in columns {
+                    board.world.hosts.free[usize::from(*column)][*host as usize] += amount;
+                }
+                board.world.grown.insert(*host, columns.clone());
+            }
         }
         for (host, needed) in empty.world.hosts.needed.iter().enumerate().take(present) {
             if *needed & need::TASKS != 0 {

@@ -26,6 +26,7 @@ mod rate;
 mod reasons;
 mod repack;
 mod report;
+mod resize;
 mod shrink;
 mod slots;
 mod tasks;
@@ -46,6 +47,8 @@ struct Rules<'a> {
     prices: &'a price::Prices,
     /// Requests without accelerators never go to groups with accelerators.
     keep_gpu_clean: bool,
+    /// Without prices, they go there only if nothing else can take them.
+    conserve_gpu_nodes: bool,
     /// Work that may be spent on packing anew.
     improve_work: u64,
 }
@@ -54,7 +57,7 @@ impl Rules<'_> {
     /// The rules for the first attempt. Without prices nothing says what the time of accelerators is worth: work that needs
     /// none stays off them wherever something else can take it, even if they are there anyway. `None`: there is one attempt.
     fn clean(&self) -> Option<Self> {
-        let is_new = !self.prices.is_priced && !self.keep_gpu_clean;
+        let is_new = !self.prices.is_priced && self.conserve_gpu_nodes && !self.keep_gpu_clean;
         is_new.then(|| Rules { keep_gpu_clean: true, ..self.clone() })
     }
 }

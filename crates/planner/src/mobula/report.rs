@@ -7,6 +7,7 @@ use super::demand::GangWork;
 use super::pending;
 use super::rate;
 use super::reasons;
+use super::resize;
 use super::world::Origin;
 use crate::census::{Census, Replicas, census, replicas};
 use crate::{
@@ -20,6 +21,7 @@ pub(super) fn plan(policy: &str, decision: &Decision<'_>, memory: &Memory) -> Pl
     let mut plan = Plan { policy: policy.to_owned(), versions: decision.snapshot.versions.clone(), ..Plan::default() };
     report.groups(&mut plan);
     report.endings(&mut plan);
+    report.resizes(&mut plan);
     report.constraints(&mut plan);
     report.gangs(&mut plan);
     report.classes(&mut plan);
@@ -213,6 +215,18 @@ impl<'d, 'a> Report<'d, 'a> {
                 reason: reason.clone(),
                 drain: drain(node),
             });
+        }
+    }
+
+    fn resizes(&self, plan: &mut Plan) {
+        for to in resize::resizes(&self.decision.board.world) {
+            let size = format!("CPU {}, memory {}", to.cpu.as_f64(), words::amount("memory", to.memory.as_f64()));
+            plan.explain.push(Reason {
+                subject: format!("node {}", to.instance_id),
+                verdict: Verdict::Resize,
+                text: format!("grows in place to {size}, which spares a new node"),
+            });
+            plan.resize.push(to);
         }
     }
 

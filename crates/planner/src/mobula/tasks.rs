@@ -3,13 +3,14 @@
 use super::board::{Board, Put};
 use super::demand::Class;
 use super::world::{HostId, Hosts, Origin, World, need};
-use super::{Rules, lots};
+use super::{Rules, lots, resize};
 use crate::{DemandRef, NodePhase};
 
 /// Finds places for tasks and actors, on hosts that are there first; the counts of those that found none are left in `classes`.
 pub(super) fn serve(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
     for rules in rules.clean().iter().chain([rules]) {
         fill(board, rules, classes);
+        resize::grow(board, rules, classes);
         lots::launch_for_tasks(board, rules, classes);
     }
 }

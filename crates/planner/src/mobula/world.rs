@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::resize::{self, Headroom};
 use crate::{Amount, LabelSelector, Labels, Node, NodeType, Request, Resources, Snapshot, words};
 
 /// Names with this prefix are resources of which a node that does not list them has 1.
@@ -179,6 +180,10 @@ pub(super) struct World<'a> {
     pub hosts: Hosts,
     /// Hosts below this number are nodes of the snapshot.
     pub present: usize,
+    /// Hosts that could grow in place.
+    pub headroom: Headroom,
+    /// Hosts that are to grow in place: that much is free of them already.
+    pub grown: Headroom,
 }
 
 impl<'a> World<'a> {
@@ -198,9 +203,16 @@ impl<'a> World<'a> {
             kinds: Vec::new(),
             groups: Vec::new(),
             present: 0,
+            headroom: Headroom::new(),
+            grown: Headroom::new(),
         };
         for spec in &snapshot.node_types {
-            let total = world.amounts(&spec.resources);
+            let mut total = world.amounts(&spec.resources);
+            if let Some(bounds) = spec.resize {
+                // A pod that is launched can be resized once it runs.
+                let most = world.columns(bounds.max_cpu, bounds.max_memory);
+                most.into_iter().for_each(|(column, most)| raise(&mut total, column, most));
+            }
             let kind = world.kind(&spec.labels, &spec.facts.expected_labels);
             let (hosts, is_scarce) = (spec.num_of_hosts.max(1), is_scarce_host(&spec.resources));
             world.groups.push(Group { spec, total, kind, hosts, is_scarce, launched: 0 });
@@ -226,6 +238,51 @@ impl<'a> World<'a> {
             let group = if *number < self.groups.len() { *number as u32 } else { u32::MAX };
             let free = amounts.entry(Arc::as_ptr(&node.available)).or_insert_with(|| self.amounts(&node.available));
             self.hosts.push(free, kind, group, Origin::Node(at), is_scarce);
+            if let Some(spec) = self.groups.get(*number).map(|group| group.spec).filter(|spec| spec.resize.is_some()) {
+                self.note_growth(spec, node);
+            }
+        }
+    }
+
+    /// Notes by how much the last host grows or could grow in place.
+    fn note_growth(&mut self, spec: &NodeType, node: &Node) {
+        let host = self.hosts.len() - 1;
+        if let Some((cpu, memory)) = resize::expected(spec, node) {
+            for (column, amount) in self.growth(node, cpu, memory) {
+                self.hosts.free[usize::from(column)][host] += amount;
+            }
+        }
+        if let Some((cpu, memory)) = resize::possible(spec, node) {
+            self.headroom.insert(host as HostId, self.growth(node, cpu, memory));
+        }
+    }
+
+    /// How many more steps of CPU and memory are free of a node if so much comes to what is free now.
+    fn growth(&self, node: &Node, cpu: Amount, memory: Amount) -> Vec<(Column, i64)> {
+        let mut growth = self.columns(cpu, memory);
+        for (column, amount) in &mut growth {
+            let (name, step) = (self.resources[usize::from(*column)], self.steps[usize::from(*column)]);
+            let free = node.available.get(name).map_or(0, |free| free.steps().max(0));
+            let more = if name == "CPU" { cpu } else { memory };
+            *amount = free.saturating_add(more.steps().max(0)) / step - free / step;
+        }
+        growth
+    }
+
+    /// CPU and memory as columns, where somebody asks for them.
+    fn columns(&self, cpu: Amount, memory: Amount) -> Vec<(Column, i64)> {
+        let named = [("CPU", cpu), ("memory", memory)].into_iter().filter_map(|(name, amount)| {
+            let column = self.resources.binary_search(&name).ok()?;
+            Some((column as Column, amount.steps().max(0) / self.steps[column]))
+        });
+        named.collect()
+    }
+
+    /// The node of the snapshot that a host is.
+    pub fn node(&self, host: HostId) -> Option<&'a Node> {
+        match self.hosts.origin.get(host as usize)? {
+            Origin::Node(at) => self.snapshot.nodes.get(*at as usize),
+            Origin::New { .. } => None,
         }
     }
 
@@ -401,6 +458,12 @@ fn columns(snapshot: &Snapshot) -> (Vec<&str>, Vec<i64>) {
     }
     // Whatever has so many distinct resources is held by no node.
     steps.into_iter().take(MAX_COLUMNS).unzip()
+}
+
+fn raise(amounts: &mut [i64], column: Column, least: i64) {
+    if let Some(amount) = amounts.get_mut(usize::from(column)) {
+        *amount = least.max(*amount);
+    }
 }
 
 fn gcd(a: i64, b: i64) -> i64 {

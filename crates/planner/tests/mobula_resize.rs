@@ -1,0 +1,81 @@
+//! How `mobula` grows pods in place.
+
+mod given;
+
+use given::*;
+use mobula_planner::{
+    Amount, Memory, Mobula, Node, NodeResize, NodeType, Plan, Policy, ResizeSpec, Severity, Snapshot, lint,
+};
+
+fn resizable() -> NodeType {
+    let (max_cpu, max_memory) = (Amount::from_units(8), Amount::from_units(32));
+    let (min_cpu, min_memory) = (Amount::from_units(4), Amount::from_units(16));
+    let resize = Some(ResizeSpec { max_cpu, max_memory, min_cpu, min_memory, timeout_ms: 60_000 });
+    NodeType { resize, ..group("cpu", &[("CPU", 4), ("memory", 16)]) }
+}
+
+fn resized_by(node: Node, resize: NodeResize) -> Node {
+    Node { resize: Some(resize), ..node }
+}
+
+fn as_started() -> NodeResize {
+    NodeResize { current_cpu: Amount::from_units(4), current_memory: Amount::from_units(16), ..NodeResize::default() }
+}
+
+fn plan_of(snapshot: &Snapshot) -> Plan {
+    let plan = Mobula::default().plan(snapshot, &Memory::default()).0;
+    let errors: Vec<_> = lint(snapshot, &plan).into_iter().filter(|v| v.severity == Severity::Error).collect();
+    assert_eq!(errors, [], "{plan:#?}");
+    plan
+}
+
+#[test]
+fn a_running_pod_grows_before_another_is_launched() {
+    let cpu = resizable();
+    let mut snapshot = cluster(&[&cpu], vec![resized_by(busy(&cpu, "a"), as_started())]);
+    snapshot.demand = vec![tasks(&[("CPU", 2)], 2)];
+    let plan = plan_of(&snapshot);
+    let sizes: Vec<_> = plan.resize.iter().map(|to| (to.instance_id.as_str(), to.cpu, to.memory)).collect();
+    assert_eq!(sizes, [("a", Amount::from_units(8), Amount::from_units(32))]);
+    assert_eq!((launches(&plan), plan.unmet.len()), (vec![], 0));
+}
+
+#[test]
+fn what_is_beyond_the_growth_is_launched() {
+    let cpu = resizable();
+    let mut snapshot = cluster(&[&cpu], vec![resized_by(busy(&cpu, "a"), as_started())]);
+    snapshot.demand = vec![tasks(&[("CPU", 2)], 3)];
+    let plan = plan_of(&snapshot);
+    assert_eq!((plan.resize.len(), launches(&plan)), (1, vec![("cpu", 1)]));
+}
+
+#[test]
+fn a_request_above_the_template_gets_one_pod_which_grows_once_it_runs() {
+    let cpu = resizable();
+    let mut snapshot = cluster(&[&cpu], vec![]);
+    snapshot.demand = vec![tasks(&[("CPU", 7)], 1)];
+    assert_eq!(launches(&plan_of(&snapshot)), [("cpu", 1)]);
+
+    snapshot = cluster(&[&cpu], vec![resized_by(pending(&cpu, "a"), as_started())]);
+    snapshot.demand = vec![tasks(&[("CPU", 7)], 1)];
+    let waiting = plan_of(&snapshot);
+    assert_eq!((launches(&waiting), waiting.resize.len()), (vec![], 0), "the pod on its way is enough");
+
+    snapshot.nodes = vec![resized_by(free(&cpu, "a"), as_started())];
+    assert_eq!(plan_of(&snapshot).resize.len(), 1);
+}
+
+#[test]
+fn a_resize_under_way_is_not_asked_for_again_and_one_that_failed_is_not_tried_again() {
+    let cpu = resizable();
+    let (desired_cpu, desired_memory) = (Some(Amount::from_units(8)), Some(Amount::from_units(32)));
+    let under_way = NodeResize { in_progress: true, desired_cpu, desired_memory, ..as_started() };
+    let mut snapshot = cluster(&[&cpu], vec![resized_by(busy(&cpu, "a"), under_way)]);
+    snapshot.demand = vec![tasks(&[("CPU", 4)], 1)];
+    let plan = plan_of(&snapshot);
+    assert_eq!((launches(&plan), plan.resize.len()), (vec![], 0));
+
+    snapshot.nodes = vec![resized_by(busy(&cpu, "a"), NodeResize { failed: true, ..as_started() })];
+    let plan = plan_of(&snapshot);
+    assert_eq!((launches(&plan), plan.resize.len()), (vec![("cpu", 1)], 0));
+}
