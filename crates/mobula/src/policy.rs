@@ -8,7 +8,7 @@ use crate::input::BadInput;
 
 /// Units of a policy's work that one core does in a millisecond. Budgets are counted in work, because time differs from run
 /// to run: the number is what turns the milliseconds that users think in into one that is recorded.
-pub const WORK_PER_MS: u64 = 2_000;
+pub const WORK_PER_MS: u64 = 10_000;
 
 /// The work of about so many ms on making a plan cheaper.
 pub fn improve_work(ms: u64) -> u64 {

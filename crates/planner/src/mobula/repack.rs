@@ -19,6 +19,10 @@ use crate::packing::{self, ColumnPool, Packing, Pattern};
 const MAX_PRESENT_CLASSES: usize = 48;
 /// Most lots that are packed anew.
 const MAX_LOTS: usize = 1_000;
+/// Most lots and bins of a problem that is improved in every tick.
+const MAX_SMALL: usize = 100;
+/// Work that is spent on such a problem in every tick: mostly less than a millisecond.
+const TICK_WORK: u64 = 5_000;
 /// What using a present host costs, in parts of the cheapest launch: it only chooses between them.
 const PRESENT: f64 = 1e-9;
 
@@ -87,9 +91,11 @@ fn repack_on<'a>(
         best = start;
     }
     let mut result = Repacked { lower_bound: packing::lower_bound(&purchase.problem), ..Repacked::default() };
-    if rules.improve_work > 0 && is_whole(&best) {
+    let is_small = purchase.lots.len() + purchase.problem.bins.len() <= MAX_SMALL;
+    let work = if is_small { rules.improve_work.max(TICK_WORK) } else { rules.improve_work };
+    if work > 0 && is_whole(&best) {
         let mut pool = ColumnPool::default();
-        let improved = packing::improve(&purchase.problem, &best, rules.improve_work, &mut pool);
+        let improved = packing::improve(&purchase.problem, &best, work, &mut pool);
         result.lower_bound = result.lower_bound.max(improved.lower_bound);
         (result.is_proven, result.work) = (improved.is_proven, improved.work);
         if is_whole(&improved.packing) {
