@@ -6,8 +6,8 @@ pub mod text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_planner::{
-    DemandClass, GangStrategy, GroupPlan, LabelSelector, Node, NodePhase, Plan, Reason, Request, Snapshot, Terminate,
-    Unmet, UnmetCause, UnmetKind, Verdict,
+    Cost, DemandClass, GangPlan, GangStrategy, GroupPlan, LabelSelector, Node, NodePhase, Plan, Reason, Request,
+    Snapshot, Terminate, Unmet, UnmetCause, UnmetKind, Verdict,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -27,8 +27,27 @@ pub struct Document {
     pub infeasible: Vec<InfeasibleEntry>,
     /// Every worker group.
     pub groups: BTreeMap<String, GroupEntry>,
+    /// What the launches cost; absent where no prices are known or the policy weighs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostEntry>,
+    /// What becomes of each placement group; absent where there is none or the policy doesn't say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gangs: Vec<GangPlan>,
     /// Reasons.
     pub explain: Vec<ExplainEntry>,
+}
+
+/// What launches cost an hour, in whatever currency the prices are.
+#[derive(Copy, Clone, Debug, PartialEq, Serialize)]
+pub struct CostEntry {
+    /// All launches of this plan.
+    pub launched_per_hour: f64,
+    /// Serving the same demand costs at least so much.
+    pub lower_bound_per_hour: Option<f64>,
+    /// Whether that bound is proven.
+    pub proven: bool,
+    /// By which part of the bound the launches cost more.
+    pub gap: Option<f64>,
 }
 
 /// One reason.
@@ -102,6 +121,8 @@ impl Document {
             terminate: plan.terminate.iter().map(terminate_entry).collect(),
             infeasible: plan.unmet.iter().map(infeasible_entry).collect(),
             groups,
+            cost: plan.cost.filter(|cost| cost.is_priced).map(cost_entry),
+            gangs: plan.gangs.clone(),
             explain: plan.explain.iter().map(explain_entry).collect(),
         }
     }
@@ -141,6 +162,15 @@ pub fn new_replicas(snapshot: &Snapshot, plan: &Plan) -> BTreeMap<String, u32> {
 
 fn group_entry(group: &GroupPlan) -> GroupEntry {
     GroupEntry { current: group.current, desired: group.desired, min: group.min, max: group.max }
+}
+
+fn cost_entry(cost: Cost) -> CostEntry {
+    // To the millionth: what is beyond is rounding.
+    let rounded = |amount: f64| (amount * 1e6).round() / 1e6;
+    let bound = cost.lower_bound_per_hour.map(rounded);
+    let launched_per_hour = rounded(cost.launched_per_hour);
+    let gap = bound.filter(|bound| *bound > 0.0).map(|bound| rounded((launched_per_hour / bound - 1.0).max(0.0)));
+    CostEntry { launched_per_hour, lower_bound_per_hour: bound, proven: cost.is_proven, gap }
 }
 
 fn terminate_entry(end: &Terminate) -> TerminateEntry {

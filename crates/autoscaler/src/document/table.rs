@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mobula_planner::{Plan, Snapshot, Unmet, UnmetKind};
 
-use super::{Document, ExplainEntry, new_replicas, text};
+use super::{CostEntry, Document, ExplainEntry, new_replicas, text};
 
 /// Longest list that is shown in full; the JSON document holds everything.
 const MAX_LINES: usize = 20;
@@ -22,6 +22,8 @@ pub fn table(snapshot: &Snapshot, plan: &Plan, notes: &[String]) -> String {
     let mut shown: Vec<String> = Vec::new();
     let ends =
         document.terminate.iter().map(|end| vec![end.group.clone(), end.instance_id.clone(), end.reason.clone()]);
+    let costs: Vec<Vec<String>> =
+        document.cost.filter(|cost| cost.launched_per_hour > 0.0).map(cost).into_iter().collect();
     for (title, rows) in [
         ("Would launch", launches(snapshot, plan)),
         ("Would end", ends.collect()),
@@ -30,6 +32,9 @@ pub fn table(snapshot: &Snapshot, plan: &Plan, notes: &[String]) -> String {
     ] {
         shown.extend(rows.iter().filter_map(|row| row.last().cloned()));
         section(&mut out, title, rows);
+        if title == "Would launch" {
+            section(&mut out, "At a cost of", costs.clone());
+        }
     }
     // What stands above is not said twice.
     let is_new = |entry: &&ExplainEntry| !shown.iter().any(|text| entry.text.contains(text));
@@ -49,6 +54,15 @@ fn summary(snapshot: &Snapshot, plan: &Plan) -> String {
         asked.push(format!("request_resources for {}", counted(constraint_requests, "bundle")));
     }
     format!("Policy {}; {}\n", plan.policy, asked.join(", "))
+}
+
+fn cost(cost: CostEntry) -> Vec<String> {
+    let bound = match (cost.lower_bound_per_hour, cost.proven) {
+        (Some(least), true) => format!("it can't be less than {least}: proven"),
+        (Some(least), false) => format!("it may be possible for less, {least} at the least: not proven"),
+        (None, _) => String::new(),
+    };
+    vec![format!("{} an hour", cost.launched_per_hour), bound]
 }
 
 fn counted(count: u64, what: &str) -> String {

@@ -62,8 +62,6 @@ pub(super) struct Decision<'a> {
     pub numbers: Vec<usize>,
     /// What was launched that could not be packed anew costs so much.
     pub fixed_cost: f64,
-    /// Whether the snapshot has capacity that is free, so that a bound on launches says nothing of what it could hold.
-    pub has_free_hosts: bool,
 }
 
 /// Decides. What must be remembered is written to `memory`.
@@ -111,7 +109,6 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, memory);
     Decision {
         snapshot,
-        has_free_hosts: draft.has_free_hosts,
         census: draft.census,
         numbers,
         board: draft.board,
@@ -142,7 +139,6 @@ struct Draft<'a> {
     reserved: Vec<u64>,
     /// By host: launched, and to stay as it is.
     fixed: Vec<bool>,
-    has_free_hosts: bool,
     indices: Indices,
     sites: Sites,
     census: Vec<Census<'a>>,
@@ -172,7 +168,6 @@ impl<'a> Draft<'a> {
         }
         let census = census(snapshot, numbers, |at| out.get(at).copied().unwrap_or(false));
         let limits = Limits::new(&world, &census, memory);
-        let has_free_hosts = (0..world.hosts.len()).any(|host| world.hosts.free.iter().any(|column| column[host] > 0));
         let mut board = Board { world, limits, puts: Vec::new(), touched: Vec::new() };
         let floors = floors::minima(&mut board, &census);
         let reserved = floors::constraints(&mut board, rules);
@@ -188,7 +183,6 @@ impl<'a> Draft<'a> {
             floors,
             reserved: reserved.launched,
             fixed,
-            has_free_hosts,
             indices,
             sites: Sites::default(),
             census,

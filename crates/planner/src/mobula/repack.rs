@@ -60,7 +60,9 @@ pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, fixed: &[bool], g
         let (launched, kept): (Vec<Put>, Vec<Put>) = rest.iter().partition(|put| is_launched(put.host));
         trial.puts = kept;
         let fluid: Vec<Put> = free.into_iter().chain(launched).collect();
-        return repack_on(board, trial, rules, &fluid, gangs, present, before);
+        let is_everything = rest.is_empty();
+        let repacked = repack_on(board, trial, rules, &fluid, gangs, present, before);
+        return Repacked { is_proven: repacked.is_proven && is_everything, ..repacked };
     }
     let (launched, kept): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_launched(put.host));
     let mut trial = board.clone();

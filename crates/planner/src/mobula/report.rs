@@ -421,19 +421,21 @@ impl<'d, 'a> Report<'d, 'a> {
     }
 
     fn cost(&self) -> Cost {
-        let Decision { board, prices, repacked, fixed_cost, has_free_hosts, .. } = self.decision;
-        let launched = board.world.groups.iter().enumerate().map(|(at, group)| {
+        let Decision { board, prices, repacked, fixed_cost, .. } = self.decision;
+        let launched = (0..board.world.groups.len()).map(|at| {
             let price = if prices.is_priced { prices.per_hour[at] } else { prices.cost[at] };
-            price * (self.held_back.launched(at) as f64) * if group.hosts > 0 { 1.0 } else { 0.0 }
+            price * self.held_back.launched(at) as f64
         });
         let launched_per_hour: f64 = launched.sum();
         // Scarcity, which tells equal prices apart, is at most a millionth of a price.
         let bound = (fixed_cost + repacked.lower_bound) * if prices.is_priced { 1.0 - 1e-6 } else { 1.0 };
+        let is_reached = bound >= launched_per_hour * (1.0 - 2e-6);
         Cost {
             is_priced: prices.is_priced,
             launched_per_hour,
-            lower_bound_per_hour: Some(bound.min(launched_per_hour).max(0.0)),
-            is_proven: repacked.is_proven && !has_free_hosts && *fixed_cost == 0.0,
+            lower_bound_per_hour: Some(if is_reached { launched_per_hour } else { bound.max(0.0) }),
+            // Minima and request_resources are given; what else is launched for good was not compared with other ways.
+            is_proven: repacked.is_proven && *fixed_cost == 0.0,
             work: repacked.work,
         }
     }

@@ -455,7 +455,8 @@ mod tests {
                 prop_assert!(cut.bound >= best - 1e-9 && cut.value <= best + 1e-9);
                 let full = pricer.best(&model, bin, &values, &counts, u64::MAX, &mut Work::new(u64::MAX));
                 prop_assert!((full.value - best).abs() < 1e-6, "{} instead of {best}", full.value);
-                prop_assert!(full.bound >= best - 1e-9 && full.bound <= best + 1e-6);
+                prop_assert!(full.bound >= best - 1e-9, "{} below {best}", full.bound);
+                prop_assert!(full.bound <= best * (1.0 + 1e-6) + 1e-6, "{} above {best}", full.bound);
                 prop_assert!(pricer.quick_bound(&model, bin, &values, &counts) >= best - 1e-9);
             }
         }
