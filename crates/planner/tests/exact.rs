@@ -5,8 +5,8 @@ mod given;
 use given::exact::least_cost;
 use given::*;
 use mobula_planner::{
-    GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Memory, NodeType, Offering, Policy, RayV2, Request,
-    Snapshot, lint,
+    GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Memory, Mobula, NodeType, Offering, Policy,
+    PolicyOptions, RayV2, Request, Snapshot, lint,
 };
 
 fn priced(price_per_hour: f64, group: NodeType) -> NodeType {
@@ -133,6 +133,12 @@ fn ratios(policy: &dyn Policy, problems: u64) -> Vec<(u64, f64)> {
         let Some(least) = least_cost(&snapshot).filter(|least| *least > 0.0 && plan.unmet.is_empty()) else {
             continue;
         };
+        let bound =
+            plan.cost.filter(|cost| cost.is_priced && cost.is_proven).and_then(|cost| cost.lower_bound_per_hour);
+        assert!(
+            bound.is_none_or(|bound| bound <= least * (1.0 + 1e-9)),
+            "seed {seed}: {bound:?} is no bound, {least} is enough"
+        );
         let ratio = launch_cost(&snapshot, &plan) / least;
         assert!(
             ratio > 1.0 - 1e-9,
@@ -154,4 +160,23 @@ fn no_policy_buys_below_the_optimum() {
     assert!(ratios.len() > 75, "{} problems", ratios.len());
     // Ray's own judgement is far from it: price is nothing that it looks at.
     assert!(mean(&ratios) > 1.05, "{}", mean(&ratios));
+}
+
+fn mobula(improve_work: u64) -> Mobula {
+    Mobula { options: PolicyOptions { improve_work, ..PolicyOptions::default() } }
+}
+
+#[test]
+fn mobula_with_work_to_improve_is_near_the_optimum() {
+    let ratios = ratios(&mobula(100_000), 300);
+    assert!(ratios.len() > 150, "{} problems", ratios.len());
+    let worst = ratios.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    assert!(mean(&ratios) <= 1.01, "{}, worst {worst:?}", mean(&ratios));
+    assert!(worst.is_some_and(|worst| worst.1 <= 1.05), "{worst:?}");
+}
+
+#[test]
+fn mobula_within_a_tick_is_not_far_from_it() {
+    let ratios = ratios(&mobula(0), 300);
+    assert!(mean(&ratios) <= 1.03, "{}", mean(&ratios));
 }

@@ -467,16 +467,16 @@ fn more_than_a_quota_leaves() {
 }
 
 #[test]
-fn minima_are_asked_for_beyond_a_quota() {
-    let rules = |min| {
-        broken(|snapshot, plan| {
-            let free = Resources::from([("pods".to_owned(), Amount::ZERO)]);
-            snapshot.quotas = vec![Quota { source: "file".into(), groups: vec!["pair".into()], free }];
-            snapshot.node_types[PAIR as usize].min_replicas = min;
-            plan.groups.entry("pair".into()).or_default().min = min;
-        })
+fn a_quota_comes_before_a_minimum() {
+    let broken_rules = |pods: Option<i64>| {
+        let pair = NodeType { num_of_hosts: 2, min_replicas: 1, ..group("pair", &[("TPU", 4)]) };
+        let mut snapshot = cluster(&[&pair], vec![]);
+        snapshot.node_types[0].requested_replicas = 0;
+        let free = |pods| Resources::from([("pods".to_owned(), Amount::from_units(pods))]);
+        snapshot.quotas.extend(pods.map(|pods| Quota { source: "file".into(), groups: vec![], free: free(pods) }));
+        rules(&snapshot, &launching(&snapshot, &[]))
     };
-    assert_eq!((rules(1), rules(0)), (vec![], vec!["quota"]));
+    assert_eq!((broken_rules(None), broken_rules(Some(1))), (vec!["minimum"], vec![]));
 }
 
 #[test]

@@ -144,9 +144,15 @@ impl<'a> Check<'a> {
             self.warning("maximum", format!("{name} keeps {desired} replicas, more than {}", group.max_replicas));
         }
         let floor = group.min_replicas.min(group.max_replicas);
-        if desired < floor && self.snapshot.settings.max_nodes.is_none() && self.minima_in_reach() {
+        let capped = self.snapshot.settings.max_nodes.is_some() || self.has_quota(name);
+        if desired < floor && !capped && self.minima_in_reach() {
             self.error("minimum", format!("{name} is to have {desired} replicas, fewer than {floor}"));
         }
+    }
+
+    /// Whether a quota may keep a group below its minimum.
+    fn has_quota(&self, group: &String) -> bool {
+        self.snapshot.quotas.iter().any(|quota| quota.groups.is_empty() || quota.groups.contains(group))
     }
 
     /// Whether one plan may launch everything that the groups lack of their minima.

@@ -287,31 +287,27 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What is launched fits into the quotas. Minima are asked for even so: the user wrote both.
+    /// What is launched fits into the quotas.
     pub(super) fn quotas(&mut self) {
         let snapshot = self.snapshot;
         for quota in &snapshot.quotas {
             let applies = |name: &String| quota.groups.is_empty() || quota.groups.contains(name);
             for (name, free) in &quota.free {
-                let (mut launched, mut floors) = (0_i128, 0_i128);
+                let mut launched = 0_i128;
                 for launch in self.plan.launch.iter().filter(|launch| applies(&launch.group)) {
                     let Some(group) = self.groups.get(launch.group.as_str()).copied() else { continue };
                     let pod = match name.as_str() {
                         "pods" => Amount::from_units(1),
                         name => group.facts.pod_requests.get(name).copied().unwrap_or_default(),
                     };
-                    let floor = group.min_replicas.min(group.max_replicas);
-                    let floor = floor.saturating_sub(group.requested_replicas).min(launch.replicas);
-                    let steps = |replicas| i128::from(pod.steps()).saturating_mul(pods(group, replicas) as i128);
-                    launched = launched.saturating_add(steps(launch.replicas));
-                    floors = floors.saturating_add(steps(floor));
+                    let pods = pods(group, launch.replicas) as i128;
+                    launched = launched.saturating_add(i128::from(pod.steps()).saturating_mul(pods));
                 }
-                if launched > i128::from(free.steps()).max(floors) {
-                    let (source, free, per) = (&quota.source, free.steps(), Amount::STEPS_PER_UNIT);
-                    self.error(
-                        "quota",
-                        format!("{source} has {free} of {name} left, {launched} is launched (in 1/{per})"),
-                    );
+                let free = i128::from(free.steps()).max(0);
+                if launched > free {
+                    let (source, per) = (&quota.source, Amount::STEPS_PER_UNIT);
+                    let text = format!("{source} has {free} of {name} left, {launched} is launched (in 1/{per})");
+                    self.error("quota", text);
                 }
             }
         }

@@ -148,7 +148,12 @@ pub fn steady_snapshots() -> impl Strategy<Value = Snapshot> {
         snapshot.settings.pending_idle_timeout_ms = None;
         snapshot.settings.upscaling_mode = UpscalingMode::Default;
         snapshot.settings.idle_timeout_ms = None;
-        snapshot.nodes.retain(|node| node.phase != NodePhase::Stopped);
+        for node in &mut snapshot.nodes {
+            if node.phase == NodePhase::Stopped {
+                (node.phase, node.available) = (NodePhase::Running, Arc::default());
+            }
+            node.pending_since_ms = None;
+        }
         let mut seen = BTreeSet::new();
         snapshot.demand.retain(|class| seen.insert(class.request.clone()));
         snapshot
@@ -175,10 +180,20 @@ fn enrich(mut snapshot: Snapshot, more: &More) -> Snapshot {
             node.available = Arc::new(node.available.iter().map(part).collect());
         }
     }
+    ask_for_what_is_there(&mut snapshot);
     snapshot.quotas.extend(more.quota_pods.map(|pods| Quota {
         source: "ResourceQuota team-a".to_owned(),
         groups: Vec::new(),
         free: Resources::from([("pods".to_owned(), Amount::from_units(pods.into()))]),
     }));
     snapshot
+}
+
+/// The RayCluster asks for the replicas of which there are pods, as far as it may; minima are still to be asked for.
+fn ask_for_what_is_there(snapshot: &mut Snapshot) {
+    for group in &mut snapshot.node_types {
+        let live = |node: &&Node| node.group == group.name && node.phase != NodePhase::Leaving;
+        let pods = snapshot.nodes.iter().filter(live).count() as u32;
+        group.requested_replicas = pods.div_ceil(group.num_of_hosts).min(group.max_replicas);
+    }
 }

@@ -1,0 +1,126 @@
+//! What holds of every plan of every policy, and what only `mobula` promises, on random snapshots.
+
+mod given;
+
+use std::sync::Arc;
+
+use given::random::{a_request, rich_snapshots, steady_snapshots};
+use given::{launch_cost, launches};
+use mobula_planner::{
+    DemandClass, Memory, Plan, Policy, PolicyOptions, RayV2, Severity, Snapshot, Unmet, UnmetKind, Violation,
+    idempotence, lint, monotonicity, policy, policy_names,
+};
+use proptest::prelude::*;
+
+/// Every policy that is found by name, as it decides within a tick and with work to improve.
+fn policies() -> Vec<Arc<dyn Policy>> {
+    let both = |name: &&str| [0, 3_000].map(|improve_work| named(name, improve_work));
+    policy_names().iter().flat_map(both).collect()
+}
+
+fn mobula(improve_work: u64) -> Arc<dyn Policy> {
+    named("mobula", improve_work)
+}
+
+#[allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
+fn named(name: &str, improve_work: u64) -> Arc<dyn Policy> {
+    policy(name, &PolicyOptions { improve_work, ..PolicyOptions::default() }).expect(name)
+}
+
+fn plan(policy: &dyn Policy, snapshot: &Snapshot) -> Plan {
+    policy.plan(snapshot, &Memory::default()).0
+}
+
+/// What the linter finds, apart from replicas beyond a maximum that was lowered: those that work may stay.
+fn violations(snapshot: &Snapshot, plan: &Plan) -> Vec<Violation> {
+    lint(snapshot, plan)
+        .into_iter()
+        .filter(|found| (found.severity, found.rule) != (Severity::Warning, "maximum"))
+        .collect()
+}
+
+/// What is not served, whoever says so and why.
+fn unmet(plan: &Plan) -> Vec<(String, u64)> {
+    let name = |unmet: &Unmet| match &unmet.kind {
+        UnmetKind::Task(request) => format!("{request:?}"),
+        UnmetKind::Gang(gang) => gang.id.clone(),
+        UnmetKind::Constraint(constraint) => format!("{constraint:?}"),
+    };
+    let mut names: Vec<_> = plan.unmet.iter().map(|unmet| (name(unmet), unmet.count)).collect();
+    names.sort();
+    names
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_plan_is_clean(snapshot in rich_snapshots()) {
+        for policy in policies() {
+            let plan = plan(&*policy, &snapshot);
+            prop_assert_eq!(violations(&snapshot, &plan), [], "{}", policy.name());
+        }
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_plan(snapshot in rich_snapshots()) {
+        for policy in policies() {
+            let twice = [(); 2].map(|()| policy.plan(&snapshot, &Memory::default()));
+            prop_assert_eq!(&twice[0], &twice[1], "{}", policy.name());
+        }
+    }
+
+    #[test]
+    fn mobula_says_of_every_gang_what_becomes_of_it(snapshot in rich_snapshots()) {
+        let plan = plan(&*mobula(0), &snapshot);
+        let ids = |gangs: &[mobula_planner::Gang]| gangs.iter().map(|gang| gang.id.clone()).collect::<Vec<_>>();
+        prop_assert_eq!(plan.gangs.iter().map(|gang| gang.id.clone()).collect::<Vec<_>>(), ids(&snapshot.gangs));
+        // Whole or not at all is what the linter holds of gangs that are spoken of.
+        prop_assert_eq!(violations(&snapshot, &plan), []);
+    }
+
+    #[test]
+    fn mobula_does_not_mind_the_order_of_nodes_and_tasks(snapshot in steady_snapshots(), turn in 0..9_usize) {
+        let mut turned = snapshot.clone();
+        let (nodes, classes) = (turned.nodes.len().max(1), turned.demand.len().max(1));
+        turned.nodes.rotate_left(turn % nodes);
+        turned.demand.rotate_left(turn % classes);
+        for policy in [mobula(0), mobula(3_000)] {
+            let (plan, other) = (plan(&*policy, &snapshot), plan(&*policy, &turned));
+            prop_assert_eq!(launches(&plan), launches(&other));
+            prop_assert_eq!(unmet(&plan), unmet(&other));
+        }
+    }
+
+    #[test]
+    fn mobula_is_content_with_what_it_launched(snapshot in steady_snapshots()) {
+        for policy in [mobula(0), mobula(3_000)] {
+            prop_assert_eq!(idempotence(&*policy, &snapshot, &Memory::default()), []);
+        }
+    }
+
+    #[test]
+    fn mobula_does_not_take_from_some_to_give_to_others(
+        snapshot in steady_snapshots(),
+        request in a_request(),
+        count in 1..20_u64,
+    ) {
+        let more = [DemandClass { request, count }];
+        prop_assert_eq!(monotonicity(&*mobula(0), &snapshot, &Memory::default(), &more), []);
+    }
+
+    /// Ray knows neither quotas nor domains: what it buys where they count does not serve the same.
+    #[test]
+    fn mobula_is_never_dearer_than_ray_for_the_same(snapshot in steady_snapshots()) {
+        let mut snapshot = snapshot;
+        snapshot.quotas.clear();
+        snapshot.gangs.iter_mut().for_each(|gang| gang.locality = None);
+        let ray = plan(&RayV2, &snapshot);
+        let plan = plan(&*mobula(3_000), &snapshot);
+        if unmet(&plan) == unmet(&ray) {
+            let (own, rays) = (launch_cost(&snapshot, &plan), launch_cost(&snapshot, &ray));
+            let both = (launches(&plan), launches(&ray));
+            prop_assert!(own <= rays * (1.0 + 1e-9), "{own} where Ray pays {rays}: {both:?}");
+        }
+    }
+}
