@@ -11,7 +11,7 @@ use super::pools::{Map, Places, Pool, Sites};
 use super::price::Prices;
 use super::repack::{self, Repacked};
 use super::world::{Origin, World};
-use super::{Rules, pending, shrink, tasks};
+use super::{Rules, over_maximum, pending, shrink, tasks};
 use crate::census::{Census, census, group_numbers};
 use crate::given_up::{self, GivenUp};
 use crate::{FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
@@ -79,6 +79,7 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     let late = pending::find(snapshot, &given_up.nodes, memory);
     pending::forget(snapshot, memory);
     let numbers = group_numbers(snapshot);
+    over_maximum::find(snapshot, &numbers, &mut given_up);
     let mut draft = Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory);
     for (group, late) in &late {
         let mut units = late.units(snapshot);
@@ -106,6 +107,10 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
         (draft, given_up.nodes, *memory) = (other, out, blocked);
     }
     let (repacked, fixed_cost) = draft.repack(&rules);
+    // Packed anew, what is served may leave room under a maximum or a quota.
+    if draft.classes.iter().any(|class| class.count > 0) {
+        tasks::serve(&mut draft.board, &rules, &mut draft.classes);
+    }
     let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, memory);
     Decision {
         snapshot,

@@ -19,6 +19,7 @@ mod floors;
 mod gangs;
 mod limits;
 mod lots;
+mod over_maximum;
 mod pending;
 mod pools;
 mod price;

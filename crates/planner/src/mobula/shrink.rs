@@ -74,7 +74,6 @@ pub(super) fn shrink(
             shrink.kept.extend(unit.nodes.iter().map(|at| (*at, why.clone())));
         }
     }
-    shrink.above_maximum(board, given_up, census);
     shrink.unneeded_pending(board, given_up, &needed, memory);
     shrink
 }
@@ -220,54 +219,6 @@ impl Shrink {
             let idle_ms = snapshot.nodes[*at].idle_ms.unwrap_or_default();
             let text = format!("idle for {}, longer than {}", words::seconds(idle_ms), words::seconds(most_ms));
             self.ends.push((*at, TerminateCause::Idle, text));
-        }
-    }
-
-    /// Lets go of what a group has above its maximum, as far as nothing runs there: pods on their way first, then idle nodes.
-    fn above_maximum(&mut self, board: &Board<'_>, given_up: &GivenUp<'_>, census: &[Census<'_>]) {
-        let snapshot = board.world.snapshot;
-        let ending: BTreeSet<usize> = self.ends.iter().map(|(at, ..)| *at).collect();
-        // What ends already is not counted again.
-        let excess_of = |group: usize| {
-            let spec = board.world.groups[group].spec;
-            let hosts = board.world.groups[group].hosts as usize;
-            let ends = ending.iter().filter(|at| snapshot.nodes[**at].group == spec.name).count().div_ceil(hosts);
-            let kept = census[group].kept.replicas(spec);
-            kept.saturating_sub(spec.max_replicas).saturating_sub(u32::try_from(ends).unwrap_or(u32::MAX))
-        };
-        let mut units: BTreeMap<usize, Vec<Vec<usize>>> = BTreeMap::new();
-        let workers = (0..board.world.groups.len()).filter(|group| !board.world.groups[*group].spec.is_head);
-        let above: BTreeMap<usize, u32> =
-            workers.map(|group| (group, excess_of(group))).filter(|(_, excess)| *excess > 0).collect();
-        if above.is_empty() {
-            return;
-        }
-        for (group, nodes) in replicas(board, given_up, |group, _| above.contains_key(&group)) {
-            units.entry(group).or_default().push(nodes);
-        }
-        for (group, mut units) in units {
-            let spec = board.world.groups[group].spec;
-            let mut excess = above.get(&group).copied().unwrap_or(0);
-            let is_free = |at: &usize| {
-                let node = &snapshot.nodes[*at];
-                !ending.contains(at) && (node.phase != NodePhase::Running || node.idle_ms.is_some())
-            };
-            units.retain(|nodes| nodes.iter().all(is_free));
-            let runs = |node: &Node| (node.phase == NodePhase::Running, node.phase != NodePhase::Requested);
-            units.sort_by_key(|nodes| {
-                let states = nodes.iter().map(|at| runs(&snapshot.nodes[*at])).max();
-                let idle_ms = nodes.iter().map(|at| snapshot.nodes[*at].idle_ms.unwrap_or(0)).min();
-                (states, idle_ms.map(|ms| -ms), nodes.clone())
-            });
-            for nodes in units {
-                if excess == 0 {
-                    break;
-                }
-                excess -= 1;
-                let most = words::counted(u64::from(spec.max_replicas), "replica");
-                let text = format!("its group has more than its maximum of {most}");
-                self.ends.extend(nodes.into_iter().map(|at| (at, TerminateCause::MaxPerGroup, text.clone())));
-            }
         }
     }
 
