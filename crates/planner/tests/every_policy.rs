@@ -1,20 +1,16 @@
 //! What holds of every plan of every policy, and what only `mobula` promises, on random snapshots.
-//!
-//! The same snapshots in every run: that `mobula` is content with what it launched, and never dearer than Ray, holds of nearly
-//! all snapshots but not of all, because its packing is no exact solver.
 
 mod given;
 
 use std::sync::Arc;
 
+use given::launches;
 use given::random::{a_request, rich_snapshots, steady_snapshots};
-use given::{launch_cost, launches};
 use mobula_planner::{
-    DemandClass, Memory, Plan, Policy, PolicyOptions, RayV2, Severity, Snapshot, Unmet, UnmetKind, Violation,
-    idempotence, lint, monotonicity, policy, policy_names,
+    DemandClass, Memory, Plan, Policy, PolicyOptions, Severity, Snapshot, Unmet, UnmetKind, Violation, lint,
+    monotonicity, policy, policy_names,
 };
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 /// Every policy that is found by name, as it decides within a tick and with work to improve.
 fn policies() -> Vec<Arc<dyn Policy>> {
@@ -59,7 +55,6 @@ proptest! {
     #![proptest_config(ProptestConfig {
         cases: 300,
         failure_persistence: None,
-        rng_seed: RngSeed::Fixed(4),
         ..ProptestConfig::default()
     })]
 
@@ -100,15 +95,6 @@ proptest! {
         }
     }
 
-    /// Where limits and domains bind, packing what is left of them again may find room that the first plan left.
-    #[test]
-    fn mobula_is_content_with_what_it_launched(snapshot in steady_snapshots()) {
-        let mut snapshot = snapshot;
-        snapshot.quotas.clear();
-        snapshot.gangs.iter_mut().for_each(|gang| gang.locality = None);
-        prop_assert_eq!(idempotence(&*mobula(3_000), &snapshot, &Memory::default()), []);
-    }
-
     #[test]
     fn mobula_does_not_take_from_some_to_give_to_others(
         snapshot in steady_snapshots(),
@@ -117,20 +103,5 @@ proptest! {
     ) {
         let more = [DemandClass { request, count }];
         prop_assert_eq!(monotonicity(&*mobula(0), &snapshot, &Memory::default(), &more), []);
-    }
-
-    /// Ray knows neither quotas nor domains, and plans with nodes that it ends: where that counts it does not serve the same.
-    #[test]
-    fn mobula_is_never_dearer_than_ray_for_the_same(snapshot in steady_snapshots()) {
-        let mut snapshot = snapshot;
-        snapshot.quotas.clear();
-        snapshot.gangs.iter_mut().for_each(|gang| gang.locality = None);
-        let ray = plan(&RayV2, &snapshot);
-        let plan = plan(&*mobula(3_000), &snapshot);
-        if unmet(&plan) == unmet(&ray) && ray.terminate.is_empty() {
-            let (own, rays) = (launch_cost(&snapshot, &plan), launch_cost(&snapshot, &ray));
-            let both = (launches(&plan), launches(&ray));
-            prop_assert!(own <= rays * (1.0 + 1e-9), "{own} where Ray pays {rays}: {both:?}");
-        }
     }
 }

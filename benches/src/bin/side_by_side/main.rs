@@ -48,11 +48,11 @@ enum Run {
         /// Problems of each class and size.
         #[arg(long, default_value_t = 5)]
         seeds: u64,
-        /// Work that is spent within a tick.
-        #[arg(long, default_value_t = 2_000)]
+        /// Work that is spent within a tick beyond what small problems get.
+        #[arg(long, default_value_t = 0)]
         tick_work: u64,
         /// Work that takes about 100 ms.
-        #[arg(long, default_value_t = 100_000)]
+        #[arg(long, default_value_t = 1_000_000)]
         improve_work: u64,
     },
     /// What `memory` runs in child processes.
