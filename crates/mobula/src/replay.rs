@@ -32,9 +32,6 @@ pub struct Args {
     /// Never put requests without GPU on GPU nodes, not even if nothing else can take them
     #[arg(long, requires = "policy")]
     keep_gpu_clean: bool,
-    /// Propose to move work that can be drained, so that whole nodes and domains become free
-    #[arg(long, requires = "policy")]
-    defragment: bool,
     /// Plan with these prices instead of the recorded ones: see `mobula plan --help`
     #[arg(long, value_name = "FILE", requires = "policy")]
     prices: Option<String>,
@@ -66,7 +63,6 @@ fn replay(args: &Args) -> anyhow::Result<(String, bool)> {
     let options = PolicyOptions {
         improve_work: policy::improve_work(args.improve),
         keep_gpu_clean: args.keep_gpu_clean,
-        defragment: args.defragment,
     };
     let prices = args.prices.as_deref().map(input::prices).transpose()?;
     let topology = args.topology.as_deref().map(input::topology).transpose()?;

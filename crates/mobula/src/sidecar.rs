@@ -48,9 +48,6 @@ pub struct Args {
     /// Never put requests without GPU on GPU nodes, not even if nothing else can take them
     #[arg(long, env = "MOBULA_KEEP_GPU_CLEAN", value_parser = BoolishValueParser::new())]
     keep_gpu_clean: bool,
-    /// Propose to move work that can be drained, so that whole nodes and domains become free
-    #[arg(long, env = "MOBULA_DEFRAGMENT", value_parser = BoolishValueParser::new())]
-    defragment: bool,
     /// What a pod of each group costs an hour: see `mobula plan --help`. Read again when it changes; while it can't be used,
     /// the older prices stay
     #[arg(long, env = "MOBULA_PRICES", value_name = "FILE")]
@@ -202,7 +199,6 @@ fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
     let policy_options = PolicyOptions {
         improve_work: policy::improve_work(args.improve),
         keep_gpu_clean: args.keep_gpu_clean,
-        defragment: args.defragment,
     };
     let policy = policy::named(&args.policy, &policy_options)?;
     let seconds_to_ms = |seconds: u32| i64::from(seconds) * 1000;

@@ -60,8 +60,6 @@ pub struct PolicyOptions {
     pub improve_work: u64,
     /// Requests without GPU never go to groups with GPUs, not even if nothing else can take them.
     pub keep_gpu_clean: bool,
-    /// Propose to move work so that whole nodes and domains become free; only what can be drained is moved.
-    pub defragment: bool,
 }
 
 /// The policy that users select by `name`; `None` if there is none of that name.
