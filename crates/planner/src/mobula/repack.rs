@@ -92,14 +92,16 @@ fn repack_on<'a>(
     if starts_well && start_is_better {
         best = start;
     }
-    let mut result = Repacked { lower_bound: packing::lower_bound(&purchase.problem), ..Repacked::default() };
+    // Every bound that packing gives holds; how near the plan is to it, is another question.
+    let lower_bound = packing::lower_bound(&purchase.problem);
+    let mut result = Repacked { lower_bound, is_proven: is_whole(&best), work: 0 };
     let is_small = purchase.lots.len() + purchase.problem.bins.len() <= MAX_SMALL;
     let work = if is_small { rules.improve_work.max(TICK_WORK) } else { rules.improve_work };
     if work > 0 && is_whole(&best) {
         let mut pool = ColumnPool::default();
         let improved = packing::improve(&purchase.problem, &best, work, &mut pool);
         result.lower_bound = result.lower_bound.max(improved.lower_bound);
-        (result.is_proven, result.work) = (improved.is_proven, improved.work);
+        result.work = improved.work;
         if is_whole(&improved.packing) {
             best = improved.packing;
         }
