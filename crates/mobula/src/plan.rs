@@ -99,10 +99,8 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn plan(args: &Args) -> anyhow::Result<String> {
-    let policy_options = PolicyOptions {
-        improve_work: policy::improve_work(args.improve),
-        keep_gpu_clean: args.keep_gpu_clean,
-    };
+    let policy_options =
+        PolicyOptions { improve_work: policy::improve_work(args.improve), keep_gpu_clean: args.keep_gpu_clean };
     let policy = policy::named(&args.policy, &policy_options)?;
     refuse_shared_stdin(args)?;
     let options = SnapshotOptions {

@@ -60,10 +60,8 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// The answer, and whether all is as it was.
 fn replay(args: &Args) -> anyhow::Result<(String, bool)> {
-    let options = PolicyOptions {
-        improve_work: policy::improve_work(args.improve),
-        keep_gpu_clean: args.keep_gpu_clean,
-    };
+    let options =
+        PolicyOptions { improve_work: policy::improve_work(args.improve), keep_gpu_clean: args.keep_gpu_clean };
     let prices = args.prices.as_deref().map(input::prices).transpose()?;
     let topology = args.topology.as_deref().map(input::topology).transpose()?;
     let other = args.policy.as_deref().map(|name| policy::named(name, &options)).transpose()?;

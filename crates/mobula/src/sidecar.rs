@@ -196,10 +196,8 @@ fn start_log(args: &Args) -> anyhow::Result<()> {
 }
 
 fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
-    let policy_options = PolicyOptions {
-        improve_work: policy::improve_work(args.improve),
-        keep_gpu_clean: args.keep_gpu_clean,
-    };
+    let policy_options =
+        PolicyOptions { improve_work: policy::improve_work(args.improve), keep_gpu_clean: args.keep_gpu_clean };
     let policy = policy::named(&args.policy, &policy_options)?;
     let seconds_to_ms = |seconds: u32| i64::from(seconds) * 1000;
     let own_ip = own_ip();

@@ -1,6 +1,6 @@
 //! Which hosts to buy for a set of items, as cheaply as possible: the numeric core, without a word of Ray or Kubernetes.
 //!
-//! [`greedy`] is the tick's plan and [`lower_bound`] its certificate; both are flat in the counts. [`improve`] spends work,
+//! [`greedy()`] is the tick's plan and [`lower_bound`] its certificate; both are flat in the counts. [`improve()`] spends work,
 //! counted and never timed, on column generation with rounding, and proves how far from the optimum it ended.
 //! Placement is exact in integers. Floating point only prices and steers; [`check`] is the judge of every packing.
 //!
