@@ -11,7 +11,7 @@ use super::pools::{Map, Places, Pool, Sites};
 use super::price::Prices;
 use super::repack::{self, Repacked};
 use super::world::{Origin, World};
-use super::{Rules, over_maximum, pending, shrink, tasks};
+use super::{Rules, over_maximum, pending, shrink, tasks, waiting};
 use crate::census::{Census, census, group_numbers};
 use crate::given_up::{self, GivenUp};
 use crate::{FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
@@ -36,6 +36,8 @@ pub(super) struct GangFate {
     pub most_new_hosts: Option<u32>,
     /// By group: whether it is no candidate because it has no RDMA.
     pub lacks_rdma: Vec<bool>,
+    /// It could be whole once what runs now has ended.
+    pub waits_for_work: bool,
 }
 
 /// Everything that was decided.
@@ -147,6 +149,8 @@ struct Draft<'a> {
     indices: Indices,
     sites: Sites,
     census: Vec<Census<'a>>,
+    /// Gangs that were looked at because they found no place.
+    waiting: usize,
 }
 
 impl<'a> Draft<'a> {
@@ -191,6 +195,7 @@ impl<'a> Draft<'a> {
             indices,
             sites: Sites::default(),
             census,
+            waiting: 0,
         };
         for work in &gangs {
             draft.place_gang(rules, map, work);
@@ -225,7 +230,7 @@ impl<'a> Draft<'a> {
                 self.fates[work.at as usize].lacks_rdma =
                     groups.map(|group| map.fabrics.group(group).is_none()).collect();
             }
-            return;
+            return self.wait(rules, work, &pools.iter().collect::<Vec<_>>());
         };
         let mark = self.board.mark();
         match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
@@ -235,7 +240,19 @@ impl<'a> Draft<'a> {
                 (fate.domain, fate.fabric, fate.drawback) = (pool.domain.clone(), pool.fabric.clone(), drawback);
                 self.note_fluid(work, pool, &mark);
             }
-            Err(short) => self.fates[work.at as usize].short = Some(short),
+            Err(short) => {
+                self.fates[work.at as usize].short = Some(short);
+                let all: Vec<&Pool> = pools.iter().chain([pool]).collect();
+                self.wait(rules, work, &all);
+            }
+        }
+    }
+
+    /// Holds what a gang could use that waits for running work to end.
+    fn wait(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[&Pool]) {
+        if self.waiting < waiting::MAX_WAITING {
+            self.waiting += 1;
+            self.fates[work.at as usize].waits_for_work = waiting::hold(&mut self.board, rules, work, pools);
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
             .map(|(at, class)| Class { at, shape: board.world.shape(&class.request), count: class.count })
             .collect();
         let mut empty = board.clone();
-        empty.world.empty_hosts();
+        empty.world.empty_hosts(0..board.world.hosts.len());
         let present = empty.world.hosts.len();
         tasks::serve(&mut empty, rules, &mut classes);
         classes.retain(|class| class.count > 0);

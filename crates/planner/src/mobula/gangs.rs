@@ -37,6 +37,11 @@ impl Indices {
         Indices { shapes, order: order.into_iter().map(|(_, host)| host).collect() }
     }
 
+    /// No index at all.
+    pub fn none() -> Self {
+        Indices { shapes: BTreeMap::new(), order: Vec::new() }
+    }
+
     /// The index of a shape, up to date.
     fn of(&mut self, board: &Board<'_>, shape: ShapeId) -> Option<&mut SlotIndex> {
         let index = self.shapes.get_mut(&shape)?;

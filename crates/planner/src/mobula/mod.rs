@@ -31,6 +31,7 @@ mod resize;
 mod shrink;
 mod slots;
 mod tasks;
+mod waiting;
 mod world;
 
 use crate::{Memory, Plan, Policy, PolicyOptions, Snapshot};

@@ -254,13 +254,14 @@ impl<'a> Map<'a> {
         // A host that is launched where there are several domains may come up in any of them.
         let is_pinned =
             |group: usize| matches!(topology.of_group(level, group), GroupDomain::Pinned(pinned) if *pinned == domain);
-        let launched = new_hosts(board).filter(|(_, group)| is_pinned(*group)).map(|(host, _)| host);
+        let launched: Vec<HostId> =
+            new_hosts(board).filter(|(_, group)| is_pinned(*group)).map(|(host, _)| host).collect();
         let is_scarce = work.parts.iter().any(|part| world.shapes[part.shape as usize].is_scarce);
         let most = topology.levels().get(level).and_then(|level| level.max_hosts).filter(|_| is_scarce);
         Pool {
+            most_new_hosts: most.map(|most| most.saturating_sub(topology.hosts_in(domain) + launched.len() as u32)),
             hosts: Some(present.iter().copied().chain(launched).collect()),
             groups: Some(groups),
-            most_new_hosts: most.map(|most| most.saturating_sub(topology.hosts_in(domain))),
             domain: topology.label_value(domain),
             fabric: None,
             is_fluid: is_fluid && most.is_none(),

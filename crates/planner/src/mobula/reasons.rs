@@ -72,7 +72,8 @@ pub(super) fn of_gang(
         let more = words::counted(replicas as u64, "more replica");
         format!("; it takes {more} of {}", world.groups[group].spec.name)
     });
-    (cause, format!("{what}{near}{condition}: {why}{more}; nothing is started for a part of it"))
+    let later = if fate.waits_for_work { ", or that work which runs now has ended" } else { "" };
+    (cause, format!("{what}{near}{condition}: {why}{more}{later}; nothing is started for a part of it"))
 }
 
 /// The fewest replicas of one group that hold so many bundles of a gang, and that group; `None`: there is no group.

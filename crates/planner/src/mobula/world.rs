@@ -4,6 +4,7 @@
 //! rounded down, which loses nothing, because no sum of requests lies between.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::resize::{self, Headroom};
@@ -391,9 +392,9 @@ impl<'a> World<'a> {
         firsts.map(words::selector).collect::<Vec<_>>().join(" and ")
     }
 
-    /// Makes every host empty: all that it has is free.
-    pub fn empty_hosts(&mut self) {
-        for host in 0..self.hosts.len() {
+    /// Makes hosts empty: all that they have is free.
+    pub fn empty_hosts(&mut self, hosts: Range<usize>) {
+        for host in hosts {
             let total = match self.hosts.origin[host] {
                 Origin::Node(at) => self.amounts(&self.snapshot.nodes[at as usize].total),
                 Origin::New { .. } => self.groups[self.hosts.group[host] as usize].total.clone(),
