@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn milliseconds_become_work() {
-        assert_eq!(improve_work(3), 6_000);
+        assert_eq!(improve_work(3), 3 * WORK_PER_MS);
         assert_eq!(improve_work(u64::MAX), u64::MAX);
     }
 }
