@@ -46,6 +46,11 @@ impl DescribedTopology {
         Ok(DescribedTopology { lists, hypernodes: HyperNodes::new(hypernodes)? })
     }
 
+    /// Whether some of it is HyperNodes, which say of each Kubernetes node where it is.
+    pub fn has_hypernodes(&self) -> bool {
+        self.hypernodes.levels().next().is_some()
+    }
+
     /// Adds what is described to a snapshot whose levels and hosts are there already; gives what could not be used, for people.
     ///
     /// A label key that a level of the snapshot has stays where it is; others become levels of their own, in the order in

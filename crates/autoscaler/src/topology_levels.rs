@@ -10,20 +10,25 @@
 use std::collections::BTreeMap;
 
 use mobula_api::FieldError;
-use mobula_planner::TopologyLevel;
+use mobula_planner::{Snapshot, TopologyLevel, topology_presets::preset};
 use serde_json::Value;
 
+use crate::topology::DescribedTopology;
 use crate::yaml::{self, error};
 
 /// Most levels. Kueue allows 16.
 const MOST_LEVELS: usize = 32;
 
-/// Reads the text of a topology file: one document of YAML or JSON.
+/// Reads the text of a topology file: one document of YAML or JSON. It lists levels; or it is a Topology of Kueue or KAI, or a
+/// ClusterTopologyBinding of Grove, whose label keys come beside those of the preset `auto`.
 ///
 /// # Errors
 /// Says what is no YAML, or names level, field and value that can't be used.
 pub fn from_text(text: &str) -> Result<Vec<TopologyLevel>, FieldError> {
     let document = yaml::one_document(text)?;
+    if DescribedTopology::is_one(&document) {
+        return described(&document);
+    }
     let items = document.as_array().filter(|items| items.len() <= MOST_LEVELS);
     let problem = format!("must be a list of at most {MOST_LEVELS} levels, from broad to narrow");
     let items = items.ok_or_else(|| error("", &document, &problem))?;
@@ -43,6 +48,18 @@ pub fn from_text(text: &str) -> Result<Vec<TopologyLevel>, FieldError> {
         levels.push(level);
     }
     Ok(levels)
+}
+
+fn described(document: &Value) -> Result<Vec<TopologyLevel>, FieldError> {
+    let described = DescribedTopology::from_documents(std::slice::from_ref(document))?;
+    if described.has_hypernodes() {
+        let problem = "HyperNodes can't be read from a file: list the labels of your nodes as levels instead";
+        return Err(error("kind", &document["kind"], problem));
+    }
+    let topology = preset("auto").unwrap_or_default();
+    let mut snapshot = Snapshot { topology, ..Snapshot::default() };
+    described.apply(&mut snapshot);
+    Ok(snapshot.topology)
 }
 
 fn level(path: &str, item: &Value) -> Result<TopologyLevel, FieldError> {
@@ -102,6 +119,33 @@ mod tests {
         ];
         assert_eq!(from_text(text).unwrap(), expected);
         assert_eq!(from_text("[]").unwrap(), []);
+    }
+
+    #[test]
+    fn the_label_keys_of_a_kueue_topology_come_beside_the_known_ones() {
+        let text = "
+            apiVersion: kueue.x-k8s.io/v1beta2
+            kind: Topology
+            metadata: {name: fleet}
+            spec: {levels: [{nodeLabel: example.com/block}, {nodeLabel: example.com/row}, {nodeLabel: kubernetes.io/hostname}]}
+        ";
+        let levels = from_text(text).unwrap();
+        let at = |key: &str| levels.iter().position(|level| level.keys.iter().any(|known| known == key)).unwrap();
+        assert!(at("example.com/block") < at("example.com/row"));
+        assert!(at("example.com/row") < at("kubernetes.io/hostname"));
+        assert!(at("topology.kubernetes.io/zone") < at("example.com/block"));
+    }
+
+    #[test]
+    fn hypernodes_in_a_file_are_refused_with_what_to_do_instead() {
+        let text = "
+            apiVersion: topology.volcano.sh/v1alpha1
+            kind: HyperNode
+            metadata: {name: s0}
+            spec: {tier: 1, members: [{type: Node, selector: {exactMatch: {name: node-0}}}]}
+        ";
+        let said = from_text(text).unwrap_err().to_string();
+        assert!(said.contains("HyperNode") && said.contains("as levels instead"), "{said}");
     }
 
     #[test]
