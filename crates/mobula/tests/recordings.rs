@@ -153,7 +153,7 @@ fn what_is_no_recording_is_refused_by_name() {
     assert!(code == 2 && error.contains("no recording there"), "{error}");
     let file = write(dir.path(), "r", ticks(&THREE));
     let (_, error, code) = mobula(&["replay", &file, "--policy", "x"]);
-    assert_eq!((error.as_str(), code), ("error: --policy: x: unknown: must be one of ray-v2, mobula\n", 2));
+    assert_eq!((error.as_str(), code), ("error: --policy: x: unknown: must be one of mobula, ray-v2\n", 2));
 }
 
 #[test]
