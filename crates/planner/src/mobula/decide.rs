@@ -62,7 +62,7 @@ pub(super) struct Decision<'a> {
     pub census: Vec<Census<'a>>,
     /// By node of the snapshot: the number of its group.
     pub numbers: Vec<usize>,
-    /// What was launched that could not be packed anew costs so much.
+    /// What is launched for minima costs so much.
     pub fixed_cost: f64,
 }
 
@@ -239,6 +239,7 @@ impl<'a> Draft<'a> {
                 fate.is_placed = true;
                 (fate.domain, fate.fabric, fate.drawback) = (pool.domain.clone(), pool.fabric.clone(), drawback);
                 self.note_fluid(work, pool, &mark);
+                self.note_room(pool, &mark);
             }
             Err(short) => {
                 self.fates[work.at as usize].short = Some(short);
@@ -246,6 +247,13 @@ impl<'a> Draft<'a> {
                 self.wait(rules, work, &all);
             }
         }
+    }
+
+    /// Notes what was launched for a gang in a domain where there is only so much room.
+    fn note_room(&mut self, pool: &Pool, mark: &Mark) {
+        let Some(domain) = pool.domain_id else { return };
+        let launched = self.board.world.hosts.len() - mark.hosts();
+        *self.sites.launched.entry(domain).or_default() += launched as u32;
     }
 
     /// Holds what a gang could use that waits for running work to end.
@@ -259,6 +267,8 @@ impl<'a> Draft<'a> {
     /// The pool in which the gang costs the least; of equal ones the one that it leaves the least room in.
     fn best(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[Pool]) -> Option<usize> {
         let mark = self.board.mark();
+        // A trial must not leave behind that hosts are needed.
+        let needed = self.board.world.hosts.needed.clone();
         let mut best: Option<(f64, usize, u64, usize)> = None;
         let mut nearest: Option<(Short, usize)> = None;
         for (at, pool) in pools.iter().enumerate() {
@@ -267,6 +277,7 @@ impl<'a> Draft<'a> {
                     let new_hosts = self.board.world.hosts.len() - mark.hosts();
                     let spare = self.spare(work, pool);
                     self.board.back_to(&mark);
+                    self.board.world.hosts.needed.clone_from(&needed);
                     let key = (cost, new_hosts, spare, at);
                     let is_better = best.is_none_or(|best| {
                         key.0.total_cmp(&best.0).then((key.1, key.2, key.3).cmp(&(best.1, best.2, best.3))).is_lt()
@@ -331,11 +342,12 @@ impl<'a> Draft<'a> {
         levels.all(|other| other.2 == priority && (other.0 != shape || other.1 == rank))
     }
 
-    /// Packs anew what may be, and returns what came of it, and the cost of the rest that is launched.
+    /// Packs anew what may be, and returns what came of it, and the cost of the minima that are launched.
     fn repack(&mut self, rules: &Rules<'_>) -> (Repacked, f64) {
-        let hosts = &self.board.world.hosts;
-        let fixed_hosts = (self.board.world.present..hosts.len()).filter(|host| self.fixed[*host]);
-        let fixed_cost = fixed_hosts.map(|host| rules.prices.cost[hosts.group[host] as usize]).sum();
+        let groups = self.board.world.groups.iter().zip(&self.floors).enumerate();
+        let minima =
+            groups.map(|(at, (group, replicas))| rules.prices.cost[at] * (*replicas * u64::from(group.hosts)) as f64);
+        let fixed_cost = minima.sum();
         // A replica with some bundle that can't move stays, and with it whatever else is on it.
         let gangs: BTreeMap<u32, (&GangWork<'_>, Option<Vec<bool>>)> =
             self.gangs.iter().filter_map(|work| Some((work.at, (work, self.fluid.get(&work.at)?.clone())))).collect();

@@ -8,7 +8,7 @@ use super::demand::{GangWork, Part, Together};
 use super::pools::Pool;
 use super::slots::{SlotIndex, Wanted, slots_of};
 use super::tasks::in_filling_order;
-use super::world::{HostId, ShapeId, need};
+use super::world::{HostId, ShapeId, World, need};
 
 /// Part of a gang that found no place.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,29 @@ pub(super) fn place(
     placed.map_or_else(|| attempt(board, rules, work, pool, indices), Ok)
 }
 
+/// Where a gang is tried: a pool, and what has been launched there for it.
+#[derive(Copy, Clone)]
+struct Site<'p> {
+    pool: &'p Pool,
+    /// Hosts from this number on are launched for the gang.
+    first_new: HostId,
+}
+
+impl Site<'_> {
+    /// The hosts that its bundles may use, of so many.
+    fn hosts(&self, len: usize) -> impl Iterator<Item = HostId> {
+        let first_new = self.first_new;
+        let present = self.pool.hosts(len).filter(move |host| *host < first_new);
+        present.chain(first_new..len as HostId)
+    }
+
+    /// What is left of the room for new hosts.
+    fn room(&self, room: u32, world: &World<'_>) -> u32 {
+        let launched = world.hosts.len() as HostId - self.first_new;
+        if room == u32::MAX { room } else { room.saturating_sub(launched) }
+    }
+}
+
 fn attempt(
     board: &mut Board<'_>,
     rules: &Rules<'_>,
@@ -75,7 +98,7 @@ fn attempt(
 ) -> Result<f64, Short> {
     let mark = board.mark();
     let mut taken = BTreeSet::new();
-    let mut launched_hosts = 0;
+    let site = Site { pool, first_new: board.world.hosts.len() as HostId };
     let mut cost = 0.0;
     for part in &work.parts {
         let mut deal = Deal::new(work, part);
@@ -83,10 +106,10 @@ fn attempt(
         let is_indexed = pool.is_everywhere() && !work.gang.rescheduling;
         let mut left = match indices.of(board, part.shape).filter(|_| is_indexed) {
             Some(index) => fill_by_index(board, rules, work, part, index, &mut deal, &mut taken),
-            None => fill_present(board, rules, work, part, pool, &mut deal, &mut taken),
+            None => fill_present(board, rules, work, part, site, &mut deal, &mut taken),
         };
         if left > 0 {
-            match launch(board, rules, work, part.shape, left, pool, &mut launched_hosts) {
+            match launch(board, rules, work, part.shape, left, site) {
                 Some(launched) => {
                     cost += launched.cost;
                     left = fill_new(board, work, part, left, &launched.hosts, &mut deal, &mut taken);
@@ -166,11 +189,11 @@ fn fill_present(
     rules: &Rules<'_>,
     work: &GangWork<'_>,
     part: &Part,
-    pool: &Pool,
+    site: Site<'_>,
     deal: &mut Deal,
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
-    let mut candidates = candidates(board, rules, work, part, pool, taken);
+    let mut candidates = candidates(board, rules, work, part, site, taken);
     candidates.sort_unstable();
     let mut left = part.count;
     for level in candidates.chunk_by(|a, b| a.wanted == b.wanted) {
@@ -198,7 +221,7 @@ fn candidates(
     rules: &Rules<'_>,
     work: &GangWork<'_>,
     part: &Part,
-    pool: &Pool,
+    site: Site<'_>,
     taken: &BTreeSet<HostId>,
 ) -> Vec<Candidate> {
     let world = &board.world;
@@ -206,7 +229,7 @@ fn candidates(
     let own_label =
         (work.gang.rescheduling && work.together == Together::Apart).then(|| format!("_PG_{}", work.gang.id));
     let mut candidates = Vec::new();
-    for host in pool.hosts(world.hosts.len()) {
+    for host in site.hosts(world.hosts.len()) {
         let (slots, wanted) = slots_of(world, part.shape, host);
         if slots == 0 || (wanted.1 && rules.keep_gpu_clean) || taken.contains(&host) {
             continue;
@@ -286,11 +309,10 @@ fn launch(
     work: &GangWork<'_>,
     shape: ShapeId,
     left: u32,
-    pool: &Pool,
-    launched_hosts: &mut u32,
+    site: Site<'_>,
 ) -> Option<Launched> {
-    let most_hosts = pool.most_new_hosts.map_or(u32::MAX, |most| most.saturating_sub(*launched_hosts));
-    let choices = choices(board, rules, work, shape, left, pool, most_hosts);
+    let most_hosts = site.room(site.pool.most_new_hosts.unwrap_or(u32::MAX), &board.world);
+    let choices = choices(board, rules, work, shape, left, site);
     // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
     // opened when the better ones together can't do it.
     let level = |choice: &Choice| (choice.rank, -i64::from(board.world.groups[choice.group].spec.priority));
@@ -304,7 +326,6 @@ fn launch(
         let first = board.launch(choice.group, replicas);
         launched.cost += choice.cost * replicas as f64;
         let count = replicas as u32 * choice.hosts;
-        *launched_hosts += count;
         launched.hosts.extend((first..first + count).map(|host| (host, choice.slots)));
     }
     Some(launched)
@@ -316,10 +337,11 @@ fn choices(
     work: &GangWork<'_>,
     shape: ShapeId,
     left: u32,
-    pool: &Pool,
-    most_hosts: u32,
+    site: Site<'_>,
 ) -> Vec<Choice> {
     let world = &board.world;
+    let pool = site.pool;
+    let most_hosts = site.room(pool.most_new_hosts.unwrap_or(u32::MAX), world);
     let shape = &world.shapes[shape as usize];
     let mut choices = Vec::new();
     for (at, group) in world.groups.iter().enumerate() {
@@ -328,7 +350,8 @@ fn choices(
             continue;
         }
         let slots = world.slots_of_group(shape, at).min(i64::from(left)).max(0) as u32;
-        let room = board.limits.room(world, at).min(u64::from(pool.room(at).min(most_hosts) / group.hosts));
+        let room =
+            board.limits.room(world, at).min(u64::from(site.room(pool.room(at), world).min(most_hosts) / group.hosts));
         let (Some(rank), 1.., 1..) = (world.rank(shape, group.kind), slots, room) else {
             continue;
         };

@@ -17,7 +17,8 @@ pub(super) struct Pool {
     groups: Option<Vec<u32>>,
     /// Most hosts that may be launched altogether; `None`: no limit of the pool's own.
     pub most_new_hosts: Option<u32>,
-    /// The domain that it is, as people say it.
+    /// The domain that it is, and as people say it.
+    pub domain_id: Option<DomainId>,
     pub domain: Option<String>,
     /// The fabric that it is, as people say it.
     pub fabric: Option<String>,
@@ -73,6 +74,7 @@ impl Pool {
             hosts: both(&self.hosts, &other.hosts),
             groups,
             most_new_hosts: self.most_new_hosts.or(other.most_new_hosts),
+            domain_id: self.domain_id.or(other.domain_id),
             domain: self.domain.clone().or(other.domain.clone()),
             fabric: self.fabric.clone().or(other.fabric.clone()),
             is_fluid: self.is_fluid && other.is_fluid && self.most_new_hosts.is_none(),
@@ -96,6 +98,8 @@ pub(super) struct Places {
 /// Present hosts by domain and by fabric, found out once.
 #[derive(Debug, Default)]
 pub(super) struct Sites {
+    /// Hosts that this plan launches for gangs of a domain.
+    pub launched: BTreeMap<DomainId, u32>,
     domains: BTreeMap<usize, BTreeMap<DomainId, Vec<HostId>>>,
     fabrics: Option<BTreeMap<FabricId, Vec<HostId>>>,
 }
@@ -216,10 +220,12 @@ impl<'a> Map<'a> {
             Some(domain) => vec![domain],
             None => self.topology.domains(level).collect(),
         };
+        let launched = sites.launched.clone();
         let present = sites.domains(self, board, level);
         let pools = domains.into_iter().map(|domain| {
             let present = present.get(&domain).map_or(&[][..], Vec::as_slice);
-            self.domain_pool(board, work, level, domain, present)
+            let used = launched.get(&domain).copied().unwrap_or(0);
+            self.domain_pool(board, work, level, domain, present, used)
         });
         Some((locality.label.clone(), pools.collect()))
     }
@@ -231,6 +237,7 @@ impl<'a> Map<'a> {
         level: usize,
         domain: DomainId,
         present: &[HostId],
+        used: u32,
     ) -> Pool {
         let (topology, world) = (&self.topology, &board.world);
         let mut is_fluid = true;
@@ -246,7 +253,8 @@ impl<'a> Map<'a> {
                     world.hosts.group[**host as usize] as usize == group
                         && matches!(origin, Origin::Node(node) if is_to_come(node))
                 });
-                room.saturating_sub(coming.count() as u32)
+                // So do those that this plan launches for others, whatever their group.
+                room.saturating_sub(coming.count() as u32).saturating_sub(used)
             }
             GroupDomain::Pinned(_) | GroupDomain::Own => 0,
         };
@@ -262,6 +270,7 @@ impl<'a> Map<'a> {
             most_new_hosts: most.map(|most| most.saturating_sub(topology.hosts_in(domain) + launched.len() as u32)),
             hosts: Some(present.iter().copied().chain(launched).collect()),
             groups: Some(groups),
+            domain_id: Some(domain),
             domain: topology.label_value(domain),
             fabric: None,
             is_fluid: is_fluid && most.is_none(),

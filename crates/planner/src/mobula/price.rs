@@ -46,6 +46,9 @@ impl Prices {
         let rates = prices.iter().zip(&scarcity).filter_map(|(price, scarcity)| Some((*price)? / scarcity));
         let dearest = rates.fold(0.0, f64::max);
         let most = scarcity.iter().copied().fold(0.0, f64::max);
+        let positive = prices.iter().flatten().copied().filter(|price| *price > 0.0);
+        let least = positive.fold(f64::MAX, f64::min);
+        let least = if least == f64::MAX { 1.0 } else { least };
         let mut costs = Prices { cost: Vec::new(), per_hour: Vec::new(), is_priced, unpriced: Vec::new() };
         for (at, (price, scarcity)) in prices.into_iter().zip(&scarcity).enumerate() {
             if price.is_none() && !snapshot.node_types[at].is_head {
@@ -53,7 +56,9 @@ impl Prices {
             }
             let price = price.unwrap_or(dearest * scarcity * UNPRICED);
             costs.per_hour.push(price);
-            costs.cost.push(price * (1.0 + TIE * scarcity / most));
+            // What is free is told apart, too, by less than any price.
+            let tie = if price > 0.0 { price * TIE } else { least * TIE * TIE };
+            costs.cost.push(price + tie * scarcity / most);
         }
         costs
     }

@@ -17,6 +17,8 @@ use crate::packing::{self, ColumnPool, Packing, Pattern};
 
 /// Most classes of present hosts that are packed anew; where there are more, what is on them stays as it is.
 const MAX_PRESENT_CLASSES: usize = 48;
+/// Most pieces of a kind on one host: beyond, demand is so fine that packing it anew gains nothing and takes for ever.
+const MAX_TAKEN: i64 = 100_000;
 /// Most lots that are packed anew.
 const MAX_LOTS: usize = 1_000;
 /// Most lots and bins of a problem that is improved in every tick.
@@ -46,6 +48,9 @@ pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, fixed: &[bool], g
         |host: HostId| !fixed.get(host as usize).copied().unwrap_or(true) && host as usize >= board.world.present;
     if !board.puts.iter().any(|put| is_launched(put.host)) {
         return Repacked { is_proven: true, ..Repacked::default() };
+    }
+    if board.puts.iter().any(|put| put.taken > MAX_TAKEN) {
+        return Repacked::default();
     }
     // What may be on any host may change places with what is on present hosts, too.
     let is_free = |put: &Put| match put.demand {

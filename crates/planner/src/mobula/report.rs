@@ -434,8 +434,8 @@ impl<'d, 'a> Report<'d, 'a> {
             is_priced: prices.is_priced,
             launched_per_hour,
             lower_bound_per_hour: Some(if is_reached { launched_per_hour } else { bound.max(0.0) }),
-            // Minima and request_resources are given; what else is launched for good was not compared with other ways.
-            is_proven: repacked.is_proven && *fixed_cost == 0.0,
+            // Minima are given. What else there is of hosts counts as free in the bound, so that it holds whatever they cost.
+            is_proven: repacked.is_proven,
             work: repacked.work,
         }
     }
