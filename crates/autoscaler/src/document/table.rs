@@ -58,11 +58,11 @@ fn summary(snapshot: &Snapshot, plan: &Plan) -> String {
 
 fn cost(cost: CostEntry) -> Vec<String> {
     let bound = match (cost.lower_bound_per_hour, cost.proven) {
-        (Some(least), true) => format!("it can't be less than {least}: proven"),
-        (Some(least), false) if least < cost.launched_per_hour => {
+        (Some(least), true) if least > 0.0 => format!("it can't be less than {least}: proven"),
+        (Some(least), false) if least > 0.0 && least < cost.launched_per_hour => {
             format!("it may be possible for less, {least} at the least: not proven")
         }
-        (Some(_), false) => "not compared with every other way".to_owned(),
+        (Some(_), _) => "not compared with every other way".to_owned(),
         (None, _) => String::new(),
     };
     vec![format!("{} an hour", cost.launched_per_hour), bound]
