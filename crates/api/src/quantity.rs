@@ -107,6 +107,12 @@ impl Quantity {
         Some(self.nanos + other.nanos).filter(|n| n.abs() <= MOST_NANOS).map(|nanos| Quantity { nanos, ..self })
     }
 
+    /// As much `times` over, printed as `self` would be; `None` if it is too large.
+    pub fn checked_mul(self, times: u32) -> Option<Quantity> {
+        let nanos = self.nanos.checked_mul(times.into()).filter(|n| n.abs() <= MOST_NANOS);
+        nanos.map(|nanos| Quantity { nanos, ..self })
+    }
+
     /// The difference, printed as `self` would be; `None` if it is too large.
     pub fn checked_sub(self, other: Quantity) -> Option<Quantity> {
         Some(self.nanos - other.nanos).filter(|n| n.abs() <= MOST_NANOS).map(|nanos| Quantity { nanos, ..self })
@@ -356,6 +362,8 @@ mod tests {
         assert_eq!(q("1Gi").checked_add(q("1024")).unwrap().to_string(), "1048577Ki");
         assert_eq!(q("500m").checked_add(q("1Ki")).unwrap().to_string(), "1024500m");
         assert_eq!(q("7Ei").checked_add(q("7Ei")), None);
+        assert_eq!(q("1536Mi").checked_mul(4).unwrap().to_string(), "6Gi");
+        assert_eq!(q("7Ei").checked_mul(2), None);
         assert_eq!(q("1").checked_sub(q("1500m")).unwrap().to_string(), "-500m");
     }
 

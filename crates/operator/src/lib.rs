@@ -1,9 +1,11 @@
 //! The operator: reconciles RayCluster, a drop-in for KubeRay.
 //!
 //! * [`config`]: what flags, environment and the configuration file say, as one value.
+//! * [`names`]: names of children, as KubeRay makes them.
 //! * [`raycluster`]: pure functions: which children a RayCluster has, what is to be done now, what its status is.
 //! * [`frame`]: what all reconcilers share: decisions as values, the executor, stores, leader election.
 
 pub mod config;
 pub mod frame;
+pub mod names;
 pub mod raycluster;

@@ -1,0 +1,120 @@
+//! Schedulers that place whole gangs: what they need on pods, and the objects that describe a gang to them.
+
+mod kubernetes;
+mod scheduler_plugins;
+mod volcano;
+mod yunikorn;
+
+use std::collections::BTreeMap;
+
+use mobula_api::{FieldError, WorkerGroupSpec};
+use serde_json::Value;
+
+use super::{
+    Children,
+    draft::PodDraft,
+    group::Group,
+    resources::{self, Amounts},
+};
+use crate::config::BatchScheduler;
+
+/// Label of a RayCluster: its pods are to be placed together.
+const GANG_ENABLED: &str = "ray.io/gang-scheduling-enabled";
+/// Label of a RayCluster and its pods: queue of KAI.
+const KAI_QUEUE: &str = "kai.scheduler/queue";
+
+/// How many pods of each worker group belong to the gang; the head always does.
+pub type GangMembers = BTreeMap<String, u32>;
+
+impl Children<'_> {
+    /// The gang that the spec asks for: with an autoscaler the least that there must be, else all of it. An autoscaler that
+    /// plans more says so itself.
+    ///
+    /// # Errors
+    /// Names a count that is none.
+    pub fn gang_members(&self) -> Result<GangMembers, FieldError> {
+        let groups = self.cluster.spec.worker_group_specs.iter().enumerate();
+        groups.map(|(index, group)| Ok((group.group_name.clone(), self.members_of(index, group)?))).collect()
+    }
+
+    fn members_of(&self, index: usize, group: &WorkerGroupSpec) -> Result<u32, FieldError> {
+        if group.suspend == Some(true) {
+            return Ok(0);
+        }
+        let min = group.min_replicas.unwrap_or(0);
+        let max = group.max_replicas.unwrap_or(i32::MAX.into());
+        let replicas = if self.is_autoscaled() { min } else { group.replicas.unwrap_or(min).min(max).max(min) };
+        let pods = replicas.checked_mul(group.num_of_hosts.unwrap_or(1)).and_then(|pods| i32::try_from(pods).ok());
+        pods.and_then(|pods| u32::try_from(pods).ok()).ok_or_else(|| {
+            let field = format!("spec.workerGroupSpecs[{index}].replicas");
+            let problem = format!("must ask for 0 to {} pods, with all hosts of its replicas", i32::MAX);
+            FieldError::new(field, replicas.to_string(), problem)
+        })
+    }
+
+    /// The objects that describe the gang to the scheduler, in the order in which they are to be made. None if there is
+    /// nothing to describe.
+    ///
+    /// # Errors
+    /// Names the field or label that can't be used.
+    pub fn pod_groups(&self, members: &GangMembers) -> Result<Vec<Value>, FieldError> {
+        match self.config.batch_scheduler {
+            Some(BatchScheduler::Volcano) => Ok(volcano::pod_group(self, members)?.into_iter().collect()),
+            Some(BatchScheduler::SchedulerPlugins) => {
+                Ok(scheduler_plugins::pod_group(self, members)?.into_iter().collect())
+            }
+            Some(BatchScheduler::Kubernetes) => Ok(kubernetes::objects(self, members)),
+            Some(BatchScheduler::YuniKorn | BatchScheduler::Kai) | None => Ok(Vec::new()),
+        }
+    }
+
+    /// A label of the RayCluster that says something.
+    fn label(&self, key: &str) -> Option<&str> {
+        self.cluster.metadata.labels.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn wants_gang(&self) -> bool {
+        self.cluster.metadata.labels.contains_key(GANG_ENABLED)
+    }
+
+    /// What the gang asks for.
+    fn gang_resources(&self, members: &GangMembers) -> Result<Amounts, FieldError> {
+        let head = Group::head(self.cluster);
+        let mut total = resources::of_template(&head.template_path(), head.template)?;
+        for group in &self.cluster.spec.worker_group_specs {
+            let pods = members.get(&group.group_name).copied().unwrap_or_default();
+            let path = Group::workers(self.cluster, group).template_path();
+            let pod = resources::of_template(&path, &group.template)?;
+            total = resources::sum(total, &resources::times(&pod, pods, &path)?, &path)?;
+        }
+        Ok(total)
+    }
+}
+
+/// Pods of the gang, the head among them.
+fn size(members: &GangMembers) -> u64 {
+    1 + members.values().map(|pods| u64::from(*pods)).sum::<u64>()
+}
+
+/// Puts on a pod what the scheduler needs to know it by.
+pub(super) fn mark(children: &Children<'_>, group: &Group<'_>, pod: &mut PodDraft) -> Result<(), FieldError> {
+    match children.config.batch_scheduler {
+        None => {}
+        Some(BatchScheduler::Volcano) => volcano::mark(children, group, pod),
+        Some(BatchScheduler::YuniKorn) => yunikorn::mark(children, group, pod)?,
+        Some(BatchScheduler::Kai) => {
+            pod.set_spec("schedulerName", "kai-scheduler");
+            copy_label(children, KAI_QUEUE, KAI_QUEUE, pod);
+        }
+        Some(BatchScheduler::SchedulerPlugins) => scheduler_plugins::mark(children, pod),
+        Some(BatchScheduler::Kubernetes) => kubernetes::mark(children, pod),
+    }
+    Ok(())
+}
+
+/// Copies a label of the RayCluster to a pod.
+fn copy_label(children: &Children<'_>, from: &str, to: &str, pod: &mut PodDraft) {
+    if let Some(value) = children.label(from) {
+        pod.labels.insert(to.to_owned(), value.to_owned());
+    }
+}
