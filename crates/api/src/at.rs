@@ -36,6 +36,11 @@ impl<'a> At<'a> {
         FieldError::of_value(&self.path, self.value, problem)
     }
 
+    /// An error about an object that is better known by `name` than by all that it holds.
+    pub(crate) fn error_of(&self, name: &str, problem: &str) -> FieldError {
+        FieldError::new(&self.path, name, problem)
+    }
+
     pub(crate) fn object(&self) -> Result<&'a Map<String, Value>, FieldError> {
         self.value.as_object().ok_or_else(|| self.error("must be an object"))
     }

@@ -15,6 +15,13 @@ pub const REPLICA_INDEX: &str = "ray.io/worker-group-replica-index";
 /// Label: number of the host within its replica.
 pub const REPLICA_HOST_INDEX: &str = "ray.io/replica-host-index";
 
+/// Label of a RayCluster that an operator created: the kind that it was created for (`RayJob`, `RayService`).
+pub const ORIGINATED_FROM_CRD: &str = "ray.io/originated-from-crd";
+
+/// Annotation of a RayCluster, the old way to keep the GCS in Redis: `true`.
+pub const FT_ENABLED: &str = "ray.io/ft-enabled";
+/// Annotation of a RayCluster, the old way to name the prefix of keys in Redis.
+pub const EXTERNAL_STORAGE_NAMESPACE: &str = "ray.io/external-storage-namespace";
 /// Annotation of a RayCluster: in-place resize of its pods.
 pub const IPPR: &str = "ray.io/ippr";
 /// Annotation of a pod: where its in-place resize stands.

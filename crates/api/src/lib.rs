@@ -3,6 +3,7 @@
 //! * [`RayCluster::from_value`] reads a manifest and loses nothing of it; [`RayCluster::to_value`] writes it again.
 //! * [`RayCluster::group_shapes`] says what one pod of each group brings, as Ray's autoscaler derives it.
 //! * [`RayCluster::settings`] says how the cluster wants to be scaled.
+//! * [`RayCluster::validate`] says what of it is refused, [`RayCluster::advice`] what is allowed and will not work.
 //! * [`PodView::from_value`] says where a pod is on its way to being a Ray node.
 //! * [`TopologyObject::from_value`] reads what other schedulers say of the topology.
 //!
@@ -10,6 +11,7 @@
 
 mod at;
 mod error;
+mod gates;
 pub mod keys;
 mod labels;
 mod object;
@@ -24,9 +26,11 @@ mod shape;
 mod template;
 mod time;
 mod topology;
+mod validate;
 mod version;
 
 pub use error::FieldError;
+pub use gates::{Compat, Gate, Gates};
 pub use options::{
     AuthOptions, AutoscalerOptions, CollectorOptions, Credential, GcsFaultToleranceOptions, GcsStorage,
     HistoryServerOptions, IdleTerminationOptions, IngressOptions, NetworkPolicy, NetworkPolicyGroup,
@@ -43,4 +47,5 @@ pub use shape::{GroupShape, group_shapes_from_value};
 pub use topology::{
     HyperNode, HyperNodeMember, LabelCondition, MemberKind, MemberSelector, TopologyKey, TopologyLevels, TopologyObject,
 };
+pub use validate::{Finding, InvalidReason, MOST_NAME_CHARS, Rules};
 pub use version::RayVersion;

@@ -73,17 +73,37 @@ impl<'a> PodTemplate<'a> {
     /// The Ray container's environment, as far as it is literal or refers to the pod. The last entry of a name counts.
     pub(crate) fn env(&self) -> Result<BTreeMap<&'a str, EnvValue<'a>>, FieldError> {
         let mut env = BTreeMap::new();
-        let Some(list) = self.container.get("env")? else { return Ok(env) };
-        for entry in list.items()? {
+        for (entry, value) in self.env_list()? {
             let name = entry.require("name")?.str()?;
-            let value = match (entry.get("value")?, entry.get_in(&["valueFrom", "fieldRef", "fieldPath"])?) {
-                (Some(value), _) => EnvValue::Literal(value.str()?),
-                (None, Some(path)) => EnvValue::FieldOfPod(path.str()?),
-                (None, None) => continue,
-            };
-            env.insert(name, value);
+            env.extend(value.map(|value| (name, value)));
         }
         Ok(env)
+    }
+
+    /// Every entry of the Ray container's environment, and its value where it is literal or refers to the pod.
+    pub(crate) fn env_list(&self) -> Result<Vec<(At<'a>, Option<EnvValue<'a>>)>, FieldError> {
+        let Some(list) = self.container.get("env")? else { return Ok(Vec::new()) };
+        let mut env = Vec::new();
+        for entry in list.items()? {
+            entry.require("name")?.str()?;
+            let value = match (entry.get("value")?, entry.get_in(&["valueFrom", "fieldRef", "fieldPath"])?) {
+                (Some(value), _) => Some(EnvValue::Literal(value.str()?)),
+                (None, Some(path)) => Some(EnvValue::FieldOfPod(path.str()?)),
+                (None, None) => None,
+            };
+            env.push((entry, value));
+        }
+        Ok(env)
+    }
+
+    /// What kubelet does once a container has ended.
+    pub(crate) fn restart_policy(&self) -> Result<Option<At<'a>>, FieldError> {
+        self.spec.get("restartPolicy")
+    }
+
+    /// The pod's spec.
+    pub(crate) fn spec(&self) -> &At<'a> {
+        &self.spec
     }
 
     /// The restart policies of in-place resize by resource (`resizePolicy`).

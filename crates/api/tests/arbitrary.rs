@@ -1,6 +1,6 @@
 //! No document makes the readers panic, and what they accept they write again.
 
-use mobula_api::{PodView, RayCluster};
+use mobula_api::{PodView, RayCluster, Rules};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -95,6 +95,9 @@ fn name() -> impl Strategy<Value = String> {
         "GPU",
         "port",
         "cloud.google.com/gke-tpu-topology",
+        "RAY_enable_autoscaler_v2",
+        "volumeMounts",
+        "restartPolicy",
         "x",
     ])
     .prop_map(str::to_owned)
@@ -113,6 +116,7 @@ fn read_as_cluster(document: Value) -> Result<(), TestCaseError> {
     if let Ok(cluster) = RayCluster::from_value(document.clone()) {
         prop_assert_eq!(cluster.to_value(), document);
         let _ = (cluster.settings(), cluster.group_shapes(), cluster.gcs_endpoint(), cluster.ray_version());
+        let _ = (cluster.validate(&Rules::default()), cluster.advice());
     }
     Ok(())
 }
