@@ -1,22 +1,18 @@
 //! What flags, environment and the configuration file say, as one value.
 
 mod file;
-mod gates;
 
-use std::fmt;
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
-use mobula_api::FieldError;
+use mobula_api::{Compat, FieldError, Gate, Gates, Rules};
 use serde_json::Value;
-
-pub use gates::Gates;
 
 /// What the operator is told. Read once at the start, by the binary.
 ///
 /// `default()` is what KubeRay 1.6.2 does without any flag.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Whose behaviour is reproduced where KubeRay's releases differ.
+    /// Whose behaviour is reproduced, where KubeRay's releases differ.
     pub compat: Compat,
     /// Features that are on.
     pub gates: Gates,
@@ -69,9 +65,9 @@ pub struct PodConfig {
     /// Environment of the Ray container where it has none of that name, as written.
     pub default_env: Vec<Value>,
     /// Annotations where the pod has none of that name.
-    pub default_annotations: std::collections::BTreeMap<String, String>,
+    pub default_annotations: BTreeMap<String, String>,
     /// Labels where the pod has none of that name.
-    pub default_labels: std::collections::BTreeMap<String, String>,
+    pub default_labels: BTreeMap<String, String>,
 }
 
 /// The process of the operator.
@@ -99,49 +95,6 @@ pub struct ProcessConfig {
     pub log_file: String,
     /// Time until a RayCluster is looked at again though nothing has happened, in seconds.
     pub requeue_s: u64,
-}
-
-/// Whose behaviour is reproduced where KubeRay's releases differ.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Compat {
-    /// KubeRay 1.6.2.
-    #[default]
-    V1_6,
-    /// KubeRay 1.7.0.
-    V1_7,
-}
-
-impl Compat {
-    /// What `ray.io/kuberay-version` says. It differs from every release of KubeRay, so that either operator that takes a
-    /// cluster over from the other stamps its own hash instead of making the pods again.
-    pub fn version(self) -> String {
-        let kuberay = match self {
-            Compat::V1_6 => "v1.6.2",
-            Compat::V1_7 => "v1.7.0",
-        };
-        format!("{kuberay}-mobula.{}", env!("CARGO_PKG_VERSION"))
-    }
-}
-
-impl FromStr for Compat {
-    type Err = FieldError;
-
-    fn from_str(text: &str) -> Result<Self, FieldError> {
-        match text.strip_prefix('v').unwrap_or(text) {
-            "1.6" | "1.6.2" => Ok(Compat::V1_6),
-            "1.7" | "1.7.0" => Ok(Compat::V1_7),
-            _ => Err(FieldError::new("--compat", text, "must be 1.6 or 1.7")),
-        }
-    }
-}
-
-impl fmt::Display for Compat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Compat::V1_6 => "1.6",
-            Compat::V1_7 => "1.7",
-        })
-    }
 }
 
 /// A scheduler that places whole gangs.
@@ -209,12 +162,27 @@ impl Config {
         Ok(())
     }
 
+    /// What the rules for RayClusters depend on.
+    pub fn rules(&self) -> Rules {
+        Rules { compat: self.compat, gates: self.gates.clone() }
+    }
+
+    /// What `ray.io/kuberay-version` says. It differs from every release of KubeRay, so that either operator that takes a
+    /// cluster over from the other stamps its own hash instead of making the pods again.
+    pub fn version(&self) -> String {
+        let kuberay = match self.compat {
+            Compat::V1_6 => "v1.6.2",
+            Compat::V1_7 => "v1.7.0",
+        };
+        format!("{kuberay}-mobula.{}", env!("CARGO_PKG_VERSION"))
+    }
+
     /// Checks what single settings can't tell, and settles what follows from them. Called once everything is read.
     ///
     /// # Errors
     /// Two settings that exclude each other.
     pub fn settle(mut self) -> Result<Self, FieldError> {
-        if self.gates.kubernetes_was {
+        if self.gates.has(Gate::KubernetesWAS) {
             if self.batch_scheduler.is_some_and(|scheduler| scheduler != BatchScheduler::Kubernetes) {
                 let problem = "excludes --batch-scheduler: remove one of the two";
                 return Err(FieldError::new("--feature-gates", "KubernetesWAS=true", problem));
@@ -254,8 +222,8 @@ impl Default for PodConfig {
             head_sidecars: Vec::new(),
             worker_sidecars: Vec::new(),
             default_env: Vec::new(),
-            default_annotations: std::collections::BTreeMap::new(),
-            default_labels: std::collections::BTreeMap::new(),
+            default_annotations: BTreeMap::new(),
+            default_labels: BTreeMap::new(),
         }
     }
 }
@@ -280,12 +248,15 @@ impl Default for ProcessConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::{BatchScheduler, Compat, Config};
+    use mobula_api::{Gate, Gates};
+
+    use super::{BatchScheduler, Config};
 
     #[test]
     fn variables_are_compared_in_lower_case_and_change_only_what_they_name() {
         let mut config = Config::default();
-        let env = [("ENABLE_PROBES_INJECTION", "False"), ("ENABLE_LOGIN_SHELL", "TRUE"), ("CLUSTER_DOMAIN", "k8s.example")];
+        let env =
+            [("ENABLE_PROBES_INJECTION", "False"), ("ENABLE_LOGIN_SHELL", "TRUE"), ("CLUSTER_DOMAIN", "k8s.example")];
         let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         config.read_env(env).unwrap();
         assert!(!config.pods.probes && config.pods.login_shell && config.pods.wait_for_gcs);
@@ -294,19 +265,16 @@ mod tests {
     }
 
     #[test]
-    fn versions_and_schedulers_are_read_by_their_names() {
-        assert_eq!("v1.7".parse(), Ok(Compat::V1_7));
-        assert_eq!("1.6".parse(), Ok(Compat::V1_6));
-        assert_eq!("1.8".parse::<Compat>().unwrap_err().to_string(), "--compat: 1.8: must be 1.6 or 1.7");
+    fn schedulers_are_read_by_their_names() {
         assert_eq!("kai-scheduler".parse(), Ok(BatchScheduler::Kai));
         assert!("kai".parse::<BatchScheduler>().is_err());
-        assert!(Compat::V1_6.version().starts_with("v1.6.2-mobula."));
     }
 
     #[test]
     fn workload_aware_scheduling_is_a_batch_scheduler_of_its_own() {
-        let mut config = Config::default();
-        config.gates.set("KubernetesWAS=true").unwrap();
+        let mut gates = Gates::default();
+        gates.set(Gate::KubernetesWAS, true);
+        let mut config = Config { gates, ..Config::default() };
         assert_eq!(config.clone().settle().unwrap().batch_scheduler, Some(BatchScheduler::Kubernetes));
         config.batch_scheduler = Some(BatchScheduler::Volcano);
         assert!(config.settle().is_err());

@@ -3,9 +3,11 @@
 //! * [`config`]: what flags, environment and the configuration file say, as one value.
 //! * [`names`]: names of children, as KubeRay makes them.
 //! * [`raycluster`]: pure functions: which children a RayCluster has, what is to be done now, what its status is.
+//! * [`render`]: what would be created for a RayCluster, without a cluster.
 //! * [`frame`]: what all reconcilers share: decisions as values, the executor, stores, leader election.
 
 pub mod config;
 pub mod frame;
 pub mod names;
 pub mod raycluster;
+pub mod render;

@@ -3,7 +3,11 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{Children, draft::{ContainerDraft, PodDraft}, wait::WAIT_CONTAINER};
+use super::{
+    Children,
+    draft::{ContainerDraft, PodDraft},
+    wait::WAIT_CONTAINER,
+};
 use crate::names::check_name;
 
 /// Key of the token in the Secret.

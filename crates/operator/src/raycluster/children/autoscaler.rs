@@ -1,6 +1,6 @@
 //! The autoscaler's container in the head pod.
 
-use mobula_api::FieldError;
+use mobula_api::{Compat, FieldError};
 use serde_json::{Value, json};
 
 use super::{
@@ -9,7 +9,6 @@ use super::{
     draft::{ContainerDraft, take_objects},
     env::CLUSTER_FIELD,
 };
-use crate::config::Compat;
 
 /// Its name.
 pub(super) const AUTOSCALER_CONTAINER: &str = "autoscaler";

@@ -1,6 +1,6 @@
 //! The collector of the history server, beside Ray in every pod (feature gate `RayClusterHistoryServer`).
 
-use mobula_api::CollectorOptions;
+use mobula_api::{CollectorOptions, Gate};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,7 +21,12 @@ const EVENT_TYPES: &str = "TASK_DEFINITION_EVENT,TASK_LIFECYCLE_EVENT,ACTOR_TASK
 impl Children<'_> {
     /// What the collector is to be like, if there is to be one.
     pub(super) fn collector(&self) -> Option<&CollectorOptions> {
-        let options = self.cluster.spec.history_server_options.as_ref().filter(|_| self.config.gates.history_server)?;
+        let options = self
+            .cluster
+            .spec
+            .history_server_options
+            .as_ref()
+            .filter(|_| self.config.gates.has(Gate::RayClusterHistoryServer))?;
         options.collector_options.as_ref()
     }
 
@@ -51,7 +56,8 @@ impl Children<'_> {
                 container.push_env(variable, value);
             }
         }
-        let named = |name: &str| options.env.iter().any(|entry| entry.get("name").and_then(Value::as_str) == Some(name));
+        let named =
+            |name: &str| options.env.iter().any(|entry| entry.get("name").and_then(Value::as_str) == Some(name));
         if group.is_head && !named("RAY_DASHBOARD_ADDRESS") {
             container.push_env("RAY_DASHBOARD_ADDRESS", "http://localhost:8265");
         }
@@ -78,4 +84,3 @@ impl Children<'_> {
         }
     }
 }
-

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use mobula_api::{FieldError, Quantity, keys};
+use mobula_api::{Compat, FieldError, Quantity, keys};
 use serde_json::Value;
 
 use super::{draft::ContainerDraft, group::Group, resources};
-use crate::config::{Compat, Config};
+use crate::config::Config;
 
 /// Port of the dashboard's agent on every node.
 const AGENT_PORT: &str = "52365";
@@ -132,9 +132,8 @@ fn go_number(number: f64) -> String {
 
 /// `ray start …`, with the arguments in order and KubeRay's spaces.
 pub(super) fn ray_start(config: &Config, is_head: bool, params: &BTreeMap<String, String>) -> String {
-    let takes_boolean = |name: &str| {
-        WITH_BOOLEAN.contains(&name) || (config.compat >= Compat::V1_7 && name == WITH_BOOLEAN_1_7)
-    };
+    let takes_boolean =
+        |name: &str| WITH_BOOLEAN.contains(&name) || (config.compat >= Compat::V1_7 && name == WITH_BOOLEAN_1_7);
     let flag = |(name, value): (&String, &String)| match value.to_lowercase().as_str() {
         "true" if !takes_boolean(name) => format!(" --{name} "),
         "false" if !takes_boolean(name) => String::new(),
@@ -184,7 +183,13 @@ mod tests {
 
     #[test]
     fn booleans_are_switches_except_where_they_are_values() {
-        let given = params(&[("a", "True"), ("b", "FALSE"), ("c", ""), ("include-log-monitor", "false"), ("log-color", "false")]);
+        let given = params(&[
+            ("a", "True"),
+            ("b", "FALSE"),
+            ("c", ""),
+            ("include-log-monitor", "false"),
+            ("log-color", "false"),
+        ]);
         let mut config = Config::default();
         assert_eq!(ray_start(&config, true, &given), "ray start --head  --a  --c=  --log-color=false ");
         config.compat = Compat::V1_7;
@@ -198,7 +203,8 @@ mod tests {
         assert_eq!(found, params(&[("memory", "1610612736"), ("num-cpus", "2"), ("num-gpus", "2")]));
         let found = with_limits(&[], json!({"requests": {"cpu": "100m", "memory": "1Gi", "nvidia.com/gpu": 2}}));
         assert_eq!(found, params(&[("num-cpus", "1")]));
-        let found = with_limits(&[("num-cpus", "0"), ("num-gpus", "7")], json!({"limits": {"cpu": 4, "amd.com/gpu": 1}}));
+        let found =
+            with_limits(&[("num-cpus", "0"), ("num-gpus", "7")], json!({"limits": {"cpu": 4, "amd.com/gpu": 1}}));
         assert_eq!(found, params(&[("num-cpus", "0"), ("num-gpus", "7")]));
     }
 
@@ -206,7 +212,10 @@ mod tests {
     fn accelerators_are_added_to_the_resources_once() {
         let tpu = json!({"limits": {"google.com/tpu": "4", "aws.amazon.com/neuroncore": 0}});
         assert_eq!(with_limits(&[], tpu.clone())["resources"], "'{\"TPU\":4}'");
-        assert_eq!(with_limits(&[("resources", "'{\"b\":0.5,\"a\":2}'")], tpu.clone())["resources"], "'{\"TPU\":4,\"a\":2,\"b\":0.5}'");
+        assert_eq!(
+            with_limits(&[("resources", "'{\"b\":0.5,\"a\":2}'")], tpu.clone())["resources"],
+            "'{\"TPU\":4,\"a\":2,\"b\":0.5}'"
+        );
         assert_eq!(with_limits(&[("resources", "\"{\\\"a\\\":1}\"")], tpu.clone())["resources"], "\"{\\\"a\\\":1}\"");
         assert_eq!(with_limits(&[("resources", "{\"neuron_cores\":1}")], tpu)["resources"], "{\"neuron_cores\":1}");
         let both = json!({"limits": {"google.com/tpu": 4, "aws.amazon.com/neuroncore": 2, "nvidia.com/mig-1g.5gb": 3}});
@@ -219,13 +228,15 @@ mod tests {
         let declared = params(&[("CPU", "500m"), ("Memory", "1Gi"), ("GPU", "2"), ("foo", "1500m"), ("bad", "x")]);
         let mut found = BTreeMap::new();
         add_declared_resources(&mut found, &declared);
-        let expected = [("memory", "1073741824"), ("num-cpus", "1"), ("num-gpus", "2"), ("resources", "'{\"foo\":1.5}'")];
+        let expected =
+            [("memory", "1073741824"), ("num-cpus", "1"), ("num-gpus", "2"), ("resources", "'{\"foo\":1.5}'")];
         assert_eq!(found, params(&expected));
     }
 
     #[test]
     fn numbers_and_names_are_written_as_go_does() {
-        let numbers = [(4.0, "4"), (0.5, "0.5"), (0.0, "0"), (1e-9, "1e-9"), (1e21, "1e+21"), (1e20, "100000000000000000000")];
+        let numbers =
+            [(4.0, "4"), (0.5, "0.5"), (0.0, "0"), (1e-9, "1e-9"), (1e21, "1e+21"), (1e20, "100000000000000000000")];
         for (number, text) in numbers {
             assert_eq!(go_number(number), text);
         }
@@ -239,7 +250,9 @@ mod tests {
         let own = ray.clone();
         set_command(&config, &mut ray, "ray start", false);
         assert_eq!(ray.args, [" echo  hi  there  && ulimit -n 65536; ray start"]);
-        for (container, left_alone) in [(own, true), (ContainerDraft { args: vec!["ray start --head".into()], ..<_>::default() }, false)] {
+        for (container, left_alone) in
+            [(own, true), (ContainerDraft { args: vec!["ray start --head".into()], ..<_>::default() }, false)]
+        {
             let mut ray = container.clone();
             set_command(&config, &mut ray, "ray start", left_alone);
             assert_eq!((ray.command, ray.args), (container.command, container.args));

@@ -36,8 +36,7 @@ pub(super) struct ContainerDraft {
 }
 
 /// Fields of the template's metadata that are not the pod's: it has a name and namespace of its own.
-const NOT_INHERITED: [&str; 6] =
-    ["name", "generateName", "namespace", "creationTimestamp", "uid", "resourceVersion"];
+const NOT_INHERITED: [&str; 6] = ["name", "generateName", "namespace", "creationTimestamp", "uid", "resourceVersion"];
 
 impl PodDraft {
     /// A copy of the template at `path`.
@@ -53,12 +52,20 @@ impl PodDraft {
         let mut spec = take_object(&spec_path, template.remove("spec"))?;
         let containers_path = format!("{spec_path}.containers");
         let mut containers = containers(&containers_path, spec.remove("containers"))?.into_iter();
-        let ray = containers
-            .next()
-            .ok_or_else(|| FieldError::missing(&containers_path, "must hold the Ray container"))?;
+        let ray =
+            containers.next().ok_or_else(|| FieldError::missing(&containers_path, "must hold the Ray container"))?;
         let init_containers = self::containers(&format!("{spec_path}.initContainers"), spec.remove("initContainers"))?;
         let volumes = take_objects(&format!("{spec_path}.volumes"), spec.remove("volumes"))?;
-        Ok(PodDraft { labels, annotations, ray, others: containers.collect(), init_containers, volumes, spec, metadata })
+        Ok(PodDraft {
+            labels,
+            annotations,
+            ray,
+            others: containers.collect(),
+            init_containers,
+            volumes,
+            spec,
+            metadata,
+        })
     }
 
     /// A text field of the spec; empty if it is absent.
@@ -95,10 +102,7 @@ impl PodDraft {
         spec.insert("containers".to_owned(), list(containers));
         insert_unless_empty(&mut spec, "initContainers", list(init_containers));
         insert_unless_empty(&mut spec, "volumes", Value::Array(volumes));
-        Map::from_iter([
-            ("metadata".to_owned(), Value::Object(metadata)),
-            ("spec".to_owned(), Value::Object(spec)),
-        ])
+        Map::from_iter([("metadata".to_owned(), Value::Object(metadata)), ("spec".to_owned(), Value::Object(spec))])
     }
 }
 

@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Children, draft::{ContainerDraft, PodDraft}, group::Group};
+use super::{
+    Children,
+    draft::{ContainerDraft, PodDraft},
+    group::Group,
+};
 
 /// Where the label is that holds the cluster's name, as the downward API spells it.
 pub(super) const CLUSTER_FIELD: &str = "metadata.labels['ray.io/cluster']";
@@ -39,7 +43,7 @@ impl Children<'_> {
         ray.add_env("RAY_ADDRESS", format!("{host}:{port}"));
         ray.add_env("RAY_USAGE_STATS_KUBERAY_IN_USE", "1");
         if group.is_head {
-            let tags = format!("kuberay_version={};kuberay_crd={}", self.config.compat.version(), self.origin().kind());
+            let tags = format!("kuberay_version={};kuberay_crd={}", self.config.version(), self.origin().kind());
             ray.push_env("RAY_USAGE_STATS_EXTRA_TAGS", tags);
         }
         ray.add_env("RAY_DASHBOARD_ENABLE_K8S_DISK_USAGE", "1");

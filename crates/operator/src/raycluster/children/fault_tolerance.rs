@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use mobula_api::{Credential, GcsFaultToleranceOptions};
 use serde_json::{Value, json};
 
-use super::{Children, draft::{ContainerDraft, PodDraft}};
+use super::{
+    Children,
+    draft::{ContainerDraft, PodDraft},
+};
 
 /// Annotation of a RayCluster, the old way to turn it on; the operator writes it on every head pod.
 const ENABLED: &str = "ray.io/ft-enabled";

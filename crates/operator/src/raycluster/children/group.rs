@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use mobula_api::{RayCluster, WorkerGroupSpec, keys};
+use mobula_api::{FieldError, RayCluster, WorkerGroupSpec, keys};
 use serde_json::Value;
+
+use super::Children;
 
 /// A group of the spec, head and workers alike.
 #[derive(Clone, Debug)]
@@ -55,5 +57,35 @@ impl<'a> Group<'a> {
     /// Where its Ray container is.
     pub(super) fn ray_path(&self) -> String {
         format!("{}.template.spec.containers[0]", self.path)
+    }
+}
+
+/// Most pods of a group: more than a Kubernetes cluster can hold is a slip of the pen.
+const MOST_PODS: u64 = 150_000;
+
+impl Children<'_> {
+    /// How many replicas the worker group (the one at `index`) is to have, within its bounds, and hosts in each.
+    ///
+    /// # Errors
+    /// Names a count that is none, or too many pods.
+    pub fn replicas_and_hosts(&self, index: usize, group: &WorkerGroupSpec) -> Result<(u32, u32), FieldError> {
+        let count = |name: &str, value: i64| {
+            let field = format!("spec.workerGroupSpecs[{index}].{name}");
+            let valid = i32::try_from(value).ok().and_then(|value| u32::try_from(value).ok());
+            valid.ok_or_else(|| FieldError::new(field, value.to_string(), format!("must be from 0 to {}", i32::MAX)))
+        };
+        let hosts = count("numOfHosts", group.num_of_hosts.unwrap_or(1))?.max(1);
+        if group.suspend == Some(true) {
+            return Ok((0, hosts));
+        }
+        let min = count("minReplicas", group.min_replicas.unwrap_or(0))?;
+        let max = count("maxReplicas", group.max_replicas.unwrap_or(i32::MAX.into()))?;
+        let replicas = count("replicas", group.replicas.unwrap_or(0))?.min(max).max(min);
+        if u64::from(replicas) * u64::from(hosts) > MOST_PODS {
+            let field = format!("spec.workerGroupSpecs[{index}].replicas");
+            let problem = format!("asks for more than {MOST_PODS} pods ({hosts} to a replica): lower it");
+            return Err(FieldError::new(field, replicas.to_string(), problem));
+        }
+        Ok((replicas, hosts))
     }
 }

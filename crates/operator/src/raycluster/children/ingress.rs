@@ -1,13 +1,10 @@
 //! How the dashboard is reached from outside: an Ingress, or an OpenShift Route.
 
-use mobula_api::FieldError;
+use mobula_api::{Compat, FieldError};
 use serde_json::{Map, Value, json};
 
 use super::{Children, draft::insert_unless_empty, services::DASHBOARD_PORT};
-use crate::{
-    config::Compat,
-    names::{check_label, check_name, check_route_name},
-};
+use crate::names::{check_label, check_name, check_route_name};
 
 /// Annotation of a RayCluster: class of its Ingress.
 const CLASS: &str = "kubernetes.io/ingress.class";

@@ -1,6 +1,6 @@
 //! Network policies around the pods of a RayCluster (feature gate `RayClusterNetworkPolicy`).
 
-use mobula_api::{NetworkPolicyRules, keys};
+use mobula_api::{Gate, NetworkPolicyRules, keys};
 use serde_json::{Value, json};
 
 use super::{Children, env::Origin, services::DASHBOARD_PORT};
@@ -8,7 +8,9 @@ use super::{Children, env::Origin, services::DASHBOARD_PORT};
 impl Children<'_> {
     /// The policies: one for the head, one for each worker group.
     pub fn network_policies(&self) -> Vec<Value> {
-        let Some(policy) = self.cluster.spec.network_policy.as_ref().filter(|_| self.config.gates.network_policy) else {
+        let Some(policy) =
+            self.cluster.spec.network_policy.as_ref().filter(|_| self.config.gates.has(Gate::RayClusterNetworkPolicy))
+        else {
             return Vec::new();
         };
         let name = &self.cluster.metadata.name;
@@ -25,9 +27,8 @@ impl Children<'_> {
         for group in &self.cluster.spec.worker_group_specs {
             let own = policy.worker_groups.iter().find(|own| own.group_name == group.group_name);
             let common = policy.worker.as_ref().unwrap_or(&none);
-            let (ingress, egress) = own.map_or((&common.ingress_rules, &common.egress_rules), |own| {
-                (&own.ingress_rules, &own.egress_rules)
-            });
+            let (ingress, egress) = own
+                .map_or((&common.ingress_rules, &common.egress_rules), |own| (&own.ingress_rules, &own.egress_rules));
             let selector = json!({
                 keys::CLUSTER: name,
                 keys::NODE_TYPE: keys::NODE_TYPE_WORKER,

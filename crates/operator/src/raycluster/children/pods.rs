@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mobula_api::{FieldError, WorkerGroupSpec, keys};
+use mobula_api::{Compat, FieldError, Gate, WorkerGroupSpec, keys};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -34,7 +34,7 @@ impl Children<'_> {
     pub fn head_pod(&self, name: &str) -> Result<Value, FieldError> {
         let mut pod = self.head_draft()?;
         pod.annotations.insert(SPEC_HASH.to_owned(), self.spec_hash());
-        pod.annotations.insert(OPERATOR_VERSION.to_owned(), self.config.compat.version());
+        pod.annotations.insert(OPERATOR_VERSION.to_owned(), self.config.version());
         schedulers::mark(self, &Group::head(self.cluster), &mut pod)?;
         Ok(self.pod(name, pod.into_template()))
     }
@@ -164,7 +164,7 @@ impl Children<'_> {
     }
 
     fn set_slot(&self, group: &WorkerGroupSpec, slot: &Slot, pod: &mut PodDraft) {
-        if !self.config.gates.multi_host_indexing {
+        if !self.config.gates.has(Gate::RayMultiHostIndexing) {
             return;
         }
         let mut label = |key: &str, value: String| pod.labels.insert(key.to_owned(), value);
@@ -190,7 +190,7 @@ impl Children<'_> {
                 // A node that starts again under its old identity would confuse the autoscaler.
                 pod.set_spec("restartPolicy", "Never");
             }
-            Some("v1") if self.config.compat >= crate::config::Compat::V1_7 => pod.ray.push_env(variable, "false"),
+            Some("v1") if self.config.compat >= Compat::V1_7 => pod.ray.push_env(variable, "false"),
             _ => {}
         }
     }

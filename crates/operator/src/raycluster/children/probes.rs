@@ -34,9 +34,7 @@ impl Children<'_> {
             looks.push(wget(10, port("dashboard-port", DASHBOARD_PORT).into(), "api/gcs_healthz"));
         }
         let (handler, action) = match self.cluster.ray_version() {
-            Some(version) if version >= UNIFIED_HEALTH => {
-                ("httpGet", json!({ "path": "/api/healthz", "port": agent }))
-            }
+            Some(version) if version >= UNIFIED_HEALTH => ("httpGet", json!({ "path": "/api/healthz", "port": agent })),
             _ => ("exec", exec(&looks)),
         };
         let timeout_s = if group.is_head { HEAD_TIMEOUT_S } else { WORKER_TIMEOUT_S };

@@ -44,9 +44,7 @@ impl Children<'_> {
         if !self.is_autoscaled() {
             return Ok(None);
         }
-        let rule = |group: &str, resource: &str, verbs: &[&str]| {
-            json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs })
-        };
+        let rule = |group: &str, resource: &str, verbs: &[&str]| json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs });
         let mut rules = vec![
             rule("", "pods", &["get", "list", "watch", "patch"]),
             rule("", "pods/resize", &["patch"]),

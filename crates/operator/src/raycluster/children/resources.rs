@@ -109,7 +109,10 @@ mod tests {
         ]}});
         let amounts = of_template("t", &template).unwrap();
         assert_eq!(to_value(&amounts), json!({"cpu": "1500m", "memory": "1Gi", "nvidia.com/gpu": "1"}));
-        assert_eq!(to_value(&times(&amounts, 3, "t").unwrap()), json!({"cpu": "4500m", "memory": "3Gi", "nvidia.com/gpu": "3"}));
+        assert_eq!(
+            to_value(&times(&amounts, 3, "t").unwrap()),
+            json!({"cpu": "4500m", "memory": "3Gi", "nvidia.com/gpu": "3"})
+        );
     }
 
     #[test]

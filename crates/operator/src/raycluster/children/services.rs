@@ -28,7 +28,8 @@ impl Children<'_> {
     pub fn head_service(&self) -> Result<Option<Value>, FieldError> {
         let head = &self.cluster.spec.head_group_spec;
         let selector = json!(self.head_selector()?);
-        let ports: Vec<Value> = self.head_ports()?.into_iter().map(|(name, port)| service_port(&name, port, true)).collect();
+        let ports: Vec<Value> =
+            self.head_ports()?.into_iter().map(|(name, port)| service_port(&name, port, true)).collect();
         let annotations = json!(self.cluster.spec.head_service_annotations);
         if let Some(own) = &head.head_service {
             return self.own_head_service(own, selector, ports).map(Some);

@@ -1,5 +1,6 @@
 //! Mutual TLS inside a RayCluster (feature gate `RayClusterMTLS`): what pods need. Certificates come from cert-manager.
 
+use mobula_api::Gate;
 use serde_json::json;
 
 use super::{
@@ -18,7 +19,7 @@ const DIRECTORY: &str = "/etc/ray/tls";
 impl Children<'_> {
     fn uses_tls(&self) -> bool {
         let options = self.cluster.spec.tls_options.as_ref();
-        self.config.gates.mtls && options.is_some_and(|options| options.enabled == Some(true))
+        self.config.gates.has(Gate::RayClusterMTLS) && options.is_some_and(|options| options.enabled == Some(true))
     }
 
     /// Lets Ray, and the container that waits for the GCS, speak TLS.

@@ -3,7 +3,10 @@
 use mobula_api::FieldError;
 use serde_json::{Value, json};
 
-use super::{draft::{ContainerDraft, PodDraft}, resources};
+use super::{
+    draft::{ContainerDraft, PodDraft},
+    resources,
+};
 
 /// Where the object store is.
 const SHARED_MEMORY: (&str, &str) = ("shared-mem", "/dev/shm");

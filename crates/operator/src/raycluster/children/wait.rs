@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use super::{Children, command::shell, draft::{ContainerDraft, PodDraft}};
+use super::{
+    Children,
+    command::shell,
+    draft::{ContainerDraft, PodDraft},
+};
 
 /// Its name.
 pub(super) const WAIT_CONTAINER: &str = "wait-gcs-ready";

@@ -7,7 +7,7 @@ mod yunikorn;
 
 use std::collections::BTreeMap;
 
-use mobula_api::{FieldError, WorkerGroupSpec};
+use mobula_api::FieldError;
 use serde_json::Value;
 
 use super::{
@@ -33,23 +33,16 @@ impl Children<'_> {
     /// # Errors
     /// Names a count that is none.
     pub fn gang_members(&self) -> Result<GangMembers, FieldError> {
-        let groups = self.cluster.spec.worker_group_specs.iter().enumerate();
-        groups.map(|(index, group)| Ok((group.group_name.clone(), self.members_of(index, group)?))).collect()
-    }
-
-    fn members_of(&self, index: usize, group: &WorkerGroupSpec) -> Result<u32, FieldError> {
-        if group.suspend == Some(true) {
-            return Ok(0);
+        let mut members = GangMembers::new();
+        for (index, group) in self.cluster.spec.worker_group_specs.iter().enumerate() {
+            let mut group = group.clone();
+            if self.is_autoscaled() {
+                group.replicas = group.min_replicas;
+            }
+            let (replicas, hosts) = self.replicas_and_hosts(index, &group)?;
+            members.insert(group.group_name, replicas * hosts);
         }
-        let min = group.min_replicas.unwrap_or(0);
-        let max = group.max_replicas.unwrap_or(i32::MAX.into());
-        let replicas = if self.is_autoscaled() { min } else { group.replicas.unwrap_or(min).min(max).max(min) };
-        let pods = replicas.checked_mul(group.num_of_hosts.unwrap_or(1)).and_then(|pods| i32::try_from(pods).ok());
-        pods.and_then(|pods| u32::try_from(pods).ok()).ok_or_else(|| {
-            let field = format!("spec.workerGroupSpecs[{index}].replicas");
-            let problem = format!("must ask for 0 to {} pods, with all hosts of its replicas", i32::MAX);
-            FieldError::new(field, replicas.to_string(), problem)
-        })
+        Ok(members)
     }
 
     /// The objects that describe the gang to the scheduler, in the order in which they are to be made. None if there is

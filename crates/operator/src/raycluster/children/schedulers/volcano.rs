@@ -3,7 +3,13 @@
 use mobula_api::FieldError;
 use serde_json::{Map, Value, json};
 
-use super::super::{Children, draft::{PodDraft, insert_unless_empty}, env::Origin, group::Group, resources};
+use super::super::{
+    Children,
+    draft::{PodDraft, insert_unless_empty},
+    env::Origin,
+    group::Group,
+    resources,
+};
 use super::{GangMembers, copy_label, size};
 
 /// Labels of a RayCluster.
