@@ -1,0 +1,67 @@
+//! What the operator would create for a RayCluster, without a cluster: what `mobula render` prints.
+
+use mobula_api::{FieldError, RayCluster, WorkerGroupSpec};
+use serde_json::{Value, json};
+
+use crate::{
+    config::Config,
+    raycluster::children::{Children, Slot},
+};
+
+/// Stands for what only the API server knows: the unique id of the RayCluster.
+const UID: &str = "UID";
+/// Stands for what is drawn at random.
+const RANDOM: &str = "RANDOM";
+/// Who reconciles a RayCluster that says nothing, or this.
+const OPERATOR: &str = "ray.io/kuberay-operator";
+
+/// Every object that the operator would create for a new RayCluster, as it would send it, in the order of creation: none
+/// for a cluster that another controller manages, no pods for one that is suspended.
+///
+/// Random suffixes are `RAND-000`, `RAND-001`, … in each group, the unique id is `UID`, the token is `RANDOM`.
+///
+/// # Errors
+/// Names the field of the RayCluster that can't be used.
+pub fn objects(cluster: &RayCluster, config: &Config) -> Result<Vec<Value>, FieldError> {
+    if cluster.spec.managed_by.as_deref().is_some_and(|manager| manager != OPERATOR) {
+        return Ok(Vec::new());
+    }
+    if let Some(finding) = cluster.validate(&config.rules()).into_iter().find(|finding| finding.is_fatal) {
+        return Err(finding.error);
+    }
+    let mut cluster = cluster.clone();
+    if cluster.metadata.uid.is_empty() {
+        UID.clone_into(&mut cluster.metadata.uid);
+    }
+    let children = Children { cluster: &cluster, config };
+    let mut objects = children.fixed(&[0; 32])?;
+    for secret in objects.iter_mut().filter(|object| object["kind"] == "Secret") {
+        secret["data"] = json!({ "auth_token": RANDOM });
+    }
+    if cluster.spec.suspend == Some(true) {
+        return Ok(objects);
+    }
+    let members = children.gang_members()?;
+    objects.extend(children.pod_groups(&members)?);
+    let name = match config.pods.plain_head_name {
+        true => children.head_pod_prefix().trim_end_matches('-').to_owned(),
+        false => format!("{}RAND-000", children.head_pod_prefix()),
+    };
+    objects.push(children.head_pod(&name)?);
+    for (index, group) in cluster.spec.worker_group_specs.iter().enumerate() {
+        objects.extend(workers(&children, index, group)?);
+    }
+    Ok(objects)
+}
+
+fn workers(children: &Children<'_>, index: usize, group: &WorkerGroupSpec) -> Result<Vec<Value>, FieldError> {
+    let prefix = children.worker_pod_prefix(group);
+    let (replicas, hosts) = children.replicas_and_hosts(index, group)?;
+    let slots = (0..replicas).flat_map(|replica| (0..hosts).map(move |host| (replica, host)));
+    let pod = |(number, (replica, host)): (usize, (u32, u32))| {
+        let replica_name = (hosts > 1).then(|| format!("{}-RAND-{replica:03}", group.group_name));
+        let slot = Slot { replica, replica_name, host };
+        children.worker_pod(group, &slot, &format!("{prefix}RAND-{number:03}"))
+    };
+    slots.enumerate().map(pod).collect()
+}

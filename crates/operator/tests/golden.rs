@@ -1,0 +1,89 @@
+//! Every recorded RayCluster: what we would create is what KubeRay created, field by field, except where
+//! `testdata/golden/differences.yaml` says why not.
+#![allow(clippy::disallowed_methods, reason = "a test reads the files beside it")]
+
+#[path = "golden/compare.rs"]
+mod compare;
+#[path = "golden/normal.rs"]
+mod normal;
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use mobula_api::RayCluster;
+use mobula_operator::{config::Config, render};
+use serde_json::Value;
+
+use compare::{Differences, Finding};
+
+fn corpus() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/golden")
+}
+
+/// Names of all recorded inputs.
+fn inputs() -> Vec<String> {
+    let entries = fs::read_dir(corpus()).unwrap().map(|entry| entry.unwrap());
+    let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+    let mut names: Vec<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// `name@scheduler` was recorded with that batch scheduler.
+fn config(input: &str) -> Config {
+    let scheduler = match input.split_once('@').map(|(_, scheduler)| scheduler) {
+        Some("kai") => Some("kai-scheduler"),
+        other => other,
+    };
+    Config { batch_scheduler: scheduler.map(|name| name.parse().unwrap()), ..Config::default() }
+}
+
+/// The RayCluster among the manifests of the input, in the namespace of the recording.
+fn cluster(input: &str) -> RayCluster {
+    let text = fs::read_to_string(corpus().join(input).join("input.yaml")).unwrap();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let cluster = documents.into_iter().find(|document| document["kind"] == "RayCluster").unwrap();
+    let mut cluster = RayCluster::from_value(cluster).unwrap();
+    "NAMESPACE".clone_into(&mut cluster.metadata.namespace);
+    cluster
+}
+
+fn recorded_objects(input: &str) -> Vec<Value> {
+    let text = fs::read_to_string(corpus().join(input).join("recorded.json")).unwrap();
+    let mut recorded: Value = serde_json::from_str(&text).unwrap();
+    recorded["objects"].as_array_mut().map(std::mem::take).unwrap()
+}
+
+/// Objects by kind and name, normalised.
+fn by_name(objects: Vec<Value>) -> BTreeMap<String, Value> {
+    let entry = |object: Value| {
+        let object = normal::normalised(object);
+        let name = format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+        (name, object)
+    };
+    let count = objects.len();
+    let named: BTreeMap<String, Value> = objects.into_iter().map(entry).collect();
+    assert_eq!(named.len(), count, "two objects of one kind and name");
+    named
+}
+
+#[test]
+fn what_is_created_is_what_kuberay_created() {
+    let mut differences = Differences::read(&corpus().join("differences.yaml"));
+    let mut report = String::new();
+    let inputs = inputs();
+    assert!(inputs.len() >= 60, "only {} inputs", inputs.len());
+    for input in &inputs {
+        let ours = match render::objects(&cluster(input), &config(input)) {
+            Ok(objects) => by_name(objects),
+            Err(error) => {
+                let finding = Finding::refused(&error.to_string());
+                report += &differences.unexplained(input, vec![finding]);
+                continue;
+            }
+        };
+        let findings = compare::objects(&by_name(recorded_objects(input)), &ours);
+        report += &differences.unexplained(input, findings);
+    }
+    report += &differences.unused();
+    assert!(report.is_empty(), "\n{report}");
+}
