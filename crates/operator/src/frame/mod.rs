@@ -1,1 +1,31 @@
 //! What all reconcilers share.
+//!
+//! ```text
+//! watches ─► World (stores with indices) ─► Reconciler: observe, decide ─► Decision ─► Executor ─► API server
+//!                  ▲                                    ▲                                 │
+//!                  └── what the answers say ────────────┴── Memory: failures, look-ups ◄──┘
+//! ```
+//!
+//! * [`decision`]: what is to be done, as a value.
+//! * [`world`]: everything that is watched, in stores with indices. A reconcile lists nothing from the API server.
+//! * [`executor`]: carries a decision out: in batches, a bounded number of requests at once for each object, and fairly.
+//! * [`controller`]: which object is worked on when.
+//! * [`lease`]: who leads. What is not the leader's is not done.
+
+pub mod backoff;
+pub mod controller;
+pub mod decision;
+pub mod executor;
+pub mod http;
+pub mod kind;
+pub mod lease;
+pub mod metrics;
+pub mod notices;
+pub mod outcome;
+pub mod pace;
+pub mod pod;
+pub mod queue;
+pub mod store;
+pub mod time;
+pub mod watch;
+pub mod world;

@@ -1,0 +1,57 @@
+//! How long to wait before something is tried again. Pure: the jitter comes from what is tried.
+
+use super::outcome::Class;
+
+/// After so much time without breakage, in ms, the next one is the first.
+pub const BREAKAGE_FORGOTTEN_MS: i64 = 600_000;
+
+/// First and longest delay of a class, in ms.
+const fn bounds_ms(class: Class) -> (i64, i64) {
+    match class {
+        Class::Conflict => (20, 1_000),
+        Class::Throttled => (500, 30_000),
+        Class::Unavailable => (250, 30_000),
+        Class::Refused => (1_000, 30_000),
+        Class::Invalid => (5_000, 300_000),
+    }
+}
+
+/// Delay in ms before try number `attempts + 1`: doubled each time, up to a limit, and up to a quarter longer so that what
+/// failed together does not come back together.
+pub fn delay_ms(class: Class, attempts: u32, what: &str) -> i64 {
+    let (first_ms, longest_ms) = bounds_ms(class);
+    let doublings = attempts.saturating_sub(1).min(16);
+    let delay_ms = (first_ms << doublings).min(longest_ms);
+    delay_ms + delay_ms / 4 * i64::from(hash(what, attempts) % 256) / 256
+}
+
+/// Delay in ms before a pod that broke is replaced when `count` broke in a row: the first at once.
+pub fn breakage_delay_ms(count: u32) -> i64 {
+    if count <= 1 { 0 } else { (10_000_i64 << (count - 2).min(16)).min(300_000) }
+}
+
+/// FNV-1a: the same on every machine.
+fn hash(text: &str, salt: u32) -> u32 {
+    let bytes = text.bytes().chain(salt.to_le_bytes());
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_a_limit() {
+        for class in [Class::Conflict, Class::Throttled, Class::Unavailable, Class::Refused, Class::Invalid] {
+            let (first_ms, longest_ms) = bounds_ms(class);
+            assert!((first_ms..=first_ms * 5 / 4).contains(&delay_ms(class, 1, "a")));
+            assert!((longest_ms..=longest_ms * 5 / 4).contains(&delay_ms(class, u32::MAX, "a")));
+        }
+    }
+
+    #[test]
+    fn the_first_broken_pod_is_replaced_at_once_and_a_crash_loop_slows_down() {
+        let delays: Vec<i64> = (1..8).map(breakage_delay_ms).collect();
+        assert_eq!(delays, [0, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000]);
+    }
+}

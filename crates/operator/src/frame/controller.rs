@@ -1,0 +1,306 @@
+//! Which object is worked on when: takes changes and wake-ups, reconciles a bounded number of objects at once.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tracing::Instrument as _;
+
+use super::{
+    backoff,
+    decision::Decision,
+    executor::{Executor, StatusOutcome},
+    kind::Kind,
+    metrics::Metrics,
+    notices::{self, Outbox, Regarding},
+    outcome::{Class, Memory, Outcome},
+    time::Clock,
+    world::{Target, World},
+};
+
+/// Events that come so close together are one, in ms.
+const SETTLE_MS: i64 = 10;
+/// How long what is under way may take once we are to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Observes and decides about the objects of one kind. Pure: what it sees is in the world and in its memory.
+pub trait Reconciler: Send + Sync + 'static {
+    /// The kind.
+    fn kind(&self) -> &'static Kind;
+    /// What Events and metrics call it.
+    fn name(&self) -> &'static str;
+    /// What is to be done about `target` now; `None`: there is no such object (any more).
+    fn reconcile(&self, world: &World, target: &Target, memory: &Memory, now_ms: i64) -> Option<Reconciled>;
+}
+
+/// A decision and what it is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reconciled {
+    /// Unique id of the object.
+    pub uid: String,
+    /// Generation of the object.
+    pub generation: i64,
+    /// What is to be done.
+    pub decision: Decision,
+}
+
+/// Works through what has changed.
+pub struct Controller {
+    shared: Arc<Shared>,
+    concurrency: usize,
+    changes: mpsc::UnboundedReceiver<Target>,
+}
+
+struct Shared {
+    world: Arc<World>,
+    executor: Executor,
+    reconcilers: Vec<Arc<dyn Reconciler>>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    outbox: Outbox,
+    memories: Mutex<BTreeMap<Target, Memory>>,
+}
+
+/// When an object is to be looked at again.
+type Again = Option<i64>;
+
+impl Controller {
+    /// A controller for `reconcilers` that works on `concurrency` objects at once.
+    #[allow(clippy::too_many_arguments)] // Each is one part of the outside world, named at the one place that wires them.
+    pub fn new(
+        world: Arc<World>,
+        changes: mpsc::UnboundedReceiver<Target>,
+        executor: Executor,
+        reconcilers: Vec<Arc<dyn Reconciler>>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        outbox: Outbox,
+        concurrency: usize,
+    ) -> Self {
+        let memories = Mutex::default();
+        let shared = Shared { world, executor, reconcilers, clock, metrics, outbox, memories };
+        Controller { shared: Arc::new(shared), concurrency: concurrency.max(1), changes }
+    }
+
+    /// Works while `leads` is true, until `stop` is. What is under way then is ended properly.
+    pub async fn run(mut self, mut leads: watch::Receiver<bool>, mut stop: watch::Receiver<bool>) {
+        let mut queue = super::queue::Queue::<Target>::default();
+        let mut running: JoinSet<(Target, Again)> = JoinSet::new();
+        let mut is_started = false;
+        while !*stop.borrow() {
+            if !is_started && *leads.borrow() && self.shared.world.is_synced() {
+                is_started = true;
+                let now_ms = (self.shared.clock)();
+                for target in self.shared.world.targets() {
+                    queue.add(&target, now_ms);
+                }
+            }
+            let now_ms = (self.shared.clock)();
+            while is_started
+                && running.len() < self.concurrency
+                && let Some((target, due_ms)) = queue.take(now_ms)
+            {
+                self.shared.waited(&target, now_ms.saturating_sub(due_ms));
+                running.spawn(self.shared.clone().work(target));
+            }
+            self.shared.depths(&queue, now_ms);
+            let wait_ms = match queue.next_due_ms() {
+                Some(due_ms) if is_started && running.len() < self.concurrency => due_ms.saturating_sub(now_ms).max(1),
+                _ => i64::MAX,
+            };
+            let wait = if is_started { wait_ms.min(60_000) } else { 50 };
+            tokio::select! {
+                biased;
+                _ = stop.changed() => {}
+                _ = leads.changed() => {
+                    if is_started && !*leads.borrow() {
+                        break;
+                    }
+                }
+                Some(ended) = running.join_next() => {
+                    if let Ok((target, again)) = ended {
+                        queue.done(&target);
+                        if let Some(at_ms) = again {
+                            queue.add(&target, at_ms);
+                        }
+                    }
+                }
+                Some(target) = self.changes.recv() => {
+                    if is_started {
+                        queue.add(&target, now_ms.saturating_add(SETTLE_MS));
+                    }
+                }
+                () = sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))) => {}
+            }
+        }
+        let rest = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_LIMIT, rest).await.is_err() {
+            tracing::warn!("stopped with work under way: the next leader will see what was done");
+        }
+    }
+}
+
+impl Shared {
+    fn reconciler(&self, target: &Target) -> Option<&Arc<dyn Reconciler>> {
+        self.reconcilers.iter().find(|reconciler| reconciler.kind() == target.kind)
+    }
+
+    fn waited(&self, target: &Target, waited_ms: i64) {
+        if let Some(reconciler) = self.reconciler(target) {
+            self.metrics.waited(reconciler.name(), Duration::from_millis(u64::try_from(waited_ms).unwrap_or(0)));
+        }
+    }
+
+    fn depths(&self, queue: &super::queue::Queue<Target>, now_ms: i64) {
+        for reconciler in &self.reconcilers {
+            self.metrics.depth(reconciler.name(), queue.depth(now_ms));
+        }
+    }
+
+    fn memory<T>(&self, target: &Target, f: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        f(memories.entry(target.clone()).or_default())
+    }
+
+    fn forget(&self, target: &Target) {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
+        self.metrics.forget(&target.key.namespace, &target.key.name);
+    }
+
+    async fn work(self: Arc<Self>, target: Target) -> (Target, Again) {
+        let Some(reconciler) = self.reconciler(&target).cloned() else { return (target, None) };
+        let span = tracing::info_span!(
+            "reconcile",
+            controller = reconciler.name(),
+            namespace = target.key.namespace,
+            name = target.key.name,
+            generation = tracing::field::Empty,
+        );
+        let start = Instant::now();
+        let (result, again) = self.reconcile(reconciler.as_ref(), &target).instrument(span).await;
+        self.metrics.reconcile(reconciler.name(), result, start.elapsed());
+        (target, again)
+    }
+
+    async fn reconcile(&self, reconciler: &dyn Reconciler, target: &Target) -> (&'static str, Again) {
+        let now_ms = (self.clock)();
+        let memory = self.memory(target, |memory| memory.clone());
+        let Some(reconciled) = reconciler.reconcile(&self.world, target, &memory, now_ms) else {
+            self.forget(target);
+            return ("success", None);
+        };
+        tracing::Span::current().record("generation", reconciled.generation);
+        let outcomes = self.executor.execute(&target.key, &reconciled.decision).await;
+        let now_ms = (self.clock)();
+        let mut again = reconciled.decision.wake_at_ms;
+        let has_news = self.memory(target, |memory| remember(memory, &reconciled, &outcomes, now_ms));
+        let has_failed = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_)));
+        self.say(reconciler, target, &reconciled, &outcomes, now_ms);
+        if has_news {
+            // What was learned by acting is part of the next observation.
+            again = Some(now_ms);
+        } else if let Some(write) = &reconciled.decision.status {
+            let outcome = self.executor.write_status(target.kind, &target.key, write).await;
+            let retry = self.memory(target, |memory| status_came(memory, &write.patch, outcome, now_ms));
+            again = [again, retry].into_iter().flatten().min();
+        }
+        (if has_failed { "error" } else { "success" }, again)
+    }
+
+    fn say(
+        &self,
+        reconciler: &dyn Reconciler,
+        target: &Target,
+        reconciled: &Reconciled,
+        outcomes: &[Outcome],
+        now_ms: i64,
+    ) {
+        let tried = reconciled.decision.steps().zip(outcomes);
+        let mut said = notices::of_steps(&target.key.namespace, tried);
+        said.extend(reconciled.decision.notices.iter().cloned());
+        let regarding = Regarding { kind: target.kind, key: target.key.clone(), uid: reconciled.uid.clone() };
+        for notice in said {
+            self.outbox.say(regarding.clone(), reconciler.name(), notice, now_ms);
+        }
+    }
+}
+
+/// Takes in what came of a decision. True if that may change the next decision at once.
+fn remember(memory: &mut Memory, reconciled: &Reconciled, outcomes: &[Outcome], now_ms: i64) -> bool {
+    let decision = &reconciled.decision;
+    let parts: std::collections::BTreeSet<&str> = decision.steps().map(|step| step.part.as_str()).collect();
+    memory.failures.retain(|part, _| parts.contains(part.as_str()) || decision.held.contains(part));
+    for notice in &decision.notices {
+        memory.said.insert(notice.reason, notice.message.clone());
+    }
+    let mut failed = std::collections::BTreeMap::new();
+    let mut has_news = false;
+    for (step, outcome) in decision.steps().zip(outcomes) {
+        match outcome {
+            Outcome::Failed(problem) => {
+                failed.entry(step.part.as_str()).or_insert((step.action.verb(), problem));
+            }
+            Outcome::Done if step.replaces_broken => memory.broke(&step.part, now_ms),
+            Outcome::AlreadySo if is_foreign(step) => {
+                look_up_came(memory, step, true, now_ms);
+            }
+            Outcome::Found(exists) => {
+                look_up_came(memory, step, *exists, now_ms);
+                has_news = true;
+            }
+            Outcome::Done | Outcome::AlreadySo | Outcome::Skipped => {}
+        }
+    }
+    for part in parts.iter().filter(|part| !failed.contains_key(*part)) {
+        let was_tried = decision.steps().zip(outcomes).any(|(s, outcome)| s.part == *part && *outcome != Outcome::Skipped);
+        if was_tried && memory.failures.remove(*part).is_some() {
+            has_news = true;
+        }
+    }
+    for (part, (verb, problem)) in failed {
+        memory.failed(part, verb, problem.clone(), reconciled.generation, now_ms);
+        has_news = true;
+    }
+    has_news
+}
+
+fn is_foreign(step: &super::decision::Step) -> bool {
+    use super::decision::{Action, Foreign};
+    matches!(step.action, Action::Create { foreign: Foreign::Accepted, .. })
+}
+
+fn look_up_came(memory: &mut Memory, step: &super::decision::Step, exists: bool, now_ms: i64) {
+    let key = (step.action.kind().kind, step.action.name().to_owned());
+    memory.look_ups.insert(key, (exists, now_ms));
+}
+
+/// Takes in what came of a status write. Returns when to look again.
+fn status_came(memory: &mut Memory, patch: &serde_json::Value, outcome: StatusOutcome, now_ms: i64) -> Again {
+    match outcome {
+        StatusOutcome::Written { status } => {
+            memory.status_written_ms = Some(now_ms);
+            let is_sent = patch.get(EXTENSION).is_some_and(|value| !value.is_null());
+            memory.status_is_pruned |= is_sent && status.get(EXTENSION).is_none();
+            memory.failures.remove(STATUS_PART);
+            Some(now_ms)
+        }
+        StatusOutcome::Outdated => Some(now_ms + backoff::delay_ms(Class::Conflict, 1, STATUS_PART)),
+        StatusOutcome::Failed(problem) => {
+            memory.failed(STATUS_PART, "patch", problem, 0, now_ms);
+            memory.failures.get(STATUS_PART).map(|failure| failure.next_try_ms)
+        }
+        StatusOutcome::Skipped => None,
+    }
+}
+
+/// The part that status writes are kept under.
+pub const STATUS_PART: &str = "status";
+/// The field of a status that is Mobula's own: a definition of the kind that is KubeRay's drops it.
+pub const EXTENSION: &str = "workerGroups";

@@ -1,0 +1,336 @@
+//! Carries decisions out. It is left no choice: what to do, in which order and what it means is in the [`Decision`].
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+
+use super::{
+    decision::{Action, Decision, Foreign, StatusWrite, Step},
+    kind::{self, Kind},
+    metrics::Metrics,
+    outcome::{Class, Outcome, Problem},
+    pace::Pace,
+    pod::{self, SLOT},
+    store::Key,
+    time::Clock,
+    world::World,
+};
+
+/// Requests of one custom resource that are on their way at once.
+const MOST_OF_ONE: usize = 16;
+/// Requests of all custom resources that are on their way at once. Whoever waits is served in order of arrival, and each
+/// custom resource has a few in the row: nobody can fill it.
+const MOST_OF_ALL: usize = 96;
+/// How long an answer may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// Carries decisions out.
+pub struct Executor {
+    client: Client,
+    world: Arc<World>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    requests: Semaphore,
+    pace: Option<Pace>,
+    leads: watch::Receiver<bool>,
+}
+
+/// What came of a status write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StatusOutcome {
+    /// Written. The server kept what is named here, or dropped it.
+    Written {
+        /// The status as the server has it now.
+        status: Value,
+    },
+    /// The custom resource has changed, or is gone: look again.
+    Outdated,
+    /// It failed.
+    Failed(Problem),
+    /// Not tried: the leadership has ended.
+    Skipped,
+}
+
+impl Executor {
+    /// An executor that acts while `leads` is true. `pace`: requests a second, if they are limited.
+    pub fn new(
+        client: Client,
+        world: Arc<World>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        pace: Option<Pace>,
+        leads: watch::Receiver<bool>,
+    ) -> Self {
+        Executor { client, world, metrics, clock, requests: Semaphore::new(MOST_OF_ALL), pace, leads }
+    }
+
+    /// Does the steps of `decision` in the namespace of `key`, and says what came of each, in their order.
+    pub async fn execute(&self, key: &Key, decision: &Decision) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let failed = Mutex::new(BTreeSet::new());
+        let mut is_blocked = false;
+        for batch in &decision.batches {
+            if is_blocked {
+                outcomes.resize(outcomes.len() + batch.len(), Outcome::Skipped);
+                continue;
+            }
+            let done = self.batch(key, batch, &failed).await;
+            let mut pairs = batch.iter().zip(&done);
+            is_blocked = pairs.any(|(step, outcome)| {
+                step.is_blocking && matches!(outcome, Outcome::Failed(_) | Outcome::Skipped)
+            });
+            outcomes.extend(done);
+        }
+        outcomes
+    }
+
+    async fn batch(&self, key: &Key, batch: &[Step], failed: &Mutex<BTreeSet<String>>) -> Vec<Outcome> {
+        let mut outcomes = vec![Outcome::Skipped; batch.len()];
+        let mut waiting = batch.iter().enumerate();
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < MOST_OF_ONE
+                && let Some((number, step)) = waiting.next()
+            {
+                running.push(async move { (number, self.step(key, step, failed).await) });
+            }
+            match running.next().await {
+                Some((number, outcome)) => {
+                    if let Some(place) = outcomes.get_mut(number) {
+                        *place = outcome;
+                    }
+                }
+                None => return outcomes,
+            }
+        }
+    }
+
+    /// Does one step, unless another one of its part has failed: a quota that refuses one pod refuses the next as well.
+    async fn step(&self, key: &Key, step: &Step, failed: &Mutex<BTreeSet<String>>) -> Outcome {
+        let has_failed = || failed.lock().unwrap_or_else(PoisonError::into_inner).contains(&step.part);
+        if has_failed() {
+            return Outcome::Skipped;
+        }
+        let Ok(_permit) = self.requests.acquire().await else { return Outcome::Skipped };
+        if has_failed() || !*self.leads.borrow() {
+            return Outcome::Skipped;
+        }
+        let outcome = match &step.action {
+            Action::Create { kind, body, foreign } => self.create(key, kind, body, *foreign).await,
+            Action::Delete { kind, name, uid } => self.delete(key, kind, name, uid).await,
+            Action::Patch { kind, name, patch } => self.patch(key, kind, name, patch).await,
+            Action::Replace { kind, body } => self.replace(key, kind, body).await,
+            Action::LookUp { kind, name } => self.look_up(key, kind, name).await,
+        };
+        if let Outcome::Failed(problem) = &outcome {
+            self.metrics.failure(problem.class.as_str());
+            tracing::info!(
+                part = step.part, verb = step.action.verb(), kind = step.action.kind().kind,
+                name = step.action.name(), class = problem.class.as_str(), problem = problem.message, "a step failed"
+            );
+            failed.lock().unwrap_or_else(PoisonError::into_inner).insert(step.part.clone());
+        }
+        outcome
+    }
+
+    async fn request(
+        &self,
+        verb: &'static str,
+        kind: &Kind,
+        request: http::request::Builder,
+        body: &Value,
+    ) -> Result<Value, kube::Error> {
+        if let Some(pace) = &self.pace {
+            pace.wait().await;
+        }
+        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = request.body(bytes).map_err(kube::Error::HttpError)?;
+        let answer = tokio::time::timeout(REQUEST_LIMIT, self.client.request::<Value>(request)).await;
+        let answer = answer.unwrap_or_else(|_| {
+            let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 30 s");
+            Err(kube::Error::Service(late.into()))
+        });
+        self.metrics.request(verb, kind, code(&answer));
+        answer
+    }
+
+    async fn create(&self, key: &Key, kind: &'static Kind, body: &Value, foreign: Foreign) -> Outcome {
+        let request = json_request(http::Request::post(kind.path(&key.namespace)));
+        match self.request("create", kind, request, body).await {
+            Ok(created) => {
+                self.world.learn(kind, "", created);
+                Outcome::Done
+            }
+            Err(error) if status_reason(&error) == Some("AlreadyExists") => {
+                self.exists_already(key, kind, body, foreign).await
+            }
+            Err(error) => Outcome::Failed(problem(&error)),
+        }
+    }
+
+    /// An object of the name exists. If it is the one that was to be created, somebody (we before a restart, another
+    /// leader, a request whose answer was lost) has done it already.
+    async fn exists_already(&self, key: &Key, kind: &'static Kind, body: &Value, foreign: Foreign) -> Outcome {
+        let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let path = format!("{}/{name}", kind.path(&key.namespace));
+        let there = match self.request("get", kind, http::Request::get(path), &Value::Null).await {
+            Ok(there) => there,
+            Err(error) => return Outcome::Failed(problem(&error)),
+        };
+        let slot = |object: &Value| object["metadata"]["annotations"][SLOT].as_str().map(str::to_owned);
+        if pod::controller(&there) != pod::controller(body) {
+            let message = format!("{} {name} exists and belongs to something else", kind.kind);
+            let refused = Problem { class: Class::Refused, message, retry_after_ms: None };
+            return if foreign == Foreign::Accepted { Outcome::AlreadySo } else { Outcome::Failed(refused) };
+        }
+        if kind == &kind::POD && slot(&there) != slot(body) {
+            self.another_place(&there, body);
+            let message = format!("the name {name} is taken by another place of the group");
+            return Outcome::Failed(Problem { class: Class::Conflict, message, retry_after_ms: None });
+        }
+        self.world.learn(kind, "", there);
+        Outcome::AlreadySo
+    }
+
+    /// Two places have hashed to one name: the later one tries its next incarnation.
+    fn another_place(&self, there: &Value, body: &Value) {
+        let Ok(wanted) = pod::Pod::read(body) else { return };
+        if let (Some(place), Some(owner)) = (wanted.place, pod::controller(there)) {
+            self.world.name_is_taken(owner, &wanted.group, place.replica, place.incarnation);
+        }
+    }
+
+    async fn delete(&self, key: &Key, kind: &'static Kind, name: &str, uid: &str) -> Outcome {
+        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid},
+                             "propagationPolicy": "Background"});
+        let request = json_request(http::Request::delete(format!("{}/{name}", kind.path(&key.namespace))));
+        let key = Key::new(key.namespace.clone(), name);
+        match self.request("delete", kind, request, &options).await {
+            Ok(answer) => {
+                if answer.pointer("/metadata/deletionTimestamp").is_some() {
+                    self.world.deletion_accepted(&key, uid, (self.clock)());
+                } else {
+                    self.world.is_gone(kind, &key, uid);
+                }
+                Outcome::Done
+            }
+            // It is gone, or another one has its name now.
+            Err(error) if matches!(status_code(&error), Some(404 | 409)) => {
+                self.world.is_gone(kind, &key, uid);
+                Outcome::AlreadySo
+            }
+            Err(error) => Outcome::Failed(problem(&error)),
+        }
+    }
+
+    async fn patch(&self, key: &Key, kind: &'static Kind, name: &str, patch: &Value) -> Outcome {
+        let request = merge_request(format!("{}/{name}", kind.path(&key.namespace)));
+        match self.request("patch", kind, request, patch).await {
+            Ok(answer) => {
+                let base = patch.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
+                if !base.is_empty() {
+                    self.world.learn(kind, base, answer);
+                }
+                Outcome::Done
+            }
+            Err(error) if status_code(&error) == Some(404) => Outcome::AlreadySo,
+            Err(error) => Outcome::Failed(problem(&error)),
+        }
+    }
+
+    async fn replace(&self, key: &Key, kind: &'static Kind, body: &Value) -> Outcome {
+        let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let path = format!("{}/{}", kind.path(&key.namespace), text("/metadata/name"));
+        match self.request("update", kind, json_request(http::Request::put(path)), body).await {
+            Ok(answer) => {
+                self.world.learn(kind, text("/metadata/resourceVersion"), answer);
+                Outcome::Done
+            }
+            Err(error) => Outcome::Failed(problem(&error)),
+        }
+    }
+
+    async fn look_up(&self, key: &Key, kind: &'static Kind, name: &str) -> Outcome {
+        let path = format!("{}/{name}", kind.path(&key.namespace));
+        match self.request("get", kind, http::Request::get(path), &Value::Null).await {
+            Ok(_) => Outcome::Found(true),
+            Err(error) if status_code(&error) == Some(404) => Outcome::Found(false),
+            Err(error) => Outcome::Failed(problem(&error)),
+        }
+    }
+
+    /// Writes a status.
+    pub async fn write_status(&self, kind: &'static Kind, key: &Key, write: &StatusWrite) -> StatusOutcome {
+        let Ok(_permit) = self.requests.acquire().await else { return StatusOutcome::Skipped };
+        if !*self.leads.borrow() {
+            return StatusOutcome::Skipped;
+        }
+        let patch = json!({"metadata": {"resourceVersion": write.resource_version}, "status": write.patch});
+        let path = format!("{}/{}/status", kind.path(&key.namespace), key.name);
+        match self.request("patch", kind, merge_request(path), &patch).await {
+            Ok(answer) => {
+                let status = answer["status"].clone();
+                self.world.learn(kind, &write.resource_version, answer);
+                StatusOutcome::Written { status }
+            }
+            Err(error) if matches!(status_code(&error), Some(404 | 409)) => StatusOutcome::Outdated,
+            Err(error) => StatusOutcome::Failed(problem(&error)),
+        }
+    }
+}
+
+fn json_request(request: http::request::Builder) -> http::request::Builder {
+    request.header(http::header::CONTENT_TYPE, "application/json")
+}
+
+fn merge_request(path: String) -> http::request::Builder {
+    http::Request::patch(path).header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+}
+
+/// HTTP status of an answer for the metrics; 0: there was none.
+pub(super) fn code<T>(answer: &Result<T, kube::Error>) -> u16 {
+    match answer {
+        Ok(_) => 200,
+        Err(error) => status_code(error).unwrap_or(0),
+    }
+}
+
+fn status_code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+fn status_reason(error: &kube::Error) -> Option<&str> {
+    match error {
+        kube::Error::Api(status) => Some(status.reason.as_str()),
+        _ => None,
+    }
+}
+
+/// What a failed request means.
+fn problem(error: &kube::Error) -> Problem {
+    let kube::Error::Api(status) = error else {
+        return Problem { class: Class::Unavailable, message: error.to_string(), retry_after_ms: None };
+    };
+    let class = match status.code {
+        409 => Class::Conflict,
+        429 => Class::Throttled,
+        401 | 403 => Class::Refused,
+        // A webhook may answer with any of these; what the server itself finds wrong is 422.
+        400 | 422 => Class::Invalid,
+        404 => Class::Refused,
+        _ => Class::Unavailable,
+    };
+    let retry_after_s = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    let retry_after_ms = (retry_after_s > 0).then(|| i64::from(retry_after_s) * 1_000);
+    Problem { class, message: status.message.clone(), retry_after_ms }
+}

@@ -1,0 +1,127 @@
+//! What came of the steps, and what is remembered of it: failures as data.
+
+use std::collections::BTreeMap;
+
+use super::backoff;
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// It was so already.
+    AlreadySo,
+    /// What was looked up.
+    Found(bool),
+    /// Not tried, because another step of the same part had failed or the leadership has ended.
+    Skipped,
+    /// It failed.
+    Failed(Problem),
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What kind of failure it is.
+    pub class: Class,
+    /// The server's words.
+    pub message: String,
+    /// What the server asks to wait, in ms.
+    pub retry_after_ms: Option<i64>,
+}
+
+/// Kinds of failure; each has its own pace of retries.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// The object has changed since it was read: look again.
+    Conflict,
+    /// The server asks for patience.
+    Throttled,
+    /// The server, or the way to it, is down.
+    Unavailable,
+    /// A quota, a webhook or RBAC does not allow it. That may change without our being told.
+    Refused,
+    /// The request can't be carried out as it stands: the custom resource must change.
+    Invalid,
+}
+
+impl Class {
+    /// As it stands in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Class::Conflict => "conflict",
+            Class::Throttled => "throttled",
+            Class::Unavailable => "unavailable",
+            Class::Refused => "refused",
+            Class::Invalid => "invalid",
+        }
+    }
+}
+
+/// The failure of a part of a custom resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed last.
+    pub problem: Problem,
+    /// What was tried: the verb.
+    pub verb: &'static str,
+    /// Failures in a row.
+    pub attempts: u32,
+    /// Unix time in ms before which it is not tried again.
+    pub next_try_ms: i64,
+    /// Generation of the custom resource that was tried.
+    pub generation: i64,
+}
+
+/// How often what serves a part had to be replaced because it broke.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Breakage {
+    /// In a row.
+    pub count: u32,
+    /// Unix time in ms of the last one.
+    pub last_ms: i64,
+    /// Unix time in ms before which nothing is replaced.
+    pub next_try_ms: i64,
+}
+
+/// What is remembered about one custom resource between reconciles. All of it can be lost without harm: retries begin
+/// anew, events are said again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// Parts that failed.
+    pub failures: BTreeMap<String, Failure>,
+    /// Parts whose pods break.
+    pub breakages: BTreeMap<String, Breakage>,
+    /// Objects that were looked up, by kind and name: whether they exist, and since when that is known (Unix ms).
+    pub look_ups: BTreeMap<(&'static str, String), (bool, i64)>,
+    /// Unix time in ms of the last status that was written.
+    pub status_written_ms: Option<i64>,
+    /// The server drops what Mobula adds to the status: its definition of the kind is KubeRay's.
+    pub status_is_pruned: bool,
+    /// What was said last, by reason.
+    pub said: BTreeMap<&'static str, String>,
+}
+
+impl Memory {
+    /// Takes in the failure of a step for `part`.
+    pub fn failed(&mut self, part: &str, verb: &'static str, problem: Problem, generation: i64, now_ms: i64) {
+        let attempts = self.failures.get(part).map_or(0, |failure| failure.attempts).saturating_add(1);
+        let delay_ms = backoff::delay_ms(problem.class, attempts, part).max(problem.retry_after_ms.unwrap_or(0));
+        let next_try_ms = now_ms.saturating_add(delay_ms);
+        self.failures.insert(part.to_owned(), Failure { problem, verb, attempts, next_try_ms, generation });
+    }
+
+    /// Takes in that something of `part` broke and is replaced.
+    pub fn broke(&mut self, part: &str, now_ms: i64) {
+        let breakage = self.breakages.entry(part.to_owned()).or_default();
+        if now_ms.saturating_sub(breakage.last_ms) > backoff::BREAKAGE_FORGOTTEN_MS {
+            *breakage = Breakage::default();
+        }
+        // Several at once count once: a node that fails takes many pods with it.
+        if breakage.count == 0 || now_ms >= breakage.next_try_ms {
+            breakage.count = breakage.count.saturating_add(1);
+        }
+        breakage.last_ms = now_ms;
+        breakage.next_try_ms = now_ms.saturating_add(backoff::breakage_delay_ms(breakage.count));
+    }
+}

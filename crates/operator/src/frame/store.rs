@@ -1,0 +1,269 @@
+//! A store of watched objects with an index by owner.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Key {
+    /// A key.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Key { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What a store holds.
+pub trait Stored {
+    /// Namespace and name.
+    fn key(&self) -> Key;
+    /// Unique id.
+    fn uid(&self) -> &str;
+    /// Opaque version.
+    fn resource_version(&self) -> &str;
+    /// What it belongs to: the key of the index.
+    fn owner(&self) -> Key;
+}
+
+/// Deleted objects whose late answers are recognised.
+const TOMBSTONES: usize = 4_096;
+
+/// Objects of one kind as far as watches, and the answers to our own writes, have told.
+#[derive(Debug)]
+pub struct Store<T> {
+    objects: BTreeMap<Key, Arc<T>>,
+    by_owner: BTreeMap<Key, BTreeSet<Key>>,
+    /// What a listing under way has brought, by its source.
+    listing: BTreeMap<usize, BTreeMap<Key, Arc<T>>>,
+    /// What answers to our writes brought while a listing was under way: the listing may be older.
+    learned: BTreeSet<Key>,
+    tombstones: VecDeque<String>,
+    buried: BTreeSet<String>,
+}
+
+impl<T> Default for Store<T> {
+    fn default() -> Self {
+        Store {
+            objects: BTreeMap::new(),
+            by_owner: BTreeMap::new(),
+            listing: BTreeMap::new(),
+            learned: BTreeSet::new(),
+            tombstones: VecDeque::new(),
+            buried: BTreeSet::new(),
+        }
+    }
+}
+
+/// An object that changed: what it was, and what it is. Either may be nothing.
+pub type Change<T> = (Option<Arc<T>>, Option<Arc<T>>);
+
+impl<T: Stored + PartialEq> Store<T> {
+    /// The object of a key.
+    pub fn get(&self, key: &Key) -> Option<&Arc<T>> {
+        self.objects.get(key)
+    }
+
+    /// All objects, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<T>)> {
+        self.objects.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// The objects of an owner, by name.
+    pub fn of(&self, owner: &Key) -> impl Iterator<Item = &Arc<T>> {
+        self.by_owner.get(owner).into_iter().flatten().filter_map(|key| self.objects.get(key))
+    }
+
+    /// A watch says that there is `object`. Nothing is returned if that is known.
+    pub fn apply(&mut self, object: T) -> Option<Change<T>> {
+        let object = Arc::new(object);
+        let key = object.key();
+        let before = self.objects.insert(key.clone(), object.clone());
+        if let Some(before) = &before {
+            if before.owner() != object.owner() {
+                self.unindex(&before.owner(), &key);
+            }
+            if before.uid() != object.uid() {
+                self.bury(before.uid().to_owned());
+            }
+        }
+        self.by_owner.entry(object.owner()).or_default().insert(key);
+        if before.as_ref().is_some_and(|before| **before == *object) {
+            return None;
+        }
+        Some((before, Some(object)))
+    }
+
+    /// A watch says that the object is gone.
+    pub fn delete(&mut self, key: &Key, uid: &str) -> Option<Change<T>> {
+        self.bury(uid.to_owned());
+        let known = self.objects.get(key).filter(|known| known.uid() == uid)?.clone();
+        self.objects.remove(key);
+        self.unindex(&known.owner(), key);
+        Some((Some(known), None))
+    }
+
+    /// The answer to a write of ours says that there is `object`. It is newer than what is known if that is `base` (the
+    /// version that the write was made for; empty: a creation) and a watch has not yet said that it is gone.
+    pub fn learn(&mut self, base: &str, object: T) -> Option<Change<T>> {
+        let known = self.objects.get(&object.key());
+        let is_newer = match known {
+            Some(known) => !base.is_empty() && known.uid() == object.uid() && known.resource_version() == base,
+            None => base.is_empty() && !self.buried.contains(object.uid()),
+        };
+        if !is_newer {
+            return None;
+        }
+        if !self.listing.is_empty() {
+            self.learned.insert(object.key());
+        }
+        self.apply(object)
+    }
+
+    /// A listing of `source` begins.
+    pub fn listing_begins(&mut self, source: usize) {
+        self.listing.insert(source, BTreeMap::new());
+    }
+
+    /// A listing has brought `object`.
+    pub fn listed(&mut self, source: usize, object: T) {
+        let object = Arc::new(object);
+        self.listing.entry(source).or_default().insert(object.key(), object);
+    }
+
+    /// The listing of `source` is whole: what it did not bring, of what `belongs` to it, is gone. Returns what changed.
+    pub fn listing_ends(&mut self, source: usize, belongs: impl Fn(&Key) -> bool) -> Vec<Change<T>> {
+        let listed = self.listing.remove(&source).unwrap_or_default();
+        let gone: Vec<(Key, String)> = self
+            .objects
+            .iter()
+            .filter(|(key, _)| belongs(key) && !listed.contains_key(*key) && !self.learned.contains(*key))
+            .map(|(key, object)| (key.clone(), object.uid().to_owned()))
+            .collect();
+        let mut changes: Vec<Change<T>> = gone.iter().filter_map(|(key, uid)| self.delete(key, uid)).collect();
+        changes.extend(listed.into_values().filter_map(|object| {
+            let object = Arc::into_inner(object)?;
+            if self.learned.contains(&object.key()) { None } else { self.apply(object) }
+        }));
+        if self.listing.is_empty() {
+            self.learned.clear();
+        }
+        changes
+    }
+
+    fn unindex(&mut self, owner: &Key, key: &Key) {
+        if let Some(keys) = self.by_owner.get_mut(owner) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_owner.remove(owner);
+            }
+        }
+    }
+
+    fn bury(&mut self, uid: String) {
+        if self.buried.insert(uid.clone()) {
+            self.tombstones.push_back(uid);
+        }
+        while self.tombstones.len() > TOMBSTONES {
+            if let Some(oldest) = self.tombstones.pop_front() {
+                self.buried.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Thing(&'static str, &'static str, &'static str, &'static str);
+
+    impl Stored for Thing {
+        fn key(&self) -> Key {
+            Key::new("ns", self.0)
+        }
+        fn uid(&self) -> &str {
+            self.1
+        }
+        fn resource_version(&self) -> &str {
+            self.2
+        }
+        fn owner(&self) -> Key {
+            Key::new("ns", self.3)
+        }
+    }
+
+    fn names(store: &Store<Thing>, owner: &str) -> Vec<&'static str> {
+        store.of(&Key::new("ns", owner)).map(|thing| thing.0).collect()
+    }
+
+    #[test]
+    fn the_index_follows() {
+        let mut store = Store::default();
+        assert!(store.apply(Thing("a", "1", "1", "x")).is_some());
+        assert!(store.apply(Thing("a", "1", "1", "x")).is_none(), "known");
+        store.apply(Thing("b", "2", "1", "x"));
+        store.apply(Thing("a", "1", "2", "y"));
+        assert_eq!((names(&store, "x"), names(&store, "y")), (vec!["b"], vec!["a"]));
+        store.delete(&Key::new("ns", "b"), "2");
+        assert_eq!(names(&store, "x"), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn an_answer_never_brings_back_what_is_gone_nor_overwrites_what_is_newer() {
+        let mut store = Store::default();
+        assert!(store.learn("", Thing("a", "1", "1", "x")).is_some());
+        store.apply(Thing("a", "1", "5", "x"));
+        assert!(store.learn("1", Thing("a", "1", "2", "x")).is_none());
+        assert!(store.learn("5", Thing("a", "1", "6", "x")).is_some());
+        store.delete(&Key::new("ns", "a"), "1");
+        assert!(store.learn("", Thing("a", "1", "1", "x")).is_none(), "late answer");
+        assert!(store.learn("", Thing("a", "2", "9", "x")).is_some(), "another object of that name");
+    }
+
+    #[test]
+    fn a_listing_says_what_is_gone() {
+        let mut store = Store::default();
+        store.apply(Thing("a", "1", "1", "x"));
+        store.apply(Thing("b", "2", "1", "x"));
+        store.listing_begins(0);
+        store.listed(0, Thing("b", "2", "3", "x"));
+        store.listed(0, Thing("c", "3", "3", "x"));
+        let changes = store.listing_ends(0, |_| true);
+        assert_eq!(changes.len(), 3);
+        assert_eq!(names(&store, "x"), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_listing_does_not_take_back_what_was_written_meanwhile() {
+        let mut store = Store::default();
+        store.listing_begins(0);
+        assert!(store.learn("", Thing("a", "1", "5", "x")).is_some());
+        assert!(store.listing_ends(0, |_| true).is_empty());
+        assert_eq!(names(&store, "x"), ["a"]);
+    }
+}

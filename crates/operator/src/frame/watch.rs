@@ -1,0 +1,101 @@
+//! Feeds the world from watches.
+
+use std::{borrow::Cow, sync::Arc};
+
+use futures::{StreamExt as _, pin_mut};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Api, Client, Resource,
+    core::DynamicResourceScope,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::{kind::Kind, world, world::World};
+
+/// An object of any kind: its JSON, and the little of its metadata that a watch must know.
+#[derive(Clone, Debug)]
+struct Raw {
+    metadata: ObjectMeta,
+    value: Value,
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut value = Value::deserialize(deserializer)?;
+        world::trim(&mut value);
+        let text = |key: &str| value["metadata"][key].as_str().map(str::to_owned);
+        let metadata = ObjectMeta {
+            name: text("name"),
+            namespace: text("namespace"),
+            resource_version: text("resourceVersion"),
+            annotations: initial_events_end(&value),
+            ..ObjectMeta::default()
+        };
+        Ok(Raw { metadata, value })
+    }
+}
+
+/// The one annotation that a watch looks at: it ends a streamed listing.
+fn initial_events_end(value: &Value) -> Option<std::collections::BTreeMap<String, String>> {
+    const KEY: &str = "k8s.io/initial-events-end";
+    let end = value["metadata"]["annotations"].get(KEY)?.as_str()?.to_owned();
+    Some([(KEY.to_owned(), end)].into())
+}
+
+impl Resource for Raw {
+    type DynamicType = &'static Kind;
+    type Scope = DynamicResourceScope;
+
+    fn kind(kind: &&'static Kind) -> Cow<'static, str> {
+        kind.kind.into()
+    }
+    fn group(kind: &&'static Kind) -> Cow<'static, str> {
+        kind.group.into()
+    }
+    fn version(kind: &&'static Kind) -> Cow<'static, str> {
+        kind.version.into()
+    }
+    fn plural(kind: &&'static Kind) -> Cow<'static, str> {
+        kind.plural.into()
+    }
+    fn api_version(kind: &&'static Kind) -> Cow<'static, str> {
+        kind.api_version().into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Watches everything that the world wants to see, until it is dropped.
+pub async fn run(client: Client, world: Arc<World>) {
+    let watches = world.watches().into_iter().map(|(source, place, what, namespace)| {
+        let api: Api<Raw> = if namespace.is_empty() {
+            Api::all_with(client.clone(), &what.kind)
+        } else {
+            Api::namespaced_with(client.clone(), &namespace, &what.kind)
+        };
+        one(api, what.selector, source, place, world.clone())
+    });
+    futures::future::join_all(watches).await;
+}
+
+async fn one(api: Api<Raw>, selector: &'static str, source: usize, place: usize, world: Arc<World>) {
+    let config = if selector.is_empty() { watcher::Config::default() } else { watcher::Config::default().labels(selector) };
+    let events = watcher(api, config).default_backoff();
+    pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Apply(object)) => world.apply(source, object.value),
+            Ok(watcher::Event::Delete(object)) => world.delete(source, object.value),
+            Ok(watcher::Event::Init) => world.listing_begins(source, place),
+            Ok(watcher::Event::InitApply(object)) => world.listed(source, place, object.value),
+            Ok(watcher::Event::InitDone) => world.listing_ends(source, place),
+            Err(error) => tracing::warn!(%error, selector, "watching is interrupted"),
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! Everything that is watched, in stores with indices. A reconcile reads one coherent snapshot from here and lists nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use mobula_api::{FieldError, RayCluster, keys};
+use serde_json::Value;
+
+use super::{
+    kind::{self, Kind},
+    pod::{self, Pod},
+    store::{Change, Key, Store, Stored},
+};
+
+/// A custom resource that may have to be reconciled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// Kind.
+    pub kind: &'static Kind,
+    /// Namespace and name.
+    pub key: Key,
+}
+
+/// A RayCluster as the API server has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Namespace and name.
+    pub key: Key,
+    /// Unique id.
+    pub uid: String,
+    /// Opaque version.
+    pub resource_version: String,
+    /// The object, or why it can't be read.
+    pub object: Result<RayCluster, FieldError>,
+}
+
+impl Cluster {
+    fn read(value: Value) -> Cluster {
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Cluster {
+            key: Key::new(text("/metadata/namespace"), text("/metadata/name")),
+            uid: text("/metadata/uid"),
+            resource_version: text("/metadata/resourceVersion"),
+            object: RayCluster::from_value(value),
+        }
+    }
+}
+
+/// An object that belongs to a custom resource and is no pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// Kind.
+    pub kind: &'static Kind,
+    /// Namespace and name.
+    pub key: Key,
+    /// Unique id.
+    pub uid: String,
+    /// Opaque version.
+    pub resource_version: String,
+    /// Unique id of the controlling owner; empty if there is none.
+    pub owner: String,
+    owner_key: Key,
+    /// The object, without its managed fields; of a Secret only the metadata.
+    pub body: Value,
+}
+
+impl Child {
+    fn read(kind: &'static Kind, mut value: Value) -> Child {
+        if kind == &kind::SECRET
+            && let Some(object) = value.as_object_mut()
+        {
+            object.retain(|key, _| key == "metadata");
+        }
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Child {
+            kind,
+            key: Key::new(text("/metadata/namespace"), text("/metadata/name")),
+            uid: text("/metadata/uid"),
+            resource_version: text("/metadata/resourceVersion"),
+            owner: pod::controller(&value).unwrap_or_default().to_owned(),
+            owner_key: owner_key(&value),
+            body: value,
+        }
+    }
+}
+
+/// The key of the index: namespace, and kind and name of the controlling owner.
+fn owner_key(value: &Value) -> Key {
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+    let owners = value.pointer("/metadata/ownerReferences").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let owner = owners.iter().find(|owner| owner["controller"] == true);
+    Key::new(namespace, owner.map_or(String::new(), |owner| format!("{}/{}", text(owner, "kind"), text(owner, "name"))))
+}
+
+fn index_key(target: &Target) -> Key {
+    Key::new(target.key.namespace.clone(), format!("{}/{}", target.kind.kind, target.key.name))
+}
+
+impl Stored for Cluster {
+    fn key(&self) -> Key {
+        self.key.clone()
+    }
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn resource_version(&self) -> &str {
+        &self.resource_version
+    }
+    fn owner(&self) -> Key {
+        Key::default()
+    }
+}
+
+impl Stored for Child {
+    fn key(&self) -> Key {
+        self.key.clone()
+    }
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn resource_version(&self) -> &str {
+        &self.resource_version
+    }
+    fn owner(&self) -> Key {
+        self.owner_key.clone()
+    }
+}
+
+/// A pod with the key that it is indexed by.
+#[derive(Clone, Debug, PartialEq)]
+struct Indexed {
+    pod: Arc<Pod>,
+    owner_key: Key,
+}
+
+impl Stored for Indexed {
+    fn key(&self) -> Key {
+        Key::new(self.pod.namespace.clone(), self.pod.name.clone())
+    }
+    fn uid(&self) -> &str {
+        &self.pod.uid
+    }
+    fn resource_version(&self) -> &str {
+        &self.pod.resource_version
+    }
+    fn owner(&self) -> Key {
+        self.owner_key.clone()
+    }
+}
+
+/// What is watched: one kind, by labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Kind.
+    pub kind: &'static Kind,
+    /// Label selector; empty: all.
+    pub selector: &'static str,
+}
+
+/// What the RayCluster reconciler needs to see.
+pub static RAY_CLUSTER_SOURCES: &[Source] = &[
+    Source { kind: &kind::RAY_CLUSTER, selector: "" },
+    Source { kind: &kind::POD, selector: "ray.io/node-type in (head,worker,redis-cleanup)" },
+    Source { kind: &kind::SERVICE, selector: keys::CLUSTER },
+    // The Serve Service of a bare RayCluster has no label that names the cluster.
+    Source { kind: &kind::SERVICE, selector: "ray.io/originated-from-crd=RayCluster,!ray.io/cluster" },
+    Source { kind: &kind::SECRET, selector: keys::CLUSTER },
+    Source { kind: &kind::SERVICE_ACCOUNT, selector: keys::CLUSTER },
+    Source { kind: &kind::ROLE, selector: keys::CLUSTER },
+    Source { kind: &kind::ROLE_BINDING, selector: keys::CLUSTER },
+    Source { kind: &kind::INGRESS, selector: keys::CLUSTER },
+    Source { kind: &kind::JOB, selector: "app.kubernetes.io/created-by=kuberay-operator" },
+];
+
+/// Incarnation that the next pod of a place has: group and replica.
+pub type Incarnations = BTreeMap<(String, u32), u32>;
+
+/// Stores, indices, and who is to be told what has changed.
+pub struct World {
+    inner: Mutex<Inner>,
+    sources: Vec<Source>,
+    namespaces: Vec<String>,
+    changed: tokio::sync::mpsc::UnboundedSender<Target>,
+}
+
+#[derive(Default)]
+struct Inner {
+    clusters: Store<Cluster>,
+    pods: Store<Indexed>,
+    children: BTreeMap<usize, Store<Child>>,
+    incarnations: BTreeMap<String, Incarnations>,
+    synced: BTreeSet<(usize, usize)>,
+}
+
+/// What the world holds of one RayCluster.
+#[derive(Clone, Debug)]
+pub struct ClusterView {
+    /// The RayCluster.
+    pub cluster: Arc<Cluster>,
+    /// Its pods, by name. Only those that it controls.
+    pub pods: Vec<Arc<Pod>>,
+    /// What else it controls, by kind and name.
+    pub children: Vec<Arc<Child>>,
+    /// Incarnations of places that were used before.
+    pub incarnations: Incarnations,
+}
+
+impl World {
+    /// An empty world that will watch `sources` in `namespaces` (empty: in all), and whoever is told what has changed.
+    pub fn new(
+        sources: &[Source],
+        namespaces: &[String],
+    ) -> (Arc<World>, tokio::sync::mpsc::UnboundedReceiver<Target>) {
+        let (changed, changes) = tokio::sync::mpsc::unbounded_channel();
+        let namespaces = if namespaces.is_empty() { vec![String::new()] } else { namespaces.to_vec() };
+        let world = World { inner: Mutex::default(), sources: sources.to_vec(), namespaces, changed };
+        (Arc::new(world), changes)
+    }
+
+    /// What is watched: number, source, namespace (empty: all).
+    pub fn watches(&self) -> Vec<(usize, usize, Source, String)> {
+        let mut watches = Vec::new();
+        for (number, source) in self.sources.iter().enumerate() {
+            for (place, namespace) in self.namespaces.iter().enumerate() {
+                watches.push((number, place, *source, namespace.clone()));
+            }
+        }
+        watches
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether every watch has brought its first listing.
+    pub fn is_synced(&self) -> bool {
+        self.lock().synced.len() == self.sources.len() * self.namespaces.len()
+    }
+
+    /// Every RayCluster that is known.
+    pub fn targets(&self) -> Vec<Target> {
+        self.lock().clusters.iter().map(|(key, _)| target(key.clone())).collect()
+    }
+
+    /// Every RayCluster that is known, as it is.
+    pub fn clusters(&self) -> Vec<Arc<Cluster>> {
+        self.lock().clusters.iter().map(|(_, cluster)| cluster.clone()).collect()
+    }
+
+    /// One RayCluster with what it controls; `None`: there is none.
+    pub fn cluster(&self, key: &Key) -> Option<ClusterView> {
+        let inner = self.lock();
+        let cluster = inner.clusters.get(key)?.clone();
+        let index = index_key(&target(key.clone()));
+        let pods = inner.pods.of(&index).map(|indexed| indexed.pod.clone()).filter(|pod| pod.owner == cluster.uid);
+        let children = inner.children.values().flat_map(|store| store.of(&index)).cloned();
+        Some(ClusterView {
+            pods: pods.collect(),
+            children: children.filter(|child| child.owner == cluster.uid).collect(),
+            incarnations: inner.incarnations.get(&cluster.uid).cloned().unwrap_or_default(),
+            cluster,
+        })
+    }
+
+    /// A watch says that there is `value`.
+    pub fn apply(&self, source: usize, value: Value) {
+        let Some(kind) = self.sources.get(source).map(|source| source.kind) else { return };
+        self.with(|inner| inner.apply(source, kind, value));
+    }
+
+    /// A watch says that `value` is gone.
+    pub fn delete(&self, source: usize, value: Value) {
+        let Some(kind) = self.sources.get(source).map(|source| source.kind) else { return };
+        self.with(|inner| inner.delete(source, kind, value));
+    }
+
+    /// A listing begins.
+    pub fn listing_begins(&self, source: usize, place: usize) {
+        let mut inner = self.lock();
+        match self.kind(source) {
+            Some(kind) if kind == &kind::RAY_CLUSTER => inner.clusters.listing_begins(place),
+            Some(kind) if kind == &kind::POD => inner.pods.listing_begins(place),
+            _ => inner.children.entry(source).or_default().listing_begins(place),
+        }
+    }
+
+    /// A listing has brought `value`.
+    pub fn listed(&self, source: usize, place: usize, value: Value) {
+        let Some(kind) = self.kind(source) else { return };
+        let mut inner = self.lock();
+        if kind == &kind::RAY_CLUSTER {
+            inner.clusters.listed(place, Cluster::read(value));
+        } else if kind == &kind::POD {
+            if let Some(pod) = indexed(&value) {
+                inner.pods.listed(place, pod);
+            }
+        } else {
+            inner.children.entry(source).or_default().listed(place, Child::read(kind, value));
+        }
+    }
+
+    /// The listing is whole.
+    pub fn listing_ends(&self, source: usize, place: usize) {
+        let Some(kind) = self.kind(source) else { return };
+        let namespace = self.namespaces.get(place).cloned().unwrap_or_default();
+        let belongs = |key: &Key| namespace.is_empty() || key.namespace == namespace;
+        self.with(|inner| {
+            inner.synced.insert((source, place));
+            if kind == &kind::RAY_CLUSTER {
+                let changes = inner.clusters.listing_ends(place, belongs);
+                changes.iter().flat_map(|change| inner.cluster_changed(change)).collect()
+            } else if kind == &kind::POD {
+                let changes = inner.pods.listing_ends(place, belongs);
+                changes.iter().flat_map(|change| inner.pod_changed(change)).collect()
+            } else {
+                let changes = inner.children.entry(source).or_default().listing_ends(place, belongs);
+                changes.iter().flat_map(changed_owners).collect()
+            }
+        });
+    }
+
+    /// The answer to a write of ours. `base`: the version that the write was made for; empty for a creation.
+    pub fn learn(&self, kind: &'static Kind, base: &str, mut value: Value) {
+        trim(&mut value);
+        self.with(|inner| {
+            if kind == &kind::RAY_CLUSTER {
+                inner.clusters.learn(base, Cluster::read(value));
+                // Whoever wrote it looks again by itself.
+                return Vec::new();
+            }
+            if kind == &kind::POD {
+                let change = indexed(&value).and_then(|pod| inner.pods.learn(base, pod));
+                return change.map(|change| inner.pod_changed(&change)).unwrap_or_default();
+            }
+            let source = self.sources.iter().position(|source| source.kind == kind && admits(source, &value));
+            let Some(source) = source else { return Vec::new() };
+            let change = inner.children.entry(source).or_default().learn(base, Child::read(kind, value));
+            change.iter().flat_map(changed_owners).collect()
+        });
+    }
+
+    /// The deletion of a pod was accepted: it is on its way out even if no watch has said so yet.
+    pub fn deletion_accepted(&self, key: &Key, uid: &str, now_ms: i64) {
+        self.with(|inner| {
+            let Some(known) = inner.pods.get(key).filter(|known| known.pod.uid == uid) else { return Vec::new() };
+            if known.pod.deletion_ms.is_some() {
+                return Vec::new();
+            }
+            let pod = Pod { deletion_ms: Some(now_ms.saturating_add(ASSUMED_GRACE_MS)), ..(*known.pod).clone() };
+            let indexed = Indexed { pod: Arc::new(pod), owner_key: known.owner_key.clone() };
+            let change = inner.pods.apply(indexed);
+            change.map(|change| inner.pod_changed(&change)).unwrap_or_default()
+        });
+    }
+
+    /// The object is gone, as the answer to a deletion says.
+    pub fn is_gone(&self, kind: &'static Kind, key: &Key, uid: &str) {
+        self.with(|inner| {
+            if kind == &kind::POD {
+                let change = inner.pods.delete(key, uid);
+                return change.map(|change| inner.pod_changed(&change)).unwrap_or_default();
+            }
+            Vec::new()
+        });
+    }
+
+    /// The name of a place is taken by another pod of the same owner: the next incarnation has another one.
+    pub fn name_is_taken(&self, owner: &str, group: &str, replica: u32, incarnation: u32) {
+        self.lock().retire(owner, group, replica, incarnation);
+    }
+
+    fn kind(&self, source: usize) -> Option<&'static Kind> {
+        self.sources.get(source).map(|source| source.kind)
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Inner) -> Vec<Target>) {
+        let targets = change(&mut self.lock());
+        for target in targets {
+            // Nobody listens any more: we are being stopped.
+            let _ = self.changed.send(target);
+        }
+    }
+}
+
+/// How long a pod is given to end where its own grace period is not known yet, in ms: Kubernetes' default.
+const ASSUMED_GRACE_MS: i64 = 30_000;
+
+/// Managed fields are most of an object, and nobody looks at them.
+pub(super) fn trim(value: &mut Value) {
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+}
+
+fn target(key: Key) -> Target {
+    Target { kind: &kind::RAY_CLUSTER, key }
+}
+
+fn indexed(value: &Value) -> Option<Indexed> {
+    match Pod::read(value) {
+        Ok(pod) => Some(Indexed { pod: Arc::new(pod), owner_key: owner_key(value) }),
+        Err(error) => {
+            tracing::warn!(%error, "a pod that can't be read is left out");
+            None
+        }
+    }
+}
+
+fn admits(source: &Source, value: &Value) -> bool {
+    let has_label = value.pointer("/metadata/labels").is_some_and(|labels| labels.get(keys::CLUSTER).is_some());
+    (source.selector == keys::CLUSTER) == has_label || !source.selector.contains(keys::CLUSTER)
+}
+
+/// Which custom resources a changed child belongs to.
+fn owner_of(key: &Key) -> Option<Target> {
+    let (kind, name) = key.name.split_once('/')?;
+    (kind == kind::RAY_CLUSTER.kind).then(|| target(Key::new(key.namespace.clone(), name)))
+}
+
+fn changed_owners<T: Stored>(change: &Change<T>) -> Vec<Target> {
+    let both = [&change.0, &change.1];
+    let owners: BTreeSet<Key> = both.into_iter().flatten().map(|object| object.owner()).collect();
+    owners.iter().filter_map(owner_of).collect()
+}
+
+impl Inner {
+    fn apply(&mut self, source: usize, kind: &'static Kind, value: Value) -> Vec<Target> {
+        if kind == &kind::RAY_CLUSTER {
+            let change = self.clusters.apply(Cluster::read(value));
+            change.map(|change| self.cluster_changed(&change)).unwrap_or_default()
+        } else if kind == &kind::POD {
+            let change = indexed(&value).and_then(|pod| self.pods.apply(pod));
+            change.map(|change| self.pod_changed(&change)).unwrap_or_default()
+        } else {
+            let change = self.children.entry(source).or_default().apply(Child::read(kind, value));
+            change.iter().flat_map(changed_owners).collect()
+        }
+    }
+
+    fn delete(&mut self, source: usize, kind: &'static Kind, value: Value) -> Vec<Target> {
+        let child = Child::read(kind, value);
+        if kind == &kind::RAY_CLUSTER {
+            let change = self.clusters.delete(&child.key, &child.uid);
+            change.map(|change| self.cluster_changed(&change)).unwrap_or_default()
+        } else if kind == &kind::POD {
+            let change = self.pods.delete(&child.key, &child.uid);
+            change.map(|change| self.pod_changed(&change)).unwrap_or_default()
+        } else {
+            let change = self.children.entry(source).or_default().delete(&child.key, &child.uid);
+            change.iter().flat_map(changed_owners).collect()
+        }
+    }
+
+    fn cluster_changed(&mut self, (before, after): &Change<Cluster>) -> Vec<Target> {
+        let uid = after.as_ref().map(|after| after.uid.as_str());
+        if let Some(before) = before
+            && uid != Some(before.uid.as_str())
+        {
+            self.incarnations.remove(&before.uid);
+        }
+        let both = [before, after];
+        both.into_iter().flatten().take(1).map(|cluster| target(cluster.key.clone())).collect()
+    }
+
+    fn pod_changed(&mut self, change: &Change<Indexed>) -> Vec<Target> {
+        if let Some(before) = &change.0
+            && change.1.as_ref().is_none_or(|after| after.pod.uid != before.pod.uid)
+            && let Some(place) = before.pod.place
+        {
+            let pod = before.pod.clone();
+            self.retire(&pod.owner, &pod.group, place.replica, place.incarnation);
+        }
+        changed_owners(change)
+    }
+
+    fn retire(&mut self, owner: &str, group: &str, replica: u32, incarnation: u32) {
+        let incarnations = self.incarnations.entry(owner.to_owned()).or_default();
+        let next = incarnations.entry((group.to_owned(), replica)).or_default();
+        *next = (*next).max(incarnation.saturating_add(1));
+    }
+}
