@@ -26,10 +26,10 @@ pub fn objects(cluster: &RayCluster, config: &Config) -> Result<Vec<Value>, Fiel
     if cluster.spec.managed_by.as_deref().is_some_and(|manager| manager != OPERATOR) {
         return Ok(Vec::new());
     }
+    let mut cluster = with_defaults(cluster);
     if let Some(finding) = cluster.validate(&config.rules()).into_iter().find(|finding| finding.is_fatal) {
         return Err(finding.error);
     }
-    let mut cluster = cluster.clone();
     if cluster.metadata.uid.is_empty() {
         UID.clone_into(&mut cluster.metadata.uid);
     }
@@ -52,6 +52,18 @@ pub fn objects(cluster: &RayCluster, config: &Config) -> Result<Vec<Value>, Fiel
         objects.extend(workers(&children, index, group)?);
     }
     Ok(objects)
+}
+
+/// What the API server fills in.
+fn with_defaults(cluster: &RayCluster) -> RayCluster {
+    let mut cluster = cluster.clone();
+    for group in &mut cluster.spec.worker_group_specs {
+        group.replicas.get_or_insert(0);
+        group.min_replicas.get_or_insert(0);
+        group.max_replicas.get_or_insert(i32::MAX.into());
+        group.num_of_hosts.get_or_insert(1);
+    }
+    cluster
 }
 
 fn workers(children: &Children<'_>, index: usize, group: &WorkerGroupSpec) -> Result<Vec<Value>, FieldError> {

@@ -40,7 +40,9 @@ fn config(input: &str) -> Config {
 /// The RayCluster among the manifests of the input, in the namespace of the recording.
 fn cluster(input: &str) -> RayCluster {
     let text = fs::read_to_string(corpus().join(input).join("input.yaml")).unwrap();
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    // As kubectl reads: 0777 is octal.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options).unwrap();
     let cluster = documents.into_iter().find(|document| document["kind"] == "RayCluster").unwrap();
     let mut cluster = RayCluster::from_value(cluster).unwrap();
     "NAMESPACE".clone_into(&mut cluster.metadata.namespace);
@@ -73,15 +75,18 @@ fn what_is_created_is_what_kuberay_created() {
     let inputs = inputs();
     assert!(inputs.len() >= 60, "only {} inputs", inputs.len());
     for input in &inputs {
+        let recorded = by_name(recorded_objects(input));
         let ours = match render::objects(&cluster(input), &config(input)) {
             Ok(objects) => by_name(objects),
+            // KubeRay made nothing either.
+            Err(_) if recorded.is_empty() => continue,
             Err(error) => {
                 let finding = Finding::refused(&error.to_string());
                 report += &differences.unexplained(input, vec![finding]);
                 continue;
             }
         };
-        let findings = compare::objects(&by_name(recorded_objects(input)), &ours);
+        let findings = compare::objects(&recorded, &ours);
         report += &differences.unexplained(input, findings);
     }
     report += &differences.unused();

@@ -74,12 +74,26 @@ struct Entry {
     /// Kind of object; empty: the whole input.
     #[serde(default)]
     kind: String,
-    /// Path in the object: the whole path, or its beginning.
+    /// Path in the object: the whole path, or its beginning. `[*]` is any element.
     path: String,
     /// Why.
     reason: String,
     #[serde(skip)]
     used: bool,
+}
+
+impl Entry {
+    fn covers(&self, path: &str) -> bool {
+        let mut rest = path;
+        self.path.split("[*]").enumerate().all(|(index, part)| {
+            if index > 0 {
+                rest = rest.split_once(']').map_or("", |(_, rest)| rest);
+            }
+            let found = rest.strip_prefix(part);
+            rest = found.unwrap_or_default();
+            found.is_some()
+        })
+    }
 }
 
 /// All differences that are meant.
@@ -102,7 +116,7 @@ impl Differences {
                 let kind = finding.object.split('/').next().unwrap_or_default();
                 (entry.inputs.is_empty() || entry.inputs.iter().any(|named| named == input))
                     && entry.kind == kind
-                    && finding.path.starts_with(&entry.path)
+                    && entry.covers(&finding.path)
             };
             match self.0.iter_mut().find(|entry| explains(entry)) {
                 Some(entry) => entry.used = true,

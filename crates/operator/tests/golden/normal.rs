@@ -35,6 +35,10 @@ pub fn normalised(mut object: Value) -> Value {
     match kind.as_str() {
         "Pod" => pod_spec(&mut object["spec"]),
         "Service" => service_spec(&mut object["spec"]),
+        "PodGroup" if object["apiVersion"] == "scheduling.volcano.sh/v1beta1" => {
+            // A default of Volcano's CRD.
+            drop_defaults(&mut object["spec"], &[("queue", "\"default\"")]);
+        }
         _ => {}
     }
     object
