@@ -248,13 +248,11 @@ fn remember(memory: &mut Memory, reconciled: &Reconciled, outcomes: &[Outcome], 
                 failed.entry(step.part.as_str()).or_insert((step.action.verb(), problem));
             }
             Outcome::Done if step.replaces_broken => memory.broke(&step.part, now_ms),
-            Outcome::AlreadySo if is_foreign(step) => {
-                look_up_came(memory, step, true, now_ms);
-            }
             Outcome::Found(exists) => {
                 look_up_came(memory, step, *exists, now_ms);
                 has_news = true;
             }
+            Outcome::Done | Outcome::AlreadySo if is_creation(step) => look_up_came(memory, step, true, now_ms),
             Outcome::Done | Outcome::AlreadySo | Outcome::Skipped => {}
         }
     }
@@ -271,9 +269,8 @@ fn remember(memory: &mut Memory, reconciled: &Reconciled, outcomes: &[Outcome], 
     has_news
 }
 
-fn is_foreign(step: &super::decision::Step) -> bool {
-    use super::decision::{Action, Foreign};
-    matches!(step.action, Action::Create { foreign: Foreign::Accepted, .. })
+fn is_creation(step: &super::decision::Step) -> bool {
+    matches!(step.action, super::decision::Action::Create { .. }) && step.action.kind() != &super::kind::POD
 }
 
 fn look_up_came(memory: &mut Memory, step: &super::decision::Step, exists: bool, now_ms: i64) {

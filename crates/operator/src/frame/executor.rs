@@ -188,7 +188,7 @@ impl Executor {
         if pod::controller(&there) != pod::controller(body) {
             let message = format!("{} {name} exists and belongs to something else", kind.kind);
             let refused = Problem { class: Class::Refused, message, retry_after_ms: None };
-            return if foreign == Foreign::Accepted { Outcome::AlreadySo } else { Outcome::Failed(refused) };
+            return if foreign == Foreign::Accepted { Outcome::Found(true) } else { Outcome::Failed(refused) };
         }
         if kind == &kind::POD && slot(&there) != slot(body) {
             self.another_place(&there, body);

@@ -42,6 +42,14 @@ kinds! {
     ROUTE = "route.openshift.io", "v1", "Route", "routes";
     /// A Job.
     JOB = "batch", "v1", "Job", "jobs";
+    /// A claim of storage.
+    PERSISTENT_VOLUME_CLAIM = "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims";
+    /// Who may speak to whom.
+    NETWORK_POLICY = "networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies";
+    /// Work, as Kubernetes' own gang scheduling has it.
+    WORKLOAD = "scheduling.k8s.io", "v1alpha2", "Workload", "workloads";
+    /// A gang, as Kubernetes' own gang scheduling has it.
+    POD_GROUP = "scheduling.k8s.io", "v1alpha2", "PodGroup", "podgroups";
     /// A gang, as Volcano has it.
     VOLCANO_POD_GROUP = "scheduling.volcano.sh", "v1beta1", "PodGroup", "podgroups";
     /// A gang, as the scheduler-plugins have it.

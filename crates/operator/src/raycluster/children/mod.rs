@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 
 use crate::{config::Config, names};
 
+pub(super) use resources::is_gpu;
 pub use schedulers::GangMembers;
 
 /// A RayCluster and what its children are made with.

@@ -11,7 +11,7 @@ use super::draft::{ContainerDraft, PodDraft};
 pub(super) type Amounts = BTreeMap<String, Quantity>;
 
 /// Whether Ray counts the resource as GPUs.
-pub(super) fn is_gpu(name: &str) -> bool {
+pub(in crate::raycluster) fn is_gpu(name: &str) -> bool {
     name.ends_with("gpu") || is_mig(name)
 }
 

@@ -1,0 +1,165 @@
+//! The conditions of a RayCluster, as KubeRay has them.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{
+    pass::{ALL_PODS, HEAD, Pass},
+    suspend::State,
+};
+use crate::frame::{
+    controller::STATUS_PART,
+    outcome::{Class, Failure},
+    pod::Pod,
+    time,
+};
+
+/// Conditions of a status that is being written.
+pub(super) struct Conditions {
+    list: Vec<Value>,
+    now_ms: i64,
+}
+
+impl Conditions {
+    /// The conditions that there are.
+    pub(super) fn of(status: &Value, now_ms: i64) -> Self {
+        let list = status.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+        Conditions { list, now_ms }
+    }
+
+    /// As they are written.
+    pub(super) fn into_value(self) -> Value {
+        Value::Array(self.list)
+    }
+
+    pub(super) fn is_true(&self, name: &str) -> bool {
+        self.list.iter().any(|condition| condition["type"] == name && condition["status"] == "True")
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.list.iter().any(|condition| condition["type"] == name)
+    }
+
+    /// Sets a condition; the time of its transition only if its status changes.
+    pub(super) fn set(&mut self, name: &str, is_true: Option<bool>, reason: &str, message: &str) {
+        let status = is_true.map_or("Unknown", |is_true| if is_true { "True" } else { "False" });
+        let message = message.get(..message.floor_char_boundary(MOST_MESSAGE_BYTES)).unwrap_or_default();
+        let known = self.list.iter_mut().find(|condition| condition["type"] == name);
+        let since = known.as_ref().filter(|condition| condition["status"] == status);
+        let since = since.map_or_else(|| json!(time::rfc3339(self.now_ms)), |it| it["lastTransitionTime"].clone());
+        let condition =
+            json!({"type": name, "status": status, "reason": reason, "message": message, "lastTransitionTime": since});
+        match known {
+            Some(known) => *known = condition,
+            None => self.list.push(condition),
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        self.list.retain(|condition| condition["type"] != name);
+    }
+}
+
+/// Longest message that the API server takes, in bytes.
+const MOST_MESSAGE_BYTES: usize = 32_768;
+
+/// Whether the head pod is ready, in the words of the pod.
+pub(super) fn head(conditions: &mut Conditions, head: Option<&Arc<Pod>>) {
+    let name = "HeadPodReady";
+    let Some(pod) = head else { return conditions.set(name, Some(false), "HeadPodNotFound", "Head Pod not found") };
+    let Some(ready) = &pod.ready else { return conditions.set(name, Some(false), "Unknown", "") };
+    let reason = |otherwise: &str| if ready.reason.is_empty() { otherwise.to_owned() } else { ready.reason.clone() };
+    match ready.status.as_str() {
+        "True" => conditions.set(name, Some(true), &reason("HeadPodRunningAndReady"), &ready.message),
+        "False" => {
+            let waiting = pod.first_not_running.as_ref().filter(|_| ready.reason == "ContainersNotReady");
+            match waiting {
+                Some((why, words)) if !why.is_empty() => conditions.set(name, Some(false), why, words),
+                _ => conditions.set(name, Some(false), &reason("Unknown"), &ready.message),
+            }
+        }
+        _ => conditions.set(name, None, &reason("Unknown"), &ready.message),
+    }
+}
+
+/// Suspending, Suspended and Provisioned follow each other.
+pub(super) fn suspension(conditions: &mut Conditions, state: State, has_pods: bool) {
+    let (suspending, suspended) = ("RayClusterSuspending", "RayClusterSuspended");
+    match state {
+        State::Asked => conditions.set(suspending, Some(true), suspending, ""),
+        State::Suspending if !has_pods => {
+            conditions.set(
+                "RayClusterProvisioned",
+                Some(false),
+                "RayClusterPodsProvisioning",
+                "RayCluster has been suspended",
+            );
+            conditions.set(suspending, Some(false), suspending, "");
+            conditions.set(suspended, Some(true), suspended, "");
+        }
+        State::Suspending | State::Suspended => {}
+        State::Off => {
+            conditions.set(suspending, Some(false), suspending, "");
+            conditions.set(suspended, Some(false), suspended, "");
+        }
+    }
+}
+
+/// Provisioned is latched: true since all pods were ready for the first time.
+pub(super) fn provisioned(conditions: &mut Conditions, all_are_ready: bool, state: State) {
+    let name = "RayClusterProvisioned";
+    if state == State::Off && all_are_ready && !conditions.is_true(name) {
+        let message = "All Ray Pods are ready for the first time";
+        conditions.set(name, Some(true), "AllPodRunningAndReadyFirstTime", message);
+    } else if !conditions.has(name) {
+        let message = "RayCluster Pods are being provisioned for first time";
+        conditions.set(name, Some(false), "RayClusterPodsProvisioning", message);
+    }
+}
+
+/// What can't be made, and why. Visible at once.
+pub(super) fn failure(conditions: &mut Conditions, pass: &Pass<'_>) {
+    let name = "ReplicaFailure";
+    let fault = pass.faults.first().map(|(part, error)| (reason(part, "create"), error.to_string()));
+    let failures = pass.observed.memory.failures.iter().filter(|(part, failure)| is_worth_telling(pass, part, failure));
+    let failure = failures.map(|(part, failure)| (reason(part, failure.verb), failure.problem.message.clone()));
+    let mut all: Vec<(&str, String)> = fault.into_iter().chain(failure).collect();
+    all.sort_by_key(|(reason, _)| ORDER.iter().position(|known| known == reason));
+    match all.first() {
+        Some((reason, message)) => conditions.set(name, Some(true), reason, &format!("{reason}\n{message}")),
+        None => conditions.remove(name),
+    }
+}
+
+/// Reasons of failures; what matters most first.
+const ORDER: [&str; 6] = [
+    "FailedDeleteAllPods",
+    "FailedDeleteHeadPod",
+    "FailedCreateHeadPod",
+    "FailedDeleteWorkerPod",
+    "FailedCreateWorkerPod",
+    "FailedReconcileChild",
+];
+
+fn reason(part: &str, verb: &str) -> &'static str {
+    match (part, verb) {
+        (ALL_PODS, _) => "FailedDeleteAllPods",
+        (HEAD, "delete") => "FailedDeleteHeadPod",
+        (HEAD, _) => "FailedCreateHeadPod",
+        (part, "delete") if part.starts_with("group/") => "FailedDeleteWorkerPod",
+        (part, _) if part.starts_with("group/") => "FailedCreateWorkerPod",
+        _ => "FailedReconcileChild",
+    }
+}
+
+/// Conflicts mend themselves, and a server that is away for a moment is no news of this cluster.
+fn is_worth_telling(pass: &Pass<'_>, part: &str, failure: &Failure) -> bool {
+    let is_needed = pass.decision.held.contains(part) || pass.decision.steps().any(|step| step.part == part);
+    let is_lasting = match failure.problem.class {
+        Class::Refused | Class::Invalid => true,
+        Class::Throttled | Class::Unavailable => failure.attempts >= 3,
+        Class::Conflict => failure.attempts >= 8,
+    };
+    part != STATUS_PART && is_needed && is_lasting
+}

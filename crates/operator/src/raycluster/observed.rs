@@ -1,0 +1,48 @@
+//! One coherent snapshot of a RayCluster and everything that belongs to it.
+
+use std::sync::Arc;
+
+use mobula_api::{FieldError, RayCluster};
+
+use crate::frame::{
+    outcome::Memory,
+    pod::Pod,
+    world::{Child, ClusterView, Incarnations},
+};
+
+/// What [`super::decide`] sees.
+#[derive(Clone, Debug)]
+pub struct Observed<'a> {
+    /// The RayCluster, as the API server has it.
+    pub cluster: &'a RayCluster,
+    /// The pods that it controls, by name.
+    pub pods: &'a [Arc<Pod>],
+    /// What else it controls.
+    pub children: &'a [Arc<Child>],
+    /// Incarnations of places that were used before, by group and replica.
+    pub incarnations: &'a Incarnations,
+    /// What came of earlier steps.
+    pub memory: &'a Memory,
+    /// 32 random bytes for a token, should one be needed.
+    pub token: [u8; 32],
+}
+
+impl<'a> Observed<'a> {
+    /// The view of a RayCluster.
+    ///
+    /// # Errors
+    /// If the RayCluster can't be read.
+    pub fn new(view: &'a ClusterView, memory: &'a Memory, token: [u8; 32]) -> Result<Self, FieldError> {
+        let cluster = view.cluster.object.as_ref().map_err(Clone::clone)?;
+        let ClusterView { pods, children, incarnations, .. } = view;
+        Ok(Observed { cluster, pods, children, incarnations, memory, token })
+    }
+}
+
+impl ClusterView {
+    /// Whether a token may be needed.
+    pub(super) fn wants_token(&self) -> bool {
+        self.cluster.object.as_ref().is_ok_and(|cluster| cluster.spec.auth_options.is_some())
+    }
+}
+

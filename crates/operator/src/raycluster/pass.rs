@@ -1,0 +1,120 @@
+//! One pass over a RayCluster: what is known, what was decided so far.
+
+use std::sync::Arc;
+
+use mobula_api::{FieldError, PodRole};
+
+use super::{
+    children::Children,
+    classify::{self, Standing, standing},
+    observed::Observed,
+};
+use crate::{
+    config::Config,
+    frame::{
+        decision::{Decision, Notice},
+        outcome::{Class, Failure, Memory},
+        pod::Pod,
+    },
+};
+
+/// Parts of a RayCluster that failures and back-off are kept for.
+pub(super) const HEAD: &str = "head";
+pub(super) const ALL_PODS: &str = "pods";
+
+/// The part of a worker group.
+pub(super) fn group_part(group: &str) -> String {
+    format!("group/{group}")
+}
+
+/// One pass.
+pub(super) struct Pass<'a> {
+    pub(super) observed: &'a Observed<'a>,
+    pub(super) config: &'a Config,
+    pub(super) children: Children<'a>,
+    pub(super) now_ms: i64,
+    pub(super) decision: Decision,
+    /// Parts that can't be made because of what the spec says.
+    pub(super) faults: Vec<(String, FieldError)>,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(observed: &'a Observed<'a>, config: &'a Config, now_ms: i64) -> Self {
+        let children = Children { cluster: observed.cluster, config };
+        Pass { observed, config, children, now_ms, decision: Decision::default(), faults: Vec::new() }
+    }
+
+    /// The failure of a part, unless the spec has changed since: then it is worth a try at once.
+    pub(super) fn failure(&self, part: &str) -> Option<&'a Failure> {
+        let failure = self.observed.memory.failures.get(part)?;
+        let is_of_old_spec = matches!(failure.problem.class, Class::Invalid | Class::Refused)
+            && failure.generation != self.observed.cluster.metadata.generation;
+        (!is_of_old_spec).then_some(failure)
+    }
+
+    /// Whether `part` may be tried now. If it waits for its back-off, that is noted.
+    pub(super) fn may_try(&mut self, part: &str) -> bool {
+        let Some(at_ms) = self.failure(part).map(|failure| failure.next_try_ms) else { return true };
+        if self.now_ms >= at_ms {
+            return true;
+        }
+        self.decision.held.insert(part.to_owned());
+        self.decision.wake_at(at_ms);
+        false
+    }
+
+    /// Whether pods of `part` that broke may be replaced now.
+    pub(super) fn may_replace(&mut self, part: &str) -> bool {
+        let Some(breakage) = self.observed.memory.breakages.get(part) else { return true };
+        if self.now_ms >= breakage.next_try_ms {
+            return true;
+        }
+        self.decision.wake_at(breakage.next_try_ms);
+        false
+    }
+
+    /// What a pod counts as. One that is on its way out is looked at again when it counts as lost.
+    pub(super) fn standing(&mut self, pod: &Pod) -> Standing {
+        let standing = standing(pod, self.now_ms);
+        if let (Standing::Leaving, Some(gone_by_ms)) = (standing, pod.deletion_ms) {
+            self.decision.wake_at(classify::lost_at_ms(gone_by_ms));
+        }
+        standing
+    }
+
+    /// The head pods with what they count as.
+    pub(super) fn heads(&mut self) -> Vec<(Arc<Pod>, Standing)> {
+        let heads: Vec<_> = self.observed.pods.iter().filter(|pod| pod.role == PodRole::Head).cloned().collect();
+        heads.into_iter().map(|pod| (pod.clone(), self.standing(&pod))).collect()
+    }
+
+    /// The worker pods of a group with what they count as.
+    pub(super) fn workers(&mut self, group: &str) -> Vec<(Arc<Pod>, Standing)> {
+        let is_of_group = |pod: &&Arc<Pod>| pod.role == PodRole::Worker && pod.group == group;
+        let workers: Vec<_> = self.observed.pods.iter().filter(is_of_group).cloned().collect();
+        workers.into_iter().map(|pod| (pod.clone(), self.standing(&pod))).collect()
+    }
+
+    /// Says something, unless it was the last that was said with that reason.
+    pub(super) fn say_once(&mut self, reason: &'static str, action: &'static str, message: String) {
+        say_once(&mut self.decision, self.observed.memory, reason, action, message);
+    }
+
+    /// The cluster as events name it.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.observed.cluster.metadata.namespace, self.observed.cluster.metadata.name)
+    }
+}
+
+/// Warns, unless that was the last that was said with that reason.
+pub(super) fn say_once(
+    decision: &mut Decision,
+    memory: &Memory,
+    reason: &'static str,
+    action: &'static str,
+    message: String,
+) {
+    if memory.said.get(reason) != Some(&message) {
+        decision.notices.push(Notice { is_warning: true, reason, action, message });
+    }
+}

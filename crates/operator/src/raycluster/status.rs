@@ -1,0 +1,242 @@
+//! The status: what there is, compared with what is written; only differences are written.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use mobula_api::{InvalidReason, PendingClass, PodRole};
+use serde_json::{Map, Value, json};
+
+use super::{
+    classify::{Standing, standing},
+    conditions::{self, Conditions},
+    pass::Pass,
+    suspend::State,
+    totals,
+};
+use crate::frame::{
+    controller::EXTENSION,
+    decision::StatusWrite,
+    kind,
+    pod::Pod,
+    time,
+    world::Child,
+};
+
+/// Counts that change are written at most so often, in ms; conditions at once.
+const PACE_MS: i64 = 1_000;
+/// The condition of a RayCluster that nothing can be done about before it is mended. KubeRay says that in Events only.
+const INVALID: &str = "Invalid";
+
+/// Says what the status should be, if that is not what is written.
+pub(super) fn write(pass: &mut Pass<'_>, state: State) {
+    let cluster = pass.observed.cluster;
+    let mut conditions = Conditions::of(&cluster.status, pass.now_ms);
+    let heads = pass.heads();
+    let head = heads.iter().find(|(_, standing)| *standing == Standing::Active).or(heads.first()).map(|(pod, _)| pod);
+    let pods: Vec<&Arc<Pod>> = pass.observed.pods.iter().filter(|pod| pod.role != PodRole::Other).collect();
+    let totals = totals::of(cluster);
+    let all_run = pods.iter().all(|pod| pod.is_running() && pod.ready.as_ref().is_none_or(|it| it.status != "False"));
+    let expected = usize::try_from(totals.wanted).unwrap_or(usize::MAX).saturating_add(1);
+    let all_are_ready = pods.len() >= expected && pods.iter().all(|pod| pod.is_ready());
+    conditions::suspension(&mut conditions, state, !pods.is_empty());
+    conditions::head(&mut conditions, head);
+    conditions::provisioned(&mut conditions, all_are_ready, state);
+    conditions::failure(&mut conditions, pass);
+    conditions.remove(INVALID);
+    let has_failed = conditions.is_true("ReplicaFailure");
+
+    let workers = || pods.iter().filter(|pod| pod.role == PodRole::Worker);
+    let mut status = cluster.status.as_object().cloned().unwrap_or_default();
+    set_count(&mut status, "desiredWorkerReplicas", totals.wanted);
+    set_count(&mut status, "minWorkerReplicas", totals.least);
+    set_count(&mut status, "maxWorkerReplicas", totals.most);
+    set_count(&mut status, "readyWorkerReplicas", count(workers().filter(|pod| pod.is_ready())));
+    set_count(&mut status, "availableWorkerReplicas", count(workers().filter(|pod| pod.is_running())));
+    let amounts = [
+        ("desiredCPU", totals.cpu),
+        ("desiredMemory", totals.memory),
+        ("desiredGPU", totals.gpu),
+        ("desiredTPU", totals.tpu),
+    ];
+    status.extend(amounts.map(|(name, quantity)| (name.to_owned(), json!(quantity.to_string()))));
+    set_head(pass, &mut status, head);
+    let is_suspended = cluster.spec.suspend == Some(true) && pods.is_empty();
+    if is_suspended {
+        set_state(&mut status, "suspended", pass.now_ms);
+    } else if state == State::Off && !has_failed && pods.len() == expected && all_run && !pods.is_empty() {
+        status.remove("reason");
+        set_state(&mut status, "ready", pass.now_ms);
+    }
+    if !pass.observed.memory.status_is_pruned {
+        status.insert(EXTENSION.to_owned(), groups(pass));
+    }
+    status.insert("conditions".to_owned(), conditions.into_value());
+    status.insert("observedGeneration".to_owned(), json!(cluster.metadata.generation));
+    pace(pass, status);
+}
+
+/// Says in the status that the RayCluster is invalid.
+pub(super) fn of_invalid(pass: &mut Pass<'_>, (reason, message): &(InvalidReason, String)) {
+    let cluster = pass.observed.cluster;
+    let mut conditions = Conditions::of(&cluster.status, pass.now_ms);
+    conditions.set(INVALID, Some(true), reason.as_str(), message);
+    let mut status = cluster.status.as_object().cloned().unwrap_or_default();
+    status.insert("conditions".to_owned(), conditions.into_value());
+    pace(pass, status);
+}
+
+/// Writes the status if it differs: at once if conditions or the state do, else not too often.
+fn pace(pass: &mut Pass<'_>, mut status: Map<String, Value>) {
+    let old = match &pass.observed.cluster.status {
+        Value::Object(old) => old.clone(),
+        _ => Map::new(),
+    };
+    if status == old {
+        return;
+    }
+    let mut wait_until_ms = pass.observed.memory.status_written_ms.map_or(0, |at_ms| at_ms.saturating_add(PACE_MS));
+    let is_first = old.get("conditions").is_none();
+    if is_first {
+        // Most of what a new cluster needs is there within a moment: one status says it all.
+        let created = pass.observed.cluster.metadata.extra.get("creationTimestamp").and_then(Value::as_str);
+        let created_ms = created.and_then(time::parse).unwrap_or(0);
+        wait_until_ms = wait_until_ms.max(created_ms.saturating_add(PACE_MS));
+    }
+    let is_urgent = if is_first { says_news(&status) } else { turned(&old) != turned(&status) };
+    let failure = pass.observed.memory.failures.get(crate::frame::controller::STATUS_PART);
+    if let Some(at_ms) = failure.map(|failure| failure.next_try_ms).filter(|at_ms| pass.now_ms < *at_ms) {
+        pass.decision.held.insert(crate::frame::controller::STATUS_PART.to_owned());
+        pass.decision.wake_at(at_ms);
+        return;
+    }
+    if !is_urgent && pass.now_ms < wait_until_ms {
+        pass.decision.wake_at(wait_until_ms);
+        return;
+    }
+    status.insert("lastUpdateTime".to_owned(), json!(time::rfc3339(pass.now_ms)));
+    let patch = difference(&Value::Object(old), &Value::Object(status));
+    let resource_version = pass.observed.cluster.metadata.resource_version.clone();
+    pass.decision.status = Some(StatusWrite { patch, resource_version });
+}
+
+/// What others wait for: state, and type, status and reason of conditions.
+fn turned(status: &Map<String, Value>) -> Vec<(Value, Value, Value)> {
+    let conditions = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
+    let mut turned: Vec<_> =
+        conditions.map(|it| (it["type"].clone(), it["status"].clone(), it["reason"].clone())).collect();
+    turned.push((status.get("state").cloned().unwrap_or_default(), Value::Null, Value::Null));
+    turned
+}
+
+/// Whether a first status says more than that everything is on its way.
+fn says_news(status: &Map<String, Value>) -> bool {
+    let is_news = |it: &Value| {
+        let quiet = ["HeadPodReady", "RayClusterSuspended"];
+        it["status"] == "True" && !quiet.iter().any(|quiet| it["type"] == *quiet)
+    };
+    status.get("state").is_some()
+        || status.get("conditions").and_then(Value::as_array).into_iter().flatten().any(is_news)
+}
+
+/// The merge patch that makes `new` of `old`.
+fn difference(old: &Value, new: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return new.clone() };
+    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value)).map(|(key, value)| {
+        let value = old.get(key).map_or_else(|| value.clone(), |old| difference(old, value));
+        (key.clone(), value)
+    });
+    Value::Object(gone.chain(changed).collect())
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> i64 {
+    i64::try_from(items.count()).unwrap_or(i64::MAX)
+}
+
+/// Go leaves zeros out.
+fn set_count(status: &mut Map<String, Value>, name: &str, count: i64) {
+    if count == 0 {
+        status.remove(name);
+    } else {
+        status.insert(name.to_owned(), json!(count));
+    }
+}
+
+fn set_text(object: &mut Map<String, Value>, name: &str, text: &str) {
+    if text.is_empty() {
+        object.remove(name);
+    } else {
+        object.insert(name.to_owned(), json!(text));
+    }
+}
+
+fn set_state(status: &mut Map<String, Value>, state: &str, now_ms: i64) {
+    if status.get("state").is_some_and(|known| known == state) {
+        return;
+    }
+    status.insert("state".to_owned(), json!(state));
+    let times = status.entry("stateTransitionTimes").or_insert_with(|| json!({}));
+    times[state] = json!(time::rfc3339(now_ms));
+}
+
+/// The head's pod, Service and ports.
+fn set_head(pass: &Pass<'_>, status: &mut Map<String, Value>, pod: Option<&Arc<Pod>>) {
+    let is_head = |child: &&Arc<Child>| {
+        child.kind == &kind::SERVICE && child.body["metadata"]["labels"]["ray.io/node-type"] == "head"
+    };
+    let service = pass.observed.children.iter().find(is_head);
+    let mut head = Map::new();
+    let ip = pod.map_or("", |pod| pod.ip.as_str());
+    set_text(&mut head, "podIP", ip);
+    set_text(&mut head, "podName", pod.map_or("", |pod| pod.name.as_str()));
+    if let Some(service) = service {
+        let cluster_ip = service.body["spec"]["clusterIP"].as_str().unwrap_or_default();
+        set_text(&mut head, "serviceIP", if cluster_ip == "None" { ip } else { cluster_ip });
+        set_text(&mut head, "serviceName", &service.key.name);
+        let endpoints = status.entry("endpoints").or_insert_with(|| json!({}));
+        for port in service.body["spec"]["ports"].as_array().into_iter().flatten() {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let node_port = port.get("nodePort").filter(|port| port.as_i64().is_some_and(|port| port != 0));
+            let target = node_port.or_else(|| port.get("targetPort")).or_else(|| port.get("port"));
+            if let (Some(name), Some(target)) = (port["name"].as_str(), target) {
+                endpoints[name] = json!(text(target));
+            }
+        }
+    }
+    status.insert("head".to_owned(), Value::Object(head));
+}
+
+/// What each group has, and why what it lacks is not there.
+fn groups(pass: &Pass<'_>) -> Value {
+    let group = |spec: &mobula_api::WorkerGroupSpec| {
+        let pods = pass.observed.pods.iter().filter(|pod| pod.role == PodRole::Worker && pod.group == spec.group_name);
+        let active: Vec<&Arc<Pod>> = pods.filter(|pod| standing(pod, pass.now_ms) == Standing::Active).collect();
+        let mut pending: BTreeMap<&str, i64> = BTreeMap::new();
+        for pod in active.iter().filter(|pod| !pod.is_ready()) {
+            *pending.entry(class(pod)).or_default() += 1;
+        }
+        let mut object = json!({"groupName": spec.group_name, "ready": count(active.iter().filter(|pod| pod.is_ready()))});
+        if !pending.is_empty() {
+            object["pending"] = json!(pending);
+        }
+        let said = active.iter().find(|pod| !pod.is_ready() && !pod.pending_message.is_empty());
+        if let Some(pod) = said {
+            object["message"] = json!(pod.pending_message);
+        }
+        object
+    };
+    Value::Array(pass.observed.cluster.spec.worker_group_specs.iter().map(group).collect())
+}
+
+/// Why a pod is not ready, in one word.
+fn class(pod: &Pod) -> &'static str {
+    match pod.pending {
+        PendingClass::Gated => "Gated",
+        PendingClass::Scheduling => "Scheduling",
+        PendingClass::Unschedulable => "Unschedulable",
+        PendingClass::Pulling => "Pulling",
+        PendingClass::PullFailing => "PullFailing",
+        PendingClass::Starting => "Starting",
+        PendingClass::Running => "NotReady",
+        PendingClass::Failed => "Failing",
+    }
+}

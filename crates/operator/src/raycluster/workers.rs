@@ -1,0 +1,197 @@
+//! The worker pods: how many there are, and which go.
+//!
+//! Every pod has a place (replica, host) and an incarnation of it, and its name follows from them. So a creation that is
+//! repeated, by us with an old view or by another leader, makes nothing twice.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use mobula_api::{FieldError, WorkerGroupSpec};
+
+use super::{
+    children::Slot,
+    classify::Standing,
+    head::mark,
+    pass::{Pass, group_part},
+};
+use crate::{
+    frame::{
+        decision::{Action, Foreign, Notice, Step},
+        kind,
+        pod::{Place, Pod},
+    },
+    names,
+};
+
+mod replicas;
+
+/// A worker pod and what it counts as.
+type Worker = (Arc<Pod>, Standing);
+
+/// One worker group in one pass.
+struct Group<'a> {
+    spec: &'a WorkerGroupSpec,
+    part: String,
+    /// Wanted replicas, hosts in each, most replicas.
+    replicas: u32,
+    hosts: u32,
+    most: u32,
+    pods: Vec<Worker>,
+    /// Names that the autoscaler wants to go.
+    named: BTreeSet<&'a str>,
+}
+
+/// Makes missing pods and deletes surplus ones, each group for itself.
+pub(super) fn make(pass: &mut Pass<'_>) {
+    let mut steps = Vec::new();
+    let cluster = pass.observed.cluster;
+    for (index, spec) in cluster.spec.worker_group_specs.iter().enumerate() {
+        let part = group_part(&spec.group_name);
+        let (replicas, hosts) = match pass.children.replicas_and_hosts(index, spec) {
+            Ok(counts) => counts,
+            Err(error) => {
+                pass.faults.push((part, error));
+                continue;
+            }
+        };
+        let most = spec.max_replicas.map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(0)).max(replicas);
+        let pods = pass.workers(&spec.group_name);
+        let named = spec.scale_strategy.iter().flat_map(|strategy| &strategy.workers_to_delete).map(String::as_str);
+        let group = Group { spec, part, replicas, hosts, most, pods, named: named.collect() };
+        steps.extend(if spec.suspend == Some(true) {
+            group.suspended(pass)
+        } else if hosts > 1 {
+            group.of_many_hosts(pass)
+        } else {
+            group.of_one_host(pass)
+        });
+    }
+    pass.decision.then(steps);
+}
+
+impl Group<'_> {
+    fn with(&self, standing: Standing) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.iter().filter(move |(_, other)| *other == standing).map(|(pod, _)| pod)
+    }
+
+    /// All pods of a suspended group go.
+    fn suspended(&self, pass: &mut Pass<'_>) -> Vec<Step> {
+        let message =
+            format!("Deleted all pods for suspended worker group {} in RayCluster {}", self.spec.group_name, pass.name());
+        let reason = "DeletedWorkerPod";
+        if pass.observed.memory.said.get(reason) != Some(&message) {
+            pass.decision.notices.push(Notice { is_warning: false, reason, action: "Delete", message });
+        }
+        let present = self.pods.iter().filter(|(pod, _)| pod.deletion_ms.is_none()).map(|(pod, _)| pod);
+        let steps = present.map(|pod| Step { success: None, ..self.deletion(pod, false) }).collect();
+        if pass.may_try(&self.part) { steps } else { Vec::new() }
+    }
+
+    fn of_one_host(&self, pass: &mut Pass<'_>) -> Vec<Step> {
+        let mut steps = self.failed(pass);
+        let (named, kept): (Vec<&Arc<Pod>>, Vec<&Arc<Pod>>) =
+            self.with(Standing::Active).partition(|pod| self.named.contains(pod.name.as_str()));
+        let mut deletions: Vec<Step> = named.iter().map(|pod| self.deletion(pod, false)).collect();
+        let wanted = self.replicas as usize;
+        if kept.len() > wanted && may_choose(pass) {
+            let mut kept = kept.clone();
+            kept.sort_by(|a, b| dispensable(a).cmp(&dispensable(b)));
+            deletions.extend(kept.iter().take(kept.len() - wanted).map(|pod| self.deletion(pod, false)));
+        }
+        if !deletions.is_empty() && pass.may_try(&self.part) {
+            steps.append(&mut deletions);
+        }
+        // Pods on their way out may still hold what they had: together there are never more than the maximum.
+        let occupied = self.pods.iter().filter(|(_, standing)| *standing != Standing::Lost).count();
+        let room = (self.most as usize).saturating_sub(occupied);
+        let missing = wanted.saturating_sub(kept.len()).min(room);
+        steps.extend(self.creations(pass, missing));
+        steps
+    }
+
+    /// Deletions of pods that have failed: at once, unless they fail again and again.
+    fn failed(&self, pass: &mut Pass<'_>) -> Vec<Step> {
+        let steps: Vec<Step> = self.with(Standing::Failed).map(|pod| self.deletion(pod, true)).collect();
+        if steps.is_empty() || !pass.may_replace(&self.part) || !pass.may_try(&self.part) { Vec::new() } else { steps }
+    }
+
+    fn deletion(&self, pod: &Pod, replaces_broken: bool) -> Step {
+        let action = Action::Delete { kind: &kind::POD, name: pod.name.clone(), uid: pod.uid.clone() };
+        let step = Step::new(self.part.clone(), action).says("DeletedWorkerPod", "Delete", "Deleted worker Pod");
+        let step = step.complains("FailedToDeleteWorkerPod", "Delete", "Failed to delete worker Pod");
+        Step { replaces_broken, ..step }
+    }
+
+    /// Creations of `missing` replicas of one host, at the lowest free places.
+    fn creations(&self, pass: &mut Pass<'_>, missing: usize) -> Vec<Step> {
+        if missing == 0 || !pass.may_try(&self.part) {
+            return Vec::new();
+        }
+        // After a failure one pod says whether it is over.
+        let missing = if pass.failure(&self.part).is_some() { 1 } else { missing };
+        let used: BTreeSet<u32> = self.with(Standing::Active).filter_map(|pod| pod.replica()).collect();
+        let free = (0..u32::MAX).filter(|replica| !used.contains(replica)).take(missing);
+        let places = free.map(|replica| Place { replica, host: 0, incarnation: self.incarnation(pass, replica) });
+        self.made(pass, places.map(|place| (place, None)).collect())
+    }
+
+    /// The incarnation of the next pods of a replica: above all that were seen.
+    fn incarnation(&self, pass: &Pass<'_>, replica: u32) -> u32 {
+        let visible = self.pods.iter().filter_map(|(pod, _)| pod.place).filter(|place| place.replica == replica);
+        let next = visible.map(|place| place.incarnation.saturating_add(1)).max().unwrap_or(0);
+        let retired = pass.observed.incarnations.get(&(self.spec.group_name.clone(), replica));
+        let mut incarnation = next.max(retired.copied().unwrap_or(0));
+        // A name that is to be deleted must not come back to life, not even after a restart has forgotten it.
+        while (0..self.hosts).any(|host| self.named.contains(self.name(pass, replica, host, incarnation).as_str())) {
+            incarnation = incarnation.saturating_add(1);
+        }
+        incarnation
+    }
+
+    fn name(&self, pass: &Pass<'_>, replica: u32, host: u32, incarnation: u32) -> String {
+        let prefix = pass.children.worker_pod_prefix(self.spec);
+        let uid = &pass.observed.cluster.metadata.uid;
+        names::pod_name(&prefix, uid, &self.spec.group_name, replica, host, incarnation)
+    }
+
+    /// Creations of pods at `places`, each with the name of its multi-host replica.
+    fn made(&self, pass: &mut Pass<'_>, places: Vec<(Place, Option<String>)>) -> Vec<Step> {
+        let mut steps = Vec::with_capacity(places.len());
+        for (place, replica_name) in places {
+            match self.creation(pass, place, replica_name) {
+                Ok(step) => steps.push(step),
+                Err(error) => {
+                    pass.faults.push((self.part.clone(), error));
+                    return Vec::new();
+                }
+            }
+        }
+        steps
+    }
+
+    fn creation(&self, pass: &Pass<'_>, place: Place, replica_name: Option<String>) -> Result<Step, FieldError> {
+        let slot = Slot { replica: place.replica, replica_name, host: place.host };
+        let name = self.name(pass, place.replica, place.host, place.incarnation);
+        let mut body = pass.children.worker_pod(self.spec, &slot, &name)?;
+        mark(&mut body, place);
+        let action = Action::Create { kind: &kind::POD, body, foreign: Foreign::Refused };
+        let step = Step::new(self.part.clone(), action).says("CreatedWorkerPod", "Create", "Created worker Pod");
+        Ok(step.complains("FailedToCreateWorkerPod", "Create", "Failed to create worker Pod"))
+    }
+}
+
+/// Whether surplus pods may be chosen by the operator: not where an autoscaler names them.
+fn may_choose(pass: &Pass<'_>) -> bool {
+    !pass.children.is_autoscaled() || pass.config.random_pod_delete
+}
+
+/// Order in which surplus pods go: those without a node, those that do not run, those that are not ready, the others; of
+/// each the youngest first.
+fn dispensable(pod: &Pod) -> (u8, i64, std::cmp::Reverse<Option<u32>>, &str) {
+    let progress = match pod {
+        pod if pod.is_ready() => 3,
+        pod if pod.is_running() => 2,
+        pod if !pod.node.is_empty() => 1,
+        _ => 0,
+    };
+    (progress, pod.created_ms.saturating_neg(), std::cmp::Reverse(pod.replica()), &pod.name)
+}

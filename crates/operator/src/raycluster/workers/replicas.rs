@@ -1,0 +1,115 @@
+//! Replicas of several hosts: made, counted and deleted whole.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Group, Standing, Worker, dispensable, may_choose};
+use crate::{
+    frame::{
+        decision::Step,
+        pod::{Place, Pod},
+    },
+    names,
+    raycluster::pass::Pass,
+};
+
+/// A replica whose hosts do not all exist after so long, in ms, will not become whole by itself.
+const WHOLE_WITHIN_MS: i64 = 60_000;
+
+/// What a replica counts as.
+enum State {
+    /// All hosts are there.
+    Whole,
+    /// Hosts are still to be made: these.
+    Coming(Vec<Place>),
+    /// Some hosts are gone or about to go: the rest must go, too. Whether a host has failed.
+    Broken(bool),
+}
+
+impl Group<'_> {
+    pub(super) fn of_many_hosts(&self, pass: &mut Pass<'_>) -> Vec<Step> {
+        let mut by_name: BTreeMap<&str, Vec<&Worker>> = BTreeMap::new();
+        for worker in self.pods.iter().filter(|(pod, standing)| {
+            !pod.replica_name.is_empty() && *standing != Standing::Lost
+        }) {
+            by_name.entry(worker.0.replica_name.as_str()).or_default().push(worker);
+        }
+        let (mut kept, mut steps, mut coming) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, hosts) in &by_name {
+            let is_named = hosts.iter().any(|(pod, _)| self.named.contains(pod.name.as_str()));
+            match self.state(pass, hosts) {
+                _ if is_named => steps.extend(self.end(pass, hosts, false)),
+                State::Broken(has_failed) => steps.extend(self.end(pass, hosts, has_failed)),
+                State::Whole => kept.push(hosts),
+                State::Coming(places) => {
+                    coming.extend(places.into_iter().map(|place| (place, Some((*name).to_owned()))));
+                    kept.push(hosts);
+                }
+            }
+        }
+        let wanted = self.replicas as usize;
+        if kept.len() > wanted && may_choose(pass) {
+            kept.sort_by_key(|hosts| hosts.iter().map(|(pod, _)| dispensable(pod)).max());
+            for hosts in kept.iter().take(kept.len() - wanted) {
+                coming.retain(|(_, name)| hosts.iter().all(|(pod, _)| Some(&pod.replica_name) != name.as_ref()));
+                steps.extend(self.end(pass, hosts, false));
+            }
+        }
+        let room = (self.most as usize).saturating_sub(by_name.len());
+        let missing = wanted.saturating_sub(kept.len()).min(room);
+        steps.extend(self.replicas(pass, missing, coming));
+        steps
+    }
+
+    fn state(&self, pass: &mut Pass<'_>, hosts: &[&Worker]) -> State {
+        if hosts.iter().any(|(_, standing)| *standing == Standing::Failed) {
+            return State::Broken(true);
+        }
+        let active: Vec<&Arc<Pod>> =
+            hosts.iter().filter(|(_, standing)| *standing == Standing::Active).map(|(pod, _)| pod).collect();
+        if active.len() < hosts.len() {
+            return State::Broken(false);
+        }
+        if active.len() >= self.hosts as usize {
+            return State::Whole;
+        }
+        let Some(place) = active.iter().find_map(|pod| pod.place) else { return State::Broken(false) };
+        let retired = pass.observed.incarnations.get(&(self.spec.group_name.clone(), place.replica));
+        let youngest_ms = active.iter().map(|pod| pod.created_ms).max().unwrap_or(0);
+        let until_ms = youngest_ms.saturating_add(WHOLE_WITHIN_MS);
+        // Either a host was there and is gone, or nobody has made it for too long.
+        if retired.is_some_and(|next| *next > place.incarnation) || pass.now_ms >= until_ms {
+            return State::Broken(false);
+        }
+        pass.decision.wake_at(until_ms);
+        let is_there = |host: u32| active.iter().any(|pod| pod.place.is_some_and(|place| place.host == host));
+        State::Coming((0..self.hosts).filter(|host| !is_there(*host)).map(|host| Place { host, ..place }).collect())
+    }
+
+    /// Deletes what is left of a replica.
+    fn end(&self, pass: &mut Pass<'_>, hosts: &[&Worker], has_failed: bool) -> Vec<Step> {
+        let present = hosts.iter().filter(|(pod, _)| pod.deletion_ms.is_none());
+        let steps: Vec<Step> = present.map(|(pod, _)| self.deletion(pod, has_failed)).collect();
+        let may = steps.is_empty() || (pass.may_try(&self.part) && (!has_failed || pass.may_replace(&self.part)));
+        if may { steps } else { Vec::new() }
+    }
+
+    /// Makes hosts that are missing of replicas under way, and `missing` new replicas at the lowest free places.
+    fn replicas(&self, pass: &mut Pass<'_>, missing: usize, coming: Vec<(Place, Option<String>)>) -> Vec<Step> {
+        if (missing == 0 && coming.is_empty()) || !pass.may_try(&self.part) {
+            return Vec::new();
+        }
+        let mut places = coming;
+        let has_failed = pass.failure(&self.part).is_some();
+        let missing = if has_failed { missing.min(usize::from(places.is_empty())) } else { missing };
+        let used: std::collections::BTreeSet<u32> =
+            self.with(Standing::Active).filter_map(|pod| pod.replica()).collect();
+        for replica in (0..u32::MAX).filter(|replica| !used.contains(replica)).take(missing) {
+            let incarnation = self.incarnation(pass, replica);
+            let uid = &pass.observed.cluster.metadata.uid;
+            let name = names::replica_name(uid, &self.spec.group_name, replica, incarnation);
+            let hosts = (0..self.hosts).map(|host| Place { replica, host, incarnation });
+            places.extend(hosts.map(|place| (place, Some(name.clone()))));
+        }
+        self.made(pass, places)
+    }
+}
