@@ -235,6 +235,7 @@ impl<'a> Draft<'a> {
         let mark = self.board.mark();
         match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
             Ok(_) => {
+                gangs::keep(&mut self.board, &mark);
                 let fate = &mut self.fates[work.at as usize];
                 fate.is_placed = true;
                 (fate.domain, fate.fabric, fate.drawback) = (pool.domain.clone(), pool.fabric.clone(), drawback);
@@ -267,8 +268,6 @@ impl<'a> Draft<'a> {
     /// The pool in which the gang costs the least; of equal ones the one that it leaves the least room in.
     fn best(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[Pool]) -> Option<usize> {
         let mark = self.board.mark();
-        // A trial must not leave behind that hosts are needed.
-        let needed = self.board.world.hosts.needed.clone();
         let mut best: Option<(f64, usize, u64, usize)> = None;
         let mut nearest: Option<(Short, usize)> = None;
         for (at, pool) in pools.iter().enumerate() {
@@ -277,7 +276,6 @@ impl<'a> Draft<'a> {
                     let new_hosts = self.board.world.hosts.len() - mark.hosts();
                     let spare = self.spare(work, pool);
                     self.board.back_to(&mark);
-                    self.board.world.hosts.needed.clone_from(&needed);
                     let key = (cost, new_hosts, spare, at);
                     let is_better = best.is_none_or(|best| {
                         key.0.total_cmp(&best.0).then((key.1, key.2, key.3).cmp(&(best.1, best.2, best.3))).is_lt()

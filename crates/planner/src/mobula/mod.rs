@@ -30,6 +30,7 @@ mod report;
 mod resize;
 mod shrink;
 mod slots;
+mod stocks;
 mod tasks;
 mod waiting;
 mod world;
