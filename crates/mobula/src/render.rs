@@ -137,7 +137,9 @@ fn children(file: &str, manifest: Value, namespace: &str, config: &Config) -> Re
 
 /// One YAML document, which kubectl reads as what it is: strings that YAML 1.1 would take for something else are quoted.
 fn yaml(object: &Value) -> Result<String, BadInput> {
-    let text = serde_saphyr::to_string(object).map_err(|error| BadInput::new("output", error))?;
+    // No folding: a command stays on its line.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    let text = serde_saphyr::to_string_with_options(object, options).map_err(|error| BadInput::new("output", error))?;
     Ok(format!("---\n{}\n", text.trim_end()))
 }
 
