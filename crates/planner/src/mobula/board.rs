@@ -68,7 +68,7 @@ impl<'a> Board<'a> {
         let hosts = &mut self.world.hosts;
         let mut given_up = vec![0_u64; self.world.groups.len()];
         for host in self.world.present..hosts.len() {
-            if !fixed.get(host).copied().unwrap_or(true) {
+            if !fixed.get(host).copied().unwrap_or(true) && !hosts.is_given_up[host] {
                 hosts.give_up(host as HostId);
                 if let Some(count) = given_up.get_mut(hosts.group[host] as usize) {
                     *count += 1;

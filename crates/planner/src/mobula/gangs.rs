@@ -154,7 +154,7 @@ fn fill_by_index(
 ) -> u32 {
     let mut left = part.count;
     for wanted in index.slots.wanted() {
-        if wanted.1 && rules.keep_gpu_clean {
+        if wanted.is_misuse && rules.keep_gpu_clean {
             continue;
         }
         if matches!(work.together, Together::Few | Together::One) {
@@ -244,7 +244,7 @@ fn candidates(
     let mut candidates = Vec::new();
     for host in site.hosts(world.hosts.len()) {
         let (slots, wanted) = slots_of(world, part.shape, host);
-        if slots == 0 || (wanted.1 && rules.keep_gpu_clean) || taken.contains(&host) {
+        if slots == 0 || (wanted.is_misuse && rules.keep_gpu_clean) || taken.contains(&host) {
             continue;
         }
         if own_label.as_ref().is_none_or(|label| world.label(host, label).is_none()) {
@@ -470,7 +470,7 @@ fn fill_new(
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
     let level: Vec<Candidate> =
-        hosts.iter().map(|&(host, slots)| Candidate { wanted: (0, false), slots, host }).collect();
+        hosts.iter().map(|&(host, slots)| Candidate { wanted: Wanted::default(), slots, host }).collect();
     let shares = match work.together {
         Together::Many => many(&level, left),
         _ => {

@@ -40,8 +40,17 @@ pub(super) struct Repacked {
     pub work: u64,
 }
 
-/// Gangs that may be elsewhere, by index in the snapshot, with the groups that they may use (`None`: anything).
-pub(super) type FluidGangs<'g, 'a> = BTreeMap<u32, (&'g GangWork<'a>, Option<Vec<bool>>)>;
+/// Gangs that may be elsewhere, by index in the snapshot, with what they may use (`None`: anything).
+pub(super) type FluidGangs<'g, 'a> = BTreeMap<u32, (&'g GangWork<'a>, Option<&'g Reach>)>;
+
+/// What a gang may use that is bound to a domain or a fabric.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// By group: whether it may be launched.
+    pub groups: Vec<bool>,
+    /// Present hosts.
+    pub hosts: Vec<HostId>,
+}
 
 /// Packs anew what may be elsewhere, if that is cheaper. `fixed` says which launched hosts stay.
 pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, fixed: &[bool], gangs: &FluidGangs<'_, '_>) -> Repacked {
@@ -53,10 +62,10 @@ pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, fixed: &[bool], g
     if board.puts.iter().any(|put| put.taken > MAX_TAKEN) {
         return Repacked::default();
     }
-    // What may be on any host may change places with what is on present hosts, too.
+    // What may be elsewhere may change places with what is on present hosts, too.
     let is_free = |put: &Put| match put.demand {
         DemandRef::Class(_) => true,
-        DemandRef::Gang { gang, .. } => matches!(gangs.get(&gang), Some((_, None))),
+        DemandRef::Gang { gang, .. } => gangs.contains_key(&gang),
     };
     if !has_many_classes(board, is_free) {
         let (free, rest): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_free(put));
@@ -64,7 +73,9 @@ pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, fixed: &[bool], g
         let mut trial = board.copy();
         let before = trial.release(fixed, rest, &free, rules);
         if let Some(present) = present_classes(&trial, rules) {
-            let is_everything = trial.puts.is_empty();
+            // A gang that is kept in a place might be cheaper in another one.
+            let is_anywhere = |put: &Put| DemandOwner::of(put.demand).reach(gangs).is_none();
+            let is_everything = trial.puts.is_empty() && free.iter().all(is_anywhere);
             trial.puts = kept;
             let fluid: Vec<Put> = free.into_iter().chain(launched).collect();
             let repacked = repack_on(board, trial, rules, &fluid, gangs, present, before);
@@ -200,11 +211,13 @@ impl Sorted {
         let groups = trial.world.groups.len();
         let class_of: BTreeMap<HostId, usize> =
             (groups..).zip(present).flat_map(|(bin, class)| class.hosts.iter().map(move |host| (*host, bin))).collect();
+        let mut within = Within { class_of: &class_of, groups, present, known: BTreeMap::new() };
         let mut lots: Vec<Lot> = Vec::new();
         let mut lot_of: BTreeMap<LotKey, usize> = BTreeMap::new();
         let mut placed: Vec<(HostId, usize, u32)> = Vec::with_capacity(fluid.len());
         for ((shape, owner, _), puts) in pieces {
-            let bins = allowed(board, trial, rules, shape, &puts, owner.pool(gangs), present);
+            let reach = owner.reach(gangs).map(|reach| (reach.groups.as_slice(), within.classes(reach)));
+            let bins = allowed(board, trial, rules, shape, &puts, reach, present);
             let taken: u64 = puts.iter().map(|put| put.taken.max(0) as u64).sum();
             let (owner, apart) = owner.into_lot_owner(gangs, shape, &puts, taken);
             let size = if apart { taken as u32 } else { u32::MAX };
@@ -251,11 +264,11 @@ impl DemandOwner {
         }
     }
 
-    /// Groups that it may use; `None`: anything.
-    fn pool<'p>(self, gangs: &'p FluidGangs<'_, '_>) -> Option<&'p [bool]> {
+    /// What it may use; `None`: anything.
+    fn reach<'p>(self, gangs: &FluidGangs<'p, '_>) -> Option<&'p Reach> {
         match self {
             DemandOwner::Class(_) => None,
-            DemandOwner::Gang(at) => gangs.get(&at).and_then(|(_, groups)| groups.as_deref()),
+            DemandOwner::Gang(at) => gangs.get(&at).and_then(|(_, reach)| *reach),
         }
     }
 
@@ -272,6 +285,29 @@ impl DemandOwner {
     }
 }
 
+/// Which classes of present hosts lie within what gangs may use.
+struct Within<'p> {
+    /// By host: number of the bin that its class is.
+    class_of: &'p BTreeMap<HostId, usize>,
+    /// Bins before those of present hosts.
+    groups: usize,
+    present: &'p [PresentClass],
+    known: BTreeMap<*const Reach, Vec<bool>>,
+}
+
+impl Within<'_> {
+    /// By class of present hosts: whether all of its hosts are within reach.
+    fn classes(&mut self, reach: &Reach) -> &[bool] {
+        self.known.entry(std::ptr::from_ref(reach)).or_insert_with(|| {
+            let mut hosts = vec![0; self.present.len()];
+            for bin in reach.hosts.iter().filter_map(|host| self.class_of.get(host)) {
+                hosts[*bin - self.groups] += 1;
+            }
+            self.present.iter().zip(hosts).map(|(class, hosts)| class.hosts.len() == hosts).collect()
+        })
+    }
+}
+
 /// By bin: whether it may hold a piece of demand. Groups are opened as far down the levels of preference as they are now.
 fn allowed(
     board: &Board<'_>,
@@ -279,7 +315,7 @@ fn allowed(
     rules: &Rules<'_>,
     shape: ShapeId,
     puts: &[&Put],
-    pool: Option<&[bool]>,
+    reach: Option<(&[bool], &[bool])>,
     present: &[PresentClass],
 ) -> Vec<bool> {
     let groups = 0..trial.world.groups.len();
@@ -293,12 +329,13 @@ fn allowed(
     let is_clean =
         !needs.is_scarce && (rules.keep_gpu_clean || (!rules.prices.is_priced && !puts.iter().any(is_misuse)));
     let may = |group: usize| {
-        let is_in_pool = pool.is_none_or(|pool| pool.get(group).copied().unwrap_or(false));
+        let is_in_pool = reach.is_none_or(|(groups, _)| groups.get(group).copied().unwrap_or(false));
         is_in_pool && !(is_clean && trial.world.groups[group].is_scarce)
     };
     let open = levels.iter().enumerate().map(|(group, level)| level.is_some() && *level <= worst && may(group));
-    let holds = |class: &PresentClass| {
-        pool.is_none() && !(is_clean && class.is_scarce) && trial.world.rank(needs, class.kind).is_some()
+    let is_in_reach = |at: usize| reach.is_none_or(|(_, classes)| classes.get(at).copied().unwrap_or(false));
+    let holds = |(at, class): (usize, &PresentClass)| {
+        is_in_reach(at) && !(is_clean && class.is_scarce) && trial.world.rank(needs, class.kind).is_some()
     };
-    open.chain(present.iter().map(holds)).collect()
+    open.chain(present.iter().enumerate().map(holds)).collect()
 }

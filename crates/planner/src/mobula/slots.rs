@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::board::Board;
-use super::stocks::StockId;
+use super::stocks::{State, StockId};
 use super::world::{HostId, ShapeId, World};
 
 /// More bundles of a shape on one host than this make no difference.
@@ -14,9 +14,16 @@ const MAX_SLOTS: i64 = 1 << 20;
 /// The stock of a host that is not there.
 const NOWHERE: StockId = StockId::MAX;
 
-/// How much hosts are wanted: position among the alternatives of the label selectors; whether they have accelerators that the
-/// shape does not need.
-pub(super) type Wanted = (u8, bool);
+/// How much hosts are wanted, less from field to field.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Wanted {
+    /// Position among the alternatives of the label selectors.
+    pub rank: u8,
+    /// Whether they have accelerators that the shape does not need.
+    pub is_misuse: bool,
+    /// Whether Ray does not run there yet.
+    pub is_coming: bool,
+}
 
 /// The hosts of each stock.
 #[derive(Clone, Debug, Default)]
@@ -162,18 +169,19 @@ impl SlotIndex {
 pub(super) fn slots_of(world: &World<'_>, shape: ShapeId, host: HostId) -> (u32, Wanted) {
     match world.hosts.stock.get(host as usize) {
         Some(stock) if !world.hosts.is_given_up[host as usize] => slots_of_stock(world, shape, *stock),
-        _ => (0, (0, false)),
+        _ => (0, Wanted::default()),
     }
 }
 
 fn slots_of_stock(world: &World<'_>, shape: ShapeId, stock: StockId) -> (u32, Wanted) {
-    let nothing = (0, (0, false));
+    let nothing = (0, Wanted::default());
     let shape = &world.shapes[shape as usize];
     let slots = world.hosts.stocks.slots(stock, shape).min(MAX_SLOTS);
     if slots <= 0 {
         return nothing;
     }
     let traits = world.hosts.stocks.traits(stock);
+    let Some(rank) = world.rank(shape, traits.kind) else { return nothing };
     let is_misuse = traits.is_scarce && !shape.is_scarce;
-    world.rank(shape, traits.kind).map_or(nothing, |rank| (slots as u32, (rank, is_misuse)))
+    (slots as u32, Wanted { rank, is_misuse, is_coming: traits.state >= State::Coming })
 }

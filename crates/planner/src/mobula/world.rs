@@ -298,6 +298,11 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Whether Ray does not run on a host yet.
+    pub fn is_coming(&self, host: HostId) -> bool {
+        self.node(host).is_none_or(|node| node.phase != NodePhase::Running)
+    }
+
     /// By column: so much there is, rounded down to whole steps.
     pub fn amounts(&self, resources: &Resources) -> Vec<i64> {
         let amount = |(name, step): (&&str, &i64)| {
