@@ -71,7 +71,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
 
 fn config(compat: bool, scheduler: Option<BatchScheduler>) -> Config {
     let compat = if compat { Compat::V1_7 } else { Compat::V1_6 };
-    let gates = "RayClusterMTLS=true,RayClusterHistoryServer=true,RayClusterNetworkPolicy=true,GCSFaultToleranceEmbeddedStorage=true";
+    let gates = "RayClusterHistoryServer=true,RayClusterNetworkPolicy=true,GCSFaultToleranceEmbeddedStorage=true";
     Config { compat, gates: Gates::parse(gates, compat).unwrap(), batch_scheduler: scheduler, ..Config::default() }
 }
 

@@ -1,5 +1,6 @@
 //! The environment of the Ray container and of init containers.
 
+use mobula_api::keys;
 use serde_json::Value;
 
 use super::{
@@ -17,9 +18,8 @@ impl Children<'_> {
     /// Adds what Ray and the programs in the container rely on. `ray_start`: the command that was generated.
     pub(super) fn set_env(&self, group: &Group<'_>, ray: &mut ContainerDraft, ray_start: &str) {
         for entry in &self.config.pods.default_env {
-            if let Some(name) = entry.get("name").and_then(Value::as_str).filter(|name| !ray.has_env(name)) {
-                // The borrow of the name ends here.
-                let _ = name;
+            let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
+            if !ray.has_env(name) {
                 ray.env.push(entry.clone());
             }
         }
@@ -59,7 +59,7 @@ impl Children<'_> {
 
     /// Which kind of object made the RayCluster.
     pub(super) fn origin(&self) -> Origin {
-        match self.cluster.metadata.labels.get("ray.io/originated-from-crd").map(String::as_str) {
+        match self.cluster.metadata.labels.get(keys::ORIGINATED_FROM_CRD).map(String::as_str) {
             Some("RayJob") => Origin::RayJob,
             Some("RayService") => Origin::RayService,
             _ => Origin::RayCluster,

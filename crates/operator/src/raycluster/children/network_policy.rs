@@ -95,7 +95,7 @@ impl Children<'_> {
         let params = &self.cluster.spec.head_group_spec.ray_start_params;
         let port = params.get("dashboard-port").and_then(|port| port.parse().ok()).unwrap_or(DASHBOARD_PORT);
         let selector =
-            json!({ "ray.io/originated-from-cr-name": job, "ray.io/originated-from-crd": Origin::RayJob.kind() });
+            json!({ "ray.io/originated-from-cr-name": job, keys::ORIGINATED_FROM_CRD: Origin::RayJob.kind() });
         Some(json!({
             "from": [{ "podSelector": { "matchLabels": selector } }],
             "ports": [{ "protocol": "TCP", "port": port }],

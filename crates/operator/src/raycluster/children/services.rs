@@ -118,7 +118,7 @@ impl Children<'_> {
         let cluster = &self.cluster.metadata.name;
         let labels = json!({
             "ray.io/originated-from-cr-name": cluster,
-            "ray.io/originated-from-crd": "RayCluster",
+            keys::ORIGINATED_FROM_CRD: "RayCluster",
             "ray.io/serve": format!("{cluster}-serve"),
         });
         let metadata = self.metadata(&format!("{cluster}-serve-svc"), labels);
