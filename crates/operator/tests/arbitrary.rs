@@ -1,5 +1,6 @@
 //! No RayCluster makes the builders panic; what they accept they make the same way again.
-#![allow(clippy::disallowed_methods, reason = "a test reads the files beside it")]
+// A test reads the files beside it; helpers of tests may fail loudly.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::{fs, path::Path};
 

@@ -1,5 +1,8 @@
 //! Children that the recorded corpus does not show: what 1.7 adds, what a configuration adds, clean-up, gangs.
 
+// Helpers of tests may fail loudly.
+#![allow(clippy::unwrap_used)]
+
 use mobula_api::{Compat, Gate, RayCluster};
 use mobula_operator::{
     config::{BatchScheduler, Config},
@@ -399,7 +402,7 @@ fn the_hash_changes_with_what_pods_are_made_from_and_with_nothing_else() {
     let first = hash(json!({}));
     assert_eq!(first.len(), 32);
     let group = |change: Value| {
-        let mut group = serde_json::to_value(&cluster(json!({}))).unwrap()["spec"]["workerGroupSpecs"][0].take();
+        let mut group = serde_json::to_value(cluster(json!({}))).unwrap()["spec"]["workerGroupSpecs"][0].take();
         merge(&mut group, change);
         json!({ "spec": { "workerGroupSpecs": [group] } })
     };

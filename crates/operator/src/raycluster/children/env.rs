@@ -34,7 +34,7 @@ impl Children<'_> {
         ray.push_env("KUBERAY_GEN_RAY_START_CMD", ray_start);
         let port = self.gcs_port();
         ray.add_env("RAY_PORT", port);
-        if self.origin() == Origin::RayService {
+        if self.origin() == Origin::Service {
             ray.add_env("RAY_timeout_ms_task_wait_for_death_info", "0");
             ray.add_env("RAY_gcs_server_request_timeout_seconds", "5");
             ray.add_env("RAY_SERVE_KV_TIMEOUT_S", "5");
@@ -57,34 +57,34 @@ impl Children<'_> {
         }
     }
 
-    /// Which kind of object made the RayCluster.
+    /// Who made the RayCluster.
     pub(super) fn origin(&self) -> Origin {
         match self.cluster.metadata.labels.get(keys::ORIGINATED_FROM_CRD).map(String::as_str) {
-            Some("RayJob") => Origin::RayJob,
-            Some("RayService") => Origin::RayService,
-            _ => Origin::RayCluster,
+            Some("RayJob") => Origin::Job,
+            Some("RayService") => Origin::Service,
+            _ => Origin::User,
         }
     }
 }
 
-/// Which kind of object made a RayCluster.
+/// Who made a RayCluster.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A user.
-    RayCluster,
+    User,
     /// A RayJob.
-    RayJob,
+    Job,
     /// A RayService.
-    RayService,
+    Service,
 }
 
 impl Origin {
-    /// Its kind.
+    /// The kind of object that stands for the whole.
     pub(super) fn kind(self) -> &'static str {
         match self {
-            Origin::RayCluster => "RayCluster",
-            Origin::RayJob => "RayJob",
-            Origin::RayService => "RayService",
+            Origin::User => "RayCluster",
+            Origin::Job => "RayJob",
+            Origin::Service => "RayService",
         }
     }
 }

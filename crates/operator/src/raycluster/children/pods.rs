@@ -94,7 +94,7 @@ impl Children<'_> {
         params: &mut BTreeMap<String, String>,
     ) -> Result<(), FieldError> {
         self.add_configured(group, pod)?;
-        if self.origin() == Origin::RayService {
+        if self.origin() == Origin::Service {
             let serves = if group.is_head { "false" } else { "true" };
             pod.labels.insert("ray.io/serve".to_owned(), serves.to_owned());
         }
