@@ -1,5 +1,4 @@
 //! Children that the recorded corpus does not show: what 1.7 adds, what a configuration adds, clean-up, gangs.
-
 // Helpers of tests may fail loudly.
 #![allow(clippy::unwrap_used)]
 
