@@ -31,8 +31,7 @@ pub struct BadInput {
 impl BadInput {
     /// About one file (or option).
     pub fn new(file: &str, problem: impl fmt::Display) -> Self {
-        let file = if file == STDIN { "standard input" } else { file };
-        BadInput { file: file.to_owned(), problem: problem.to_string() }
+        BadInput { file: shown(file).to_owned(), problem: problem.to_string() }
     }
 }
 
@@ -43,6 +42,16 @@ impl fmt::Display for BadInput {
 }
 
 impl std::error::Error for BadInput {}
+
+/// A file's name as messages have it.
+pub fn shown(file: &str) -> &str {
+    if file == STDIN { "standard input" } else { file }
+}
+
+/// A file's text.
+pub fn text(file: &str) -> Result<String, BadInput> {
+    String::from_utf8(read(file)?).map_err(|error| BadInput::new(file, format!("not UTF-8: {error}")))
+}
 
 /// The RayCluster in a file of manifests: the only one, whatever else the file holds.
 pub fn raycluster(file: &str) -> Result<RayCluster, BadInput> {
@@ -133,7 +142,7 @@ fn bad_demand(file: &str, text: &str, error: &wire::DecodeError) -> BadInput {
 
 /// Prices by group.
 pub fn prices(file: &str) -> Result<Prices, BadInput> {
-    let text = String::from_utf8(read(file)?).map_err(|error| BadInput::new(file, format!("not UTF-8: {error}")))?;
+    let text = text(file)?;
     Prices::from_text(&text).map_err(|error| BadInput::new(file, error))
 }
 
@@ -192,7 +201,7 @@ fn name(object: &Value) -> &str {
 }
 
 /// All objects of a file; lists are taken apart.
-fn objects(file: &str) -> Result<Vec<Value>, BadInput> {
+pub fn objects(file: &str) -> Result<Vec<Value>, BadInput> {
     let mut objects = Vec::new();
     for document in documents(file)? {
         objects.extend(parts(document).map_err(|error| BadInput::new(file, error))?);
@@ -225,8 +234,7 @@ fn is_list(object: &serde_json::Map<String, Value>) -> bool {
 
 /// All documents of a YAML or JSON file.
 fn documents(file: &str) -> Result<Vec<Value>, BadInput> {
-    let bytes = read(file)?;
-    let text = String::from_utf8(bytes).map_err(|error| BadInput::new(file, format!("not UTF-8: {error}")))?;
+    let text = text(file)?;
     if has_extension(file, "json") {
         let document = serde_json::from_str(&text);
         return document
@@ -237,6 +245,8 @@ fn documents(file: &str) -> Result<Vec<Value>, BadInput> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_events: 50_000_000, max_nodes: 20_000_000, },
         with_snippet: false,
+        // As kubectl reads: 0777 is octal.
+        legacy_octal_numbers: true,
     };
     // JSON is YAML, and much faster to read as what it is.
     if let Ok(document) = serde_json::from_str(&text) {

@@ -5,8 +5,10 @@
 mod cli;
 mod explain;
 mod input;
+mod operator_flags;
 mod plan;
 mod policy;
+mod render;
 mod replay;
 mod reproduce;
 mod sidecar;
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         cli::Command::Sidecar(args) => sidecar::run(&args),
         cli::Command::Explain(args) => explain::run(&args),
         cli::Command::Replay(args) => replay::run(&args),
+        cli::Command::Render(args) => render::run(&args),
         cli::Command::Reproduce(args) => reproduce::run(&args),
     }
 }

@@ -13,6 +13,7 @@ mod mobula;
 pub mod packing;
 pub mod placement;
 mod plan;
+mod quick_hash;
 pub mod ray_v2;
 mod snapshot;
 pub mod topology;

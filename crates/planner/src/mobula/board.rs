@@ -54,16 +54,21 @@ impl<'a> Board<'a> {
         first
     }
 
-    /// Gives up all launched hosts that are not fixed, and takes `released` from the others. Returns what the hosts that
-    /// were given up cost.
-    pub fn release(&mut self, fixed: &[bool], kept: &[Put], released: &[Put], rules: &Rules<'_>) -> f64 {
+    /// A board on which all is as here; what was put there is not listed.
+    pub fn copy(&self) -> Self {
+        Board { world: self.world.clone(), limits: self.limits.clone(), puts: Vec::new(), touched: Vec::new() }
+    }
+
+    /// Gives up all launched hosts that are not fixed, and takes `released` from the others; `kept` stays where it is.
+    /// Returns what the hosts that were given up cost.
+    pub fn release(&mut self, fixed: &[bool], kept: Vec<Put>, released: &[Put], rules: &Rules<'_>) -> f64 {
         for put in released {
             self.world.hosts.take(&self.world.shapes[put.shape as usize], put.host, -put.taken);
         }
         let hosts = &mut self.world.hosts;
         let mut given_up = vec![0_u64; self.world.groups.len()];
         for host in self.world.present..hosts.len() {
-            if !fixed.get(host).copied().unwrap_or(true) {
+            if !fixed.get(host).copied().unwrap_or(true) && !hosts.is_given_up[host] {
                 hosts.give_up(host as HostId);
                 if let Some(count) = given_up.get_mut(hosts.group[host] as usize) {
                     *count += 1;
@@ -71,7 +76,7 @@ impl<'a> Board<'a> {
             }
         }
         hosts.needed.iter_mut().for_each(|needed| *needed &= need::CONSTRAINT);
-        for put in kept {
+        for put in &kept {
             let reason = if matches!(put.demand, DemandRef::Class(_)) { need::TASKS } else { need::GANG };
             hosts.needed[put.host as usize] |= reason;
         }
@@ -80,7 +85,7 @@ impl<'a> Board<'a> {
             cost += rules.prices.cost[group] * count as f64;
             self.limits.give_back(&self.world, group, count / u64::from(self.world.groups[group].hosts));
         }
-        self.puts = kept.to_vec();
+        self.puts = kept;
         cost
     }
 

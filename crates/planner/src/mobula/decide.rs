@@ -1,20 +1,25 @@
 //! The order of business.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::board::{Board, Mark};
+use super::board::{Board, Mark, Put};
 use super::demand::{self, Class, GangWork, Together};
 use super::floors::{self, Lacking};
 use super::gangs::{self, Indices, Short};
 use super::limits::Limits;
 use super::pools::{Map, Places, Pool, Sites};
 use super::price::Prices;
-use super::repack::{self, Repacked};
-use super::world::{Origin, World};
+use super::repack::{self, FluidGangs, Reach, Repacked};
+use super::world::{HostId, Origin, World};
 use super::{Rules, over_maximum, pending, shrink, tasks, waiting};
 use crate::census::{Census, census, group_numbers};
 use crate::given_up::{self, GivenUp};
-use crate::{FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
+use crate::topology::DomainId;
+use crate::{DemandRef, FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
+
+/// Most launched hosts times classes of tasks for which it is tried to serve more within the limits.
+const MAX_RETRIED: usize = 20_000;
 
 /// What becomes of a gang.
 #[derive(Clone, Debug, Default)]
@@ -89,18 +94,24 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
         let mut blocked = memory.clone();
         pending::block(&mut blocked, group, late.cause, snapshot.now_ms);
         // Pods that do not come are given up as far as that costs nobody their place: what they were for goes elsewhere.
-        let (mut given, mut too_many, mut tried) = (0, units.len() + 1, units.len());
-        let mut chosen = None;
-        while tried > given {
+        let attempt = |tried: usize| {
             let mut out = given_up.nodes.clone();
             units[..tried].iter().flatten().for_each(|at| out[*at] = true);
             let other = Draft::new(snapshot, &rules, &map, &numbers, &out, &blocked);
-            if other.unserved() <= draft.unserved() {
-                (given, chosen) = (tried, Some((other, out)));
-            } else {
-                too_many = tried;
+            (other.unserved() <= draft.unserved()).then_some((other, out))
+        };
+        let (mut given, mut too_many, mut tried) = (0, units.len() + 1, units.len());
+        let mut chosen = None;
+        while tried > given {
+            match attempt(tried) {
+                Some(better) => (given, chosen) = (tried, Some(better)),
+                None => too_many = tried,
             }
             tried = given.midpoint(too_many);
+        }
+        // Where they have to be waited for, nothing more is launched of a group that does not deliver, if others can stand in.
+        if chosen.is_none() && draft.launches(numbers[late.nodes[0]]) {
+            chosen = attempt(0);
         }
         let Some((other, out)) = chosen else { continue };
         for at in units[..given].iter().flatten() {
@@ -112,6 +123,7 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     // Packed anew, what is served may leave room under a maximum or a quota.
     if draft.classes.iter().any(|class| class.count > 0) {
         tasks::serve(&mut draft.board, &rules, &mut draft.classes);
+        draft.serve_the_hardest_first(&rules);
     }
     let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, memory);
     Decision {
@@ -139,8 +151,9 @@ struct Draft<'a> {
     classes: Vec<Class>,
     gangs: Vec<GangWork<'a>>,
     fates: Vec<GangFate>,
-    /// By gang in the order of the snapshot, those that may be packed anew: the groups that they may use.
-    fluid: BTreeMap<u32, Option<Vec<bool>>>,
+    /// By gang in the order of the snapshot, those that may be packed anew: what they may use.
+    fluid: BTreeMap<u32, Option<Arc<Reach>>>,
+    reaches: BTreeMap<(Option<DomainId>, Option<String>), Arc<Reach>>,
     lacking: Vec<Lacking>,
     floors: Vec<u64>,
     reserved: Vec<u64>,
@@ -151,6 +164,15 @@ struct Draft<'a> {
     census: Vec<Census<'a>>,
     /// Gangs that were looked at because they found no place.
     waiting: usize,
+}
+
+/// Marks all hosts of the replica of a launched host.
+fn fix_replica(world: &World<'_>, host: HostId, fixed: &mut [bool]) {
+    let at = host as usize;
+    let Origin::New { host: number, .. } = world.hosts.origin[at] else { return };
+    let first = at - number as usize;
+    let replica = world.groups[world.hosts.group[at] as usize].hosts as usize;
+    fixed[first..first + replica].fill(true);
 }
 
 impl<'a> Draft<'a> {
@@ -188,6 +210,7 @@ impl<'a> Draft<'a> {
             gangs: Vec::new(),
             fates: vec![GangFate::default(); snapshot.gangs.len()],
             fluid: BTreeMap::new(),
+            reaches: BTreeMap::new(),
             lacking: reserved.lacking,
             floors,
             reserved: reserved.launched,
@@ -210,6 +233,12 @@ impl<'a> Draft<'a> {
     fn above_minimum(&self, group: usize) -> usize {
         let Some(spec) = self.board.world.groups.get(group).map(|group| group.spec) else { return usize::MAX };
         self.census[group].kept.replicas(spec).saturating_sub(spec.min_replicas) as usize
+    }
+
+    /// Whether more is launched of a group than its minimum takes.
+    fn launches(&self, group: usize) -> bool {
+        let launched = self.board.world.groups.get(group).map_or(0, |group| u64::from(group.launched));
+        launched > self.floors.get(group).copied().unwrap_or(0)
     }
 
     /// How much demand has no place: gangs, then bundles of `request_resources`, then tasks.
@@ -235,6 +264,7 @@ impl<'a> Draft<'a> {
         let mark = self.board.mark();
         match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
             Ok(_) => {
+                gangs::keep(&mut self.board, &mark);
                 let fate = &mut self.fates[work.at as usize];
                 fate.is_placed = true;
                 (fate.domain, fate.fabric, fate.drawback) = (pool.domain.clone(), pool.fabric.clone(), drawback);
@@ -264,25 +294,21 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The pool in which the gang costs the least; of equal ones the one that it leaves the least room in.
+    /// The pool in which the gang costs the least; of equal ones the one where most of it can start at once, then the one that
+    /// it leaves the least room in.
     fn best(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[Pool]) -> Option<usize> {
         let mark = self.board.mark();
-        // A trial must not leave behind that hosts are needed.
-        let needed = self.board.world.hosts.needed.clone();
-        let mut best: Option<(f64, usize, u64, usize)> = None;
+        let mut best: Option<(f64, [u64; 4])> = None;
         let mut nearest: Option<(Short, usize)> = None;
         for (at, pool) in pools.iter().enumerate() {
             match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
                 Ok(cost) => {
-                    let new_hosts = self.board.world.hosts.len() - mark.hosts();
-                    let spare = self.spare(work, pool);
+                    let new_hosts = (self.board.world.hosts.len() - mark.hosts()) as u64;
+                    let puts = &self.board.puts[mark.puts()..];
+                    let coming = puts.iter().filter(|put| self.board.world.is_coming(put.host)).map(|put| put.count);
+                    let key = (cost, [new_hosts, coming.sum(), self.spare(work, pool), at as u64]);
                     self.board.back_to(&mark);
-                    self.board.world.hosts.needed.clone_from(&needed);
-                    let key = (cost, new_hosts, spare, at);
-                    let is_better = best.is_none_or(|best| {
-                        key.0.total_cmp(&best.0).then((key.1, key.2, key.3).cmp(&(best.1, best.2, best.3))).is_lt()
-                    });
-                    if is_better {
+                    if best.is_none_or(|best| key.0.total_cmp(&best.0).then(key.1.cmp(&best.1)).is_lt()) {
                         best = Some(key);
                     }
                 }
@@ -297,7 +323,7 @@ impl<'a> Draft<'a> {
             fate.most_new_hosts = pools[at].most_new_hosts;
             fate.nearest = pools[at].domain.clone().or(pools[at].fabric.clone());
         }
-        best.map(|(_, _, _, at)| at)
+        best.map(|(_, [.., at])| at as usize)
     }
 
     /// How many more of the hardest bundles the hosts of a pool hold.
@@ -317,17 +343,25 @@ impl<'a> Draft<'a> {
         // that are at several levels of preference.
         let is_alike = work.together != Together::Apart || work.parts.len() == 1;
         if pool.is_fluid && is_alike && self.is_at_one_level(mark) {
-            self.fluid.insert(work.at, pool.group_mask());
+            let reach = self.reach(pool);
+            self.fluid.insert(work.at, reach);
             return;
         }
-        let hosts = &self.board.world.hosts;
         for put in &self.board.puts[mark.puts()..] {
-            let at = put.host as usize;
-            let Origin::New { host, .. } = hosts.origin[at] else { continue };
-            let first = at - host as usize;
-            let replica = self.board.world.groups[hosts.group[at] as usize].hosts as usize;
-            self.fixed[first..first + replica].fill(true);
+            fix_replica(&self.board.world, put.host, &mut self.fixed);
         }
+    }
+
+    /// What a gang may use that is kept in a pool; found out once for each domain and fabric, whose groups are given.
+    fn reach(&mut self, pool: &Pool) -> Option<Arc<Reach>> {
+        let groups = pool.group_mask()?;
+        let present = self.board.world.present;
+        let key = (pool.domain_id, pool.fabric.clone());
+        let reach = self.reaches.entry(key).or_insert_with(|| {
+            let hosts = pool.hosts(present).filter(|host| (*host as usize) < present).collect();
+            Arc::new(Reach { groups, hosts })
+        });
+        Some(Arc::clone(reach))
     }
 
     /// Whether all launches since `mark` are as good as each other by labels and by the user's priority of groups.
@@ -342,6 +376,38 @@ impl<'a> Draft<'a> {
         levels.all(|other| other.2 == priority && (other.0 != shape || other.1 == rank))
     }
 
+    /// Where limits leave tasks without a place, those that only few groups can hold may have lost theirs to others: tries what
+    /// is launched for tasks again, one class after the other, and takes that if it serves more.
+    fn serve_the_hardest_first(&mut self, rules: &Rules<'_>) {
+        let world = &self.board.world;
+        let launched = world.hosts.len() - world.present;
+        if launched == 0
+            || launched * self.classes.len() > MAX_RETRIED
+            || self.classes.iter().all(|class| class.count == 0)
+        {
+            return;
+        }
+        let is_retried = |put: &Put| put.host as usize >= world.present && matches!(put.demand, DemandRef::Class(_));
+        let (retried, kept): (Vec<Put>, Vec<Put>) = self.board.puts.iter().partition(|put| is_retried(put));
+        let mut fixed = self.fixed.clone();
+        fixed.resize(world.hosts.len(), false);
+        for put in kept.iter().filter(|put| put.host as usize >= world.present) {
+            fix_replica(world, put.host, &mut fixed);
+        }
+        let mut trial = self.board.copy();
+        trial.release(&fixed, kept, &retried, rules);
+        let mut classes = self.classes.clone();
+        for class in &mut classes {
+            let given_back = retried.iter().filter(|put| put.demand == DemandRef::Class(class.at)).map(|put| put.count);
+            class.count = given_back.fold(class.count, u64::saturating_add);
+            tasks::serve(&mut trial, rules, std::slice::from_mut(class));
+        }
+        let left = |classes: &[Class]| classes.iter().map(|class| class.count).fold(0, u64::saturating_add);
+        if left(&classes) < left(&self.classes) {
+            (self.board, self.classes) = (trial, classes);
+        }
+    }
+
     /// Packs anew what may be, and returns what came of it, and the cost of the minima that are launched.
     fn repack(&mut self, rules: &Rules<'_>) -> (Repacked, f64) {
         let groups = self.board.world.groups.iter().zip(&self.floors).enumerate();
@@ -349,8 +415,11 @@ impl<'a> Draft<'a> {
             groups.map(|(at, (group, replicas))| rules.prices.cost[at] * (*replicas * u64::from(group.hosts)) as f64);
         let fixed_cost = minima.sum();
         // A replica with some bundle that can't move stays, and with it whatever else is on it.
-        let gangs: BTreeMap<u32, (&GangWork<'_>, Option<Vec<bool>>)> =
-            self.gangs.iter().filter_map(|work| Some((work.at, (work, self.fluid.get(&work.at)?.clone())))).collect();
+        let gangs: FluidGangs<'_, 'a> = self
+            .gangs
+            .iter()
+            .filter_map(|work| Some((work.at, (work, self.fluid.get(&work.at)?.as_deref()))))
+            .collect();
         (repack::repack(&mut self.board, rules, &self.fixed, &gangs), fixed_cost)
     }
 }

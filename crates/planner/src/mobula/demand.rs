@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::stocks::StockId;
 use super::world::{ShapeId, World};
 use crate::{FabricWish, Gang, GangStrategy, Request};
 
@@ -135,12 +136,13 @@ pub(super) struct Hardness {
 impl Hardness {
     /// Looks at every group, and at every host that is there.
     pub fn new(world: &World<'_>) -> Self {
-        let columns = 0..world.resources.len();
-        let most = columns.map(|column| {
-            let of_groups = world.groups.iter().map(|group| group.total[column]);
-            of_groups.chain(world.hosts.free[column].iter().copied()).max().unwrap_or(0).max(1)
-        });
-        Hardness { most: most.collect() }
+        let stocks = &world.hosts.stocks;
+        let of_hosts = (0..stocks.len() as StockId).map(|stock| stocks.free(stock));
+        let mut most = vec![1; world.resources.len()];
+        for amounts in world.groups.iter().map(|group| &group.total[..]).chain(of_hosts) {
+            most.iter_mut().zip(amounts).for_each(|(most, amount)| *most = (*most).max(*amount));
+        }
+        Hardness { most }
     }
 
     /// Greater is harder: those for scarce resources, then those that take a greater share of a host, then those that choose

@@ -62,9 +62,7 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
         }
         for (host, columns) in &empty.world.grown {
             if board.world.headroom.remove(host).is_some() {
-                for (column, amount) in columns {
-                    board.world.hosts.free[usize::from(*column)][*host as usize] += amount;
-                }
+                board.world.hosts.add(*host, columns);
                 board.world.grown.insert(*host, columns.clone());
             }
         }

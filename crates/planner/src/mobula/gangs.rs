@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Rules;
-use super::board::{Board, Deal};
+use super::board::{Board, Deal, Mark};
 use super::demand::{GangWork, Part, Together};
 use super::pools::Pool;
-use super::slots::{SlotIndex, Wanted, slots_of};
-use super::tasks::in_filling_order;
+use super::slots::{Members, SlotIndex, Wanted, slots_of};
 use super::world::{HostId, ShapeId, World, need};
 
 /// Part of a gang that found no place.
@@ -19,35 +18,45 @@ pub(super) struct Short {
     pub count: u32,
 }
 
-/// Where bundles fit, by shape: for shapes that several gangs have.
+/// Where bundles fit, by shape.
 pub(super) struct Indices {
-    shapes: BTreeMap<ShapeId, Option<SlotIndex>>,
-    /// Hosts in the order in which they are used.
-    order: Vec<HostId>,
+    /// `None`: there is no index, each host is looked at.
+    members: Option<Members>,
+    shapes: BTreeMap<ShapeId, SlotIndex>,
 }
 
 impl Indices {
-    /// An index, yet to be made, for each shape that more than one gang has.
+    /// An index, made when it is asked for, of each shape.
     pub fn new(board: &Board<'_>, gangs: &[GangWork<'_>]) -> Self {
-        let mut seen = BTreeSet::new();
-        let parts = gangs.iter().flat_map(|work| &work.parts);
-        let shapes: BTreeMap<_, _> =
-            parts.filter(|part| !seen.insert(part.shape)).map(|part| (part.shape, None)).collect();
-        let order = if shapes.is_empty() { Vec::new() } else { in_filling_order(&board.world) };
-        Indices { shapes, order: order.into_iter().map(|(_, host)| host).collect() }
+        Indices { members: (!gangs.is_empty()).then(|| Members::new(board)), shapes: BTreeMap::new() }
     }
 
     /// No index at all.
     pub fn none() -> Self {
-        Indices { shapes: BTreeMap::new(), order: Vec::new() }
+        Indices { members: None, shapes: BTreeMap::new() }
     }
 
     /// The index of a shape, up to date.
-    fn of(&mut self, board: &Board<'_>, shape: ShapeId) -> Option<&mut SlotIndex> {
-        let index = self.shapes.get_mut(&shape)?;
-        let index = index.get_or_insert_with(|| SlotIndex::new(&board.world, shape, &self.order));
-        index.sync(&board.world, &board.touched);
+    fn of(&mut self, board: &Board<'_>, shape: ShapeId) -> Option<ShapeIndex<'_>> {
+        let mut index = ShapeIndex {
+            members: self.members.as_mut()?,
+            slots: self.shapes.entry(shape).or_insert_with(|| SlotIndex::new(shape)),
+        };
+        index.sync(board);
         Some(index)
+    }
+}
+
+/// The index of one shape.
+struct ShapeIndex<'i> {
+    members: &'i mut Members,
+    slots: &'i mut SlotIndex,
+}
+
+impl ShapeIndex<'_> {
+    fn sync(&mut self, board: &Board<'_>) {
+        self.members.sync(board);
+        self.slots.sync(&board.world, self.members);
     }
 }
 
@@ -104,7 +113,8 @@ fn attempt(
         let mut deal = Deal::new(work, part);
         // A gang that lost hosts has bundles on others still, which only a look at each host tells.
         let is_indexed = pool.is_everywhere() && !work.gang.rescheduling;
-        let mut left = match indices.of(board, part.shape).filter(|_| is_indexed) {
+        let index = if is_indexed { indices.of(board, part.shape) } else { None };
+        let mut left = match index {
             Some(index) => fill_by_index(board, rules, work, part, index, &mut deal, &mut taken),
             None => fill_present(board, rules, work, part, site, &mut deal, &mut taken),
         };
@@ -122,11 +132,14 @@ fn attempt(
         }
         debug_assert_eq!(left, 0, "what was launched holds what it was launched for");
     }
-    for at in mark.puts()..board.puts.len() {
-        let host = board.puts[at].host as usize;
-        board.world.hosts.needed[host] |= need::GANG;
-    }
     Ok(cost)
+}
+
+/// Notes that a gang needs the hosts on which something was put since `mark`.
+pub(super) fn keep(board: &mut Board<'_>, mark: &Mark) {
+    for put in &board.puts[mark.puts()..] {
+        board.world.hosts.needed[put.host as usize] |= need::GANG;
+    }
 }
 
 /// Puts as many bundles as possible on hosts that an index knows. Returns how many are left.
@@ -135,26 +148,26 @@ fn fill_by_index(
     rules: &Rules<'_>,
     work: &GangWork<'_>,
     part: &Part,
-    index: &mut SlotIndex,
+    mut index: ShapeIndex<'_>,
     deal: &mut Deal,
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
     let mut left = part.count;
-    for wanted in index.wanted() {
-        if wanted.1 && rules.keep_gpu_clean {
+    for wanted in index.slots.wanted() {
+        if wanted.is_misuse && rules.keep_gpu_clean {
             continue;
         }
         if matches!(work.together, Together::Few | Together::One) {
             while left > 0 {
-                let Some((host, slots)) = index.best_fit(wanted, left) else { break };
+                let Some((host, slots)) = index.slots.best_fit(index.members, wanted, left) else { break };
                 let count = slots.min(left);
                 deal.put(board, host, count);
                 left -= count;
-                index.sync(&board.world, &board.touched);
+                index.sync(board);
             }
             continue;
         }
-        let hosts = index.hosts(wanted, left as usize, taken);
+        let hosts = index.slots.hosts(index.members, wanted, left as usize, taken);
         let level: Vec<Candidate> = hosts.into_iter().map(|(host, slots)| Candidate { wanted, slots, host }).collect();
         let shares = match work.together {
             Together::Apart => level.iter().map(|candidate| (candidate.host, 1)).collect(),
@@ -231,7 +244,7 @@ fn candidates(
     let mut candidates = Vec::new();
     for host in site.hosts(world.hosts.len()) {
         let (slots, wanted) = slots_of(world, part.shape, host);
-        if slots == 0 || (wanted.1 && rules.keep_gpu_clean) || taken.contains(&host) {
+        if slots == 0 || (wanted.is_misuse && rules.keep_gpu_clean) || taken.contains(&host) {
             continue;
         }
         if own_label.as_ref().is_none_or(|label| world.label(host, label).is_none()) {
@@ -457,7 +470,7 @@ fn fill_new(
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
     let level: Vec<Candidate> =
-        hosts.iter().map(|&(host, slots)| Candidate { wanted: (0, false), slots, host }).collect();
+        hosts.iter().map(|&(host, slots)| Candidate { wanted: Wanted::default(), slots, host }).collect();
     let shares = match work.together {
         Together::Many => many(&level, left),
         _ => {

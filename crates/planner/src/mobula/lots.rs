@@ -59,6 +59,8 @@ pub(super) struct Purchase {
     pub lots: Vec<Lot>,
     pub problem: Problem,
     present: Vec<PresentClass>,
+    /// Bins that are groups.
+    groups: usize,
 }
 
 impl Purchase {
@@ -88,7 +90,14 @@ impl Purchase {
         });
         let most_hosts = board.limits.hosts().saturating_add(of_present);
         let problem = Problem { bins, items: items.collect(), most_hosts };
-        Purchase { lots, problem, present }
+        Purchase { lots, problem, present, groups: world.groups.len() }
+    }
+
+    /// What the launches of a packing cost.
+    pub fn cost(&self, packing: &Packing) -> f64 {
+        let replicas = packing.replicas(&self.problem);
+        let launches = replicas.iter().zip(&self.problem.bins).take(self.groups);
+        launches.map(|(replicas, bin)| bin.price * (replicas * u64::from(bin.hosts)) as f64).sum()
     }
 
     /// Launches what the packing says, as far as limits go that a packing does not know (quotas), and puts the lots there.

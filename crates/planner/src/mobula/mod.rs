@@ -1,5 +1,7 @@
 //! The policy `mobula`: whole gangs, topology, money.
 //!
+//! Nodes are looked at in one order, whatever the order of the snapshot ([`order`]).
+//!
 //! A plan is made in this order; what is decided earlier is capacity for what comes later:
 //! 1. Pods that have stopped or do not come are set aside ([`crate::given_up`], [`pending`]).
 //! 2. Minimum replicas, then what `request_resources` asks for ([`floors`]).
@@ -19,6 +21,7 @@ mod floors;
 mod gangs;
 mod limits;
 mod lots;
+mod order;
 mod over_maximum;
 mod pending;
 mod pools;
@@ -30,6 +33,7 @@ mod report;
 mod resize;
 mod shrink;
 mod slots;
+mod stocks;
 mod tasks;
 mod waiting;
 mod world;
@@ -70,8 +74,11 @@ impl Policy for Mobula {
     }
 
     fn plan(&self, snapshot: &Snapshot, memory: &Memory) -> (Plan, Memory) {
+        let ordered = order::Ordered::new(snapshot);
         let mut memory = memory.clone();
-        let decision = decide::decide(snapshot, &self.options, &mut memory);
-        (report::plan(self.name(), &decision, &memory), memory)
+        let decision = decide::decide(&ordered.snapshot, &self.options, &mut memory);
+        let mut plan = report::plan(self.name(), &decision, &memory);
+        ordered.restore(&mut plan);
+        (plan, memory)
     }
 }

@@ -10,7 +10,8 @@ use super::Rules;
 use super::board::{Board, Deal, Put};
 use super::demand::{GangWork, Together};
 use super::lots::{Level, Lot, Owner, PresentClass, Purchase, Way, level_of};
-use super::tasks::in_filling_order;
+use super::stocks::Traits;
+use super::tasks::{Alike, in_filling_order};
 use super::world::{HostId, ShapeId};
 use crate::DemandRef;
 use crate::packing::{self, ColumnPool, Packing, Pattern};
@@ -39,8 +40,17 @@ pub(super) struct Repacked {
     pub work: u64,
 }
 
-/// Gangs that may be elsewhere, by index in the snapshot, with the groups that they may use (`None`: anything).
-pub(super) type FluidGangs<'g, 'a> = BTreeMap<u32, (&'g GangWork<'a>, Option<Vec<bool>>)>;
+/// Gangs that may be elsewhere, by index in the snapshot, with what they may use (`None`: anything).
+pub(super) type FluidGangs<'g, 'a> = BTreeMap<u32, (&'g GangWork<'a>, Option<&'g Reach>)>;
+
+/// What a gang may use that is bound to a domain or a fabric.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// By group: whether it may be launched.
+    pub groups: Vec<bool>,
+    /// Present hosts.
+    pub hosts: Vec<HostId>,
+}
 
 /// Packs anew what may be elsewhere, if that is cheaper. `fixed` says which launched hosts stay.
 pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, fixed: &[bool], gangs: &FluidGangs<'_, '_>) -> Repacked {
@@ -52,28 +62,50 @@ pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, fixed: &[bool], g
     if board.puts.iter().any(|put| put.taken > MAX_TAKEN) {
         return Repacked::default();
     }
-    // What may be on any host may change places with what is on present hosts, too.
+    // What may be elsewhere may change places with what is on present hosts, too.
     let is_free = |put: &Put| match put.demand {
         DemandRef::Class(_) => true,
-        DemandRef::Gang { gang, .. } => matches!(gangs.get(&gang), Some((_, None))),
+        DemandRef::Gang { gang, .. } => gangs.contains_key(&gang),
     };
-    let (free, rest): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_free(put));
-    let mut trial = board.clone();
-    let before = trial.release(fixed, &rest, &free, rules);
-    let present = present_classes(&trial, rules);
-    if let Some(present) = present {
+    if !has_many_classes(board, is_free) {
+        let (free, rest): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_free(put));
         let (launched, kept): (Vec<Put>, Vec<Put>) = rest.iter().partition(|put| is_launched(put.host));
-        trial.puts = kept;
-        let fluid: Vec<Put> = free.into_iter().chain(launched).collect();
-        let is_everything = rest.is_empty();
-        let repacked = repack_on(board, trial, rules, &fluid, gangs, present, before);
-        return Repacked { is_proven: repacked.is_proven && is_everything, ..repacked };
+        let mut trial = board.copy();
+        let before = trial.release(fixed, rest, &free, rules);
+        if let Some(present) = present_classes(&trial, rules) {
+            // A gang that is kept in a place might be cheaper in another one.
+            let is_anywhere = |put: &Put| DemandOwner::of(put.demand).reach(gangs).is_none();
+            let is_everything = trial.puts.is_empty() && free.iter().all(is_anywhere);
+            trial.puts = kept;
+            let fluid: Vec<Put> = free.into_iter().chain(launched).collect();
+            let repacked = repack_on(board, trial, rules, &fluid, gangs, present, before);
+            return Repacked { is_proven: repacked.is_proven && is_everything, ..repacked };
+        }
     }
     let (launched, kept): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_launched(put.host));
-    let mut trial = board.clone();
-    let before = trial.release(fixed, &kept, &[], rules);
+    let mut trial = board.copy();
+    let before = trial.release(fixed, kept, &[], rules);
     let repacked = repack_on(board, trial, rules, &launched, gangs, Vec::new(), before);
     Repacked { is_proven: false, ..repacked }
+}
+
+/// Whether present hosts are surely of too many classes, without what is free to go elsewhere.
+fn has_many_classes(board: &Board<'_>, is_free: impl Fn(&Put) -> bool) -> bool {
+    let world = &board.world;
+    if world.present <= MAX_PRESENT_CLASSES {
+        return false;
+    }
+    // Of hosts from which nothing else is taken, it is known what they will be.
+    let mut is_open = vec![true; world.hosts.len()];
+    let taken = board.puts.iter().filter(|put| !is_free(put)).map(|put| put.host);
+    taken.chain(world.grown.keys().copied()).for_each(|host| is_open[host as usize] = false);
+    let mut is_known = vec![false; world.hosts.stocks.len()];
+    let mut classes = 0;
+    for (stock, _) in world.first_stock.iter().zip(is_open).filter(|(_, is_open)| *is_open) {
+        let is_new = !std::mem::replace(&mut is_known[*stock as usize], true);
+        classes += usize::from(is_new && world.hosts.stocks.free(*stock).iter().any(|amount| *amount > 0));
+    }
+    classes > MAX_PRESENT_CLASSES
 }
 
 fn repack_on<'a>(
@@ -111,10 +143,13 @@ fn repack_on<'a>(
             best = improved.packing;
         }
     }
-    let (cost, complete) = purchase.carry_out(&mut trial, rules, &best);
     // Checked again in integers: a packing that does not hold is never carried out.
-    if complete && is_whole(&best) && cost < before && packing::check(&purchase.problem, &best).is_ok() {
-        *board = trial;
+    let is_wanted = is_whole(&best) && purchase.cost(&best) < before;
+    if is_wanted && packing::check(&purchase.problem, &best).is_ok() {
+        let (cost, complete) = purchase.carry_out(&mut trial, rules, &best);
+        if complete && cost < before {
+            *board = trial;
+        }
     }
     result
 }
@@ -125,24 +160,17 @@ fn present_classes(trial: &Board<'_>, rules: &Rules<'_>) -> Option<Vec<PresentCl
     let cheapest = rules.prices.cost.iter().copied().filter(|cost| *cost > 0.0).fold(f64::MAX, f64::min);
     let cheapest = if cheapest == f64::MAX { 0.0 } else { cheapest };
     let mut classes: Vec<PresentClass> = Vec::new();
-    let mut class_of: BTreeMap<(u8, bool, u32, Vec<i64>), usize> = BTreeMap::new();
-    for (state, host) in in_filling_order(world) {
-        let at = host as usize;
-        if world.hosts.is_given_up[at] || world.hosts.free.iter().all(|column| column[at] <= 0) {
+    for Alike { state, stock, hosts } in in_filling_order(world) {
+        let (free, traits) = (world.hosts.stocks.free(stock), world.hosts.stocks.traits(stock));
+        if free.iter().all(|amount| *amount <= 0) {
             continue;
         }
-        let free: Vec<i64> = world.hosts.free.iter().map(|column| column[at]).collect();
-        let (kind, is_scarce) = (world.hosts.kind[at], world.hosts.is_scarce[at]);
-        let next = classes.len();
-        let class = *class_of.entry((state, is_scarce, kind, free.clone())).or_insert(next);
-        if class == next {
-            if next == MAX_PRESENT_CLASSES {
-                return None;
-            }
-            let cost = cheapest * PRESENT * f64::from(1 + state + if is_scarce { 4 } else { 0 });
-            classes.push(PresentClass { kind, is_scarce, free, cost, hosts: Vec::new() });
+        if classes.len() == MAX_PRESENT_CLASSES {
+            return None;
         }
-        classes[class].hosts.push(host);
+        let order = f64::from(1 + state as u8 + if traits.is_scarce { 4 } else { 0 });
+        let Traits { kind, is_scarce, .. } = traits;
+        classes.push(PresentClass { kind, is_scarce, free: free.to_vec(), cost: cheapest * PRESENT * order, hosts });
     }
     Some(classes)
 }
@@ -167,23 +195,29 @@ impl Sorted {
     ) -> Self {
         // Pieces of one owner and one shape belong together; those of tasks by level of preference, so that none of them goes
         // further down than it has to. (A gang is at one level.)
-        let level = |put: &Put| {
+        let mut levels: BTreeMap<(ShapeId, u32), Option<Level>> = BTreeMap::new();
+        let mut level = |put: &Put| {
             let is_launched = put.host as usize >= board.world.present && matches!(put.demand, DemandRef::Class(_));
-            let group = board.world.hosts.group[put.host as usize] as usize;
-            is_launched.then(|| level_of(trial, rules, put.shape, group)).flatten()
+            let group = board.world.hosts.group[put.host as usize];
+            let find = || level_of(trial, rules, put.shape, group as usize);
+            if is_launched { *levels.entry((put.shape, group)).or_insert_with(find) } else { None }
         };
         let mut pieces: BTreeMap<(ShapeId, DemandOwner, Option<Level>), Vec<&Put>> = BTreeMap::new();
-        for put in fluid {
-            pieces.entry((put.shape, DemandOwner::of(put.demand), level(put))).or_default().push(put);
+        let keyed = fluid.iter().map(|put| ((put.shape, DemandOwner::of(put.demand), level(put)), put));
+        let keyed: Vec<_> = keyed.collect();
+        for same in keyed.chunk_by(|a, b| a.0 == b.0) {
+            pieces.entry(same[0].0).or_default().extend(same.iter().map(|(_, put)| *put));
         }
         let groups = trial.world.groups.len();
         let class_of: BTreeMap<HostId, usize> =
             (groups..).zip(present).flat_map(|(bin, class)| class.hosts.iter().map(move |host| (*host, bin))).collect();
+        let mut within = Within { class_of: &class_of, groups, present, known: BTreeMap::new() };
         let mut lots: Vec<Lot> = Vec::new();
         let mut lot_of: BTreeMap<LotKey, usize> = BTreeMap::new();
-        let mut patterns: BTreeMap<HostId, BTreeMap<usize, u32>> = BTreeMap::new();
+        let mut placed: Vec<(HostId, usize, u32)> = Vec::with_capacity(fluid.len());
         for ((shape, owner, _), puts) in pieces {
-            let bins = allowed(board, trial, rules, shape, &puts, owner.pool(gangs), present);
+            let reach = owner.reach(gangs).map(|reach| (reach.groups.as_slice(), within.classes(reach)));
+            let bins = allowed(board, trial, rules, shape, &puts, reach, present);
             let taken: u64 = puts.iter().map(|put| put.taken.max(0) as u64).sum();
             let (owner, apart) = owner.into_lot_owner(gangs, shape, &puts, taken);
             let size = if apart { taken as u32 } else { u32::MAX };
@@ -194,18 +228,20 @@ impl Sorted {
             });
             lots[at].owners.push(owner);
             lots[at].count += taken;
-            for put in puts {
-                *patterns.entry(put.host).or_default().entry(at).or_default() += put.taken.max(0) as u32;
-            }
+            placed.extend(puts.into_iter().map(|put| (put.host, at, put.taken.max(0) as u32)));
         }
         for lot in lots.iter_mut().filter(|lot| lot.way == Way::RoundRobin) {
             lot.most_per_host = u32::try_from(lot.owners.len()).unwrap_or(u32::MAX);
         }
         let mut times: BTreeMap<(usize, Vec<(usize, u32)>), u64> = BTreeMap::new();
-        for (host, items) in patterns {
+        placed.sort_unstable();
+        for on_host in placed.chunk_by(|a, b| a.0 == b.0) {
+            let host = on_host[0].0;
             let group = board.world.hosts.group[host as usize] as usize;
             let bin = class_of.get(&host).copied().unwrap_or(group);
-            *times.entry((bin, items.into_iter().collect())).or_default() += 1;
+            let of_lot = on_host.chunk_by(|a, b| a.1 == b.1);
+            let items = of_lot.map(|same| (same[0].1, same.iter().map(|(.., count)| count).sum()));
+            *times.entry((bin, items.collect())).or_default() += 1;
         }
         let patterns = times.into_iter().map(|((bin, items), times)| Pattern { bin, items, times }).collect();
         let packing = Packing { patterns, left: vec![0; lots.len()] };
@@ -228,11 +264,11 @@ impl DemandOwner {
         }
     }
 
-    /// Groups that it may use; `None`: anything.
-    fn pool<'p>(self, gangs: &'p FluidGangs<'_, '_>) -> Option<&'p [bool]> {
+    /// What it may use; `None`: anything.
+    fn reach<'p>(self, gangs: &FluidGangs<'p, '_>) -> Option<&'p Reach> {
         match self {
             DemandOwner::Class(_) => None,
-            DemandOwner::Gang(at) => gangs.get(&at).and_then(|(_, groups)| groups.as_deref()),
+            DemandOwner::Gang(at) => gangs.get(&at).and_then(|(_, reach)| *reach),
         }
     }
 
@@ -249,6 +285,29 @@ impl DemandOwner {
     }
 }
 
+/// Which classes of present hosts lie within what gangs may use.
+struct Within<'p> {
+    /// By host: number of the bin that its class is.
+    class_of: &'p BTreeMap<HostId, usize>,
+    /// Bins before those of present hosts.
+    groups: usize,
+    present: &'p [PresentClass],
+    known: BTreeMap<*const Reach, Vec<bool>>,
+}
+
+impl Within<'_> {
+    /// By class of present hosts: whether all of its hosts are within reach.
+    fn classes(&mut self, reach: &Reach) -> &[bool] {
+        self.known.entry(std::ptr::from_ref(reach)).or_insert_with(|| {
+            let mut hosts = vec![0; self.present.len()];
+            for bin in reach.hosts.iter().filter_map(|host| self.class_of.get(host)) {
+                hosts[*bin - self.groups] += 1;
+            }
+            self.present.iter().zip(hosts).map(|(class, hosts)| class.hosts.len() == hosts).collect()
+        })
+    }
+}
+
 /// By bin: whether it may hold a piece of demand. Groups are opened as far down the levels of preference as they are now.
 fn allowed(
     board: &Board<'_>,
@@ -256,7 +315,7 @@ fn allowed(
     rules: &Rules<'_>,
     shape: ShapeId,
     puts: &[&Put],
-    pool: Option<&[bool]>,
+    reach: Option<(&[bool], &[bool])>,
     present: &[PresentClass],
 ) -> Vec<bool> {
     let groups = 0..trial.world.groups.len();
@@ -265,17 +324,18 @@ fn allowed(
     let now = launched.filter_map(|put| levels[board.world.hosts.group[put.host as usize] as usize]).max();
     let worst = now.or(levels.iter().flatten().min().copied());
     // Without prices, what is clean of accelerators now stays so.
-    let is_misuse = |put: &&Put| board.world.hosts.is_scarce[put.host as usize];
+    let is_misuse = |put: &&Put| board.world.hosts.traits(put.host).is_scarce;
     let needs = &trial.world.shapes[shape as usize];
     let is_clean =
         !needs.is_scarce && (rules.keep_gpu_clean || (!rules.prices.is_priced && !puts.iter().any(is_misuse)));
     let may = |group: usize| {
-        let is_in_pool = pool.is_none_or(|pool| pool.get(group).copied().unwrap_or(false));
+        let is_in_pool = reach.is_none_or(|(groups, _)| groups.get(group).copied().unwrap_or(false));
         is_in_pool && !(is_clean && trial.world.groups[group].is_scarce)
     };
     let open = levels.iter().enumerate().map(|(group, level)| level.is_some() && *level <= worst && may(group));
-    let holds = |class: &PresentClass| {
-        pool.is_none() && !(is_clean && class.is_scarce) && trial.world.rank(needs, class.kind).is_some()
+    let is_in_reach = |at: usize| reach.is_none_or(|(_, classes)| classes.get(at).copied().unwrap_or(false));
+    let holds = |(at, class): (usize, &PresentClass)| {
+        is_in_reach(at) && !(is_clean && class.is_scarce) && trial.world.rank(needs, class.kind).is_some()
     };
-    open.chain(present.iter().map(holds)).collect()
+    open.chain(present.iter().enumerate().map(holds)).collect()
 }

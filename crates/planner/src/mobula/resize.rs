@@ -47,17 +47,16 @@ pub(super) fn grow(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Clas
     let headroom = std::mem::take(&mut board.world.headroom);
     for (host, columns) in headroom {
         let at = host as usize;
-        for (column, amount) in &columns {
-            board.world.hosts.free[usize::from(*column)][at] += amount;
-        }
+        board.world.hosts.add(host, &columns);
+        let traits = board.world.hosts.traits(host);
         let mut is_used = false;
         for class in classes.iter_mut().filter(|class| class.count > 0) {
             let world = &board.world;
             let shape = &world.shapes[class.shape as usize];
             let slots = world.hosts.slots(shape, host).max(0) as u64;
-            let is_misuse = world.hosts.is_scarce[at] && !shape.is_scarce && rules.keep_gpu_clean;
+            let is_misuse = traits.is_scarce && !shape.is_scarce && rules.keep_gpu_clean;
             let count = class.count.min(slots);
-            if count == 0 || is_misuse || world.rank(shape, world.hosts.kind[at]).is_none() {
+            if count == 0 || is_misuse || world.rank(shape, traits.kind).is_none() {
                 continue;
             }
             class.count -= count;
@@ -69,9 +68,8 @@ pub(super) fn grow(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Clas
         if is_used {
             board.world.grown.insert(host, columns);
         } else {
-            for (column, amount) in &columns {
-                board.world.hosts.free[usize::from(*column)][at] -= amount;
-            }
+            let back: Vec<(Column, i64)> = columns.iter().map(|(column, amount)| (*column, -amount)).collect();
+            board.world.hosts.add(host, &back);
             board.world.headroom.insert(host, columns);
         }
     }
@@ -82,7 +80,7 @@ pub(super) fn resizes(world: &World<'_>) -> Vec<Resize> {
     let mut resizes = Vec::new();
     for (host, columns) in &world.grown {
         let at = *host as usize;
-        let is_used = |(column, amount): &(Column, i64)| world.hosts.free[usize::from(*column)][at] < *amount;
+        let is_used = |(column, amount): &(Column, i64)| world.hosts.free(*host, *column) < *amount;
         // What request_resources is promised is used by nobody yet.
         let is_promised = world.hosts.needed[at] & need::CONSTRAINT != 0;
         let Some(node) = world.node(*host).filter(|_| is_promised || columns.iter().any(is_used)) else { continue };

@@ -1,147 +1,187 @@
 //! Where bundles of one shape fit, kept up to date while gangs are placed.
+//!
+//! Hosts that are alike ([`super::stocks`]) hold the same: what an index knows, it knows of stocks; which hosts a stock has at
+//! present is kept once for all shapes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::board::Board;
+use super::stocks::{State, StockId};
 use super::world::{HostId, ShapeId, World};
 
 /// More bundles of a shape on one host than this make no difference.
 const MAX_SLOTS: i64 = 1 << 20;
+/// The stock of a host that is not there.
+const NOWHERE: StockId = StockId::MAX;
 
-/// How much hosts are wanted: position among the alternatives of the label selectors; whether they have accelerators that the
-/// shape does not need.
-pub(super) type Wanted = (u8, bool);
-
-/// Hosts by how many bundles of one shape they hold.
-#[derive(Clone, Debug)]
-pub(super) struct SlotIndex {
-    shape: ShapeId,
-    /// How much of the board's list of touched hosts is worked in.
-    synced: usize,
-    /// By host: bundles that it holds.
-    slots: Vec<u32>,
-    /// Hosts by how much they are wanted and what they hold; the next to be used is the last. An entry counts only if it
-    /// says of the host what `slots` says.
-    buckets: BTreeMap<(Wanted, u32), Vec<HostId>>,
+/// How much hosts are wanted, less from field to field.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Wanted {
+    /// Position among the alternatives of the label selectors.
+    pub rank: u8,
+    /// Whether they have accelerators that the shape does not need.
+    pub is_misuse: bool,
+    /// Whether Ray does not run there yet.
+    pub is_coming: bool,
 }
 
-impl SlotIndex {
-    /// Looks at the hosts of `order`, the first of which is used first; others must have been touched.
-    pub fn new(world: &World<'_>, shape: ShapeId, order: &[HostId]) -> Self {
-        let slots = vec![0; world.hosts.len()];
-        let mut index = SlotIndex { shape, synced: 0, slots, buckets: BTreeMap::new() };
-        for host in order.iter().rev() {
-            index.refresh(world, *host);
+/// The hosts of each stock.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Members {
+    /// How much of the board's list of touched hosts is worked in.
+    synced: usize,
+    /// By host: its stock when it was looked at last.
+    stock: Vec<StockId>,
+    /// By stock: its hosts.
+    hosts: Vec<BTreeSet<HostId>>,
+    /// Stocks that got a first host, in this order.
+    woken: Vec<StockId>,
+}
+
+impl Members {
+    /// The hosts that are there.
+    pub fn new(board: &Board<'_>) -> Self {
+        let hosts = &board.world.hosts;
+        let mut lists: Vec<Vec<HostId>> = vec![Vec::new(); hosts.stocks.len()];
+        for (host, stock) in (0..).zip(&hosts.stock) {
+            lists[*stock as usize].push(host);
         }
-        index
+        let woken = (0..).zip(&lists).filter(|(_, list)| !list.is_empty()).map(|(stock, _)| stock).collect();
+        let hosts_of = lists.into_iter().map(BTreeSet::from_iter).collect();
+        Members { synced: board.touched.len(), stock: hosts.stock.clone(), hosts: hosts_of, woken }
     }
 
     /// Works in what has happened to hosts since.
-    pub fn sync(&mut self, world: &World<'_>, touched: &[HostId]) {
-        for host in touched.iter().skip(self.synced) {
-            self.refresh(world, *host);
-        }
-        self.synced = touched.len();
-    }
-
-    fn refresh(&mut self, world: &World<'_>, host: HostId) {
-        let at = host as usize;
-        if at >= self.slots.len() {
-            self.slots.resize(world.hosts.len().max(at + 1), 0);
-        }
-        let (slots, wanted) = slots_of(world, self.shape, host);
-        if self.slots[at] != slots {
-            self.slots[at] = slots;
-            if slots > 0 {
-                self.buckets.entry((wanted, slots)).or_default().push(host);
+    pub fn sync(&mut self, board: &Board<'_>) {
+        for &host in &board.touched[self.synced..] {
+            let at = host as usize;
+            let now = board.world.hosts.stock.get(at).copied().unwrap_or(NOWHERE);
+            if at >= self.stock.len() {
+                self.stock.resize(at + 1, NOWHERE);
+            }
+            let before = std::mem::replace(&mut self.stock[at], now);
+            if before == now {
+                continue;
+            }
+            if let Some(hosts) = self.hosts.get_mut(before as usize) {
+                hosts.remove(&host);
+            }
+            if now != NOWHERE {
+                self.hosts.resize_with(self.hosts.len().max(now as usize + 1), BTreeSet::new);
+                let hosts = &mut self.hosts[now as usize];
+                if hosts.is_empty() {
+                    self.woken.push(now);
+                }
+                hosts.insert(host);
             }
         }
+        self.synced = board.touched.len();
+    }
+
+    fn of(&self, stock: StockId) -> &BTreeSet<HostId> {
+        &self.hosts[stock as usize]
+    }
+}
+
+/// Stocks by how many bundles of one shape each of their hosts holds.
+#[derive(Clone, Debug)]
+pub(super) struct SlotIndex {
+    shape: ShapeId,
+    /// How many of the stocks that got a first host are worked in.
+    synced: usize,
+    /// Stocks by how much they are wanted and what a host of them holds. Some may have lost all of their hosts.
+    buckets: BTreeMap<(Wanted, u32), BTreeSet<StockId>>,
+}
+
+impl SlotIndex {
+    /// An index that knows of no stock yet.
+    pub fn new(shape: ShapeId) -> Self {
+        SlotIndex { shape, synced: 0, buckets: BTreeMap::new() }
+    }
+
+    /// Works in the stocks that have hosts since.
+    pub fn sync(&mut self, world: &World<'_>, members: &Members) {
+        for stock in &members.woken[self.synced..] {
+            let (slots, wanted) = slots_of_stock(world, self.shape, *stock);
+            if slots > 0 {
+                self.buckets.entry((wanted, slots)).or_default().insert(*stock);
+            }
+        }
+        self.synced = members.woken.len();
     }
 
     /// How much the hosts are wanted that hold any, the most wanted first.
     pub fn wanted(&self) -> Vec<Wanted> {
-        let wanted: BTreeSet<Wanted> = self.buckets.keys().map(|(wanted, _)| *wanted).collect();
-        wanted.into_iter().collect()
+        let mut wanted: Vec<Wanted> = self.buckets.keys().map(|(wanted, _)| *wanted).collect();
+        wanted.dedup();
+        wanted
     }
 
-    /// The host that holds at least `least` bundles, and as few as possible beyond; else the one that holds the most.
-    pub fn best_fit(&mut self, wanted: Wanted, least: u32) -> Option<(HostId, u32)> {
-        self.first_from((wanted, least), (wanted, u32::MAX)).or_else(|| self.last_of(wanted))
-    }
-
-    fn first_from(&mut self, from: (Wanted, u32), to: (Wanted, u32)) -> Option<(HostId, u32)> {
+    /// The host that holds at least `least` bundles, and as few as possible beyond; else the one that holds the most. Of
+    /// equal ones the first.
+    pub fn best_fit(&mut self, members: &Members, wanted: Wanted, least: u32) -> Option<(HostId, u32)> {
         let mut empty = Vec::new();
-        let mut found = None;
-        for (key, hosts) in self.buckets.range_mut(from..=to) {
-            found = top(&self.slots, key.1, hosts);
-            if found.is_some() {
-                break;
+        let first = |(key, stocks): (&(Wanted, u32), &mut BTreeSet<StockId>)| {
+            // Those that lost their hosts are woken again when they get some.
+            stocks.retain(|stock| !members.of(*stock).is_empty());
+            let found = stocks.iter().filter_map(|stock| members.of(*stock).first()).min();
+            if found.is_none() {
+                empty.push(*key);
             }
-            empty.push(*key);
+            Some((*found?, key.1))
+        };
+        let mut first = first;
+        let enough = self.buckets.range_mut((wanted, least)..=(wanted, u32::MAX)).find_map(&mut first);
+        let found = enough.or_else(|| self.buckets.range_mut((wanted, 0)..(wanted, least)).rev().find_map(&mut first));
+        for key in empty {
+            self.buckets.remove(&key);
         }
-        empty.iter().for_each(|key| drop(self.buckets.remove(key)));
-        found
-    }
-
-    fn last_of(&mut self, wanted: Wanted) -> Option<(HostId, u32)> {
-        let mut empty = Vec::new();
-        let mut found = None;
-        for (key, hosts) in self.buckets.range_mut((wanted, 0)..=(wanted, u32::MAX)).rev() {
-            found = top(&self.slots, key.1, hosts);
-            if found.is_some() {
-                break;
-            }
-            empty.push(*key);
-        }
-        empty.iter().for_each(|key| drop(self.buckets.remove(key)));
         found
     }
 
     /// Up to `most` different hosts, those that hold the fewest bundles first.
-    pub fn hosts(&mut self, wanted: Wanted, most: usize, taken: &BTreeSet<HostId>) -> Vec<(HostId, u32)> {
-        let mut found = Vec::new();
-        let mut seen = BTreeSet::new();
-        for ((_, slots), hosts) in self.buckets.range_mut((wanted, 0)..=(wanted, u32::MAX)) {
-            if found.len() == most {
+    pub fn hosts(
+        &mut self,
+        members: &Members,
+        wanted: Wanted,
+        most: usize,
+        taken: &BTreeSet<HostId>,
+    ) -> Vec<(HostId, u32)> {
+        let mut found: Vec<(HostId, u32)> = Vec::new();
+        for ((_, slots), stocks) in self.buckets.range_mut((wanted, 0)..=(wanted, u32::MAX)) {
+            let from = found.len();
+            if from == most {
                 break;
             }
-            let current = &self.slots;
-            hosts.retain(|host| current.get(*host as usize) == Some(slots));
-            for &host in hosts.iter().rev() {
-                if found.len() == most {
-                    break;
-                }
-                if !taken.contains(&host) && seen.insert(host) {
-                    found.push((host, *slots));
-                }
+            stocks.retain(|stock| !members.of(*stock).is_empty());
+            for stock in &*stocks {
+                let free = members.of(*stock).iter().filter(|host| !taken.contains(host));
+                found.extend(free.take(most - from).map(|host| (*host, *slots)));
             }
+            found[from..].sort_unstable();
+            found.truncate(most);
         }
         found
     }
 }
 
-/// The next host of a bucket; entries that do not count any more are dropped.
-fn top(current: &[u32], slots: u32, hosts: &mut Vec<HostId>) -> Option<(HostId, u32)> {
-    while let Some(host) = hosts.last() {
-        if current.get(*host as usize) == Some(&slots) {
-            return Some((*host, slots));
-        }
-        hosts.pop();
-    }
-    None
-}
-
 /// How many bundles of a shape a host holds, and how much it is wanted for them; 0 for a host that is not there any more.
 pub(super) fn slots_of(world: &World<'_>, shape: ShapeId, host: HostId) -> (u32, Wanted) {
-    let at = host as usize;
-    let nothing = (0, (0, false));
-    if at >= world.hosts.len() {
-        return nothing;
+    match world.hosts.stock.get(host as usize) {
+        Some(stock) if !world.hosts.is_given_up[host as usize] => slots_of_stock(world, shape, *stock),
+        _ => (0, Wanted::default()),
     }
+}
+
+fn slots_of_stock(world: &World<'_>, shape: ShapeId, stock: StockId) -> (u32, Wanted) {
+    let nothing = (0, Wanted::default());
     let shape = &world.shapes[shape as usize];
-    let slots = world.hosts.slots(shape, host).min(MAX_SLOTS);
+    let slots = world.hosts.stocks.slots(stock, shape).min(MAX_SLOTS);
     if slots <= 0 {
         return nothing;
     }
-    let is_misuse = world.hosts.is_scarce[at] && !shape.is_scarce;
-    world.rank(shape, world.hosts.kind[at]).map_or(nothing, |rank| (slots as u32, (rank, is_misuse)))
+    let traits = world.hosts.stocks.traits(stock);
+    let Some(rank) = world.rank(shape, traits.kind) else { return nothing };
+    let is_misuse = traits.is_scarce && !shape.is_scarce;
+    (slots as u32, Wanted { rank, is_misuse, is_coming: traits.state >= State::Coming })
 }

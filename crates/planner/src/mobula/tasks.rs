@@ -1,10 +1,13 @@
 //! Filling hosts with tasks and actors, and with what `request_resources` asks for.
 
+use std::sync::Arc;
+
 use super::board::{Board, Put};
 use super::demand::Class;
-use super::world::{HostId, Hosts, Origin, World, need};
+use super::stocks::{State, StockId};
+use super::world::{Column, HostId, Hosts, World, need};
 use super::{Rules, lots, resize};
-use crate::{DemandRef, NodePhase};
+use crate::DemandRef;
 
 /// Finds places for tasks and actors, on hosts that are there first; the counts of those that found none are left in `classes`.
 pub(super) fn serve(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
@@ -19,95 +22,129 @@ pub(super) fn serve(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Cla
 /// subtracted from the counts of `classes`.
 ///
 /// Hosts are filled in an order that leaves what others may need: those without accelerators first, of those the ones that
-/// work already, so that idle ones can go.
+/// work already, so that idle ones can go. Hosts that are alike are filled together.
 fn fill(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
-    let mut open: Vec<HostId> = in_filling_order(&board.world).into_iter().map(|(_, host)| host).collect();
     let floor = Floor::new(&board.world, classes);
+    let mut open = in_filling_order(&board.world);
+    open.retain(|alike| floor.is_open(&board.world.hosts, alike.stock));
     for class in classes {
         let shape = class.shape as usize;
         for rank in 0..board.world.alternatives(&board.world.shapes[shape]) {
             if class.count == 0 {
                 break;
             }
-            fill_one(board, rules, class, rank, &mut open, &floor);
+            open = fill_one(board, rules, class, rank, open, &floor);
         }
     }
 }
 
+/// Puts what it can of one class on hosts at one level of its label selectors. Returns the hosts that are open still.
 fn fill_one(
     board: &mut Board<'_>,
     rules: &Rules<'_>,
     class: &mut Class,
     rank: u8,
-    open: &mut Vec<HostId>,
+    open: Vec<Alike>,
     floor: &Floor,
-) {
-    let Board { world, puts, .. } = board;
-    let shape = world.shapes[class.shape as usize].clone();
+) -> Vec<Alike> {
+    let shapes = Arc::clone(&board.world.shapes);
+    let shape = &shapes[class.shape as usize];
     let is_misuse_allowed = shape.is_scarce || !rules.keep_gpu_clean;
-    let mut kept = 0;
-    let mut next = 0;
-    while next < open.len() && class.count > 0 {
-        let host = open[next];
-        let at = host as usize;
-        next += 1;
-        let slots = world.hosts.slots(&shape, host);
-        if slots > 0
-            && (is_misuse_allowed || !world.hosts.is_scarce[at])
-            && world.rank(&shape, world.hosts.kind[at]) == Some(rank)
-        {
-            let count = class.count.min(slots as u64);
-            world.hosts.take(&shape, host, count as i64);
-            world.hosts.needed[at] |= need::TASKS;
-            class.count -= count;
-            puts.push(Put { demand: DemandRef::Class(class.at), host, count, shape: class.shape, taken: count as i64 });
+    let mut left_open = Vec::with_capacity(open.len() + 2);
+    for alike in open {
+        let Alike { state, stock, .. } = alike;
+        let stocks = &board.world.hosts.stocks;
+        let slots = if class.count > 0 { stocks.slots(stock, shape).max(0) as u64 } else { 0 };
+        let traits = stocks.traits(stock);
+        let is_fit = slots > 0 && (is_misuse_allowed || !traits.is_scarce);
+        if !is_fit || board.world.rank(shape, traits.kind) != Some(rank) {
+            left_open.push(alike);
+            continue;
         }
-        // What is full for all classes is not looked at again.
-        if floor.is_open(&world.hosts, at) {
-            open[kept] = host;
-            kept += 1;
+        let mut hosts = alike.hosts;
+        let full = (class.count / slots).min(hosts.len() as u64);
+        let rest = if full < hosts.len() as u64 { class.count - full * slots } else { 0 };
+        for (number, count) in [(full as usize, slots), (usize::from(rest > 0), rest)] {
+            if number == 0 {
+                continue;
+            }
+            let others = hosts.split_off(number);
+            let filled = Alike { state, stock: put(board, class, &hosts, count), hosts };
+            // What is full for all classes is not looked at again.
+            if floor.is_open(&board.world.hosts, filled.stock) {
+                left_open.push(filled);
+            }
+            hosts = others;
+        }
+        if !hosts.is_empty() {
+            left_open.push(Alike { state, stock, hosts });
         }
     }
-    open.drain(kept..next);
+    left_open
 }
 
-/// Hosts in the order in which they are filled, each with a number that says how much it should be left alone.
-pub(super) fn in_filling_order(world: &World<'_>) -> Vec<(u8, HostId)> {
-    let nodes = &world.snapshot.nodes;
-    let state = |host: HostId| {
-        let at = host as usize;
-        // What a gang or request_resources keeps anyway is not kept for this.
-        if world.hosts.needed[at] != 0 {
-            return 0;
+/// Puts so many of a class on each of these hosts, which are alike. Returns what they are then.
+fn put(board: &mut Board<'_>, class: &mut Class, hosts: &[HostId], count: u64) -> StockId {
+    let Board { world, puts, .. } = board;
+    let World { hosts: all, shapes, .. } = world;
+    let shape = &shapes[class.shape as usize];
+    let Some(first) = hosts.first() else { return 0 };
+    let stock = all.stocks.after(all.stock[*first as usize], shape, count as i64);
+    let demand = DemandRef::Class(class.at);
+    for &host in hosts {
+        all.stock[host as usize] = stock;
+        all.needed[host as usize] |= need::TASKS;
+        puts.push(Put { demand, host, count, shape: class.shape, taken: count as i64 });
+    }
+    class.count -= count * hosts.len() as u64;
+    stock
+}
+
+/// Hosts that are alike and should be left alone alike.
+#[derive(Clone, Debug)]
+pub(super) struct Alike {
+    /// How much they should be left alone; what is kept for a gang or `request_resources` anyway is not kept for this.
+    pub state: State,
+    pub stock: StockId,
+    /// In ascending order.
+    pub hosts: Vec<HostId>,
+}
+
+/// Hosts in the order in which they are filled: those without accelerators first, then by how much they should be left alone,
+/// then by their numbers, all that are alike behind the first of them.
+pub(super) fn in_filling_order(world: &World<'_>) -> Vec<Alike> {
+    let hosts = &world.hosts;
+    let mut alike: Vec<Alike> = Vec::new();
+    // By stock, for hosts that count as busy and for others.
+    let mut known = vec![[usize::MAX; 2]; hosts.stocks.len()];
+    for host in (0..hosts.len()).filter(|host| !hosts.is_given_up[*host]) {
+        let stock = hosts.stock[host];
+        let state = if hosts.needed[host] != 0 { State::Busy } else { hosts.stocks.traits(stock).state };
+        let at = &mut known[stock as usize][usize::from(state == State::Busy)];
+        if *at == usize::MAX {
+            *at = alike.len();
+            alike.push(Alike { state, stock, hosts: Vec::new() });
         }
-        match world.hosts.origin[at] {
-            Origin::Node(node) => match nodes.get(node as usize) {
-                Some(node) if node.phase == NodePhase::Running && node.idle_ms.is_none() => 0,
-                Some(node) if node.phase == NodePhase::Running => 1,
-                _ => 2,
-            },
-            Origin::New { .. } => 3,
-        }
-    };
-    let mut open: Vec<(u8, HostId)> = (0..world.hosts.len() as HostId).map(|host| (state(host), host)).collect();
-    open.sort_by_key(|(state, host)| (world.hosts.is_scarce[*host as usize], *state));
-    open
+        alike[*at].hosts.push(host as HostId);
+    }
+    alike.sort_by_key(|alike| (hosts.stocks.traits(alike.stock).is_scarce, alike.state));
+    alike
 }
 
 /// The least that any class asks of the columns that all of them ask for: a host with less is full for all of them.
 struct Floor {
-    least: Vec<(usize, i64)>,
+    least: Vec<(Column, i64)>,
 }
 
 impl Floor {
     fn new(world: &World<'_>, classes: &[Class]) -> Self {
-        let mut least: Vec<(usize, i64)> = Vec::new();
+        let mut least: Vec<(Column, i64)> = Vec::new();
         for (number, class) in classes.iter().filter(|class| class.count > 0).enumerate() {
             let needs = &world.shapes[class.shape as usize].needs;
             if number == 0 {
-                least = needs.iter().map(|(column, amount)| (usize::from(*column), *amount)).collect();
+                least.clone_from(needs);
             }
-            least.retain_mut(|(column, least)| match needs.iter().find(|(other, _)| usize::from(*other) == *column) {
+            least.retain_mut(|(column, least)| match needs.iter().find(|(other, _)| other == column) {
                 Some((_, amount)) => {
                     *least = (*least).min(*amount);
                     true
@@ -118,7 +155,8 @@ impl Floor {
         Floor { least }
     }
 
-    fn is_open(&self, hosts: &Hosts, host: usize) -> bool {
-        self.least.iter().all(|(column, least)| hosts.free[*column][host] >= *least)
+    fn is_open(&self, hosts: &Hosts, stock: StockId) -> bool {
+        let free = hosts.stocks.free(stock);
+        self.least.iter().all(|(column, least)| free[usize::from(*column)] >= *least)
     }
 }

@@ -3,12 +3,15 @@
 //! Amounts are exact integers. Each column is divided by the greatest common divisor of what is asked for; capacities are
 //! rounded down, which loses nothing, because no sum of requests lies between.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::ptr;
 use std::sync::Arc;
 
 use super::resize::{self, Headroom};
-use crate::{Amount, LabelSelector, Labels, Node, NodeType, Request, Resources, Snapshot, words};
+use super::stocks::{State, StockId, Stocks, Traits};
+use crate::quick_hash::Index;
+use crate::{Amount, LabelSelector, Labels, Node, NodePhase, NodeType, Request, Resources, Snapshot, words};
 
 /// Names with this prefix are resources of which a node that does not list them has 1.
 const IMPLICIT_PREFIX: &str = "node:__internal_implicit_resource_";
@@ -63,16 +66,13 @@ pub(super) mod need {
 /// All hosts, one column a property.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hosts {
-    /// By resource, then by host: what is free.
-    pub free: Vec<Vec<i64>>,
-    /// By host: which labels it has.
-    pub kind: Vec<u32>,
+    pub stocks: Stocks,
+    /// By host: what it is and what is free of it.
+    pub stock: Vec<StockId>,
     /// By host: index of its group in the snapshot; `u32::MAX` for none.
     pub group: Vec<u32>,
     /// By host: where it comes from.
     pub origin: Vec<Origin>,
-    /// By host: it has scarce resources.
-    pub is_scarce: Vec<bool>,
     /// By host: what it is kept for.
     pub needed: Vec<u8>,
     /// By host: it was to be launched, and is not.
@@ -82,68 +82,64 @@ pub(super) struct Hosts {
 impl Hosts {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.kind.len()
+        self.stock.len()
+    }
+
+    /// What is free of one column.
+    pub fn free(&self, host: HostId, column: Column) -> i64 {
+        self.stocks.free(self.stock[host as usize])[usize::from(column)]
+    }
+
+    /// What stays the same of a host while it is filled.
+    pub fn traits(&self, host: HostId) -> Traits {
+        self.stocks.traits(self.stock[host as usize])
     }
 
     /// How many requests of `shape` fit on a host, labels left aside.
     pub fn slots(&self, shape: &Shape, host: HostId) -> i64 {
         let at = host as usize;
-        if self.is_given_up[at] {
-            return 0;
-        }
-        shape
-            .needs
-            .iter()
-            .map(|&(column, amount)| self.free[usize::from(column)][at] / amount)
-            .min()
-            .unwrap_or(i64::MAX)
+        if self.is_given_up[at] { 0 } else { self.stocks.slots(self.stock[at], shape) }
     }
 
     /// Takes (or, with a negative count, gives back) room for so many requests of `shape`.
     pub fn take(&mut self, shape: &Shape, host: HostId, count: i64) {
-        for &(column, amount) in &shape.needs {
-            self.free[usize::from(column)][host as usize] -= amount * count;
-        }
+        let stock = &mut self.stock[host as usize];
+        *stock = self.stocks.after(*stock, shape, count);
     }
 
-    fn push(&mut self, amounts: &[i64], kind: u32, group: u32, origin: Origin, is_scarce: bool) {
-        for (column, amount) in self.free.iter_mut().zip(amounts) {
-            column.push(*amount);
-        }
-        self.kind.push(kind);
+    /// Makes so much more of some columns free.
+    pub fn add(&mut self, host: HostId, more: &[(Column, i64)]) {
+        let stock = &mut self.stock[host as usize];
+        *stock = self.stocks.with(*stock, more);
+    }
+
+    fn push(&mut self, stock: StockId, group: u32, origin: Origin) {
+        self.stock.push(stock);
         self.group.push(group);
         self.origin.push(origin);
-        self.is_scarce.push(is_scarce);
         self.needed.push(0);
         self.is_given_up.push(false);
     }
 
     /// Makes a launched host one that is not launched after all: nothing fits there.
     pub fn give_up(&mut self, host: HostId) {
-        for column in &mut self.free {
-            column[host as usize] = -1;
-        }
+        let stock = &mut self.stock[host as usize];
+        *stock = self.stocks.given_up(*stock);
         self.is_given_up[host as usize] = true;
     }
 
     /// Forgets all but the first `len` hosts.
     pub fn truncate(&mut self, len: usize) {
-        self.free.iter_mut().for_each(|column| column.truncate(len));
-        self.kind.truncate(len);
+        self.stock.truncate(len);
         self.group.truncate(len);
         self.origin.truncate(len);
-        self.is_scarce.truncate(len);
         self.needed.truncate(len);
         self.is_given_up.truncate(len);
     }
 }
 
-/// Labels that hosts have in common.
-#[derive(Clone, Copy, Debug)]
-struct Kind<'a> {
-    first: &'a Labels,
-    second: &'a Labels,
-}
+/// The values of the labels that requests ask for, in the order of [`World::keys`]: hosts that differ in others are alike.
+type Kind<'a> = Vec<Option<&'a str>>;
 
 /// What one more pod of a group would be.
 #[derive(Clone, Debug)]
@@ -167,20 +163,25 @@ pub(super) struct Group<'a> {
 pub(super) struct World<'a> {
     pub snapshot: &'a Snapshot,
     /// Names of the columns.
-    pub resources: Vec<&'a str>,
+    pub resources: Arc<Vec<&'a str>>,
     /// By column: how many 1/10,000 units one step is.
-    steps: Vec<i64>,
-    pub shapes: Vec<Shape>,
-    shape_ids: BTreeMap<Shape, ShapeId>,
-    selectors: Vec<&'a [LabelSelector]>,
-    selector_ids: BTreeMap<&'a [LabelSelector], u32>,
+    steps: Arc<Vec<i64>>,
+    /// Label keys that requests ask for, sorted.
+    keys: Arc<Vec<&'a str>>,
+    // Boards are copied for trials, what was read is shared by all of them.
+    pub shapes: Arc<Vec<Shape>>,
+    shape_ids: Arc<BTreeMap<Shape, ShapeId>>,
+    selectors: Arc<Vec<&'a [LabelSelector]>>,
+    selector_ids: Arc<BTreeMap<&'a [LabelSelector], u32>>,
     /// By selector, then by kind: position of the first alternative that matches; `u8::MAX` for none.
-    ranks: Vec<Vec<u8>>,
-    kinds: Vec<Kind<'a>>,
+    ranks: Arc<Vec<Vec<u8>>>,
+    kinds: Arc<Vec<Kind<'a>>>,
     pub groups: Vec<Group<'a>>,
     pub hosts: Hosts,
     /// Hosts below this number are nodes of the snapshot.
     pub present: usize,
+    /// By present host: what it was before anything was put there.
+    pub first_stock: Arc<Vec<StockId>>,
     /// Hosts that could grow in place.
     pub headroom: Headroom,
     /// Hosts that are to grow in place: that much is free of them already.
@@ -190,23 +191,26 @@ pub(super) struct World<'a> {
 impl<'a> World<'a> {
     /// Reads the snapshot; nodes for which `counts` says no are left out. `numbers` says of which group they are.
     pub fn new(snapshot: &'a Snapshot, numbers: &[usize], counts: impl Fn(usize, &Node) -> bool) -> Self {
-        let (resources, steps) = columns(snapshot);
+        let Asked { resources, steps, keys } = Asked::of(snapshot);
         let mut world = World {
             snapshot,
-            hosts: Hosts { free: vec![Vec::new(); resources.len()], ..Hosts::default() },
-            resources,
-            steps,
-            shapes: Vec::new(),
-            shape_ids: BTreeMap::new(),
-            selectors: vec![&[]],
-            selector_ids: [(&[][..], 0)].into(),
-            ranks: vec![Vec::new()],
-            kinds: Vec::new(),
+            hosts: Hosts { stocks: Stocks::new(resources.len()), ..Hosts::default() },
+            resources: resources.into(),
+            steps: steps.into(),
+            keys: keys.into(),
+            shapes: Arc::default(),
+            shape_ids: Arc::default(),
+            selectors: vec![&[][..]].into(),
+            selector_ids: BTreeMap::from([(&[][..], 0)]).into(),
+            ranks: vec![Vec::new()].into(),
+            kinds: Arc::default(),
             groups: Vec::new(),
             present: 0,
+            first_stock: Arc::default(),
             headroom: Headroom::new(),
             grown: Headroom::new(),
         };
+        let mut kinds = Kinds::default();
         for spec in &snapshot.node_types {
             let mut total = world.amounts(&spec.resources);
             if let Some(bounds) = spec.resize {
@@ -214,31 +218,39 @@ impl<'a> World<'a> {
                 let most = world.columns(bounds.max_cpu, bounds.max_memory);
                 most.into_iter().for_each(|(column, most)| raise(&mut total, column, most));
             }
-            let kind = world.kind(&spec.labels, &spec.facts.expected_labels);
+            let kind = world.kind(&spec.labels, &spec.facts.expected_labels, &mut kinds);
             let (hosts, is_scarce) = (spec.num_of_hosts.max(1), is_scarce_host(&spec.resources));
             world.groups.push(Group { spec, total, kind, hosts, is_scarce, launched: 0 });
         }
-        world.read_nodes(numbers, counts);
+        world.read_nodes(numbers, counts, &mut kinds);
         world.present = world.hosts.len();
+        world.first_stock = world.hosts.stock.clone().into();
         world
     }
 
-    fn read_nodes(&mut self, numbers: &[usize], counts: impl Fn(usize, &Node) -> bool) {
+    fn read_nodes(&mut self, numbers: &[usize], counts: impl Fn(usize, &Node) -> bool, kinds: &mut Kinds<'a>) {
         let snapshot = self.snapshot;
-        // Equal nodes share their maps: each is read once. (Looked up only, never listed.)
-        let mut kinds: HashMap<(*const Labels, *const Labels), u32> = HashMap::new();
-        let mut amounts: HashMap<*const Resources, Vec<i64>> = HashMap::new();
-        let mut scarce: HashMap<*const Resources, bool> = HashMap::new();
+        // Equal nodes share their maps: each is read once.
+        let mut scarce: Index<*const Resources, bool> = Index::default();
+        let mut last: Option<(*const Resources, Traits, StockId)> = None;
         for ((at, node), number) in (0..).zip(&snapshot.nodes).zip(numbers) {
             if !counts(at as usize, node) {
                 continue;
             }
-            let key = (Arc::as_ptr(&node.labels), Arc::as_ptr(&node.dynamic_labels));
-            let kind = *kinds.entry(key).or_insert_with(|| self.kind(&node.labels, &node.dynamic_labels));
             let is_scarce = *scarce.entry(Arc::as_ptr(&node.total)).or_insert_with(|| is_scarce_host(&node.total));
+            let kind = self.kind(&node.labels, &node.dynamic_labels, kinds);
+            let traits = Traits { kind, is_scarce, state: state(node) };
+            let available = Arc::as_ptr(&node.available);
+            let stock = match last {
+                Some((same, alike, stock)) if same == available && alike == traits => stock,
+                _ => {
+                    let free = self.amounts(&node.available);
+                    self.hosts.stocks.intern(&free, traits)
+                }
+            };
+            last = Some((available, traits, stock));
             let group = if *number < self.groups.len() { *number as u32 } else { u32::MAX };
-            let free = amounts.entry(Arc::as_ptr(&node.available)).or_insert_with(|| self.amounts(&node.available));
-            self.hosts.push(free, kind, group, Origin::Node(at), is_scarce);
+            self.hosts.push(stock, group, Origin::Node(at));
             if let Some(spec) = self.groups.get(*number).map(|group| group.spec).filter(|spec| spec.resize.is_some()) {
                 self.note_growth(spec, node);
             }
@@ -247,14 +259,13 @@ impl<'a> World<'a> {
 
     /// Notes by how much the last host grows or could grow in place.
     fn note_growth(&mut self, spec: &NodeType, node: &Node) {
-        let host = self.hosts.len() - 1;
+        let host = self.hosts.len() as HostId - 1;
         if let Some((cpu, memory)) = resize::expected(spec, node) {
-            for (column, amount) in self.growth(node, cpu, memory) {
-                self.hosts.free[usize::from(column)][host] += amount;
-            }
+            let growth = self.growth(node, cpu, memory);
+            self.hosts.add(host, &growth);
         }
         if let Some((cpu, memory)) = resize::possible(spec, node) {
-            self.headroom.insert(host as HostId, self.growth(node, cpu, memory));
+            self.headroom.insert(host, self.growth(node, cpu, memory));
         }
     }
 
@@ -287,13 +298,18 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Whether Ray does not run on a host yet.
+    pub fn is_coming(&self, host: HostId) -> bool {
+        self.node(host).is_none_or(|node| node.phase != NodePhase::Running)
+    }
+
     /// By column: so much there is, rounded down to whole steps.
     pub fn amounts(&self, resources: &Resources) -> Vec<i64> {
         let amount = |(name, step): (&&str, &i64)| {
             let has = resources.get(*name).copied().unwrap_or_else(|| unlisted(name));
             has.steps().max(0) / step
         };
-        self.resources.iter().zip(&self.steps).map(amount).collect()
+        self.resources.iter().zip(&*self.steps).map(amount).collect()
     }
 
     /// In units, as people say it.
@@ -334,8 +350,8 @@ impl<'a> World<'a> {
             return *id;
         }
         let id = self.shapes.len() as ShapeId;
-        self.shapes.push(shape.clone());
-        self.shape_ids.insert(shape, id);
+        Arc::make_mut(&mut self.shapes).push(shape.clone());
+        Arc::make_mut(&mut self.shape_ids).insert(shape, id);
         id
     }
 
@@ -357,20 +373,35 @@ impl<'a> World<'a> {
             return *id;
         }
         let id = self.selectors.len() as u32;
-        self.selectors.push(alternatives);
-        self.selector_ids.insert(alternatives, id);
-        let ranks = self.kinds.iter().map(|kind| rank(alternatives, kind)).collect();
-        self.ranks.push(ranks);
+        let ranks = self.kinds.iter().map(|kind| rank(alternatives, &self.keys, kind)).collect();
+        Arc::make_mut(&mut self.selectors).push(alternatives);
+        Arc::make_mut(&mut self.selector_ids).insert(alternatives, id);
+        Arc::make_mut(&mut self.ranks).push(ranks);
         id
     }
 
-    fn kind(&mut self, first: &'a Labels, second: &'a Labels) -> u32 {
-        let kind = Kind { first, second };
-        for (alternatives, ranks) in self.selectors.iter().zip(&mut self.ranks).skip(1) {
-            ranks.push(rank(alternatives, &kind));
+    /// The number of what two maps of labels say, the first before the second.
+    fn kind(&mut self, first: &'a Labels, second: &'a Labels, kinds: &mut Kinds<'a>) -> u32 {
+        let address = |labels: &Labels| match labels.is_empty() || self.keys.is_empty() {
+            true => ptr::null(),
+            false => ptr::from_ref(labels),
+        };
+        let key = (address(first), address(second));
+        if let Some(kind) = kinds.by_address.get(&key) {
+            return *kind;
         }
-        self.kinds.push(kind);
-        self.kinds.len() as u32 - 1
+        let kind: Kind<'a> =
+            self.keys.iter().map(|key| first.get(*key).or_else(|| second.get(*key)).map(String::as_str)).collect();
+        let next = self.kinds.len() as u32;
+        let number = *kinds.by_values.entry(kind.clone()).or_insert(next);
+        if number == next {
+            for (alternatives, ranks) in self.selectors.iter().zip(Arc::make_mut(&mut self.ranks)).skip(1) {
+                ranks.push(rank(alternatives, &self.keys, &kind));
+            }
+            Arc::make_mut(&mut self.kinds).push(kind);
+        }
+        kinds.by_address.insert(key, number);
+        number
     }
 
     /// How far down its list of alternatives a shape must go for labels of this kind; `None`: no alternative matches.
@@ -394,14 +425,29 @@ impl<'a> World<'a> {
 
     /// Makes hosts empty: all that they have is free.
     pub fn empty_hosts(&mut self, hosts: Range<usize>) {
+        // Equal nodes share their maps: each is read once.
+        let mut last: Option<(*const Resources, Traits, StockId)> = None;
         for host in hosts {
-            let total = match self.hosts.origin[host] {
-                Origin::Node(at) => self.amounts(&self.snapshot.nodes[at as usize].total),
-                Origin::New { .. } => self.groups[self.hosts.group[host] as usize].total.clone(),
+            let traits = self.hosts.traits(host as HostId);
+            let stock = match self.hosts.origin[host] {
+                Origin::Node(at) => {
+                    let total = &self.snapshot.nodes[at as usize].total;
+                    match last {
+                        Some((same, alike, stock)) if same == Arc::as_ptr(total) && alike == traits => stock,
+                        _ => {
+                            let free = self.amounts(total);
+                            let stock = self.hosts.stocks.intern(&free, traits);
+                            last = Some((Arc::as_ptr(total), traits, stock));
+                            stock
+                        }
+                    }
+                }
+                Origin::New { .. } => {
+                    let total = &self.groups[self.hosts.group[host] as usize].total;
+                    self.hosts.stocks.intern(total, traits)
+                }
             };
-            for (column, amount) in self.hosts.free.iter_mut().zip(total) {
-                column[host] = amount;
-            }
+            self.hosts.stock[host] = stock;
             self.hosts.needed[host] = 0;
         }
     }
@@ -414,8 +460,14 @@ impl<'a> World<'a> {
 
     /// The value of a label of a host.
     pub fn label(&self, host: HostId, key: &str) -> Option<&'a str> {
-        let kind = self.kinds[self.hosts.kind[host as usize] as usize];
-        kind.first.get(key).or_else(|| kind.second.get(key)).map(String::as_str)
+        let (first, second) = match self.node(host) {
+            Some(node) => (&*node.labels, &*node.dynamic_labels),
+            None => {
+                let spec = self.groups.get(self.hosts.group[host as usize] as usize)?.spec;
+                (&*spec.labels, &spec.facts.expected_labels)
+            }
+        };
+        first.get(key).or_else(|| second.get(key)).map(String::as_str)
     }
 
     /// Requests of `shape` that one new host of a group holds; 0 if its labels don't match.
@@ -432,9 +484,11 @@ impl<'a> World<'a> {
     pub fn launch(&mut self, group: usize, replicas: u32) -> HostId {
         let first = self.hosts.len() as HostId;
         let Group { total, kind, hosts, is_scarce, launched, .. } = &mut self.groups[group];
+        let traits = Traits { kind: *kind, is_scarce: *is_scarce, state: State::New };
+        let stock = self.hosts.stocks.intern(total, traits);
         for replica in *launched..*launched + replicas {
             for host in 0..*hosts {
-                self.hosts.push(total, *kind, group as u32, Origin::New { replica, host }, *is_scarce);
+                self.hosts.push(stock, group as u32, Origin::New { replica, host });
             }
         }
         *launched += replicas;
@@ -442,23 +496,54 @@ impl<'a> World<'a> {
     }
 }
 
-/// Resources that requests name, in name order, and the step of each.
-fn columns(snapshot: &Snapshot) -> (Vec<&str>, Vec<i64>) {
-    let mut seen: BTreeSet<*const Resources> = BTreeSet::new();
-    let mut steps: BTreeMap<&str, i64> = BTreeMap::new();
-    let constraints = snapshot.constraints.iter().flat_map(|constraint| &constraint.requests);
-    let classes = snapshot.demand.iter().chain(constraints).map(|class| &class.request);
-    for request in classes.chain(snapshot.gangs.iter().flat_map(|gang| &gang.bundles)) {
-        if !seen.insert(Arc::as_ptr(&request.resources)) {
-            continue;
+/// Kinds of labels that were met, to be found again.
+#[derive(Default)]
+struct Kinds<'a> {
+    by_address: Index<(*const Labels, *const Labels), u32>,
+    by_values: BTreeMap<Kind<'a>, u32>,
+}
+
+/// What requests name.
+struct Asked<'a> {
+    /// Resources, in name order.
+    resources: Vec<&'a str>,
+    /// By resource: the step of its column.
+    steps: Vec<i64>,
+    /// Label keys, sorted.
+    keys: Vec<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(snapshot: &'a Snapshot) -> Self {
+        let mut seen: Index<*const Resources, ()> = Index::default();
+        let mut steps: BTreeMap<&str, i64> = BTreeMap::new();
+        let mut keys: BTreeSet<&str> = BTreeSet::new();
+        let constraints = snapshot.constraints.iter().flat_map(|constraint| &constraint.requests);
+        let classes = snapshot.demand.iter().chain(constraints).map(|class| &class.request);
+        for request in classes.chain(snapshot.gangs.iter().flat_map(|gang| &gang.bundles)) {
+            let conditions = request.selectors.iter().flat_map(|selector| &selector.constraints);
+            keys.extend(conditions.map(|condition| condition.key.as_str()));
+            if seen.insert(Arc::as_ptr(&request.resources), ()).is_some() {
+                continue;
+            }
+            for (name, amount) in request.resources.iter().filter(|(_, amount)| **amount > Amount::ZERO) {
+                let step = steps.entry(name).or_insert(0);
+                *step = gcd(*step, amount.steps());
+            }
         }
-        for (name, amount) in request.resources.iter().filter(|(_, amount)| **amount > Amount::ZERO) {
-            let step = steps.entry(name).or_insert(0);
-            *step = gcd(*step, amount.steps());
-        }
+        // Whatever has so many distinct resources is held by no node.
+        let (resources, steps) = steps.into_iter().take(MAX_COLUMNS).unzip();
+        Asked { resources, steps, keys: keys.into_iter().collect() }
     }
-    // Whatever has so many distinct resources is held by no node.
-    steps.into_iter().take(MAX_COLUMNS).unzip()
+}
+
+/// How much a node should be left alone.
+fn state(node: &Node) -> State {
+    match (node.phase, node.idle_ms) {
+        (NodePhase::Running, None) => State::Busy,
+        (NodePhase::Running, Some(_)) => State::Idle,
+        _ => State::Coming,
+    }
 }
 
 fn raise(amounts: &mut [i64], column: Column, least: i64) {
@@ -475,8 +560,8 @@ fn unlisted(resource: &str) -> Amount {
     if resource.starts_with(IMPLICIT_PREFIX) { Amount::from_units(1) } else { Amount::ZERO }
 }
 
-fn rank(alternatives: &[LabelSelector], kind: &Kind<'_>) -> u8 {
-    let label = |key: &str| kind.first.get(key).or_else(|| kind.second.get(key)).map(String::as_str);
+fn rank(alternatives: &[LabelSelector], keys: &[&str], kind: &Kind<'_>) -> u8 {
+    let label = |key: &str| keys.binary_search(&key).ok().and_then(|at| kind[at]);
     let first = alternatives.iter().take(usize::from(u8::MAX)).position(|selector| selector.is_met_by(label));
     first.map_or(u8::MAX, |at| at as u8)
 }

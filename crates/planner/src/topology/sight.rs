@@ -1,10 +1,10 @@
 //! What is seen of each place (a node, a Kubernetes node, a new pod of a group): its label value at each level.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::level::Level;
+use crate::quick_hash;
 use crate::{LabelOperator, Labels, Node, NodePhase, Snapshot};
 
 /// No value, no domain, no machine.
@@ -12,34 +12,7 @@ pub(super) const NONE: u32 = u32::MAX;
 /// The label of a Kubernetes node that is as good as its name.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-/// Looked up, never walked through; the hash is the same in every run.
-type Index<K> = HashMap<K, u32, BuildHasherDefault<QuickHasher>>;
-
-/// Mixes whole words by multiplication.
-#[derive(Default)]
-struct QuickHasher(u64);
-
-impl Hasher for QuickHasher {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().for_each(|word| self.write_u64(u64::from_le_bytes(*word)));
-        let mut last = [0; 8];
-        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        self.write_u64(u64::from_le_bytes(last));
-    }
-
-    fn write_usize(&mut self, word: usize) {
-        self.write_u64(word as u64);
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-}
+type Index<K> = quick_hash::Index<K, u32>;
 
 /// What is seen of all places.
 #[derive(Debug, Default)]

@@ -1,0 +1,58 @@
+//! Flags that the operator and the commands about it have in common.
+
+use mobula_api::{Compat, FieldError, Gates};
+use mobula_operator::config::{BatchScheduler, Config};
+
+use crate::input::{self, BadInput};
+
+/// What decides about the objects that are made.
+#[derive(Debug, clap::Args)]
+pub struct OperatorFlags {
+    /// Behave as this KubeRay where its releases differ: 1.6 or 1.7
+    #[arg(long, value_name = "VERSION", default_value = "1.6", value_parser = compat)]
+    compat: Compat,
+    /// Feature gates, as NAME=true,NAME=false
+    #[arg(long = "feature-gates", visible_alias = "gates", value_name = "GATES", default_value = "")]
+    gates: String,
+    /// Hand pods to this scheduler: volcano, yunikorn, kai-scheduler or scheduler-plugins
+    #[arg(long, value_name = "NAME", value_parser = batch_scheduler)]
+    batch_scheduler: Option<BatchScheduler>,
+    /// Image of the autoscaler container where the RayCluster names none [default: the head's]
+    ///
+    /// A RayCluster keeps Ray's own autoscaler by the annotation mobula.dev/autoscaler: ray, by autoscalerOptions.image,
+    /// or by autoscalerOptions.version: v1.
+    #[arg(long, value_name = "IMAGE")]
+    autoscaler_image: Option<String>,
+    /// Let that autoscaler also watch its RayCluster, read quotas and write Events
+    #[arg(long, requires = "autoscaler_image")]
+    autoscaler_wide_role: bool,
+    /// Configuration file (kind: Configuration) as KubeRay takes it; flags go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+}
+
+fn compat(text: &str) -> Result<Compat, String> {
+    Compat::parse(text).map_err(|error| error.problem)
+}
+
+fn batch_scheduler(text: &str) -> Result<BatchScheduler, String> {
+    text.parse().map_err(|error: FieldError| error.problem)
+}
+
+impl OperatorFlags {
+    /// The configuration that flags, file and environment (the operator's variables by name) make.
+    pub fn config(&self, env: impl Fn(&str) -> Option<String>) -> Result<Config, BadInput> {
+        let in_flags = |error: FieldError| BadInput::new(&error.field, format!("{}: {}", error.value, error.problem));
+        let gates = Gates::parse(&self.gates, self.compat).map_err(in_flags)?;
+        let mut config = Config { compat: self.compat, gates, ..Config::default() };
+        if let Some(file) = &self.config {
+            let text = input::text(file)?;
+            config.read_file(&text).map_err(|error| BadInput::new(file, error))?;
+        }
+        config.batch_scheduler = self.batch_scheduler.or(config.batch_scheduler);
+        config.autoscaler.image.clone_from(&self.autoscaler_image);
+        config.autoscaler.wide_role = self.autoscaler_wide_role;
+        config.read_env(env).map_err(in_flags)?;
+        config.settle().map_err(in_flags)
+    }
+}
