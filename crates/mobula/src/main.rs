@@ -5,6 +5,7 @@
 mod cli;
 mod explain;
 mod input;
+mod operator;
 mod operator_flags;
 mod plan;
 mod policy;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         cli::Command::Sidecar(args) => sidecar::run(&args),
         cli::Command::Explain(args) => explain::run(&args),
         cli::Command::Replay(args) => replay::run(&args),
+        cli::Command::Operator(args) => operator::run(&args),
         cli::Command::Render(args) => render::run(&args),
         cli::Command::Reproduce(args) => reproduce::run(&args),
     }
