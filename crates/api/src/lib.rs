@@ -1,6 +1,7 @@
 //! What Ray and KubeRay write into Kubernetes, read exactly: RayCluster `ray.io/v1`, pods, quantities, names. No I/O.
 //!
 //! * [`RayCluster::from_value`] reads a manifest and loses nothing of it; [`RayCluster::to_value`] writes it again.
+//! * [`Kind::definition`] is the definition of a kind, made from these types; [`Kind::misfits`] holds an object against it.
 //! * [`RayCluster::group_shapes`] says what one pod of each group brings, as Ray's autoscaler derives it.
 //! * [`RayCluster::settings`] says how the cluster wants to be scaled.
 //! * [`RayCluster::validate`] says what of it is refused, [`RayCluster::advice`] what is allowed and will not work.
@@ -58,6 +59,7 @@ pub use rayservice::{
     RayServiceUpgradeStrategy, ServedCluster,
 };
 pub use resize::{IpprStatus, ResizeBounds, ResizeCondition, ResizeProgress, ResizeResource, ResizeSuggestion};
+pub use schema::Misfit;
 pub use settings::{ClusterSettings, DemandVersion, IdlePolicy, IdleTermination, Upscaling};
 pub use shape::{GroupShape, group_shapes_from_value};
 pub use status::{Condition, HeadInfo, RayClusterStatus};

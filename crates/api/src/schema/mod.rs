@@ -1,9 +1,11 @@
 //! Structural schemas: what a custom resource definition says of a type. [`object!`](crate::object) makes them from the types.
 
+mod check;
 mod kubernetes;
 
 use serde_json::{Map, Value, json};
 
+pub use check::Misfit;
 pub(crate) use kubernetes::kube;
 #[cfg(test)]
 pub(crate) use kubernetes::unresolved;
