@@ -62,7 +62,7 @@ pub use resize::{IpprStatus, ResizeBounds, ResizeCondition, ResizeProgress, Resi
 pub use schema::Misfit;
 pub use settings::{ClusterSettings, DemandVersion, IdlePolicy, IdleTermination, Upscaling};
 pub use shape::{GroupShape, group_shapes_from_value};
-pub use status::{Condition, HeadInfo, RayClusterStatus};
+pub use status::{Condition, HeadInfo, RayClusterStatus, WorkerGroupStatus};
 pub use topology::{
     HyperNode, HyperNodeMember, LabelCondition, MemberKind, MemberSelector, TopologyKey, TopologyLevels, TopologyObject,
 };

@@ -38,6 +38,9 @@ object! {
         desired_gpu: Option<Value> = optional "desiredGPU" as quantity(),
         /// TPU chips of all pods that are wanted.
         desired_tpu: Option<Value> = optional "desiredTPU" as quantity(),
+        /// What each worker group has. Not of KubeRay.
+        worker_groups: Vec<WorkerGroupStatus> = optional "workerGroups"
+            as list(WorkerGroupStatus::schema()).keyed_by("groupName"),
         /// Where the head is.
         head: Option<HeadInfo> = optional "head",
         /// Ports of the head Service by name: the node port, else the target port.
@@ -48,6 +51,20 @@ object! {
         state_transition_times: BTreeMap<String, String> = optional "stateTransitionTimes" as map(time()),
         /// Generation of the spec that this is about.
         observed_generation: i64 = optional "observedGeneration",
+    }
+}
+
+object! {
+    /// What a worker group has, and why what it lacks is not there.
+    pub struct WorkerGroupStatus {
+        /// The group.
+        group_name: String = required "groupName",
+        /// Pods that are ready.
+        ready: i64 = optional "ready" as int32(),
+        /// Pods that are not, by where they are on their way: Gated, Scheduling, Unschedulable, Pulling and so on.
+        pending: BTreeMap<String, i64> = optional "pending" as map(int32()),
+        /// What Kubernetes says of one of those.
+        message: Option<String> = optional "message",
     }
 }
 
