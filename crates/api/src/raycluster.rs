@@ -136,8 +136,8 @@ object! {
         scale_strategy: Option<ScaleStrategy> = optional "scaleStrategy",
         /// Idle time after which a worker goes, in seconds; else the cluster's.
         idle_timeout_seconds: Option<i64> = optional "idleTimeoutSeconds" as int32(),
-        /// Higher is preferred; default 0.
-        priority: Option<i64> = optional "priority" as int32().default(0),
+        /// Higher is preferred; default 0, which is not filled in: clusters that never heard of it stay as they are.
+        priority: Option<i64> = optional "priority" as int32(),
         /// Ray resources (name → quantity), instead of what `ray start` would find.
         resources: BTreeMap<String, String> = optional "resources",
         /// Ray node labels.

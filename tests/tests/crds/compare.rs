@@ -11,14 +11,14 @@ use crate::kuberay;
 
 const DIFFERENCES: &str = include_str!("differences.yaml");
 
-/// A difference that is meant.
+/// Differences that are meant.
 #[derive(Debug, Deserialize)]
 struct Meant {
     /// Kinds, all if empty.
     #[serde(default)]
     kinds: Vec<String>,
-    /// Where: a path, `*` at its start or end stands for anything.
-    path: String,
+    /// Where: `*` at the start or end of a path stands for anything.
+    paths: Vec<String>,
     /// Which part of it, any if empty.
     #[serde(default)]
     key: String,
@@ -26,16 +26,20 @@ struct Meant {
 }
 
 impl Meant {
-    fn fits(&self, kind: Kind, path: &str, key: &str) -> bool {
-        let fits_path = match (self.path.strip_prefix('*'), self.path.strip_suffix('*')) {
-            (Some(rest), Some(_)) => path.contains(rest.trim_end_matches('*')),
-            (Some(end), None) => path.ends_with(end),
-            (None, Some(start)) => path.starts_with(start),
-            (None, None) => path == self.path,
-        };
-        fits_path
-            && (self.key.is_empty() || self.key == key)
-            && (self.kinds.is_empty() || self.kinds.iter().any(|name| name == kind.as_str()))
+    /// The path of ours that a difference is at.
+    fn explains(&self, kind: Kind, path: &str, key: &str) -> Option<&str> {
+        let is_of_kind = self.kinds.is_empty() || self.kinds.iter().any(|name| name == kind.as_str());
+        let is_of_key = self.key.is_empty() || self.key == key;
+        self.paths.iter().map(String::as_str).find(|own| is_of_kind && is_of_key && is_at(path, own))
+    }
+}
+
+fn is_at(path: &str, pattern: &str) -> bool {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(rest), Some(_)) => path.contains(rest.trim_end_matches('*')),
+        (Some(end), None) => path.ends_with(end),
+        (None, Some(start)) => path.starts_with(start),
+        (None, None) => path == pattern,
     }
 }
 
@@ -55,8 +59,8 @@ pub fn run() -> Result<()> {
                 if their == our {
                     continue;
                 }
-                match meant.iter().position(|meant| meant.fits(kind, path, key)) {
-                    Some(index) => drop(used.insert(index)),
+                match meant.iter().enumerate().find_map(|(i, meant)| Some((i, meant.explains(kind, path, key)?))) {
+                    Some(explained) => drop(used.insert(explained)),
                     None => unexplained.push(format!("{kind:?} {path} {key}: {} -> {}", shown(their), shown(our))),
                 }
             }
@@ -65,9 +69,9 @@ pub fn run() -> Result<()> {
     let count = unexplained.len();
     unexplained.truncate(40);
     ensure!(count == 0, "{count} differences that nobody has explained:\n{}", unexplained.join("\n"));
-    let idle: Vec<&Meant> =
-        meant.iter().enumerate().filter(|(index, _)| !used.contains(index)).map(|(_, meant)| meant).collect();
-    ensure!(idle.is_empty(), "explains no difference: {idle:#?}");
+    let all = meant.iter().enumerate().flat_map(|(i, meant)| meant.paths.iter().map(move |path| (i, path.as_str())));
+    let idle: Vec<&str> = all.filter(|explained| !used.contains(explained)).map(|(_, path)| path).collect();
+    ensure!(idle.is_empty(), "explains no difference: {idle:?}");
     Ok(())
 }
 

@@ -50,7 +50,100 @@ pub async fn run() -> Result<()> {
     }
     ensure!(lost.is_empty(), "stored otherwise under our definitions:\n{}", lost.join("\n"));
     eprintln!("{} samples are stored alike", ours.len());
-    read_and_written(&ours)
+    read_and_written(&ours)?;
+    filled_in_alike(&samples, &ours)?;
+    refused_alike(&client).await?;
+    newer_fields_survive(&client).await
+}
+
+/// The defaults that `mobula lint` fills in are those of the server, and in what the server accepts it finds nothing to refuse.
+fn filled_in_alike(samples: &Samples, stored: &BTreeMap<(PathBuf, usize), Value>) -> Result<()> {
+    for (place, (kind, sample)) in samples {
+        let mut filled = sample.clone();
+        kind.fill_in_defaults(&mut filled);
+        let misfits = kind.misfits(&filled);
+        ensure!(misfits.iter().all(|misfit| misfit.is_unknown), "{}: {misfits:?}", place.0.display());
+        let spec = &stored.get(place).context("a sample is missing")?["spec"];
+        let difference = first_difference("spec", spec, &filled["spec"]);
+        ensure!(*spec == filled["spec"], "{} ({}): {difference}", place.0.display(), place.1);
+    }
+    Ok(())
+}
+
+/// A cluster with this in its one group, under our definitions.
+fn cluster(group: &Value) -> Value {
+    let template = json!({"spec": {"containers": [{"name": "ray", "image": "i"}]}});
+    let mut worker = json!({"groupName": "w", "template": template});
+    if let (Some(worker), Some(group)) = (worker.as_object_mut(), group.as_object()) {
+        worker.extend(group.clone());
+    }
+    json!({
+        "apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": "c", "namespace": NAMESPACE},
+        "spec": {"headGroupSpec": {"template": template}, "workerGroupSpecs": [worker]},
+    })
+}
+
+async fn create(client: &kube::Client, version: &str, object: &Value, dry: bool) -> Result<Value, kube::Error> {
+    let query = if dry { "?dryRun=All" } else { "" };
+    let path = format!("/apis/ray.io/{version}/namespaces/{NAMESPACE}/rayclusters{query}");
+    let request = http::Request::post(path).header("content-type", "application/json").body(object.to_string().into());
+    client.request(request.map_err(kube::Error::HttpError)?).await
+}
+
+/// What the server refuses, `mobula lint` refuses, and names the same field.
+async fn refused_alike(client: &kube::Client) -> Result<()> {
+    let container = |change: Value| json!({"template": {"spec": {"containers": [change]}}});
+    let cases = [
+        (json!({"replicas": "1"}), "replicas"),
+        (json!({"replicas": 1_i64 << 40}), "replicas"),
+        (json!({"rayStartParams": {"num-cpus": 4}}), "num-cpus"),
+        (json!({"groupName": null}), "groupName"),
+        (container(json!({"name": "a", "env": [{"name": "A"}, {"name": "A"}]})), "env[1]"),
+        (container(json!({"name": "a", "resources": {"limits": {"memory": "2 Gi"}}})), "memory"),
+        (container(json!({"name": "a", "resources": {"limits": {"memory": true}}})), "memory"),
+        (container(json!({"image": "i"})), "name"),
+        (container(json!({"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 1}]})), "ports[1]"),
+    ];
+    for (group, field) in cases {
+        let mut object = cluster(&group);
+        let refusal = match create(client, "v1", &object, true).await {
+            Ok(stored) => bail!("{group} is accepted: {stored}"),
+            Err(error) => error.to_string(),
+        };
+        Kind::RayCluster.fill_in_defaults(&mut object);
+        let misfits = Kind::RayCluster.misfits(&object);
+        ensure!(misfits.iter().any(|misfit| !misfit.is_unknown), "{group} is refused: {refusal}");
+        let names = misfits.iter().any(|misfit| misfit.error.field.contains(field)) && refusal.contains(field);
+        ensure!(names, "{field}: the server says {refusal}, we say {misfits:?}");
+    }
+    Ok(())
+}
+
+/// Fields of a Kubernetes that nobody knows yet are kept in pod templates and nowhere else, also by way of the old version.
+async fn newer_fields_survive(client: &kube::Client) -> Result<()> {
+    let container = json!({"name": "ray", "image": "i", "future": {"a": [1, null]}, "ports": [{"containerPort": 1}]});
+    let pod = json!({"future": true, "containers": [container]});
+    let object = cluster(&json!({"priority": 3, "future": 1, "template": {"spec": pod}}));
+    let stored = create(client, "v1", &object, false).await?;
+    let group = &stored["spec"]["workerGroupSpecs"][0];
+    ensure!(group.get("future").is_none(), "a field that no RayCluster has is kept: {group}");
+    let pod = &group["template"]["spec"];
+    ensure!(
+        pod["future"] == true && pod["containers"][0]["future"]["a"][0] == 1,
+        "a field of a newer pod is lost: {pod}"
+    );
+    let path = |version: &str| format!("/apis/ray.io/{version}/namespaces/{NAMESPACE}/rayclusters/c");
+    let old: Value = client.request(http::Request::get(path("v1alpha1")).body(Vec::new())?).await?;
+    ensure!(old["spec"] == stored["spec"], "v1alpha1: {}", first_difference("spec", &stored["spec"], &old["spec"]));
+    let put = http::Request::put(path("v1alpha1")).header("content-type", "application/json");
+    let _: Value = client.request(put.body(old.to_string().into_bytes())?).await.context("v1alpha1 is refused")?;
+    let again: Value = client.request(http::Request::get(path("v1")).body(Vec::new())?).await?;
+    ensure!(
+        again["spec"] == stored["spec"],
+        "by v1alpha1: {}",
+        first_difference("spec", &stored["spec"], &again["spec"])
+    );
+    Ok(())
 }
 
 /// Every object of a kind of ray.io in the manifests below a folder.
@@ -91,6 +184,9 @@ async fn stored(client: &kube::Client, samples: &Samples) -> Result<BTreeMap<(Pa
         let mut object = answer.with_context(|| format!("{} ({}) is refused", place.0.display(), place.1))?;
         for own in ["uid", "creationTimestamp", "managedFields"] {
             object["metadata"].as_object_mut().context("no metadata")?.remove(own);
+        }
+        if object["metadata"].get("generateName").is_some() {
+            object["metadata"]["name"] = json!("generated");
         }
         stored.insert(place.clone(), object);
     }
