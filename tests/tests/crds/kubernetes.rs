@@ -49,7 +49,8 @@ pub async fn run() -> Result<()> {
     }
     let kept = fs::read_to_string(&file)?;
     let stale = kept.lines().zip(derived.lines()).find(|(kept, derived)| kept != derived);
-    ensure!(kept == derived, "{} is stale: {stale:?} (set MOBULA_REWRITE_GOLDEN=1 to write it anew)", file.display());
+    let (name, _) = stale.and_then(|(_, derived)| derived.split_once("\":")).unwrap_or_default();
+    ensure!(kept == derived, "{} is stale at {name} (MOBULA_REWRITE_GOLDEN=1 writes it anew)", file.display());
     Ok(())
 }
 

@@ -159,8 +159,10 @@ fn samples(folder: &Path) -> Result<Samples> {
             continue;
         }
         let text = fs::read_to_string(&path)?;
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(&text).with_context(|| format!("{} is not YAML", path.display()))?;
+        // As kubectl reads: 0777 is octal.
+        let options = serde_saphyr::options! { legacy_octal_numbers: true };
+        let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
+            .with_context(|| format!("{} is not YAML", path.display()))?;
         for (index, document) in documents.into_iter().enumerate() {
             let is_ours = document["apiVersion"] == "ray.io/v1";
             if let Some(kind) = document["kind"].as_str().filter(|_| is_ours).and_then(Kind::named) {

@@ -124,6 +124,9 @@ fn typed(at: &At<'_>, schema: &Value) -> Result<(), FieldError> {
     match schema.get("type").and_then(Value::as_str) {
         Some("string") => at.str().map(|_| ()),
         Some("boolean") => at.bool().map(|_| ()),
+        Some("integer") if at.str().is_ok_and(|text| text.parse::<i64>().is_ok()) => {
+            Err(at.error("must be an integer: remove the quotes"))
+        }
         Some("integer") => at.int().map(|_| ()),
         Some("number") if !at.value().is_number() => Err(at.error("must be a number")),
         Some("array") => at.items().map(|_| ()),
@@ -314,7 +317,7 @@ mod tests {
         let container = |change: Value| json!({"template": {"spec": {"containers": [change]}}});
         let at = "spec.workerGroupSpecs[0]";
         let cases = [
-            (json!({"replicas": "1"}), format!("{at}.replicas: 1: must be an integer")),
+            (json!({"replicas": "1"}), format!("{at}.replicas: 1: must be an integer: remove the quotes")),
             (
                 json!({"replicas": 1_i64 << 40}),
                 format!("{at}.replicas: 1099511627776: must be from -2147483648 to 2147483647"),
