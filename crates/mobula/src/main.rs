@@ -3,8 +3,11 @@
 #![allow(clippy::disallowed_methods)]
 
 mod cli;
+mod crd;
 mod explain;
 mod input;
+mod lint;
+mod operator;
 mod operator_flags;
 mod plan;
 mod policy;
@@ -25,7 +28,10 @@ fn main() -> ExitCode {
         cli::Command::Sidecar(args) => sidecar::run(&args),
         cli::Command::Explain(args) => explain::run(&args),
         cli::Command::Replay(args) => replay::run(&args),
+        cli::Command::Operator(args) => operator::run(&args),
         cli::Command::Render(args) => render::run(&args),
+        cli::Command::Lint(args) => lint::run(&args),
+        cli::Command::Crd(args) => crd::run(&args),
         cli::Command::Reproduce(args) => reproduce::run(&args),
     }
 }

@@ -356,7 +356,7 @@ async fn kube_client(args: &Args) -> anyhow::Result<kube::Client> {
 }
 
 /// What Ray's autoscaler reads: the environment of the pod and the files of its service account.
-fn pod_config() -> anyhow::Result<kube::Config> {
+pub fn pod_config() -> anyhow::Result<kube::Config> {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let host = env("KUBERNETES_SERVICE_HOST").unwrap_or_else(|| "kubernetes.default".into());
     let port = env("KUBERNETES_SERVICE_PORT_HTTPS").unwrap_or_else(|| "443".into());

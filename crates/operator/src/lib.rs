@@ -4,10 +4,12 @@
 //! * [`names`]: names of children, as KubeRay makes them.
 //! * [`raycluster`]: pure functions: which children a RayCluster has, what is to be done now, what its status is.
 //! * [`render`]: what would be created for a RayCluster, without a cluster.
+//! * [`operator`]: the whole of it, wired to one client.
 //! * [`frame`]: what all reconcilers share: decisions as values, the executor, stores, leader election.
 
 pub mod config;
 pub mod frame;
 pub mod names;
+pub mod operator;
 pub mod raycluster;
 pub mod render;

@@ -1,0 +1,113 @@
+//! The whole operator: watches, election, controller and Events, wired to one client.
+
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::sync::watch;
+
+use mobula_api::Compat;
+
+use crate::{
+    config::Config,
+    frame::{
+        controller::Controller,
+        executor::Executor,
+        lease::Election,
+        metrics::Metrics,
+        notices::{self, Dialect},
+        pace::Pace,
+        time::Clock,
+        watch as feed,
+        world::{RAY_CLUSTER_SOURCES, World},
+    },
+    raycluster::RayClusters,
+};
+
+/// Objects that are worked on at once at least. KubeRay's `--reconcile-concurrency` bounds blocked goroutines; here nothing
+/// blocks, and a bound only keeps memory in check.
+const LEAST_CONCURRENCY: u32 = 32;
+
+/// What the operator is given of the outside world.
+pub struct Surroundings {
+    /// The way to the API server.
+    pub client: Client,
+    /// The time.
+    pub clock: Clock,
+    /// Random bytes for tokens.
+    pub random: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
+    /// Who we are, in the Lease: different for every process.
+    pub identity: String,
+    /// Namespace of the Lease; empty: the operator's own, which the caller must know.
+    pub lease_namespace: String,
+    /// The pod that we run in; empty if there is none.
+    pub instance: String,
+}
+
+/// The operator, ready to be run.
+pub struct Operator {
+    /// Metrics of this process.
+    pub metrics: Arc<Metrics>,
+    /// What is watched.
+    pub world: Arc<World>,
+    config: Arc<Config>,
+    surroundings: Surroundings,
+    changes: tokio::sync::mpsc::UnboundedReceiver<crate::frame::world::Target>,
+}
+
+/// Why the operator has ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Another one leads, or the Lease could not be renewed. What was begun has ended.
+    LeadershipLost,
+}
+
+impl Operator {
+    /// An operator that has done nothing yet.
+    pub fn new(config: Config, surroundings: Surroundings) -> Self {
+        let (world, changes) = World::new(RAY_CLUSTER_SOURCES, &config.watch_namespaces);
+        Operator { metrics: Arc::default(), world, config: Arc::new(config), surroundings, changes }
+    }
+
+    /// Runs until `stop` is true or the leadership is lost. On `stop`, what is under way is ended, Events are sent, and the
+    /// Lease is given up, in this order: whoever follows finds nothing half done.
+    pub async fn run(self, stop: watch::Receiver<bool>) -> Ended {
+        let Operator { metrics, world, config, surroundings, changes } = self;
+        let Surroundings { client, clock, random, identity, lease_namespace, instance } = surroundings;
+        let feeds = tokio::spawn(feed::run(client.clone(), world.clone()));
+        let (give_up, given_up) = watch::channel(false);
+        let (leads, election) = if config.process.leader_election {
+            let (election, leads) =
+                Election::new(client.clone(), clock.clone(), metrics.clone(), lease_namespace, identity);
+            (leads, Some(tokio::spawn(election.run(given_up))))
+        } else {
+            metrics.leads(true);
+            let (keep, leads) = watch::channel(true);
+            // Nobody ever takes it away.
+            (leads, Some(tokio::spawn(async move { keep.closed().await })))
+        };
+        let dialect = if config.compat >= Compat::V1_7 { Dialect::Events } else { Dialect::Core };
+        let (outbox, postman) =
+            notices::outbox(client.clone(), clock.clone(), dialect, instance, metrics.clone());
+        let post = tokio::spawn(postman.run());
+        let pace = Pace::new(config.process.qps, config.process.burst);
+        let executor =
+            Executor::new(client, world.clone(), metrics.clone(), clock.clone(), pace, leads.clone());
+        let reconcilers: Vec<Arc<dyn crate::frame::controller::Reconciler>> =
+            vec![Arc::new(RayClusters::new(config.clone(), random))];
+        let concurrency = config.process.concurrency.max(LEAST_CONCURRENCY) as usize;
+        let controller =
+            Controller::new(world, changes, executor, reconcilers, clock, metrics, outbox, concurrency);
+        controller.run(leads.clone(), stop.clone()).await;
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), post).await;
+        feeds.abort();
+        let was_told = *stop.borrow();
+        drop(leads);
+        let _ = give_up.send(true);
+        if let Some(election) = election {
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), election).await;
+        }
+        if was_told { Ended::Stopped } else { Ended::LeadershipLost }
+    }
+}

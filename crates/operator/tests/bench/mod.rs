@@ -1,0 +1,172 @@
+//! The operator over an API server in memory, in paused time, with a stand-in for scheduler and kubelet.
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use mobula_apiserver::{ApiServer, Connection, Kind, Settings};
+use mobula_operator::{
+    config::Config,
+    frame::time::following_clock,
+    operator::{Ended, Operator, Surroundings},
+};
+use serde_json::{Value, json};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
+
+/// When the world begins: 2026-01-01T00:00:00Z.
+pub const START_MS: i64 = 1_767_225_600_000;
+
+/// An API server that knows RayClusters and what belongs to them.
+pub fn server(seed: u64) -> ApiServer {
+    let mut kinds = Kind::built_in();
+    if !kinds.iter().any(|kind| kind.kind == "RayCluster") {
+        kinds.push(Kind::custom("ray.io", "v1", "RayCluster"));
+    }
+    for (group, version, kind) in
+        [("scheduling.volcano.sh", "v1beta1", "PodGroup"), ("scheduling.x-k8s.io", "v1alpha1", "PodGroup")]
+    {
+        if !kinds.iter().any(|known| known.group == group && known.kind == kind) {
+            kinds.push(Kind::custom(group, version, kind));
+        }
+    }
+    ApiServer::new(Settings { kinds, ids: mobula_apiserver::Ids::seeded(seed), ..Settings::default() })
+}
+
+/// A running operator.
+pub struct Process {
+    pub connection: Connection,
+    pub stop: watch::Sender<bool>,
+    pub task: JoinHandle<Ended>,
+}
+
+impl Process {
+    /// Starts one as `identity` over a connection of its own.
+    pub fn start(connection: Connection, config: Config, identity: &str) -> Process {
+        let (stop, stopped) = watch::channel(false);
+        let surroundings = Surroundings {
+            client: connection.client("default"),
+            clock: following_clock(START_MS + 1),
+            random: Arc::new(|| [7; 32]),
+            identity: identity.to_owned(),
+            lease_namespace: "kube-system".to_owned(),
+            instance: String::new(),
+        };
+        let operator = Operator::new(config, surroundings);
+        Process { connection, stop, task: tokio::spawn(operator.run(stopped)) }
+    }
+
+    /// Ends it in good order.
+    pub async fn end(self) -> Ended {
+        let _ = self.stop.send(true);
+        self.task.await.unwrap()
+    }
+
+    /// As if the machine lost power.
+    pub fn crash(self) {
+        self.task.abort();
+    }
+}
+
+/// What the stand-in kubelet knows.
+#[derive(Default)]
+pub struct Nodes {
+    /// Pods on nodes that do not answer: they never end. By name.
+    pub dead: BTreeSet<String>,
+    /// Pods that no node takes. By name.
+    pub unschedulable: BTreeSet<String>,
+    /// Pods are left pending.
+    pub paused: bool,
+}
+
+/// Makes pods run and end.
+pub fn kubelet(server: &ApiServer) -> Arc<Mutex<Nodes>> {
+    let nodes = Arc::new(Mutex::new(Nodes::default()));
+    let (server, shared) = (server.clone(), nodes.clone());
+    tokio::spawn(async move {
+        loop {
+            turn(&server, &shared);
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    nodes
+}
+
+fn turn(server: &ApiServer, nodes: &Mutex<Nodes>) {
+    let nodes = nodes.lock().unwrap();
+    let (mut ending, mut starting) = (Vec::new(), Vec::new());
+    server.each("pods", "", |pod| {
+        let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let key = (text("/metadata/namespace").to_owned(), text("/metadata/name").to_owned());
+        if nodes.dead.contains(&key.1) {
+        } else if pod.pointer("/metadata/deletionTimestamp").is_some() {
+            ending.push(key);
+        } else if ["", "Pending"].contains(&text("/status/phase"))
+            && !nodes.paused
+            && !nodes.unschedulable.contains(&key.1)
+        {
+            starting.push(key);
+        }
+    });
+    for (namespace, name) in ending {
+        server.finish_pod(&namespace, &name).unwrap();
+    }
+    for (namespace, name) in starting {
+        server.edit("pods", &namespace, &name, run).unwrap();
+    }
+}
+
+/// What a pod looks like that runs.
+pub fn run(pod: &mut Value) {
+    pod["spec"]["nodeName"] = json!("node-1");
+    let container = |container: &Value| {
+        json!({"name": container["name"], "ready": true, "image": container["image"],
+               "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}})
+    };
+    let containers: Vec<Value> = pod["spec"]["containers"].as_array().unwrap().iter().map(container).collect();
+    pod["status"] = json!({
+        "phase": "Running", "podIP": "10.0.0.1", "containerStatuses": containers,
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+    });
+}
+
+/// A RayCluster of one group.
+pub fn cluster(name: &str, replicas: i64, hosts: i64) -> Value {
+    let pod = |name: &str| {
+        json!({"spec": {"containers": [{"name": name, "image": "ray", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]}})
+    };
+    json!({
+        "apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "rayVersion": "2.52.0",
+            "headGroupSpec": {"rayStartParams": {}, "template": pod("ray-head")},
+            "workerGroupSpecs": [{
+                "groupName": "w", "replicas": replicas, "minReplicas": 0, "maxReplicas": 1000, "numOfHosts": hosts,
+                "rayStartParams": {}, "template": pod("ray-worker"),
+            }],
+        },
+    })
+}
+
+/// Names of the pods of a role that are not on their way out.
+pub fn pods(server: &ApiServer, role: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    server.each("pods", "", |pod| {
+        let is_leaving = pod.pointer("/metadata/deletionTimestamp").is_some();
+        if pod["metadata"]["labels"]["ray.io/node-type"] == role && !is_leaving {
+            names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
+        }
+    });
+    names
+}
+
+/// A condition of a RayCluster: status, reason, message.
+pub fn condition(server: &ApiServer, name: &str, condition: &str) -> Option<(String, String, String)> {
+    let cluster = server.get("rayclusters", "default", name)?;
+    let conditions = cluster["status"]["conditions"].as_array()?.clone();
+    let found = conditions.into_iter().find(|it| it["type"] == condition)?;
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    Some((text("status"), text("reason"), text("message")))
+}
