@@ -14,8 +14,9 @@ const IMPURE: [&str; 12] =
 const PROTOBUF: [&str; 7] = ["pbjson", "pbjson-build", "prost", "prost-build", "protox", "tonic", "tonic-prost"];
 
 /// Crates whose code must not ask the operating system for the time, randomness or the environment.
-const CORES: [&str; 6] = [
+const CORES: [&str; 7] = [
     "crates/api/",
+    "crates/apiserver/",
     "crates/autoscaler/",
     "crates/gcs/",
     "crates/operator/",
