@@ -20,7 +20,7 @@ pub struct Args {
 
 /// Form of objects.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
+pub enum Form {
     /// One document each
     Yaml,
     /// A List

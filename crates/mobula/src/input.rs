@@ -1,8 +1,8 @@
-//! Reading the files of `mobula plan`. Every error names the file, the field and its value.
+//! Reading files. Every error names the file, the field and its value.
 
 mod culprit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read as _;
 use std::path::Path;
@@ -46,6 +46,21 @@ impl std::error::Error for BadInput {}
 /// A file's name as messages have it.
 pub fn shown(file: &str) -> &str {
     if file == STDIN { "standard input" } else { file }
+}
+
+/// The file, or every manifest below the directory, in the order of their names.
+pub fn files_below(file: &str) -> Vec<Result<String, BadInput>> {
+    if file == STDIN || !Path::new(file).is_dir() {
+        return vec![Ok(file.to_owned())];
+    }
+    let entries = match std::fs::read_dir(file) {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect::<BTreeSet<_>>(),
+        Err(error) => return vec![Err(BadInput::new(file, error))],
+    };
+    let is_manifest =
+        |path: &Path| path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
+    let below = entries.into_iter().filter(|path| path.is_dir() || is_manifest(path));
+    below.flat_map(|path| files_below(&path.to_string_lossy())).collect()
 }
 
 /// A file's text.

@@ -3,18 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
 use mobula_api::{Compat, FieldError, Gates, Kind, RayCluster, RayCronJob, RayJob, RayService, Rules};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{
-    cli::EXIT_BAD_INPUT,
-    input::{self, BadInput, STDIN},
-    plan::Output,
-};
+use crate::{cli::EXIT_BAD_INPUT, input, plan::Output};
 
 /// Arguments of `mobula lint`.
 #[derive(Debug, clap::Args)]
@@ -71,7 +66,7 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let (mut found, mut notes, mut is_bad) = (Vec::new(), Vec::new(), false);
     for file in &args.files {
-        for file in files_below(file) {
+        for file in input::files_below(file) {
             let objects = file.and_then(|file| Ok((input::objects(&file)?, file)));
             match objects {
                 Ok((objects, file)) => objects.iter().for_each(|object| {
@@ -102,23 +97,8 @@ fn print(found: &[Found], output: Output) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// The file, or every manifest below the directory, in the order of their names.
-fn files_below(file: &str) -> Vec<Result<String, BadInput>> {
-    if file == STDIN || !Path::new(file).is_dir() {
-        return vec![Ok(file.to_owned())];
-    }
-    let entries = match std::fs::read_dir(file) {
-        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect::<BTreeSet<_>>(),
-        Err(error) => return vec![Err(BadInput::new(file, error))],
-    };
-    let is_manifest =
-        |path: &Path| path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
-    let below = entries.into_iter().filter(|path| path.is_dir() || is_manifest(path));
-    below.flat_map(|path| files_below(&path.to_string_lossy())).collect()
-}
-
 fn lint(file: &str, object: &Value, rules: &Rules, found: &mut Vec<Found>, notes: &mut Vec<String>) {
-    let shown = if file == STDIN { "standard input" } else { file };
+    let shown = input::shown(file);
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (kind_name, api_version) = (text("/kind"), text("/apiVersion"));
     let name = match (text("/metadata/name"), text("/metadata/generateName")) {

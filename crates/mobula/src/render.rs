@@ -1,18 +1,16 @@
 //! `mobula render`: every object that the operator would create, without a cluster.
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use mobula_api::RayCluster;
 use mobula_operator::{config::Config, render};
 use serde_json::{Value, json};
 
 use crate::{
     cli::EXIT_BAD_INPUT,
-    input::{self, BadInput, STDIN},
+    crd::Form,
+    input::{self, BadInput},
     operator_flags::OperatorFlags,
 };
 
@@ -38,15 +36,6 @@ pub struct Args {
     /// Form of the objects
     #[arg(short, long, value_name = "FORM", default_value = "yaml")]
     output: Form,
-}
-
-/// Form of objects.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// One document each
-    Yaml,
-    /// A List
-    Json,
 }
 
 /// Kinds whose reconciler is still to come.
@@ -75,7 +64,7 @@ fn rendered(args: &Args) -> Result<String, Vec<BadInput>> {
     };
     let config = args.operator.config(env).map_err(|error| vec![error])?;
     let (mut objects, mut errors) = (Vec::new(), Vec::new());
-    for file in args.files.iter().flat_map(|file| files_below(file)) {
+    for file in args.files.iter().flat_map(|file| input::files_below(file)) {
         let file = match file {
             Ok(file) => file,
             Err(error) => {
@@ -141,19 +130,4 @@ fn yaml(object: &Value) -> Result<String, BadInput> {
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
     let text = serde_saphyr::to_string_with_options(object, options).map_err(|error| BadInput::new("output", error))?;
     Ok(format!("---\n{}\n", text.trim_end()))
-}
-
-/// The file, or every manifest below the directory, in the order of their names.
-fn files_below(file: &str) -> Vec<Result<String, BadInput>> {
-    if file == STDIN || !Path::new(file).is_dir() {
-        return vec![Ok(file.to_owned())];
-    }
-    let entries = match std::fs::read_dir(file) {
-        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect::<BTreeSet<_>>(),
-        Err(error) => return vec![Err(BadInput::new(file, error))],
-    };
-    let is_manifest =
-        |path: &Path| path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
-    let below = entries.into_iter().filter(|path| path.is_dir() || is_manifest(path));
-    below.flat_map(|path| files_below(&path.to_string_lossy())).collect()
 }
