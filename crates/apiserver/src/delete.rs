@@ -68,8 +68,8 @@ impl Options {
             (Some("Foreground"), _) => Some(Propagation::Foreground),
             (Some("Orphan"), _) => Some(Propagation::Orphan),
             (Some(other), _) => {
-                let why = format!("propagationPolicy: Unsupported value: \"{other}\": Foreground, Background, Orphan");
-                return Err(Refusal::of_code(422, why));
+                let why = format!("Unsupported value: \"{other}\": supported values: Foreground, Background, Orphan");
+                return Err(Refusal::invalid_option("DeleteOptions", "propagationPolicy", &why));
             }
             (None, Some(true)) => Some(Propagation::Orphan),
             (None, Some(false)) => Some(Propagation::Background),
@@ -105,14 +105,14 @@ impl Options {
         let uid = object::uid(&old.value);
         if let Some(asked) = self.uid.as_deref().filter(|asked| *asked != uid) {
             let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {uid}");
-            return Err(Refusal::conflict(kind, &old.name, &why));
+            return Err(precondition_failed(kind, &old.name, &why));
         }
         let version = object::meta(&old.value, "resourceVersion");
         if let Some(asked) = self.version.as_deref().filter(|asked| *asked != version) {
             let why = format!(
                 "Precondition failed: ResourceVersion in precondition: {asked}, ResourceVersion in object meta: {version}"
             );
-            return Err(Refusal::conflict(kind, &old.name, &why));
+            return Err(precondition_failed(kind, &old.name, &why));
         }
         Ok(())
     }
@@ -237,6 +237,17 @@ impl State {
         let eviction: Value = serde_json::from_slice(&call.body)
             .map_err(|error| Refusal::bad_request(format!("the eviction is unreadable: {error}")))?;
         let options = Options::of(&eviction["deleteOptions"], call)?;
+        let old = self.must_get(place)?;
+        options.check(&self.store.tables[place.table].kind, &old)?;
+        if !object::is_deleting(&old.value) && !options.is_dry_run {
+            let mut new = old.value.clone();
+            let condition = json!({
+                "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                "message": "Eviction API: evicting",
+            });
+            set_condition(&mut new, condition, &self.clock.stamp_after_s(0));
+            self.commit(place, new, false);
+        }
         self.remove_object(&call.asked, place, &options)?;
         Ok(Reply::Whole(201, success()))
     }
@@ -245,6 +256,11 @@ impl State {
         let binding: Value = serde_json::from_slice(&call.body)
             .map_err(|error| Refusal::bad_request(format!("the binding is unreadable: {error}")))?;
         let node = binding["target"]["name"].as_str().unwrap_or_default();
+        let said = object::meta(&binding, "name");
+        if !said.is_empty() && said != place.name {
+            let why = format!("the name of the binding ({said}) does not match the name on the URL ({})", place.name);
+            return Err(Refusal::bad_request(why));
+        }
         let old = self.must_get(place)?;
         let kind = Arc::clone(&self.store.tables[place.table].kind);
         if node.is_empty() {
@@ -262,15 +278,23 @@ impl State {
         } else {
             let mut new = old.value.clone();
             new["spec"]["nodeName"] = json!(node);
-            set_scheduled(&mut new, &self.clock.stamp_after_s(0));
-            object::bump_generation(&mut new);
+            let now = self.clock.stamp_after_s(0);
+            set_condition(&mut new, json!({"type": "PodScheduled", "status": "True"}), &now);
             self.commit(place, new, call.query.is_dry_run);
             return Ok(Reply::Whole(201, success()));
         };
         let mut refusal = Refusal::conflict(&kind, name, &why);
         refusal.message = format!("Operation cannot be fulfilled on pods/binding \"{name}\": {why}");
+        refusal.details["kind"] = json!("pods/binding");
         Err(refusal)
     }
+}
+
+/// A conflict whose details name the kind and not the resource, as the real server has it.
+fn precondition_failed(kind: &Kind, name: &str, why: &str) -> Refusal {
+    let mut refusal = Refusal::conflict(kind, name, why);
+    refusal.details["kind"] = json!(kind.kind);
+    refusal
 }
 
 enum Grace {
@@ -303,10 +327,11 @@ fn set_collector_finalizers(kind: &Kind, object: &mut Value, propagation: Option
     }
 }
 
-fn set_scheduled(pod: &mut Value, now: &str) {
-    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+pub(crate) fn set_condition(pod: &mut Value, mut condition: Value, now: &str) {
+    condition["lastProbeTime"] = Value::Null;
+    condition["lastTransitionTime"] = json!(now);
     let mut conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.retain(|known| known["type"] != "PodScheduled");
+    conditions.retain(|known| known["type"] != condition["type"]);
     conditions.push(condition);
     pod["status"]["conditions"] = Value::Array(conditions);
 }

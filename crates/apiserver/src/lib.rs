@@ -46,7 +46,7 @@
 //!
 //! Not there: server-side apply and strategic merge patches (415), conversion between versions, managed fields, defaults of
 //! built-in kinds. One suite of cases runs against this and against a real kube-apiserver
-//! (`tests/tests/conformance`); where the two differ on purpose is listed there.
+//! (`tests/tests/conformance`); where the two differ on purpose is listed in `tests/src/conformance/differences.rs`.
 
 mod admission;
 mod connection;

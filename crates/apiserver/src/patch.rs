@@ -23,9 +23,22 @@ pub(crate) fn patched(object: &Value, content_type: &str, body: &[u8]) -> Result
 }
 
 fn json_patched(object: &Value, body: &[u8]) -> Result<Value, Refusal> {
-    let patch: json_patch::Patch = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    let operations: Vec<Value> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    let rejected = || Refusal::of_code(422, "the server rejected our request due to an error in our request");
+    let patch: Result<Vec<PatchOperation>, _> = operations.into_iter().map(serde_json::from_value).collect();
+    let patch = patch.map_err(|_| rejected())?;
     let mut changed = object.clone();
-    for operation in &patch.0 {
+    for operation in &patch {
+        // And that what is absent from an object can be replaced.
+        if let PatchOperation::Replace(replace) = operation
+            && changed.pointer(replace.path.as_str()).is_none()
+            && let Some(last) = replace.path.back()
+            && let Some(parent) = replace.path.parent().and_then(|parent| changed.pointer_mut(parent.as_str()))
+            && let Some(members) = parent.as_object_mut()
+        {
+            members.insert(last.decoded().into_owned(), replace.value.clone());
+            continue;
+        }
         // The real server has it that what is absent equals null.
         if let PatchOperation::Test(test) = operation
             && test.value.is_null()
@@ -34,7 +47,7 @@ fn json_patched(object: &Value, body: &[u8]) -> Result<Value, Refusal> {
             continue;
         }
         if json_patch::patch(&mut changed, std::slice::from_ref(operation)).is_err() {
-            return Err(Refusal::of_code(422, "the server rejected our request due to an error in our request"));
+            return Err(rejected());
         }
     }
     Ok(changed)

@@ -68,7 +68,8 @@ impl State {
         let (query, namespace) = (&call.query, call.asked.namespace.as_str());
         let selector = Selector::parse(&served.kind, &query.label_selector, &query.field_selector)?;
         let streams_list = check_initial_events(query)?;
-        let asked_version = read_version(&query.resource_version)?;
+        let asked_version =
+            read_version(&query.resource_version).map_err(|refusal| Refusal::internal(refusal.message))?;
         let begins_with_list = streams_list.unwrap_or(asked_version == 0);
         let since = if begins_with_list { self.store.version } else { asked_version };
         let mut first = Vec::new();
@@ -101,13 +102,15 @@ impl State {
 fn check_initial_events(query: &Query) -> Result<Option<bool>, Refusal> {
     let is_not_older = query.resource_version_match == "NotOlderThan";
     let why = match query.sends_initial_events {
-        Some(_) if !is_not_older => "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        Some(_) if !is_not_older => {
+            "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        }
         None if !query.resource_version_match.is_empty() => {
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
         }
         sends => return Ok(sends),
     };
-    Err(Refusal::of_code(422, why))
+    Err(Refusal::invalid_option("ListOptions", "resourceVersionMatch", why))
 }
 
 /// From where and as of when a list is read.
@@ -130,7 +133,10 @@ impl Start {
         let is_exact = match query.resource_version_match.as_str() {
             "Exact" if asked > 0 => true,
             "" | "NotOlderThan" => false,
-            _ => return Err(Refusal::bad_request("resourceVersionMatch does not fit the resourceVersion")),
+            _ => {
+                let why = "Forbidden: it does not fit the resourceVersion";
+                return Err(Refusal::invalid_option("ListOptions", "resourceVersionMatch", why));
+            }
         };
         if asked > now {
             let why = format!("Too large resource version: {asked}, current: {now}");

@@ -77,21 +77,39 @@ impl Refusal {
     /// A field has a value that it must not have. `why` begins as Kubernetes has it: `Invalid value: …`, `Forbidden: …`,
     /// `Required value: …`.
     pub fn invalid(kind: &Kind, name: &str, field: &str, why: &str) -> Refusal {
-        let cause = match why.split(':').next() {
-            Some("Required value") => "FieldValueRequired",
-            Some("Forbidden") => "FieldValueForbidden",
-            Some("Duplicate value") => "FieldValueDuplicate",
-            Some("Unsupported value") => "FieldValueNotSupported",
-            Some("Too long") => "FieldValueTooLong",
-            _ => "FieldValueInvalid",
-        };
         let message = format!("{} \"{name}\" is invalid: {field}: {why}", kind.qualified_kind());
+        let about = [("name", name), ("group", kind.group.as_str()), ("kind", kind.kind.as_str())];
+        Refusal::with_causes(message, &about, &[(field, why)])
+    }
+
+    /// An option of the request (`ListOptions`, `DeleteOptions`) is not as it must be.
+    pub(crate) fn invalid_option(options: &str, field: &str, why: &str) -> Refusal {
+        let message = format!("{options}.meta.k8s.io \"\" is invalid: {field}: {why}");
+        Refusal::with_causes(message, &[("group", "meta.k8s.io"), ("kind", options)], &[(field, why)])
+    }
+
+    /// 422 with the causes, each a field and why.
+    pub(crate) fn with_causes(message: String, about: &[(&str, &str)], causes: &[(&str, &str)]) -> Refusal {
+        let causes: Vec<Value> = causes
+            .iter()
+            .map(|(field, why)| json!({"reason": cause_of(why), "message": why, "field": field}))
+            .collect();
         let mut refusal = Refusal::of_code(422, message);
-        refusal.details = json!({
-            "name": name, "group": kind.group, "kind": kind.kind,
-            "causes": [{"reason": cause, "message": why, "field": field}],
-        });
+        refusal.details = json!({"causes": causes});
+        for (field, text) in about.iter().filter(|(_, text)| !text.is_empty()) {
+            refusal.details[*field] = json!(text);
+        }
         refusal
+    }
+
+    /// As the real server fails where it did not foresee to.
+    pub(crate) fn internal(message: impl Into<String>) -> Refusal {
+        Refusal::new(500, "", message)
+    }
+
+    /// The path leads nowhere in a group that is served.
+    pub(crate) fn no_such_resource() -> Refusal {
+        Refusal::of_code(404, "the server could not find the requested resource")
     }
 
     /// The server is asked for too much: try again after so many seconds.
@@ -134,8 +152,11 @@ impl Refusal {
     pub(crate) fn to_value(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }
@@ -149,5 +170,17 @@ impl Refusal {
     /// What the answer's header says about when to try again.
     pub(crate) fn retry_after_s(&self) -> Option<u64> {
         self.details.get("retryAfterSeconds").and_then(Value::as_u64)
+    }
+}
+
+/// What programs are told about a cause, by how its words begin.
+fn cause_of(why: &str) -> &'static str {
+    match why.split(':').next() {
+        Some("Required value") => "FieldValueRequired",
+        Some("Forbidden") => "FieldValueForbidden",
+        Some("Duplicate value") => "FieldValueDuplicate",
+        Some("Unsupported value") => "FieldValueNotSupported",
+        Some("Too long") => "FieldValueTooLong",
+        _ => "FieldValueInvalid",
     }
 }

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use crate::delete::set_condition;
 use crate::kind::Kind;
 use crate::object;
 use crate::refusal::Refusal;
@@ -22,13 +23,25 @@ pub(crate) fn begin(kind: &Kind, object: &mut Value, cluster_ip: impl FnOnce() -
             let name = object["metadata"]["name"].clone();
             object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
         }
-        "persistentvolumeclaims" | "pods" => object["status"]["phase"] = json!("Pending"),
+        "persistentvolumeclaims" => object["status"]["phase"] = json!("Pending"),
+        "pods" => {
+            object["status"]["phase"] = json!("Pending");
+            if object["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+                let created = object["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+                let condition = json!({
+                    "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                    "message": "Scheduling is blocked due to non-empty scheduling gates",
+                });
+                set_condition(object, condition, &created);
+            }
+        }
         "secrets" => encode_texts(object),
         "services" if wants_address(object) => {
             let address = cluster_ip();
             object["spec"]["clusterIPs"] = json!([address]);
             object["spec"]["clusterIP"] = Value::String(address);
         }
+        "services" if object["spec"]["clusterIP"] == "None" => object["spec"]["clusterIPs"] = json!(["None"]),
         _ => {}
     }
 }
@@ -77,9 +90,9 @@ pub(crate) fn check_pod_change(kind: &Kind, name: &str, old: &Value, new: &Value
     }
     let gates = |spec: &Value| spec["schedulingGates"].as_array().cloned().unwrap_or_default();
     let (old_gates, new_gates) = (gates(old), gates(new));
-    if new_gates.iter().any(|gate| !old_gates.contains(gate)) {
+    if let Some(added) = new_gates.iter().position(|gate| !old_gates.contains(gate)) {
         let why = "Forbidden: only deletion is allowed, but found new scheduling gate";
-        return Err(Refusal::invalid(kind, name, "spec.schedulingGates", why));
+        return Err(Refusal::invalid(kind, name, &format!("spec.schedulingGates[{added}].name"), why));
     }
     let taken_away = |field: &str| {
         let kept = |spec: &Value| spec[field].as_array().cloned().unwrap_or_default();
@@ -94,12 +107,16 @@ pub(crate) fn check_pod_change(kind: &Kind, name: &str, old: &Value, new: &Value
     let adds_only = old["nodeSelector"]
         .as_object()
         .is_none_or(|selector| selector.iter().all(|(key, value)| new["nodeSelector"][key] == *value));
+    if is_gated && !adds_only {
+        let why = "Invalid value: only additions to spec.nodeSelector are allowed (no modifications)";
+        return Err(Refusal::invalid(kind, name, "spec.nodeSelector", why));
+    }
     let frozen = |spec: &Value| {
         let mut frozen = spec.clone();
         for field in MUTABLE {
             object::set_part(&mut frozen, field, None);
         }
-        if is_gated && adds_only {
+        if is_gated {
             object::set_part(&mut frozen, "nodeSelector", None);
             object::set_part(&mut frozen, "affinity", None);
         }

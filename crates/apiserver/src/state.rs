@@ -140,7 +140,10 @@ impl State {
         if let Some(reply) = review_of_access(call, asker)? {
             return Ok(reply);
         }
-        let Some(served) = self.serves_path(asked) else { return Ok(Reply::NothingThere) };
+        let Some(served) = self.serves_path(asked) else {
+            let is_group_there = self.paths.contains_key(&asked.group_version());
+            return if is_group_there { Err(Refusal::no_such_resource()) } else { Ok(Reply::NothingThere) };
+        };
         if asker.access.is_some_and(|access| !access(asked)) {
             return Err(not_allowed(asked, asker.user));
         }
@@ -155,7 +158,10 @@ impl State {
             other => kind.subresources.iter().any(|known| known == other),
         };
         if !is_known {
-            return Ok(Reply::NothingThere);
+            return Err(Refusal {
+                message: Refusal::no_such_resource().message,
+                ..Refusal::not_found(kind, &asked.name)
+            });
         }
         self.dispatch(shared, call, asker, &served)
     }

@@ -52,11 +52,18 @@ fn is_dns_part(part: &str) -> bool {
 pub(crate) fn check_metadata(kind: &Kind, name: &str, new: &Value, old: Option<&Value>) -> Result<(), Refusal> {
     let mut controllers = 0;
     for (index, owner) in object::owner_references(new).enumerate() {
-        let field = |part: &str| format!("metadata.ownerReferences[{index}].{part}");
-        for part in ["apiVersion", "kind", "name", "uid"] {
-            if owner[part].as_str().is_none_or(str::is_empty) {
-                return Err(Refusal::invalid(kind, name, &field(part), "Invalid value: \"\": must not be empty"));
-            }
+        const PARTS: [(&str, &str); 4] = [
+            ("apiVersion", "metadata.ownerReferences.apiVersion"),
+            ("kind", "metadata.ownerReferences.kind"),
+            ("name", "metadata.ownerReferences.name"),
+            ("uid", "metadata.ownerReferences.uid"),
+        ];
+        let empty = PARTS.iter().filter(|(part, _)| owner[*part].as_str().is_none_or(str::is_empty));
+        let causes: Vec<_> = empty.map(|(_, field)| (*field, "Invalid value: \"\": must not be empty")).collect();
+        if !causes.is_empty() {
+            let message = format!("{} \"{name}\" is invalid: owner {index} is incomplete", kind.qualified_kind());
+            let about = [("name", name), ("group", kind.group.as_str()), ("kind", kind.kind.as_str())];
+            return Err(Refusal::with_causes(message, &about, &causes));
         }
         controllers += usize::from(owner["controller"] == true);
     }

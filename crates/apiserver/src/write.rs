@@ -44,7 +44,7 @@ impl State {
         let namespace = self.settle_namespace(kind, &asked.namespace, &mut object)?;
         let name = self.settle_name(kind, table, &namespace, &mut object)?;
         if !object::meta(&object, "resourceVersion").is_empty() {
-            return Err(Refusal::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(Refusal::internal("resourceVersion should not be set on objects to be created"));
         }
         if self.store.tables[table].get(&namespace, &name).is_some() {
             return Err(Refusal::already_exists(kind, &name));
@@ -58,8 +58,6 @@ impl State {
         object::set_meta(&mut object, "creationTimestamp", Value::String(self.clock.stamp_after_s(0)));
         if kind.has_generation {
             object::set_meta(&mut object, "generation", json!(1));
-        } else {
-            object::remove_meta(&mut object, "generation");
         }
         validation::check_name(kind, &name)?;
         validation::check_metadata(kind, &name, &object, None)?;
@@ -85,7 +83,10 @@ impl State {
         };
         if object::is_deleting(&namespace.value) {
             let why = format!("unable to create new content in namespace {of_path} because it is being terminated");
-            return Err(Refusal::forbidden(kind, object::meta(object, "name"), &why));
+            let mut refusal = Refusal::forbidden(kind, object::meta(object, "name"), &why);
+            let cause = json!({"reason": "NamespaceTerminating", "message": why, "field": "metadata.namespace"});
+            refusal.details["causes"] = json!([cause]);
+            return Err(refusal);
         }
         Ok(of_path.to_owned())
     }
@@ -138,6 +139,10 @@ impl State {
             return Err(Refusal::bad_request("the patch leaves no object"));
         }
         check_type(served, &mut new)?;
+        if let Err(refusal) = check_parts(&new) {
+            let why = refusal.message;
+            return Err(Refusal::with_causes(why.clone(), &[], &[("patch", &why)]));
+        }
         let new = served.as_kept(new, &kind);
         let stored = self.replace(&call.asked, place, &old, new, call.query.is_dry_run)?;
         Ok(Reply::Whole(200, served.bytes(&stored)))
@@ -330,9 +335,11 @@ fn check_identity(kind: &Kind, asked: &Asked, old: &Stored, new: &Value) -> Resu
     }
     let version = said("resourceVersion");
     if version.is_empty() {
-        let must = kind.is_custom && asked.verb == Verb::Update;
+        let must = (kind.is_custom || kind.plural == "leases") && asked.verb == Verb::Update;
         let why = "Invalid value: 0: must be specified for an update";
-        return if must { Err(Refusal::invalid(kind, name, "metadata.resourceVersion", why)) } else { Ok(()) };
+        let mut refusal = Refusal::invalid(kind, name, "metadata.resourceVersion", why);
+        refusal.details["kind"] = json!(kind.plural);
+        return if must { Err(refusal) } else { Ok(()) };
     }
     if version != object::meta(&old.value, "resourceVersion") {
         let why = "the object has been modified; please apply your changes to the latest version and try again";

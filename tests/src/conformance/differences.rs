@@ -12,7 +12,6 @@ const STAMPS: &str = "what only a kubelet or scheduler acts upon is not derived"
 pub(super) const ABSENT_IN_MEMORY: &[(&str, &str, &str)] = &[
     ("", "/metadata/managedFields", BOOKKEEPING),
     ("Pod", "/spec/containers/*/imagePullPolicy", DEFAULTS),
-    ("Pod", "/spec/containers/*/resources/requests/cpu", DEFAULTS),
     ("Pod", "/spec/containers/*/terminationMessagePath", DEFAULTS),
     ("Pod", "/spec/containers/*/terminationMessagePolicy", DEFAULTS),
     ("Pod", "/spec/dnsPolicy", DEFAULTS),
@@ -33,8 +32,24 @@ pub(super) const ABSENT_IN_MEMORY: &[(&str, &str, &str)] = &[
     ("Service", "/spec/sessionAffinity", DEFAULTS),
     ("Service", "/spec/type", DEFAULTS),
     ("Service", "/status/loadBalancer", DEFAULTS),
+    ("Service", "/status/conditions", "empty lists of built-in kinds are kept as they were written"),
     ("Secret", "/type", DEFAULTS),
+    ("Job", "/metadata/labels", "labels, selector and defaults of a Job are not derived"),
+    ("Job", "/spec", "labels, selector and defaults of a Job are not derived"),
 ];
 
 /// Values that say the same as their absence.
-pub(super) const SAME_THING: &[(&str, &str)] = &[("/metadata/creationTimestamp", "null"), ("/status", "{}")];
+pub(super) const SAME_THING: &[(&str, &str)] = &[
+    ("/data", "{}"),
+    ("/deprecatedFirstTimestamp", "null"),
+    ("/deprecatedLastTimestamp", "null"),
+    ("/deprecatedSource", "{}"),
+    ("/details", "{}"),
+    ("/firstTimestamp", "null"),
+    ("/lastTimestamp", "null"),
+    ("/metadata/continue", "\"\""),
+    ("/metadata/creationTimestamp", "null"),
+    ("/source", "{}"),
+    ("/spec/containers/*/resources", "{}"),
+    ("/status", "{}"),
+];

@@ -43,8 +43,22 @@ impl Names {
             items.iter_mut().for_each(|item| forget_defaults(of, item));
         }
         forget_defaults(&kind, &mut body);
+        if body["metadata"]["generateName"].is_string() {
+            body["metadata"]["name"] = Value::String("GENERATED".into());
+        }
         self.rename(&mut body, "");
         body
+    }
+
+    /// A request's body in the same words.
+    pub(super) fn request(&mut self, body: &str) -> String {
+        match serde_json::from_str::<Value>(body) {
+            Ok(mut body) => {
+                self.rename(&mut body, "");
+                body.to_string()
+            }
+            Err(_) => self.replace(body),
+        }
     }
 
     fn rename(&mut self, value: &mut Value, field: &str) {
@@ -63,7 +77,7 @@ impl Names {
     fn renamed(&mut self, text: &str, field: &str) -> String {
         match field {
             "resourceVersion" if !text.is_empty() => "VERSION".into(),
-            "continue" => "TOKEN".into(),
+            "continue" if !text.is_empty() => "TOKEN".into(),
             "clusterIP" | "clusterIPs" if text.starts_with("10.96.") => "ADDRESS".into(),
             "uid" if !text.is_empty() && self.names.iter().all(|(known, _)| known != text) => {
                 self.uids += 1;
@@ -87,37 +101,38 @@ fn forget_words(status: &mut Value) {
     let Some(status) = status.as_object_mut() else { return };
     status.remove("message");
     let causes = status.get_mut("details").and_then(|details| details.get_mut("causes"));
-    for cause in causes.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
-        cause.remove("message");
+    if let Some(causes) = causes.and_then(Value::as_array_mut) {
+        for cause in causes.iter_mut().filter_map(Value::as_object_mut) {
+            cause.remove("message");
+        }
+        // The same thing said in other words.
+        causes.dedup();
     }
 }
 
 fn forget_defaults(kind: &str, object: &mut Value) {
     for (of, path, _) in ABSENT_IN_MEMORY {
         if *of == kind || of.is_empty() {
-            remove(object, &path.split('/').skip(1).collect::<Vec<_>>());
+            remove(object, &path.split('/').skip(1).collect::<Vec<_>>(), None);
         }
     }
-    for (pointer, empty) in SAME_THING {
-        let (parent, field) = pointer.rsplit_once('/').unwrap_or_default();
-        let Some(parent) = object.pointer_mut(parent).and_then(Value::as_object_mut) else { continue };
-        if parent.get(field).is_some_and(|value| value.to_string() == *empty) {
-            parent.remove(field);
-        }
+    for (path, same) in SAME_THING {
+        remove(object, &path.split('/').skip(1).collect::<Vec<_>>(), Some(same));
     }
 }
 
-/// Removes a path; `*` stands for every element.
-fn remove(value: &mut Value, path: &[&str]) {
+/// Removes a path, if it has that value; `*` stands for every element.
+fn remove(value: &mut Value, path: &[&str], only: Option<&str>) {
     match (path, value) {
         ([last], Value::Object(members)) => {
-            members.remove(*last);
+            if members.get(*last).is_some_and(|value| only.is_none_or(|only| value.to_string() == only)) {
+                members.remove(*last);
+            }
         }
-        (["*", rest @ ..], Value::Array(items)) => items.iter_mut().for_each(|item| remove(item, rest)),
-        (["*", rest @ ..], Value::Object(members)) => members.values_mut().for_each(|value| remove(value, rest)),
+        (["*", rest @ ..], Value::Array(items)) => items.iter_mut().for_each(|item| remove(item, rest, only)),
         ([first, rest @ ..], Value::Object(members)) => {
             if let Some(value) = members.get_mut(*first) {
-                remove(value, rest);
+                remove(value, rest, only);
             }
         }
         _ => {}

@@ -120,7 +120,8 @@ impl Session {
         let body_of_answer = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).trim().to_owned()));
         let kind = content_type.strip_prefix("application/").filter(|kind| *kind != "json").unwrap_or_default();
-        let words = [method, path, kind, body].into_iter().filter(|word| !word.is_empty());
+        let body = self.names.request(body);
+        let words = [method, path, kind, &body].into_iter().filter(|word| !word.is_empty());
         let request = self.names.replace(&words.collect::<Vec<_>>().join(" "));
         let answer = format!("{code} {}", self.names.normalised(&body_of_answer));
         self.steps.push(Step { request, answer });
