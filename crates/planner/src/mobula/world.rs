@@ -233,6 +233,7 @@ impl<'a> World<'a> {
         // Equal nodes share their maps: each is read once.
         let mut scarce: Index<*const Resources, bool> = Index::default();
         let mut last: Option<(*const Resources, Traits, StockId)> = None;
+        let mut free = Vec::new();
         for ((at, node), number) in (0..).zip(&snapshot.nodes).zip(numbers) {
             if !counts(at as usize, node) {
                 continue;
@@ -244,7 +245,7 @@ impl<'a> World<'a> {
             let stock = match last {
                 Some((same, alike, stock)) if same == available && alike == traits => stock,
                 _ => {
-                    let free = self.amounts(&node.available);
+                    self.read_amounts(&node.available, &mut free);
                     self.hosts.stocks.intern(&free, traits)
                 }
             };
@@ -305,11 +306,18 @@ impl<'a> World<'a> {
 
     /// By column: so much there is, rounded down to whole steps.
     pub fn amounts(&self, resources: &Resources) -> Vec<i64> {
+        let mut amounts = Vec::with_capacity(self.resources.len());
+        self.read_amounts(resources, &mut amounts);
+        amounts
+    }
+
+    fn read_amounts(&self, resources: &Resources, into: &mut Vec<i64>) {
         let amount = |(name, step): (&&str, &i64)| {
             let has = resources.get(*name).copied().unwrap_or_else(|| unlisted(name));
             has.steps().max(0) / step
         };
-        self.resources.iter().zip(&*self.steps).map(amount).collect()
+        into.clear();
+        into.extend(self.resources.iter().zip(&*self.steps).map(amount));
     }
 
     /// In units, as people say it.
