@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Check, pods};
-use crate::census::{Census, census, group_numbers};
+use crate::census::{Census, census};
+use crate::quick_hash::Index;
 use crate::{
     Amount, DemandRef, LabelConstraint, LabelOperator, Node, NodePhase, NodeType, Placement, PlacementConstraint,
     Request, Resources, Target, UnmetKind,
@@ -42,14 +43,14 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        places.sort_unstable_by_key(|place| (place.target, place.demand));
+        places.sort_unstable_by_key(|place| (target_key(place.target), demand_key(place.demand)));
         places
     }
 
     /// Replicas of each node type that are new: launched, or made anew in place of those that end.
     fn launched_replicas(&self) -> Vec<u32> {
         let ends = |at: usize| self.ended.contains(self.snapshot.nodes[at].instance_id.as_str());
-        let census = census(self.snapshot, &group_numbers(self.snapshot), ends);
+        let census = census(self.snapshot, &self.numbers, ends);
         let mut by_name: BTreeMap<&str, u32> = BTreeMap::new();
         for launch in &self.plan.launch {
             let replicas = by_name.entry(&launch.group).or_default();
@@ -88,7 +89,7 @@ impl<'a> Check<'a> {
                 let Some(node) = self.snapshot.nodes.get(at as usize) else {
                     return Some("there is no such node");
                 };
-                let suspended = self.groups.get(node.group.as_str()).is_some_and(|group| group.suspended);
+                let suspended = self.group_of(at).is_some_and(|group| group.suspended);
                 let host = node.host.as_deref().and_then(|name| self.hosts.get(name));
                 if matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped) {
                     Some("the node is leaving or has stopped")
@@ -117,7 +118,7 @@ impl<'a> Check<'a> {
     pub(super) fn rooms(&mut self, places: &[Place<'a>]) {
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
         // Equal requests mostly share their resources: what they take is looked up once.
-        let mut known: BTreeMap<*const Resources, Takes> = BTreeMap::new();
+        let mut known: Index<*const Resources, Takes> = Index::default();
         for place in places {
             known.entry(&raw const *place.request.resources).or_insert_with(|| {
                 let amounts = place.request.resources.iter().filter(|(_, amount)| amount.steps() > 0);
@@ -180,7 +181,7 @@ impl<'a> Check<'a> {
         let mut growth = BTreeMap::new();
         for (at, node) in (0_u32..).zip(&self.snapshot.nodes) {
             // A pod on its way can be resized once it runs.
-            let group = self.snapshot.node_types.iter().find(|group| is_coming(node) && group.name == node.group);
+            let group = self.snapshot.node_types.get(self.numbers[at as usize]).filter(|_| is_coming(node));
             if let Some(group) = group.filter(|group| group.resize.is_some()) {
                 for name in ["CPU", "memory"] {
                     let has = node.total.get(name).map_or(0, |amount| i128::from(amount.steps()));
@@ -232,7 +233,7 @@ impl<'a> Check<'a> {
         let value = match target {
             Target::Node(at) => {
                 let node = self.snapshot.nodes.get(at as usize)?;
-                let expected = || of_group(self.groups.get(node.group.as_str())?);
+                let expected = || of_group(self.group_of(at)?);
                 let own = node.dynamic_labels.get(key).or_else(|| node.labels.get(key));
                 if is_coming(node) { own.or_else(expected) } else { own }
             }
@@ -311,6 +312,24 @@ impl<'a> Check<'a> {
                 }
             }
         }
+    }
+}
+
+/// A place as one number, to be sorted quickly.
+fn target_key(target: Target) -> u128 {
+    match target {
+        Target::Node(at) => u128::from(at),
+        Target::New { group, replica, host } => {
+            (1 << 96) | u128::from(group) << 64 | u128::from(replica) << 32 | u128::from(host)
+        }
+    }
+}
+
+/// A piece of demand as one number, to be sorted quickly.
+fn demand_key(demand: DemandRef) -> u128 {
+    match demand {
+        DemandRef::Class(at) => u128::from(at),
+        DemandRef::Gang { gang, first_bundle } => (1 << 64) | u128::from(gang) << 32 | u128::from(first_bundle),
     }
 }
 

@@ -102,9 +102,9 @@ impl Hosts {
     }
 
     /// Takes (or, with a negative count, gives back) room for so many requests of `shape`.
-    pub fn take(&mut self, shape: &Shape, host: HostId, count: i64) {
+    pub fn take(&mut self, shapes: &[Shape], shape: ShapeId, host: HostId, count: i64) {
         let stock = &mut self.stock[host as usize];
-        *stock = self.stocks.after(*stock, shape, count);
+        *stock = self.stocks.after(*stock, shapes, shape, count);
     }
 
     /// Makes so much more of some columns free.
@@ -312,12 +312,15 @@ impl<'a> World<'a> {
     }
 
     fn read_amounts(&self, resources: &Resources, into: &mut Vec<i64>) {
-        let amount = |(name, step): (&&str, &i64)| {
-            let has = resources.get(*name).copied().unwrap_or_else(|| unlisted(name));
-            has.steps().max(0) / step
-        };
+        // Both are in name order.
+        let mut listed = resources.iter().peekable();
         into.clear();
-        into.extend(self.resources.iter().zip(&*self.steps).map(amount));
+        for (name, step) in self.resources.iter().zip(&*self.steps) {
+            while listed.next_if(|(other, _)| other.as_str() < *name).is_some() {}
+            let has = listed.next_if(|(other, _)| other.as_str() == *name);
+            let has = has.map_or_else(|| unlisted(name), |(_, amount)| *amount);
+            into.push(has.steps().max(0) / step);
+        }
     }
 
     /// In units, as people say it.
