@@ -16,6 +16,8 @@ const IMPLICIT: &str = "node:__internal_implicit_resource_";
 /// A placement of which everything that it refers to exists.
 #[derive(Copy, Clone)]
 pub(super) struct Place<'a> {
+    /// Number of the target.
+    site: u32,
     pub target: Target,
     pub demand: DemandRef,
     pub request: &'a Request,
@@ -26,24 +28,29 @@ pub(super) struct Place<'a> {
 type Takes = Vec<(usize, i128)>;
 
 impl<'a> Check<'a> {
-    /// The placements that refer to something, sorted by where they are.
+    /// The placements that refer to something; those at one target stand together.
     pub(super) fn places(&mut self) -> Vec<Place<'a>> {
         let launched = self.launched_replicas();
         let plan = self.plan;
         let mut places = Vec::with_capacity(plan.placements.len());
+        // Targets in the order in which they are met, and what is wrong with each.
+        let mut sites: Index<Target, (u32, Option<&'static str>)> = Index::default();
         for placement in &plan.placements {
-            match (self.request(placement), self.target_fault(placement.target, &launched)) {
+            let next = sites.len() as u32;
+            let find = || (next, self.target_fault(placement.target, &launched));
+            let (site, fault) = *sites.entry(placement.target).or_insert_with(find);
+            match (self.request(placement), fault) {
                 (_, Some(fault)) => self.error("placement-target", format!("{placement:?}: {fault}")),
                 (None, _) => {
                     self.error("placement-demand", format!("{placement:?} is of nothing that was asked for"));
                 }
                 (Some(request), None) => {
                     let Placement { target, demand, count } = *placement;
-                    places.push(Place { target, demand, request, count });
+                    places.push(Place { site, target, demand, request, count });
                 }
             }
         }
-        places.sort_unstable_by_key(|place| (target_key(place.target), demand_key(place.demand)));
+        places.sort_by_key(|place| place.site);
         places
     }
 
@@ -135,7 +142,7 @@ impl<'a> Check<'a> {
         }
         let mut used = vec![0_i128; named.len()];
         let growth = self.growth();
-        for here in places.chunk_by(|a, b| a.target == b.target) {
+        for here in places.chunk_by(|a, b| a.site == b.site) {
             let mut touched: Vec<usize> = Vec::new();
             for place in here {
                 for (resource, steps) in known.get(&(&raw const *place.request.resources)).into_iter().flatten() {
@@ -312,24 +319,6 @@ impl<'a> Check<'a> {
                 }
             }
         }
-    }
-}
-
-/// A place as one number, to be sorted quickly.
-fn target_key(target: Target) -> u128 {
-    match target {
-        Target::Node(at) => u128::from(at),
-        Target::New { group, replica, host } => {
-            (1 << 96) | u128::from(group) << 64 | u128::from(replica) << 32 | u128::from(host)
-        }
-    }
-}
-
-/// A piece of demand as one number, to be sorted quickly.
-fn demand_key(demand: DemandRef) -> u128 {
-    match demand {
-        DemandRef::Class(at) => u128::from(at),
-        DemandRef::Gang { gang, first_bundle } => (1 << 64) | u128::from(gang) << 32 | u128::from(first_bundle),
     }
 }
 

@@ -27,15 +27,15 @@ impl HeldBack {
 
     /// Whether a new host has to wait.
     pub fn is_held(&self, host: HostId) -> bool {
-        (host as usize) >= self.present && self.new(host).is_none()
+        (host as usize) >= self.present && self.number_of(host).is_none()
     }
 
     /// The number of a new host's replica.
     pub fn number(&self, host: HostId) -> u32 {
-        self.new(host).unwrap_or(0)
+        self.number_of(host).unwrap_or(0)
     }
 
-    fn new(&self, host: HostId) -> Option<u32> {
+    fn number_of(&self, host: HostId) -> Option<u32> {
         let at = (host as usize).checked_sub(self.present)?;
         self.numbers.get(at).copied().flatten()
     }

@@ -199,7 +199,7 @@ impl Sorted {
     ) -> Self {
         // Pieces of one owner and one shape belong together; those of tasks by level of preference, so that none of them goes
         // further down than it has to. (A gang is at one level.)
-        let mut levels: BTreeMap<(ShapeId, u32), Option<Level>> = BTreeMap::new();
+        let mut levels: Index<(ShapeId, u32), Option<Level>> = Index::default();
         let mut level = |put: &Put| {
             let is_launched = put.host as usize >= board.world.present && matches!(put.demand, DemandRef::Class(_));
             let group = board.world.hosts.group[put.host as usize];
@@ -247,32 +247,39 @@ impl Sorted {
             lot.most_per_host = u32::try_from(lot.owners.len()).unwrap_or(u32::MAX);
         }
         let placed = fluid.iter().zip(piece_of).map(|(put, piece)| (put.host, lot_of_piece[piece], put.taken.max(0)));
-        // What was launched by a pattern is in the order of hosts already.
-        let mut placed: Vec<(HostId, usize, i64)> = placed.collect();
-        placed.sort();
-        let mut times: BTreeMap<(usize, Vec<(usize, u32)>), u64> = BTreeMap::new();
-        let mut last: Option<((usize, Vec<(usize, u32)>), u64)> = None;
-        let mut items: Vec<(usize, u32)> = Vec::new();
-        for on_host in placed.chunk_by(|a, b| a.0 == b.0) {
-            let host = on_host[0].0;
+        let bin_of = |host: HostId| {
             let group = board.world.hosts.group[host as usize] as usize;
-            let bin = class_of.get(&host).copied().unwrap_or(group);
-            items.clear();
-            let of_lot = on_host.chunk_by(|a, b| a.1 == b.1);
-            items.extend(of_lot.map(|same| (same[0].1, same.iter().map(|(.., count)| *count as u32).sum())));
-            match &mut last {
-                Some((pattern, hosts)) if pattern.0 == bin && pattern.1 == items => *hosts += 1,
-                _ => {
-                    let before = last.replace(((bin, items.clone()), 1));
-                    before.into_iter().for_each(|(pattern, hosts)| *times.entry(pattern).or_default() += hosts);
-                }
-            }
-        }
-        last.into_iter().for_each(|(pattern, hosts)| *times.entry(pattern).or_default() += hosts);
-        let patterns = times.into_iter().map(|((bin, items), times)| Pattern { bin, items, times }).collect();
+            class_of.get(&host).copied().unwrap_or(group)
+        };
+        let patterns = patterns(placed.collect(), bin_of);
         let packing = Packing { patterns, left: vec![0; lots.len()] };
         Sorted { lots, packing }
     }
+}
+
+/// How hosts are filled now: of each host the lots on it and how much of them.
+fn patterns(mut placed: Vec<(HostId, usize, i64)>, bin_of: impl Fn(HostId) -> usize) -> Vec<Pattern> {
+    // What was launched by a pattern is in the order of hosts already, and alike from one host to the next.
+    placed.sort();
+    let mut patterns: Vec<Pattern> = Vec::new();
+    let mut items: Vec<(usize, u32)> = Vec::new();
+    for on_host in placed.chunk_by(|a, b| a.0 == b.0) {
+        let bin = bin_of(on_host[0].0);
+        items.clear();
+        let of_lot = on_host.chunk_by(|a, b| a.1 == b.1);
+        items.extend(of_lot.map(|same| (same[0].1, same.iter().map(|(.., count)| *count as u32).sum())));
+        match patterns.last_mut() {
+            Some(last) if last.bin == bin && last.items == items => last.times += 1,
+            _ => patterns.push(Pattern { bin, items: items.clone(), times: 1 }),
+        }
+    }
+    patterns.sort();
+    patterns.dedup_by(|next, first| {
+        let is_same = next.bin == first.bin && next.items == first.items;
+        first.times += if is_same { next.times } else { 0 };
+        is_same
+    });
+    patterns
 }
 
 /// Whose a piece of demand is.
