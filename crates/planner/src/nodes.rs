@@ -32,6 +32,11 @@ impl Nodes {
         self.0.get(at).map(|node| &**node)
     }
 
+    /// The first one.
+    pub fn first(&self) -> Option<&Node> {
+        self.get(0)
+    }
+
     /// All, in their order.
     pub fn iter(&self) -> Iter<'_> {
         self.0.iter().map(as_node)

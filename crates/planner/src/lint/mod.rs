@@ -186,7 +186,7 @@ impl<'a> Check<'a> {
     }
 
     /// The worker group of a node.
-    fn group_of(&self, node: u32) -> Option<&'a NodeType> {
+    fn group_of_node(&self, node: u32) -> Option<&'a NodeType> {
         let number = self.numbers.get(node as usize)?;
         self.snapshot.node_types.get(*number).filter(|group| !group.is_head)
     }
@@ -296,7 +296,7 @@ impl<'a> Check<'a> {
         let mut replicas: BTreeMap<(&str, Option<&str>), (u32, u32)> = BTreeMap::new();
         for (at, node) in (0..).zip(&self.snapshot.nodes) {
             let exists = matches!(node.phase, NodePhase::Pending | NodePhase::Running | NodePhase::Stopped);
-            let several = self.group_of(at).is_some_and(|group| group.num_of_hosts > 1);
+            let several = self.group_of_node(at).is_some_and(|group| group.num_of_hosts > 1);
             if exists && several && !node.instance_id.is_empty() {
                 let (ends, stays) = replicas.entry((&node.group, node.replica.as_deref())).or_default();
                 *(if self.ended.contains(node.instance_id.as_str()) { ends } else { stays }) += 1;

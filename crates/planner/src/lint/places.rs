@@ -96,7 +96,7 @@ impl<'a> Check<'a> {
                 let Some(node) = self.snapshot.nodes.get(at as usize) else {
                     return Some("there is no such node");
                 };
-                let suspended = self.group_of(at).is_some_and(|group| group.suspended);
+                let suspended = self.group_of_node(at).is_some_and(|group| group.suspended);
                 let host = node.host.as_deref().and_then(|name| self.hosts.get(name));
                 if matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped) {
                     Some("the node is leaving or has stopped")
@@ -240,7 +240,7 @@ impl<'a> Check<'a> {
         let value = match target {
             Target::Node(at) => {
                 let node = self.snapshot.nodes.get(at as usize)?;
-                let expected = || of_group(self.group_of(at)?);
+                let expected = || of_group(self.group_of_node(at)?);
                 let own = node.dynamic_labels.get(key).or_else(|| node.labels.get(key));
                 if is_coming(node) { own.or_else(expected) } else { own }
             }
