@@ -3,11 +3,12 @@
 // Criterion's macros make undocumented items; what goes wrong in a benchmark should end it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use mobula_benches::full_size::{self, FULL_SIZE, Mix};
-use mobula_planner::{Memory, PolicyOptions, Snapshot, lint, policy, policy_names};
+use mobula_planner::{Cache, Memory, PolicyOptions, Snapshot, lint, policy, policy_names};
 
 fn problems() -> Vec<(String, Snapshot)> {
     let mut problems = vec![
@@ -37,23 +38,33 @@ fn plan(criterion: &mut Criterion) {
     }
 }
 
-/// The next tick, in which one node in a hundred is another.
+/// The next tick through what the sidecar keeps from one to the next: one node in a hundred is another; nothing has happened.
 fn next_tick(criterion: &mut Criterion) {
     let default = policy_names().first().unwrap();
     let policy = policy(default, &PolicyOptions::default()).unwrap();
-    let before = full_size::mix(FULL_SIZE, 1);
-    let ticks = [before.clone(), full_size::one_percent_changed(&before)];
-    let (_, memory) = policy.plan(&before, &Memory::default());
-    let mut group = criterion.benchmark_group("full size");
-    group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(2));
-    group.bench_function("1 % changed", |bencher| {
-        let mut turn = 0;
-        bencher.iter(|| {
-            turn += 1;
-            policy.plan(&ticks[turn % 2], &memory)
+    let full_size = full_size::mix(FULL_SIZE, 1);
+    let changed = full_size::one_percent_changed(&full_size);
+    let rest = full_size::nothing_to_do();
+    let later = Snapshot { now_ms: rest.now_ms + 1_000, ..rest.clone() };
+    for (title, name, before, after) in [
+        ("full size", "1 % changed", full_size, changed),
+        ("nothing to do, 10,000 nodes", "nothing changed", rest, later),
+    ] {
+        let mut warm = Cache::default();
+        let (_, memory) = warm.plan(&*policy, &Arc::new(before), &Memory::default());
+        let after = Arc::new(after);
+        let mut group = criterion.benchmark_group(title);
+        group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(2));
+        group.bench_function(name, |bencher| bencher.iter(|| warm.clone().plan(&*policy, &after, &memory)));
+        group.bench_function(format!("{name}, shared by the sidecar"), |bencher| {
+            bencher.iter_batched(
+                || full_size::read_anew(&after),
+                |mut read| warm.share(&mut read),
+                BatchSize::LargeInput,
+            );
         });
-    });
-    group.finish();
+        group.finish();
+    }
 }
 
 criterion_group!(benches, plan, next_tick);

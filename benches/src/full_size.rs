@@ -155,6 +155,11 @@ pub fn one_percent_changed(snapshot: &Snapshot) -> Snapshot {
     next
 }
 
+/// The same snapshot as it would be read from another reply: no node is shared with the one before.
+pub fn read_anew(snapshot: &Snapshot) -> Snapshot {
+    Snapshot { nodes: snapshot.nodes.iter().cloned().collect(), ..snapshot.clone() }
+}
+
 /// Pending gangs of the full-size problem that are to be in one GPU domain each, in racks of 18 hosts.
 pub fn racks(gangs: usize, nodes: usize) -> Snapshot {
     let gpu = group("gb200", 40_000, &[("CPU", 144), ("GPU", 4)]);
@@ -171,7 +176,13 @@ pub fn racks(gangs: usize, nodes: usize) -> Snapshot {
         made
     });
     let gpu = NodeType { requested_replicas: nodes.len() as u32, ..gpu };
-    Snapshot { now_ms: NOW_MS, gangs: gangs.collect(), node_types: vec![gpu], nodes, ..Snapshot::default() }
+    Snapshot {
+        now_ms: NOW_MS,
+        gangs: gangs.collect(),
+        node_types: vec![gpu],
+        nodes: nodes.into(),
+        ..Snapshot::default()
+    }
 }
 
 #[cfg(test)]

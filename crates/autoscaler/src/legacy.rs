@@ -226,7 +226,8 @@ mod tests {
                 node("idle", NodePhase::Running, 4, Some(5)),
                 node("new", NodePhase::Pending, 4, None),
                 node("gone", NodePhase::Stopped, 4, None),
-            ],
+            ]
+            .into(),
             demand: vec![DemandClass { request: request(1), count: 7 }],
             gangs: vec![Gang {
                 strategy: GangStrategy::StrictSpread,

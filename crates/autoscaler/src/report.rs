@@ -206,7 +206,7 @@ mod tests {
 
     fn snapshot(nodes: Vec<Node>) -> Snapshot {
         let group = NodeType { name: "g".to_owned(), num_of_hosts: 2, max_replicas: 9, ..NodeType::default() };
-        Snapshot { now_ms: 5_000, node_types: vec![group], nodes, ..Snapshot::default() }
+        Snapshot { now_ms: 5_000, node_types: vec![group], nodes: nodes.into(), ..Snapshot::default() }
     }
 
     fn node(pod: &str, phase: NodePhase) -> Node {

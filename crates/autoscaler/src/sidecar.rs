@@ -28,7 +28,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, pin::Pin, sync:
 
 use mobula_api::{FieldError, RayVersion};
 use mobula_gcs as gcs;
-use mobula_planner::{Memory, Policy, PolicyOptions, RayV2};
+use mobula_planner::{Cache, Memory, Policy, PolicyOptions, RayV2};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
@@ -198,6 +198,8 @@ struct LoopState {
     mode: Mode,
     permissions: Permissions,
     memory: Memory,
+    /// The last plan, to make the next one faster.
+    cache: Cache,
     guard: guard::ViewGuard,
     /// The present session and the unix time in ms since when it is seen.
     session: Option<(String, i64)>,

@@ -128,7 +128,7 @@ pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Bui
         },
         settings: settings(&cluster_settings, options),
         node_types,
-        nodes,
+        nodes: nodes.into(),
         demand: demand.tasks,
         gangs: demand.gangs,
         constraints: demand.constraints,

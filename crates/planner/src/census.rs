@@ -1,7 +1,8 @@
 //! Pods counted in replicas.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use crate::quick_hash::Index;
 use crate::{GroupPlan, Node, NodePhase, NodeType, Snapshot};
 
 /// Replicas of one group.
@@ -48,8 +49,7 @@ pub(crate) struct Census<'a> {
 /// By node of the snapshot: the number of its group; for a node of no group, the number of groups.
 pub(crate) fn group_numbers(snapshot: &Snapshot) -> Vec<usize> {
     let none = snapshot.node_types.len();
-    // Looked up only, never listed.
-    let numbers: HashMap<&str, usize> =
+    let numbers: Index<&str, usize> =
         snapshot.node_types.iter().enumerate().map(|(at, group)| (group.name.as_str(), at)).collect();
     snapshot.nodes.iter().map(|node| numbers.get(node.group.as_str()).copied().unwrap_or(none)).collect()
 }

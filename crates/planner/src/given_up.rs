@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::quick_hash::Index;
 use crate::words;
 use crate::{Node, NodePhase, NodeType, Reason, Snapshot, TerminateCause, Verdict};
 
@@ -22,8 +23,7 @@ pub(crate) struct GivenUp<'a> {
 /// failed; `None`: none does.
 pub(crate) fn find(snapshot: &Snapshot, most_pending_ms: Option<i64>) -> GivenUp<'_> {
     let mut given_up = GivenUp { nodes: vec![false; snapshot.nodes.len()], ..GivenUp::default() };
-    let groups: BTreeMap<&str, &NodeType> =
-        snapshot.node_types.iter().map(|group| (group.name.as_str(), group)).collect();
+    let groups: Index<&str, &NodeType> = snapshot.node_types.iter().map(|group| (group.name.as_str(), group)).collect();
     let mut replicas: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
     let mut last: Option<&NodeType> = None;
     for (at, node) in snapshot.nodes.iter().enumerate() {

@@ -5,11 +5,13 @@
 //! randomness, no input and no output in this crate: the same input gives the same plan on every machine.
 
 mod amount;
+mod cache;
 mod census;
 mod given_up;
 mod lint;
 mod memory;
 mod mobula;
+mod nodes;
 pub mod packing;
 pub mod placement;
 mod plan;
@@ -25,9 +27,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use amount::{Amount, Labels, Resources};
+pub use cache::Cache;
 pub use lint::{Severity, Violation, apply, idempotence, lint, monotonicity};
 pub use memory::{Blocked, Memory};
 pub use mobula::Mobula;
+pub use nodes::Nodes;
 pub use plan::{
     Cost, DemandRef, DrainKind, GangPlan, GroupPlan, Launch, MAX_LAUNCHES, Placement, Plan, Reason, Resize, Target,
     Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict,

@@ -69,7 +69,7 @@ pub enum DemandRef {
 }
 
 /// A node that exists, is on its way, or is launched by the plan.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// Index into [`crate::Snapshot::nodes`].

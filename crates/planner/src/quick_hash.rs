@@ -23,6 +23,10 @@ impl Hasher for QuickHasher {
         self.write_u64(u64::from_le_bytes(last));
     }
 
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
     fn write_u32(&mut self, word: u32) {
         self.write_u64(u64::from(word));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, Labels, Resources};
+use crate::{Amount, Labels, Nodes, Resources};
 
 /// Everything a policy may look at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct Snapshot {
     /// The head (if known) and the worker groups in the order of the RayCluster.
     pub node_types: Vec<NodeType>,
     /// Every instance that exists or was asked for and is not gone: running, pending, requested, draining.
-    pub nodes: Vec<Node>,
+    pub nodes: Nodes,
     /// Pending tasks and actors: one entry a distinct request.
     pub demand: Vec<DemandClass>,
     /// Placement groups that are not (wholly) placed.

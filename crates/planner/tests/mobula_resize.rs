@@ -82,7 +82,7 @@ fn a_request_above_the_template_gets_one_pod_which_grows_once_it_runs() {
     let waiting = plan_of(&snapshot);
     assert_eq!((launches(&waiting), waiting.resize.len()), (vec![], 0), "the pod on its way is enough");
 
-    snapshot.nodes = vec![resized_by(free(&cpu, "a"), as_started())];
+    snapshot.nodes = vec![resized_by(free(&cpu, "a"), as_started())].into();
     assert_eq!(plan_of(&snapshot).resize.len(), 1);
 }
 
@@ -96,7 +96,7 @@ fn a_resize_under_way_is_not_asked_for_again_and_one_that_failed_is_not_tried_ag
     let plan = plan_of(&snapshot);
     assert_eq!((launches(&plan), plan.resize.len()), (vec![], 0));
 
-    snapshot.nodes = vec![resized_by(busy(&cpu, "a"), NodeResize { failed: true, ..as_started() })];
+    snapshot.nodes = vec![resized_by(busy(&cpu, "a"), NodeResize { failed: true, ..as_started() })].into();
     let plan = plan_of(&snapshot);
     assert_eq!((launches(&plan), plan.resize.len()), (vec![("cpu", 1)], 0));
 }

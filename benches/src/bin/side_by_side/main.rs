@@ -55,6 +55,9 @@ enum Run {
         #[arg(long, default_value_t = 1_000_000)]
         improve_work: u64,
     },
+    /// What `memory` runs in a child process, too.
+    #[command(hide = true)]
+    OnePlan,
     /// What `memory` runs in child processes.
     #[command(hide = true)]
     OneTick {
@@ -73,6 +76,7 @@ async fn main() -> Result<()> {
         Run::Reaction { rounds, ray_rounds } => reaction::run(rounds, ray_rounds).await,
         Run::Footprint { span_s } => footprint::run(Duration::from_secs(span_s)).await,
         Run::Cost { sizes, seeds, tick_work, improve_work } => cost::run(&sizes, seeds, tick_work, improve_work),
+        Run::OnePlan => memory::one_plan(),
         Run::OneTick { reply, cluster } => memory::one_tick(&reply, &cluster),
     }
 }

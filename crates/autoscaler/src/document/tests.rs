@@ -41,7 +41,7 @@ fn end(pod: &str) -> Terminate {
 }
 
 fn snapshot(nodes: Vec<Node>) -> Snapshot {
-    Snapshot { nodes, ..Snapshot::default() }
+    Snapshot { nodes: nodes.into(), ..Snapshot::default() }
 }
 
 #[test]

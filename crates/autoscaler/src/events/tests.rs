@@ -30,7 +30,8 @@ fn snapshot() -> Snapshot {
             node("a", NodePhase::Running, &[("CPU", 4)]),
             node("b", NodePhase::Pending, &[("CPU", 4)]),
             node("gone", NodePhase::Leaving, &[("CPU", 100), ("TPU", 4)]),
-        ],
+        ]
+        .into(),
         ..Snapshot::default()
     }
 }

@@ -234,7 +234,7 @@ fn a_draining_pod_that_nobody_named_goes_on_being_asked_for() {
         phase: NodePhase::Leaving,
         ..Node::default()
     };
-    let snapshot = Snapshot { nodes: vec![leaving("p")], ..Snapshot::default() };
+    let snapshot = Snapshot { nodes: vec![leaving("p")].into(), ..Snapshot::default() };
     let two = pods(&["p", "q"]);
     let cluster = cluster(&json!({}));
     let patch = |desired| {

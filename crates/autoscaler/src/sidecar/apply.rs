@@ -82,7 +82,7 @@ pub(super) async fn apply(
 ) -> Applied {
     let (parts, held) = (due.parts, due.held.take());
     if !parts.growth && !parts.removals {
-        return Applied { plan: planned.plan.clone(), held, ..Applied::default() };
+        return Applied { plan: Plan::clone(&planned.plan), held, ..Applied::default() };
     }
     let (deletions, kept) = removals(context, state, collected, &planned.plan, due).await;
     let plan = removal::keep(&planned.plan, &kept);

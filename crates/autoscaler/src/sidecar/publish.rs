@@ -292,7 +292,7 @@ fn record(context: &Context, state: &LoopState, collected: &Collected, planned: 
         policy: context.config.policy.name().to_owned(),
         policy_options: context.config.policy_options,
         memory: planned.memory_before.clone(),
-        plan: planned.plan.clone(),
+        plan: Plan::clone(&planned.plan),
         memory_after: planned.memory_after.clone(),
         outcome: outcome(applied),
     };

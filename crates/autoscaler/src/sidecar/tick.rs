@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mobula_api::RayCluster;
-use mobula_planner::{Memory, Plan, Severity, Snapshot, lint};
+use mobula_planner::{Memory, Plan, Severity, Snapshot};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -28,7 +28,7 @@ pub(super) struct Planned {
     pub memory_before: Memory,
     /// What it remembers afterwards.
     pub memory_after: Memory,
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// The RayCluster that the plan was made from.
     pub cluster: RayCluster,
     /// Broken invariants that forbid the plan.
@@ -98,15 +98,17 @@ fn next_poll(pace: &Pace, collected: &Collected, retry_after: Option<Duration>) 
 
 fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Result<Planned, TickError> {
     let started = Instant::now();
-    let Built { snapshot, warnings } = snapshot::build(&collected.observation, &state.options)?;
+    let Built { mut snapshot, warnings } = snapshot::build(&collected.observation, &state.options)?;
+    state.cache.share(&mut snapshot);
+    let snapshot = Arc::new(snapshot);
     phase(context, "snapshot", started);
     let started = Instant::now();
     let memory_before = state.memory.clone();
-    let (plan, memory_after) = context.config.policy.plan(&snapshot, &memory_before);
+    let (plan, memory_after) = state.cache.plan(&*context.config.policy, &snapshot, &memory_before);
     phase(context, "plan", started);
     let started = Instant::now();
     let mut violations = Vec::new();
-    for violation in lint(&snapshot, &plan) {
+    for violation in state.cache.violations() {
         tracing::error!(rule = violation.rule, severity = ?violation.severity, "{violation}");
         context.metrics.add(&own::PLAN_VIOLATIONS, vec![("rule", violation.rule.into())], 1);
         if violation.severity == Severity::Error {
@@ -118,7 +120,7 @@ fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Resu
         state.memory = memory_after.clone();
     }
     let cluster = collected.observation.cluster.clone();
-    Ok(Planned { snapshot: Arc::new(snapshot), warnings, memory_before, memory_after, plan, cluster, violations })
+    Ok(Planned { snapshot, warnings, memory_before, memory_after, plan, cluster, violations })
 }
 
 fn version(cluster: &Value) -> Option<&str> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Severity, Violation, pods};
 use crate::{
-    Amount, DemandClass, MAX_LAUNCHES, Memory, Node, NodePhase, NodeType, Plan, Policy, Resources, Snapshot,
+    Amount, DemandClass, MAX_LAUNCHES, Memory, Node, NodePhase, NodeType, Nodes, Plan, Policy, Resources, Snapshot,
     UnmetCause, UnmetKind, UpscalingMode,
 };
 
@@ -63,7 +63,7 @@ fn launched(group: &NodeType, number: u64, now_ms: i64) -> impl Iterator<Item = 
 }
 
 /// Requested pods that are not wanted any more will not be made.
-fn withdraw(nodes: &mut Vec<Node>, group: &NodeType) {
+fn withdraw(nodes: &mut Nodes, group: &NodeType) {
     let counts = |node: &Node| node.group == group.name && node.phase != NodePhase::Leaving;
     let wanted = pods(group, group.requested_replicas);
     let mut surplus = (nodes.iter().filter(|node| counts(node)).count() as u128).saturating_sub(wanted);
@@ -77,9 +77,10 @@ fn withdraw(nodes: &mut Vec<Node>, group: &NodeType) {
     }
 }
 
-fn resize(nodes: &mut [Node], plan: &Plan) {
+fn resize(nodes: &mut Nodes, plan: &Plan) {
     for to in &plan.resize {
-        let node = nodes.iter_mut().find(|node| node.instance_id == to.instance_id);
+        let at = nodes.iter().position(|node| node.instance_id == to.instance_id);
+        let node = at.map(|at| &mut nodes[at]);
         let Some((node, mut pod)) = node.and_then(|node| node.resize.clone().map(|pod| (node, pod))) else {
             continue;
         };

@@ -12,6 +12,7 @@ pub use dynamic::{apply, idempotence, monotonicity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::census::group_numbers;
 use crate::{
     DrainKind, Gang, GroupPlan, Host, MAX_LAUNCHES, Node, NodePhase, NodeType, Plan, Request, Snapshot, Terminate,
     TerminateCause, UnmetKind,
@@ -70,6 +71,11 @@ struct Check<'a> {
     snapshot: &'a Snapshot,
     plan: &'a Plan,
     groups: BTreeMap<&'a str, &'a NodeType>,
+    /// By node of the snapshot: the number of its group; for a node of no group, the number of groups.
+    numbers: Vec<usize>,
+    /// By group name: its pods that exist and stay.
+    kept: BTreeMap<&'a str, Kept<'a>>,
+    /// By pod, where the plan names some.
     nodes: BTreeMap<&'a str, &'a Node>,
     hosts: BTreeMap<&'a str, &'a Host>,
     ended: BTreeSet<&'a str>,
@@ -80,12 +86,18 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn new(snapshot: &'a Snapshot, plan: &'a Plan) -> Self {
         let workers = snapshot.node_types.iter().filter(|group| !group.is_head);
+        let names_pods = !plan.terminate.is_empty() || !plan.resize.is_empty();
+        let named = snapshot.nodes.iter().filter(|_| names_pods);
+        let numbers = group_numbers(snapshot);
+        let ended: BTreeSet<&str> = plan.terminate.iter().map(|end| end.instance_id.as_str()).collect();
         Check {
             snapshot,
             plan,
             groups: workers.map(|group| (group.name.as_str(), group)).collect(),
-            nodes: snapshot.nodes.iter().map(|node| (node.instance_id.as_str(), node)).collect(),
-            ended: plan.terminate.iter().map(|end| end.instance_id.as_str()).collect(),
+            kept: kept(snapshot, &numbers, &ended),
+            numbers,
+            nodes: named.map(|node| (node.instance_id.as_str(), node)).collect(),
+            ended,
             hosts: snapshot.hosts.iter().map(|host| (host.name.as_str(), host)).collect(),
             found: BTreeMap::new(),
             violations: Vec::new(),
@@ -168,17 +180,15 @@ impl<'a> Check<'a> {
 
     /// Replicas of which some pod exists and stays.
     fn replicas_kept(&self, group: &NodeType) -> u32 {
-        let pods = self.snapshot.nodes.iter().filter(|node| {
-            let exists = matches!(node.phase, NodePhase::Pending | NodePhase::Running | NodePhase::Stopped);
-            let managed = !node.is_head && !node.instance_id.is_empty();
-            exists && managed && node.group == group.name && !self.ended.contains(node.instance_id.as_str())
-        });
-        let (mut names, mut count) = (BTreeSet::new(), 0);
-        for pod in pods {
-            count += 1;
-            names.extend(pod.replica.as_deref().filter(|_| group.num_of_hosts > 1));
-        }
-        u32::max(names.len() as u32, u32::div_ceil(count, group.num_of_hosts.max(1)))
+        let Some(Kept { names, count }) = self.kept.get(group.name.as_str()) else { return 0 };
+        let named = if group.num_of_hosts > 1 { names.len() } else { 0 };
+        u32::max(named as u32, u32::div_ceil(*count, group.num_of_hosts.max(1)))
+    }
+
+    /// The worker group of a node.
+    fn group_of_node(&self, node: u32) -> Option<&'a NodeType> {
+        let number = self.numbers.get(node as usize)?;
+        self.snapshot.node_types.get(*number).filter(|group| !group.is_head)
     }
 
     fn launches(&mut self) {
@@ -284,9 +294,9 @@ impl<'a> Check<'a> {
     /// Pods of a multi-host replica end together.
     fn replicas(&mut self) {
         let mut replicas: BTreeMap<(&str, Option<&str>), (u32, u32)> = BTreeMap::new();
-        for node in &self.snapshot.nodes {
+        for (at, node) in (0..).zip(&self.snapshot.nodes) {
             let exists = matches!(node.phase, NodePhase::Pending | NodePhase::Running | NodePhase::Stopped);
-            let several = self.groups.get(node.group.as_str()).is_some_and(|group| group.num_of_hosts > 1);
+            let several = self.group_of_node(at).is_some_and(|group| group.num_of_hosts > 1);
             if exists && several && !node.instance_id.is_empty() {
                 let (ends, stays) = replicas.entry((&node.group, node.replica.as_deref())).or_default();
                 *(if self.ended.contains(node.instance_id.as_str()) { ends } else { stays }) += 1;
@@ -357,6 +367,28 @@ impl<'a> Check<'a> {
             }
         }
     }
+}
+
+/// Pods of a group that exist and stay.
+#[derive(Default)]
+struct Kept<'a> {
+    /// The replicas that they name.
+    names: BTreeSet<&'a str>,
+    count: u32,
+}
+
+fn kept<'a>(snapshot: &'a Snapshot, numbers: &[usize], ended: &BTreeSet<&str>) -> BTreeMap<&'a str, Kept<'a>> {
+    let mut kept: Vec<Kept<'_>> = Vec::new();
+    kept.resize_with(snapshot.node_types.len() + 1, Kept::default);
+    for (node, number) in snapshot.nodes.iter().zip(numbers) {
+        let exists = matches!(node.phase, NodePhase::Pending | NodePhase::Running | NodePhase::Stopped);
+        let is_managed = !node.is_head && !node.instance_id.is_empty();
+        if exists && is_managed && !ended.contains(node.instance_id.as_str()) {
+            kept[*number].count += 1;
+            kept[*number].names.extend(node.replica.as_deref());
+        }
+    }
+    snapshot.node_types.iter().map(|group| group.name.as_str()).zip(kept).collect()
 }
 
 /// Pods of so many replicas of a group.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Check, pods};
-use crate::census::{Census, census, group_numbers};
+use crate::census::{Census, census};
+use crate::quick_hash::Index;
 use crate::{
     Amount, DemandRef, LabelConstraint, LabelOperator, Node, NodePhase, NodeType, Placement, PlacementConstraint,
     Request, Resources, Target, UnmetKind,
@@ -15,6 +16,8 @@ const IMPLICIT: &str = "node:__internal_implicit_resource_";
 /// A placement of which everything that it refers to exists.
 #[derive(Copy, Clone)]
 pub(super) struct Place<'a> {
+    /// Number of the target.
+    site: u32,
     pub target: Target,
     pub demand: DemandRef,
     pub request: &'a Request,
@@ -25,31 +28,36 @@ pub(super) struct Place<'a> {
 type Takes = Vec<(usize, i128)>;
 
 impl<'a> Check<'a> {
-    /// The placements that refer to something, sorted by where they are.
+    /// The placements that refer to something; those at one target stand together.
     pub(super) fn places(&mut self) -> Vec<Place<'a>> {
         let launched = self.launched_replicas();
         let plan = self.plan;
         let mut places = Vec::with_capacity(plan.placements.len());
+        // Targets in the order in which they are met, and what is wrong with each.
+        let mut sites: Index<Target, (u32, Option<&'static str>)> = Index::default();
         for placement in &plan.placements {
-            match (self.request(placement), self.target_fault(placement.target, &launched)) {
+            let next = sites.len() as u32;
+            let find = || (next, self.target_fault(placement.target, &launched));
+            let (site, fault) = *sites.entry(placement.target).or_insert_with(find);
+            match (self.request(placement), fault) {
                 (_, Some(fault)) => self.error("placement-target", format!("{placement:?}: {fault}")),
                 (None, _) => {
                     self.error("placement-demand", format!("{placement:?} is of nothing that was asked for"));
                 }
                 (Some(request), None) => {
                     let Placement { target, demand, count } = *placement;
-                    places.push(Place { target, demand, request, count });
+                    places.push(Place { site, target, demand, request, count });
                 }
             }
         }
-        places.sort_unstable_by_key(|place| (place.target, place.demand));
+        places.sort_by_key(|place| place.site);
         places
     }
 
     /// Replicas of each node type that are new: launched, or made anew in place of those that end.
     fn launched_replicas(&self) -> Vec<u32> {
         let ends = |at: usize| self.ended.contains(self.snapshot.nodes[at].instance_id.as_str());
-        let census = census(self.snapshot, &group_numbers(self.snapshot), ends);
+        let census = census(self.snapshot, &self.numbers, ends);
         let mut by_name: BTreeMap<&str, u32> = BTreeMap::new();
         for launch in &self.plan.launch {
             let replicas = by_name.entry(&launch.group).or_default();
@@ -88,7 +96,7 @@ impl<'a> Check<'a> {
                 let Some(node) = self.snapshot.nodes.get(at as usize) else {
                     return Some("there is no such node");
                 };
-                let suspended = self.groups.get(node.group.as_str()).is_some_and(|group| group.suspended);
+                let suspended = self.group_of_node(at).is_some_and(|group| group.suspended);
                 let host = node.host.as_deref().and_then(|name| self.hosts.get(name));
                 if matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped) {
                     Some("the node is leaving or has stopped")
@@ -117,7 +125,7 @@ impl<'a> Check<'a> {
     pub(super) fn rooms(&mut self, places: &[Place<'a>]) {
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
         // Equal requests mostly share their resources: what they take is looked up once.
-        let mut known: BTreeMap<*const Resources, Takes> = BTreeMap::new();
+        let mut known: Index<*const Resources, Takes> = Index::default();
         for place in places {
             known.entry(&raw const *place.request.resources).or_insert_with(|| {
                 let amounts = place.request.resources.iter().filter(|(_, amount)| amount.steps() > 0);
@@ -134,7 +142,7 @@ impl<'a> Check<'a> {
         }
         let mut used = vec![0_i128; named.len()];
         let growth = self.growth();
-        for here in places.chunk_by(|a, b| a.target == b.target) {
+        for here in places.chunk_by(|a, b| a.site == b.site) {
             let mut touched: Vec<usize> = Vec::new();
             for place in here {
                 for (resource, steps) in known.get(&(&raw const *place.request.resources)).into_iter().flatten() {
@@ -180,7 +188,7 @@ impl<'a> Check<'a> {
         let mut growth = BTreeMap::new();
         for (at, node) in (0_u32..).zip(&self.snapshot.nodes) {
             // A pod on its way can be resized once it runs.
-            let group = self.snapshot.node_types.iter().find(|group| is_coming(node) && group.name == node.group);
+            let group = self.snapshot.node_types.get(self.numbers[at as usize]).filter(|_| is_coming(node));
             if let Some(group) = group.filter(|group| group.resize.is_some()) {
                 for name in ["CPU", "memory"] {
                     let has = node.total.get(name).map_or(0, |amount| i128::from(amount.steps()));
@@ -232,7 +240,7 @@ impl<'a> Check<'a> {
         let value = match target {
             Target::Node(at) => {
                 let node = self.snapshot.nodes.get(at as usize)?;
-                let expected = || of_group(self.groups.get(node.group.as_str())?);
+                let expected = || of_group(self.group_of_node(at)?);
                 let own = node.dynamic_labels.get(key).or_else(|| node.labels.get(key));
                 if is_coming(node) { own.or_else(expected) } else { own }
             }

@@ -42,8 +42,8 @@ pub(super) struct Mark {
 impl<'a> Board<'a> {
     /// Puts `count` requests of a class on a host that has room for them.
     pub fn put(&mut self, put: Put) {
-        let shape = &self.world.shapes[put.shape as usize];
-        self.world.hosts.take(shape, put.host, put.taken);
+        let World { hosts, shapes, .. } = &mut self.world;
+        hosts.take(shapes, put.shape, put.host, put.taken);
         self.touched.push(put.host);
         self.puts.push(put);
     }
@@ -64,12 +64,12 @@ impl<'a> Board<'a> {
     /// Gives up all launched hosts that are not fixed, and takes `released` from the others; `kept` stays where it is.
     /// Returns what the hosts that were given up cost.
     pub fn release(&mut self, fixed: &[bool], kept: Vec<Put>, released: &[Put], rules: &Rules<'_>) -> f64 {
+        let World { hosts, shapes, groups, present, .. } = &mut self.world;
         for put in released {
-            self.world.hosts.take(&self.world.shapes[put.shape as usize], put.host, -put.taken);
+            hosts.take(shapes, put.shape, put.host, -put.taken);
         }
-        let hosts = &mut self.world.hosts;
-        let mut given_up = vec![0_u64; self.world.groups.len()];
-        for host in self.world.present..hosts.len() {
+        let mut given_up = vec![0_u64; groups.len()];
+        for host in *present..hosts.len() {
             if !fixed.get(host).copied().unwrap_or(true) && !hosts.is_given_up[host] {
                 hosts.give_up(host as HostId);
                 if let Some(count) = given_up.get_mut(hosts.group[host] as usize) {
@@ -124,8 +124,8 @@ impl<'a> Board<'a> {
     /// Undoes everything since `mark`.
     pub fn back_to(&mut self, mark: &Mark) {
         for put in self.puts.drain(mark.puts..) {
-            let shape = &self.world.shapes[put.shape as usize];
-            self.world.hosts.take(shape, put.host, -put.taken);
+            let World { hosts, shapes, .. } = &mut self.world;
+            hosts.take(shapes, put.shape, put.host, -put.taken);
             self.touched.push(put.host);
         }
         if self.world.grown.len() > mark.grown.len() {

@@ -131,7 +131,7 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
             (draft, repacked, fixed_cost) = (other, repacked_other, fixed_other);
         }
     }
-    let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, memory);
+    let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, &numbers, memory);
     Decision {
         snapshot,
         census: draft.census,

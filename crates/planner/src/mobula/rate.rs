@@ -1,6 +1,6 @@
 //! How fast groups may grow: launches beyond the rate that the settings allow are held back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::world::{HostId, Origin, World};
 use crate::UpscalingMode;
@@ -11,10 +11,10 @@ use crate::census::Census;
 pub(super) struct HeldBack {
     /// By group: hosts that are launched.
     launched: Vec<u64>,
-    /// New hosts that are not launched yet.
-    held: BTreeSet<HostId>,
-    /// New host → number of its replica among those of its group that are launched.
-    numbers: BTreeMap<HostId, u32>,
+    /// Hosts below this number are there.
+    present: usize,
+    /// By new host: number of its replica among those of its group that are launched; `None`: it is not launched yet.
+    numbers: Vec<Option<u32>>,
     /// Group → why some of it is held back.
     reasons: BTreeMap<usize, String>,
 }
@@ -27,12 +27,17 @@ impl HeldBack {
 
     /// Whether a new host has to wait.
     pub fn is_held(&self, host: HostId) -> bool {
-        self.held.contains(&host)
+        (host as usize) >= self.present && self.number_of(host).is_none()
     }
 
     /// The number of a new host's replica.
     pub fn number(&self, host: HostId) -> u32 {
-        self.numbers.get(&host).copied().unwrap_or(0)
+        self.number_of(host).unwrap_or(0)
+    }
+
+    fn number_of(&self, host: HostId) -> Option<u32> {
+        let at = (host as usize).checked_sub(self.present)?;
+        self.numbers.get(at).copied().flatten()
     }
 
     /// Why launches of groups are held back.
@@ -51,7 +56,8 @@ pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
     }
     let settings = &world.snapshot.settings;
     let mut in_flight: u64 = census.iter().map(|pods| pods.kept.count - pods.running.count).sum();
-    let mut held_back = HeldBack::default();
+    let (present, new) = (world.present, world.hosts.len() - world.present);
+    let mut held_back = HeldBack { present, numbers: vec![None; new], ..HeldBack::default() };
     for (at, replicas) in replicas.into_iter().enumerate() {
         let spec = world.groups[at].spec;
         let hosts = u64::from(world.groups[at].hosts);
@@ -80,9 +86,8 @@ pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
         for (number, first) in replicas.into_iter().enumerate() {
             for host in first..first + hosts as HostId {
                 if number < go {
-                    held_back.numbers.insert(host, number as u32);
+                    held_back.numbers[host as usize - present] = Some(number as u32);
                 } else {
-                    held_back.held.insert(host);
                     held_back.reasons.entry(at).or_insert_with(|| reason.clone());
                 }
             }

@@ -15,6 +15,7 @@ use super::tasks::{Alike, in_filling_order};
 use super::world::{HostId, ShapeId};
 use crate::DemandRef;
 use crate::packing::{self, ColumnPool, Packing, Pattern};
+use crate::quick_hash::Index;
 
 /// Most classes of present hosts that are packed anew; where there are more, what is on them stays as it is.
 const MAX_PRESENT_CLASSES: usize = 48;
@@ -184,6 +185,9 @@ struct Sorted {
 /// What makes demand alike: shape, bins, and for gangs with bundles apart the size.
 type LotKey = (ShapeId, Vec<bool>, u32);
 
+/// What makes pieces of demand belong together.
+type PieceKey = (ShapeId, DemandOwner, Option<Level>);
+
 impl Sorted {
     fn new(
         board: &Board<'_>,
@@ -195,31 +199,40 @@ impl Sorted {
     ) -> Self {
         // Pieces of one owner and one shape belong together; those of tasks by level of preference, so that none of them goes
         // further down than it has to. (A gang is at one level.)
-        let mut levels: BTreeMap<(ShapeId, u32), Option<Level>> = BTreeMap::new();
+        let mut levels: Index<(ShapeId, u32), Option<Level>> = Index::default();
         let mut level = |put: &Put| {
             let is_launched = put.host as usize >= board.world.present && matches!(put.demand, DemandRef::Class(_));
             let group = board.world.hosts.group[put.host as usize];
             let find = || level_of(trial, rules, put.shape, group as usize);
             if is_launched { *levels.entry((put.shape, group)).or_insert_with(find) } else { None }
         };
-        let mut pieces: BTreeMap<(ShapeId, DemandOwner, Option<Level>), Vec<&Put>> = BTreeMap::new();
-        let keyed = fluid.iter().map(|put| ((put.shape, DemandOwner::of(put.demand), level(put)), put));
-        let keyed: Vec<_> = keyed.collect();
-        for same in keyed.chunk_by(|a, b| a.0 == b.0) {
-            pieces.entry(same[0].0).or_default().extend(same.iter().map(|(_, put)| *put));
+        let mut number_of: Index<PieceKey, usize> = Index::default();
+        let mut pieces: Vec<(PieceKey, Vec<&Put>)> = Vec::new();
+        let mut piece_of: Vec<usize> = Vec::with_capacity(fluid.len());
+        for put in fluid {
+            let key = (put.shape, DemandOwner::of(put.demand), level(put));
+            let number = *number_of.entry(key).or_insert(pieces.len());
+            if number == pieces.len() {
+                pieces.push((key, Vec::new()));
+            }
+            pieces[number].1.push(put);
+            piece_of.push(number);
         }
+        let mut order: Vec<usize> = (0..pieces.len()).collect();
+        order.sort_unstable_by_key(|number| pieces[*number].0);
         let groups = trial.world.groups.len();
         let class_of: BTreeMap<HostId, usize> =
             (groups..).zip(present).flat_map(|(bin, class)| class.hosts.iter().map(move |host| (*host, bin))).collect();
         let mut within = Within { class_of: &class_of, groups, present, known: BTreeMap::new() };
         let mut lots: Vec<Lot> = Vec::new();
         let mut lot_of: BTreeMap<LotKey, usize> = BTreeMap::new();
-        let mut placed: Vec<(HostId, usize, u32)> = Vec::with_capacity(fluid.len());
-        for ((shape, owner, _), puts) in pieces {
+        let mut lot_of_piece = vec![0; pieces.len()];
+        for number in order {
+            let ((shape, owner, _), puts) = (pieces[number].0, &pieces[number].1);
             let reach = owner.reach(gangs).map(|reach| (reach.groups.as_slice(), within.classes(reach)));
-            let bins = allowed(board, trial, rules, shape, &puts, reach, present);
+            let bins = allowed(board, trial, rules, shape, puts, reach, present);
             let taken: u64 = puts.iter().map(|put| put.taken.max(0) as u64).sum();
-            let (owner, apart) = owner.into_lot_owner(gangs, shape, &puts, taken);
+            let (owner, apart) = owner.into_lot_owner(gangs, shape, puts, taken);
             let size = if apart { taken as u32 } else { u32::MAX };
             let at = *lot_of.entry((shape, bins.clone(), size)).or_insert_with(|| {
                 let way = if apart { Way::RoundRobin } else { Way::InTurn };
@@ -228,29 +241,49 @@ impl Sorted {
             });
             lots[at].owners.push(owner);
             lots[at].count += taken;
-            placed.extend(puts.into_iter().map(|put| (put.host, at, put.taken.max(0) as u32)));
+            lot_of_piece[number] = at;
         }
         for lot in lots.iter_mut().filter(|lot| lot.way == Way::RoundRobin) {
             lot.most_per_host = u32::try_from(lot.owners.len()).unwrap_or(u32::MAX);
         }
-        let mut times: BTreeMap<(usize, Vec<(usize, u32)>), u64> = BTreeMap::new();
-        placed.sort_unstable();
-        for on_host in placed.chunk_by(|a, b| a.0 == b.0) {
-            let host = on_host[0].0;
+        let placed = fluid.iter().zip(piece_of).map(|(put, piece)| (put.host, lot_of_piece[piece], put.taken.max(0)));
+        let bin_of = |host: HostId| {
             let group = board.world.hosts.group[host as usize] as usize;
-            let bin = class_of.get(&host).copied().unwrap_or(group);
-            let of_lot = on_host.chunk_by(|a, b| a.1 == b.1);
-            let items = of_lot.map(|same| (same[0].1, same.iter().map(|(.., count)| count).sum()));
-            *times.entry((bin, items.collect())).or_default() += 1;
-        }
-        let patterns = times.into_iter().map(|((bin, items), times)| Pattern { bin, items, times }).collect();
+            class_of.get(&host).copied().unwrap_or(group)
+        };
+        let patterns = patterns(placed.collect(), bin_of);
         let packing = Packing { patterns, left: vec![0; lots.len()] };
         Sorted { lots, packing }
     }
 }
 
+/// How hosts are filled now: of each host the lots on it and how much of them.
+fn patterns(mut placed: Vec<(HostId, usize, i64)>, bin_of: impl Fn(HostId) -> usize) -> Vec<Pattern> {
+    // What was launched by a pattern is in the order of hosts already, and alike from one host to the next.
+    placed.sort();
+    let mut patterns: Vec<Pattern> = Vec::new();
+    let mut items: Vec<(usize, u32)> = Vec::new();
+    for on_host in placed.chunk_by(|a, b| a.0 == b.0) {
+        let bin = bin_of(on_host[0].0);
+        items.clear();
+        let of_lot = on_host.chunk_by(|a, b| a.1 == b.1);
+        items.extend(of_lot.map(|same| (same[0].1, same.iter().map(|(.., count)| *count as u32).sum())));
+        match patterns.last_mut() {
+            Some(last) if last.bin == bin && last.items == items => last.times += 1,
+            _ => patterns.push(Pattern { bin, items: items.clone(), times: 1 }),
+        }
+    }
+    patterns.sort();
+    patterns.dedup_by(|next, first| {
+        let is_same = next.bin == first.bin && next.items == first.items;
+        first.times += if is_same { next.times } else { 0 };
+        is_same
+    });
+    patterns
+}
+
 /// Whose a piece of demand is.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum DemandOwner {
     Class(u32),
     Gang(u32),

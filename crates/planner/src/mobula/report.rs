@@ -44,10 +44,10 @@ struct Share {
     launched: BTreeMap<usize, u64>,
     /// On new hosts that may not be launched yet, by group.
     later: BTreeMap<usize, u64>,
-    /// Of a gang: hosts that are there or on their way.
-    present_hosts: BTreeSet<u32>,
-    /// Of a gang: new hosts, by group.
-    new_hosts: BTreeMap<usize, BTreeSet<u32>>,
+    /// Of a gang: hosts that are there or on their way, in order, each once.
+    present_hosts: Vec<u32>,
+    /// Of a gang: new hosts, each with its group before it; in order, each once.
+    new_hosts: Vec<(usize, u32)>,
 }
 
 struct Report<'d, 'a> {
@@ -97,7 +97,7 @@ impl<'d, 'a> Report<'d, 'a> {
             let place = match world.hosts.origin[put.host as usize] {
                 Origin::Node(node) => {
                     if is_gang {
-                        share.present_hosts.insert(put.host);
+                        share.present_hosts.push(put.host);
                     }
                     let node = &snapshot.nodes[node as usize];
                     if let (NodePhase::Pending | NodePhase::Requested, Some(cause)) = (node.phase, node.pending_cause) {
@@ -110,12 +110,18 @@ impl<'d, 'a> Report<'d, 'a> {
                 Origin::New { .. } if self.held_back.is_held(put.host) => share.later.entry(group).or_default(),
                 Origin::New { .. } => {
                     if is_gang {
-                        share.new_hosts.entry(group).or_default().insert(put.host);
+                        share.new_hosts.push((group, put.host));
                     }
                     share.launched.entry(group).or_default()
                 }
             };
             *place = place.saturating_add(put.count);
+        }
+        for share in &mut self.gangs {
+            share.present_hosts.sort_unstable();
+            share.present_hosts.dedup();
+            share.new_hosts.sort_unstable();
+            share.new_hosts.dedup();
         }
     }
 
@@ -282,7 +288,8 @@ impl<'d, 'a> Report<'d, 'a> {
 
     fn gang(&self, work: &GangWork<'_>, fate: &GangFate, share: &Share) -> GangPlan {
         let served = fate.is_placed && share.later.is_empty();
-        let new_hosts = share.new_hosts.iter().map(|(group, hosts)| (self.name(*group).to_owned(), hosts.len() as u32));
+        let by_group = share.new_hosts.chunk_by(|a, b| a.0 == b.0);
+        let new_hosts = by_group.map(|hosts| (self.name(hosts[0].0).to_owned(), hosts.len() as u32));
         GangPlan {
             id: work.gang.id.clone(),
             served,
@@ -405,6 +412,7 @@ impl<'d, 'a> Report<'d, 'a> {
             DemandRef::Class(_) => false,
             DemandRef::Gang { gang, .. } => !self.gangs[gang as usize].later.is_empty(),
         };
+        plan.placements.reserve(self.decision.board.puts.len());
         for put in &self.decision.board.puts {
             if self.held_back.is_held(put.host) || is_waiting(put.demand) {
                 continue;

@@ -40,6 +40,7 @@ pub(super) fn shrink(
     map: &Map<'_>,
     given_up: &GivenUp<'_>,
     census: &[Census<'_>],
+    numbers: &[usize],
     memory: &mut Memory,
 ) -> Shrink {
     let snapshot = board.world.snapshot;
@@ -48,7 +49,7 @@ pub(super) fn shrink(
     let mut shrink = Shrink::default();
     let mut units: BTreeMap<usize, Vec<Unit>> = BTreeMap::new();
     let is_idle = |_: usize, node: &Node| node.phase == NodePhase::Running && node.idle_ms.is_some();
-    for (group, nodes) in replicas(board, given_up, is_idle) {
+    for (group, nodes) in replicas(board, given_up, numbers, is_idle) {
         match idle_unit(board, map, group, &nodes, &needed, memory) {
             Idle::Unit(unit) => units.entry(group).or_default().push(unit),
             Idle::Kept(at, why) => shrink.kept.push((at, why)),
@@ -74,7 +75,7 @@ pub(super) fn shrink(
             shrink.kept.extend(unit.nodes.iter().map(|at| (*at, why.clone())));
         }
     }
-    shrink.unneeded_pending(board, given_up, &needed, memory);
+    shrink.unneeded_pending(board, given_up, numbers, &needed, memory);
     shrink
 }
 
@@ -110,21 +111,14 @@ fn remember_needed(snapshot: &Snapshot, needed: &[u8], memory: &mut Memory) {
 fn replicas(
     board: &Board<'_>,
     given_up: &GivenUp<'_>,
+    numbers: &[usize],
     may_go: impl Fn(usize, &Node) -> bool,
 ) -> Vec<(usize, Vec<usize>)> {
     let snapshot = board.world.snapshot;
-    let groups: BTreeMap<&str, usize> =
-        snapshot.node_types.iter().enumerate().map(|(at, group)| (group.name.as_str(), at)).collect();
     let mut named: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
     let mut replicas = Vec::new();
-    let mut last = None;
-    for (at, node) in snapshot.nodes.iter().enumerate() {
-        // Nodes of a group usually follow one another.
-        if last.is_none_or(|group: usize| board.world.groups[group].spec.name != node.group) {
-            last = groups.get(node.group.as_str()).copied();
-        }
-        let Some(group) = last else { continue };
-        let spec = board.world.groups[group].spec;
+    for ((at, node), group) in snapshot.nodes.iter().enumerate().zip(numbers.iter().copied()) {
+        let Some(spec) = board.world.groups.get(group).map(|group| group.spec) else { continue };
         if spec.num_of_hosts <= 1 && !may_go(group, node) {
             continue;
         }
@@ -223,11 +217,18 @@ impl Shrink {
     }
 
     /// Gives up pods on their way that nothing has needed for longer than the settings allow.
-    fn unneeded_pending(&mut self, board: &Board<'_>, given_up: &GivenUp<'_>, needed: &[u8], memory: &mut Memory) {
+    fn unneeded_pending(
+        &mut self,
+        board: &Board<'_>,
+        given_up: &GivenUp<'_>,
+        numbers: &[usize],
+        needed: &[u8],
+        memory: &mut Memory,
+    ) {
         let snapshot = board.world.snapshot;
         let mut since_ms: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         let is_pending = |_: usize, node: &Node| matches!(node.phase, NodePhase::Pending | NodePhase::Requested);
-        for (group, nodes) in replicas(board, given_up, is_pending) {
+        for (group, nodes) in replicas(board, given_up, numbers, is_pending) {
             let spec = board.world.groups[group].spec;
             let is_coming = |at: &usize| matches!(snapshot.nodes[*at].phase, NodePhase::Pending | NodePhase::Requested);
             let ends = |at: &usize| self.ends.iter().any(|(other, ..)| other == at);

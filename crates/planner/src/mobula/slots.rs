@@ -3,7 +3,9 @@
 //! Hosts that are alike ([`super::stocks`]) hold the same: what an index knows, it knows of stocks; which hosts a stock has at
 //! present is kept once for all shapes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Bound;
 
 use super::board::Board;
 use super::stocks::{State, StockId};
@@ -112,9 +114,14 @@ impl SlotIndex {
 
     /// How much the hosts are wanted that hold any, the most wanted first.
     pub fn wanted(&self) -> Vec<Wanted> {
-        let mut wanted: Vec<Wanted> = self.buckets.keys().map(|(wanted, _)| *wanted).collect();
-        wanted.dedup();
-        wanted
+        let mut found = Vec::new();
+        let mut next = self.buckets.keys().next();
+        while let Some((wanted, _)) = next {
+            found.push(*wanted);
+            let beyond = (Bound::Excluded((*wanted, u32::MAX)), Bound::Unbounded);
+            next = self.buckets.range(beyond).next().map(|(key, _)| key);
+        }
+        found
     }
 
     /// The host that holds at least `least` bundles, and as few as possible beyond; else the one that holds the most. Of
@@ -149,17 +156,21 @@ impl SlotIndex {
     ) -> Vec<(HostId, u32)> {
         let mut found: Vec<(HostId, u32)> = Vec::new();
         for ((_, slots), stocks) in self.buckets.range_mut((wanted, 0)..=(wanted, u32::MAX)) {
-            let from = found.len();
-            if from == most {
+            if found.len() == most {
                 break;
             }
             stocks.retain(|stock| !members.of(*stock).is_empty());
-            for stock in &*stocks {
-                let free = members.of(*stock).iter().filter(|host| !taken.contains(host));
-                found.extend(free.take(most - from).map(|host| (*host, *slots)));
+            let mut queues: Vec<_> = stocks.iter().map(|stock| members.of(*stock).iter()).collect();
+            let mut next: BinaryHeap<Reverse<(HostId, usize)>> = BinaryHeap::with_capacity(queues.len());
+            let firsts = queues.iter_mut().enumerate();
+            next.extend(firsts.filter_map(|(at, queue)| Some(Reverse((*queue.next()?, at)))));
+            while found.len() < most {
+                let Some(Reverse((host, at))) = next.pop() else { break };
+                next.extend(queues[at].next().map(|host| Reverse((*host, at))));
+                if !taken.contains(&host) {
+                    found.push((host, *slots));
+                }
             }
-            found[from..].sort_unstable();
-            found.truncate(most);
         }
         found
     }

@@ -3,7 +3,7 @@
 
 use hashbrown::HashTable;
 
-use super::world::{Column, Shape};
+use super::world::{Column, Shape, ShapeId};
 use crate::quick_hash;
 
 /// Number of a stock, in the order in which they were met. Nothing is decided by it.
@@ -43,14 +43,36 @@ pub(super) struct Stocks {
     free: Vec<i64>,
     traits: Vec<Traits>,
     ids: HashTable<StockId>,
+    /// Steps that were taken lately, each at its place: hosts that are alike are mostly filled alike.
+    steps: Vec<Option<(Step, StockId)>>,
+    /// The stock that was given up last, by its traits.
+    last_given_up: Option<(Traits, StockId)>,
     /// A row in the making.
     scratch: Vec<i64>,
+}
+
+/// So many requests of a shape are taken from a stock.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct Step {
+    stock: StockId,
+    shape: ShapeId,
+    count: i64,
+}
+
+/// Places for steps.
+const STEPS: usize = 1 << 10;
+
+impl Step {
+    fn place(self) -> usize {
+        let mixed = quick_hash::of_words(&[i64::from(self.stock), i64::from(self.shape), self.count]);
+        (mixed >> 40) as usize % STEPS
+    }
 }
 
 impl Stocks {
     /// For hosts with so many columns.
     pub fn new(width: usize) -> Self {
-        Stocks { width, ..Stocks::default() }
+        Stocks { width, steps: vec![None; STEPS], ..Stocks::default() }
     }
 
     /// How many there are.
@@ -76,12 +98,18 @@ impl Stocks {
     }
 
     /// What a stock becomes when so many requests of `shape` are taken from it (or, with a negative count, given back).
-    pub fn after(&mut self, stock: StockId, shape: &Shape, count: i64) -> StockId {
+    pub fn after(&mut self, stock: StockId, shapes: &[Shape], shape: ShapeId, count: i64) -> StockId {
+        let step = Step { stock, shape, count };
+        if let Some((_, after)) = self.steps[step.place()].filter(|(known, _)| *known == step) {
+            return after;
+        }
         self.copy(stock);
-        for &(column, amount) in &shape.needs {
+        for &(column, amount) in &shapes[shape as usize].needs {
             self.scratch[usize::from(column)] -= amount * count;
         }
-        self.intern_scratch(self.traits(stock))
+        let after = self.intern_scratch(self.traits(stock));
+        self.steps[step.place()] = Some((step, after));
+        after
     }
 
     /// What a stock becomes when so much more of some columns is free.
@@ -95,9 +123,15 @@ impl Stocks {
 
     /// The stock on which nothing fits.
     pub fn given_up(&mut self, stock: StockId) -> StockId {
+        let traits = self.traits(stock);
+        if let Some((_, given_up)) = self.last_given_up.filter(|(of, _)| *of == traits) {
+            return given_up;
+        }
         self.scratch.clear();
         self.scratch.resize(self.width, -1);
-        self.intern_scratch(self.traits(stock))
+        let given_up = self.intern_scratch(traits);
+        self.last_given_up = Some((traits, given_up));
+        given_up
     }
 
     fn copy(&mut self, stock: StockId) {
@@ -107,7 +141,7 @@ impl Stocks {
     }
 
     fn intern_scratch(&mut self, traits: Traits) -> StockId {
-        let Stocks { width, free, traits: all, ids, scratch } = self;
+        let Stocks { width, free, traits: all, ids, scratch, .. } = self;
         let row = |free: &Vec<i64>, stock: StockId| {
             let at = stock as usize * *width;
             at..(at + *width).min(free.len())

@@ -87,9 +87,8 @@ fn fill_one(
 fn put(board: &mut Board<'_>, class: &mut Class, hosts: &[HostId], count: u64) -> StockId {
     let Board { world, puts, .. } = board;
     let World { hosts: all, shapes, .. } = world;
-    let shape = &shapes[class.shape as usize];
     let Some(first) = hosts.first() else { return 0 };
-    let stock = all.stocks.after(all.stock[*first as usize], shape, count as i64);
+    let stock = all.stocks.after(all.stock[*first as usize], shapes, class.shape, count as i64);
     let demand = DemandRef::Class(class.at);
     for &host in hosts {
         all.stock[host as usize] = stock;

@@ -102,9 +102,9 @@ impl Hosts {
     }
 
     /// Takes (or, with a negative count, gives back) room for so many requests of `shape`.
-    pub fn take(&mut self, shape: &Shape, host: HostId, count: i64) {
+    pub fn take(&mut self, shapes: &[Shape], shape: ShapeId, host: HostId, count: i64) {
         let stock = &mut self.stock[host as usize];
-        *stock = self.stocks.after(*stock, shape, count);
+        *stock = self.stocks.after(*stock, shapes, shape, count);
     }
 
     /// Makes so much more of some columns free.
@@ -233,6 +233,7 @@ impl<'a> World<'a> {
         // Equal nodes share their maps: each is read once.
         let mut scarce: Index<*const Resources, bool> = Index::default();
         let mut last: Option<(*const Resources, Traits, StockId)> = None;
+        let mut free = Vec::new();
         for ((at, node), number) in (0..).zip(&snapshot.nodes).zip(numbers) {
             if !counts(at as usize, node) {
                 continue;
@@ -244,7 +245,7 @@ impl<'a> World<'a> {
             let stock = match last {
                 Some((same, alike, stock)) if same == available && alike == traits => stock,
                 _ => {
-                    let free = self.amounts(&node.available);
+                    self.read_amounts(&node.available, &mut free);
                     self.hosts.stocks.intern(&free, traits)
                 }
             };
@@ -305,11 +306,21 @@ impl<'a> World<'a> {
 
     /// By column: so much there is, rounded down to whole steps.
     pub fn amounts(&self, resources: &Resources) -> Vec<i64> {
-        let amount = |(name, step): (&&str, &i64)| {
-            let has = resources.get(*name).copied().unwrap_or_else(|| unlisted(name));
-            has.steps().max(0) / step
-        };
-        self.resources.iter().zip(&*self.steps).map(amount).collect()
+        let mut amounts = Vec::with_capacity(self.resources.len());
+        self.read_amounts(resources, &mut amounts);
+        amounts
+    }
+
+    fn read_amounts(&self, resources: &Resources, into: &mut Vec<i64>) {
+        // Both are in name order.
+        let mut listed = resources.iter().peekable();
+        into.clear();
+        for (name, step) in self.resources.iter().zip(&*self.steps) {
+            while listed.next_if(|(other, _)| other.as_str() < *name).is_some() {}
+            let has = listed.next_if(|(other, _)| other.as_str() == *name);
+            let has = has.map_or_else(|| unlisted(name), |(_, amount)| *amount);
+            into.push(has.steps().max(0) / step);
+        }
     }
 
     /// In units, as people say it.

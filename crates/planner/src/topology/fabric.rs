@@ -12,8 +12,10 @@
 //!   Where these disagree, the fabric of new pods is the group's own (see [`Fabrics::is_certain`]).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{DomainId, GroupDomain, Topology, is_on_one_node, is_rdma_resource};
+use crate::quick_hash::Index;
 use crate::{
     Amount, FabricWish, Gang, GangStrategy, LabelOperator, LabelSelector, NodeType, Request, Resources, Snapshot,
 };
@@ -165,19 +167,13 @@ struct Reader<'a, 's> {
 impl Reader<'_, '_> {
     /// For each node: no RDMA, or the labelled domain that is its fabric, as far as there is one.
     fn domains_of_nodes(&self) -> Vec<Option<Option<DomainId>>> {
-        let mut last: Option<(&Resources, bool)> = None;
+        // Equal nodes share their map: each is read once.
+        let mut known: Index<*const Resources, bool> = Index::default();
         let mut of_node = Vec::with_capacity(self.snapshot.nodes.len());
         for (at, node) in self.snapshot.nodes.iter().enumerate() {
             let by_group = self.topology.group_of_node(at).and_then(|group| self.has_rdma.get(group)) == Some(&true);
-            let by_itself = match last {
-                _ if by_group => false,
-                Some((total, has)) if std::ptr::eq(total, &*node.total) => has,
-                _ => {
-                    let has = has_device(&node.total);
-                    last = Some((&node.total, has));
-                    has
-                }
-            };
+            let total = &node.total;
+            let by_itself = !by_group && *known.entry(Arc::as_ptr(total)).or_insert_with(|| has_device(total));
             of_node.push((by_group || by_itself).then(|| self.labelled(|level| self.topology.of_node(level, at))));
         }
         of_node

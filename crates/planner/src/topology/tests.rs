@@ -93,5 +93,5 @@ fn local_gang(label: &str, values: &[&str]) -> Gang {
 }
 
 fn snapshot(levels: Vec<TopologyLevel>, node_types: Vec<NodeType>, nodes: Vec<Node>) -> Snapshot {
-    Snapshot { topology: levels, node_types, nodes, ..Snapshot::default() }
+    Snapshot { topology: levels, node_types, nodes: nodes.into(), ..Snapshot::default() }
 }

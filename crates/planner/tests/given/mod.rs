@@ -85,7 +85,7 @@ pub fn gang(id: &str, strategy: GangStrategy, amounts: &[(&str, i64)], bundles: 
 
 /// A cluster of worker groups; what the groups ask for is what `nodes` show.
 pub fn cluster(groups: &[&NodeType], nodes: Vec<Node>) -> Snapshot {
-    let mut snapshot = Snapshot { now_ms: NOW_MS, nodes, ..Snapshot::default() };
+    let mut snapshot = Snapshot { now_ms: NOW_MS, nodes: nodes.into(), ..Snapshot::default() };
     snapshot.node_types = groups.iter().map(|group| (*group).clone()).collect();
     for group in &mut snapshot.node_types {
         let live = |node: &&Node| node.group == group.name && node.phase != NodePhase::Leaving;

@@ -1,0 +1,192 @@
+//! The instances of a snapshot, shared with the snapshot before where they are the same.
+
+use std::collections::HashMap;
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Node;
+
+/// A list of instances. A copy of it shares all of them; one that is changed is copied first.
+///
+/// From tick to tick most instances stay as they are. [`Nodes::share`] makes those of the new list the same as in the old one,
+/// so that comparing the two looks at addresses.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nodes(Vec<Arc<Node>>);
+
+impl Nodes {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One of them.
+    pub fn get(&self, at: usize) -> Option<&Node> {
+        self.0.get(at).map(|node| &**node)
+    }
+
+    /// The first one.
+    pub fn first(&self) -> Option<&Node> {
+        self.get(0)
+    }
+
+    /// All, in their order.
+    pub fn iter(&self) -> Iter<'_> {
+        self.0.iter().map(as_node)
+    }
+
+    /// All, to be changed.
+    pub fn iter_mut(&mut self) -> IterMut<'_> {
+        self.0.iter_mut().map(Arc::make_mut)
+    }
+
+    /// Adds one at the end.
+    pub fn push(&mut self, node: Node) {
+        self.0.push(Arc::new(node));
+    }
+
+    /// Takes one out.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn remove(&mut self, at: usize) {
+        self.0.remove(at);
+    }
+
+    /// Takes out those that are not to be kept.
+    pub fn retain(&mut self, mut is_kept: impl FnMut(&Node) -> bool) {
+        self.0.retain(|node| is_kept(node));
+    }
+
+    /// Takes out all.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Turns the order round.
+    pub fn reverse(&mut self) {
+        self.0.reverse();
+    }
+
+    /// Shares with an earlier list what is equal in both.
+    pub fn share(&mut self, earlier: &Nodes) {
+        // Mostly nothing comes or goes; where something does, what follows is found by name.
+        let mut by_name: Option<HashMap<&str, &Arc<Node>>> = None;
+        for (at, node) in self.0.iter_mut().enumerate() {
+            let same_place = earlier.0.get(at).filter(|old| old.instance_id == node.instance_id);
+            let old = same_place.or_else(|| {
+                let by_name = by_name
+                    .get_or_insert_with(|| earlier.0.iter().map(|old| (old.instance_id.as_str(), old)).collect());
+                by_name.get(node.instance_id.as_str()).copied()
+            });
+            if let Some(old) = old.filter(|old| *old == node) {
+                *node = Arc::clone(old);
+            }
+        }
+    }
+}
+
+/// Equal by content; what is shared is equal at a glance.
+impl PartialEq for Nodes {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same = |(a, b): (&Arc<Node>, &Arc<Node>)| Arc::ptr_eq(a, b) || a == b;
+        self.len() == other.len() && self.0.iter().zip(&other.0).all(is_same)
+    }
+}
+
+/// The instances of a list, in their order.
+pub type Iter<'a> = std::iter::Map<std::slice::Iter<'a, Arc<Node>>, fn(&'a Arc<Node>) -> &'a Node>;
+
+fn as_node(node: &Arc<Node>) -> &Node {
+    node
+}
+
+/// The instances of a list, in their order, to be changed.
+pub type IterMut<'a> = std::iter::Map<std::slice::IterMut<'a, Arc<Node>>, fn(&'a mut Arc<Node>) -> &'a mut Node>;
+
+impl<'a> IntoIterator for &'a mut Nodes {
+    type Item = &'a mut Node;
+    type IntoIter = IterMut<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
+impl<'a> IntoIterator for &'a Nodes {
+    type Item = &'a Node;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter().map(as_node)
+    }
+}
+
+impl From<Vec<Node>> for Nodes {
+    fn from(nodes: Vec<Node>) -> Self {
+        nodes.into_iter().collect()
+    }
+}
+
+impl FromIterator<Node> for Nodes {
+    fn from_iter<I: IntoIterator<Item = Node>>(nodes: I) -> Self {
+        Nodes(nodes.into_iter().map(Arc::new).collect())
+    }
+}
+
+impl Extend<Node> for Nodes {
+    fn extend<I: IntoIterator<Item = Node>>(&mut self, nodes: I) {
+        self.0.extend(nodes.into_iter().map(Arc::new));
+    }
+}
+
+impl Index<usize> for Nodes {
+    type Output = Node;
+
+    fn index(&self, at: usize) -> &Node {
+        &self.0[at]
+    }
+}
+
+impl IndexMut<usize> for Nodes {
+    fn index_mut(&mut self, at: usize) -> &mut Node {
+        Arc::make_mut(&mut self.0[at])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Nodes {
+        names.iter().map(|name| Node { instance_id: (*name).to_owned(), ..Node::default() }).collect()
+    }
+
+    #[test]
+    fn what_is_equal_is_shared_and_what_changed_is_not() {
+        let old = named(&["a", "b", "c", "d"]);
+        let mut new = named(&["a", "new", "b", "c"]);
+        new[3].idle_ms = Some(1);
+        new.share(&old);
+        let is_old = |at: usize, other: usize| Arc::ptr_eq(&new.0[at], &old.0[other]);
+        assert!(is_old(0, 0) && is_old(2, 1) && !is_old(3, 2));
+        assert_eq!(new[3].idle_ms, Some(1));
+    }
+
+    #[test]
+    fn a_change_does_not_reach_a_copy() {
+        let old = named(&["a", "b"]);
+        let mut new = old.clone();
+        assert_eq!(new, old);
+        new.iter_mut().for_each(|node| node.is_head = true);
+        assert_ne!(new, old);
+        assert!(old.iter().all(|node| !node.is_head));
+    }
+}

@@ -1,0 +1,113 @@
+//! With what is known from the last tick, and without it, the plans are the same.
+
+// Helpers of tests may fail loudly.
+#![allow(clippy::unwrap_used)]
+
+mod given;
+
+use std::sync::Arc;
+
+use given::random;
+use mobula_planner::{Cache, Memory, Policy, PolicyOptions, Snapshot, lint, policy, policy_names};
+use proptest::prelude::*;
+
+/// What happens from one tick to the next.
+#[derive(Clone, Debug)]
+enum Event {
+    /// Nothing but that time goes by.
+    Nothing,
+    /// A node is the same as another one.
+    Node(prop::sample::Index, prop::sample::Index),
+    /// A node is idle for so long.
+    Idle(prop::sample::Index, i64),
+    /// A node is gone.
+    Gone(prop::sample::Index),
+    /// There is more of a demand.
+    More(prop::sample::Index),
+    /// A gang was placed or given up.
+    Fewer(prop::sample::Index),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let at = any::<prop::sample::Index>;
+    prop_oneof![
+        3 => Just(Event::Nothing),
+        1 => (at(), at()).prop_map(|(at, other)| Event::Node(at, other)),
+        1 => (at(), 0..200_000_i64).prop_map(|(at, ms)| Event::Idle(at, ms)),
+        1 => at().prop_map(Event::Gone),
+        1 => at().prop_map(Event::More),
+        1 => at().prop_map(Event::Fewer),
+    ]
+}
+
+/// The next snapshot, read anew: nothing is shared with the one before.
+fn next(snapshot: &Snapshot, event: &Event, at: u64) -> Snapshot {
+    let mut next = snapshot.clone();
+    next.nodes.iter_mut().for_each(|node| node.instance_id.shrink_to_fit());
+    next.now_ms += 5_000;
+    next.versions.cluster_state_version += at as i64 + 1;
+    let nodes = next.nodes.len();
+    match event {
+        Event::Node(at, other) if nodes > 0 => {
+            let other = next.nodes[other.index(nodes)].clone();
+            let node = &mut next.nodes[at.index(nodes)];
+            (node.available, node.idle_ms) = (other.available, other.idle_ms);
+        }
+        Event::Idle(at, ms) if nodes > 0 => next.nodes[at.index(nodes)].idle_ms = Some(*ms),
+        Event::Gone(at) if nodes > 0 => next.nodes.remove(at.index(nodes)),
+        Event::More(at) if !next.demand.is_empty() => {
+            let at = at.index(next.demand.len());
+            next.demand[at].count += 1;
+        }
+        Event::Fewer(at) if !next.gangs.is_empty() => {
+            let at = at.index(next.gangs.len());
+            next.gangs.remove(at);
+        }
+        _ => {}
+    }
+    next
+}
+
+fn is_same(policy: &dyn Policy, first: Snapshot, events: &[Event]) -> Result<(), TestCaseError> {
+    let (mut cache, mut memory) = (Cache::default(), Memory::default());
+    let mut snapshot = first;
+    for (at, event) in (0..).zip(events) {
+        let mut shared = snapshot.clone();
+        cache.share(&mut shared);
+        prop_assert_eq!(&shared, &snapshot);
+        let (cold, after) = policy.plan(&snapshot, &memory);
+        let (warm, warm_after) = cache.plan(policy, &Arc::new(shared), &memory);
+        prop_assert_eq!(&*warm, &cold);
+        prop_assert_eq!(serde_json::to_string(&*warm).unwrap(), serde_json::to_string(&cold).unwrap());
+        prop_assert_eq!(&warm_after, &after);
+        prop_assert_eq!(cache.violations(), &lint(&snapshot, &cold)[..]);
+        memory = after;
+        snapshot = next(&snapshot, event, at);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_warm_plan_is_a_cold_plan(snapshot in random::rich_snapshots(), events in prop::collection::vec(event(), 2..6)) {
+        for name in policy_names() {
+            let policy = policy(name, &PolicyOptions::default()).unwrap();
+            is_same(&*policy, snapshot.clone(), &events)?;
+        }
+    }
+
+    #[test]
+    fn where_all_is_at_rest_too(snapshot in random::snapshots(), events in prop::collection::vec(event(), 2..6)) {
+        let mut snapshot = snapshot;
+        (snapshot.demand.clear(), snapshot.gangs.clear(), snapshot.constraints.clear());
+        for node in &mut snapshot.nodes {
+            (node.phase, node.idle_ms) = (mobula_planner::NodePhase::Running, None);
+        }
+        for name in policy_names() {
+            let policy = policy(name, &PolicyOptions::default()).unwrap();
+            is_same(&*policy, snapshot.clone(), &events)?;
+        }
+    }
+}
