@@ -304,6 +304,10 @@ impl Inner {
             (&Method::GET, "/api/v1/nodes") if self.granted.contains("list nodes") => json_response(200, &self.nodes),
             (&Method::GET, path) => match self.served.get(path) {
                 Some(answer) => json_response(200, answer),
+                // Whoever may ask at all may ask which groups there are.
+                None if path.strip_prefix("/apis/").is_some_and(|group| !group.contains('/')) => {
+                    json_response(404, &status_body(404, "not found"))
+                }
                 None => json_response(403, &status_body(403, "forbidden")),
             },
             _ => json_response(403, &status_body(403, "forbidden")),
