@@ -72,6 +72,13 @@ pub fn quantities(map: Option<&Value>) -> Quantities {
     entries.filter_map(|(name, value)| Some((name.clone(), read(value)?))).collect()
 }
 
+/// Entries that are no amounts, and what they are instead.
+pub fn unreadable(map: &Value) -> impl Iterator<Item = (&str, String)> {
+    let entries = map.as_object().into_iter().flatten();
+    let is_read = |value: &Value| Quantity::from_json(value).is_ok_and(|quantity| !quantity.is_negative());
+    entries.filter(move |(_, value)| !is_read(value)).map(|(name, value)| (name.as_str(), value.to_string()))
+}
+
 /// In the planner's resolution; what is beyond it counts as the most that there is.
 pub fn amount(quantity: Quantity) -> Amount {
     Amount::from_f64(quantity.as_f64()).unwrap_or(Amount::from_steps(i64::MAX))

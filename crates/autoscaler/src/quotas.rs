@@ -26,7 +26,7 @@ use crate::surroundings::text;
 pub(crate) const PODS: &str = "pods";
 
 /// Where a quota comes from.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// `ResourceQuota` of Kubernetes.
     ResourceQuota,
@@ -56,6 +56,27 @@ impl Source {
     /// The source of an object that says its kind.
     pub fn of(object: &Value) -> Option<Source> {
         Source::ALL.into_iter().find(|source| source.kind() == text(object, "/kind"))
+    }
+
+    /// Amounts of an object that can't be read, and what is assumed instead, for people.
+    pub fn doubts(self, object: &Value) -> Vec<String> {
+        let name = format!("{} {}", self.kind(), text(object, "/metadata/name"));
+        let mut limits = Vec::new();
+        let mut used = object.pointer("/status/used");
+        match self {
+            Source::ResourceQuota => {
+                limits.extend(object.pointer("/status/hard").or_else(|| object.pointer("/spec/hard")));
+            }
+            Source::ElasticQuota => limits.extend(object.pointer("/spec/max")),
+            Source::ElasticQuotaTree => (limits, used) = (elastic::limits_of_tree(object), None),
+            Source::Workload => return workload::doubts(object, &name),
+        }
+        let doubt = |map: &Value, instead: &str| -> Vec<String> {
+            let unreadable = pod_needs::unreadable(map);
+            unreadable.map(|(key, value)| format!("{name}: {key} {value} is no amount: {instead}")).collect()
+        };
+        let limits = limits.into_iter().flat_map(|map| doubt(map, "it is taken for no limit"));
+        limits.chain(used.into_iter().flat_map(|map| doubt(map, "nothing is taken to be used"))).collect()
     }
 
     /// What an object of this source leaves to a RayCluster; none if it does not apply to it.

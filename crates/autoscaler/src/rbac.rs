@@ -15,12 +15,37 @@ pub enum Permission {
     ListQuotas,
     /// Watch the RayCluster instead of getting it every few seconds.
     WatchCluster,
+    /// Read ElasticQuotas of scheduler-plugins.
+    ListElasticQuotas,
+    /// Read ElasticQuotaTrees.
+    ListElasticQuotaTrees,
+    /// Read what Kueue grants.
+    ListWorkloads,
+    /// Read Volcano's HyperNodes.
+    ListHyperNodes,
+    /// Read Kueue's Topologies.
+    ListKueueTopologies,
+    /// Read KAI's Topologies.
+    ListKaiTopologies,
+    /// Read Grove's ClusterTopologyBindings.
+    ListGroveBindings,
 }
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Permission; 4] =
-        [Permission::CreateEvents, Permission::ListNodes, Permission::ListQuotas, Permission::WatchCluster];
+    pub const ALL: [Permission; 11] = [
+        Permission::CreateEvents,
+        Permission::ListNodes,
+        Permission::ListQuotas,
+        Permission::WatchCluster,
+        Permission::ListElasticQuotas,
+        Permission::ListElasticQuotaTrees,
+        Permission::ListWorkloads,
+        Permission::ListHyperNodes,
+        Permission::ListKueueTopologies,
+        Permission::ListKaiTopologies,
+        Permission::ListGroveBindings,
+    ];
 
     /// Name in metrics and logs: verb and resource.
     pub fn as_str(self) -> &'static str {
@@ -29,7 +54,31 @@ impl Permission {
             Permission::ListNodes => "list nodes",
             Permission::ListQuotas => "list resourcequotas",
             Permission::WatchCluster => "watch rayclusters",
+            Permission::ListElasticQuotas => "list elasticquotas",
+            Permission::ListElasticQuotaTrees => "list elasticquotatrees",
+            Permission::ListWorkloads => "list workloads",
+            Permission::ListHyperNodes => "list hypernodes",
+            Permission::ListKueueTopologies => "list topologies.kueue.x-k8s.io",
+            Permission::ListKaiTopologies => "list topologies.kai.scheduler",
+            Permission::ListGroveBindings => "list clustertopologybindings",
         }
+    }
+
+    /// Where objects are that need not be known to the API server; `None`: it always knows them.
+    pub fn optional_kind(self) -> Option<OptionalKind> {
+        let kind = match self {
+            Permission::CreateEvents | Permission::ListNodes | Permission::ListQuotas | Permission::WatchCluster => {
+                return None;
+            }
+            Permission::ListElasticQuotas => "ElasticQuota",
+            Permission::ListElasticQuotaTrees => "ElasticQuotaTree",
+            Permission::ListWorkloads => "Workload",
+            Permission::ListHyperNodes => "HyperNode",
+            Permission::ListKueueTopologies | Permission::ListKaiTopologies => "Topology",
+            Permission::ListGroveBindings => "ClusterTopologyBinding",
+        };
+        let (group, resource, _, is_namespaced) = self.attributes();
+        Some(OptionalKind { group, resource, kind, is_namespaced })
     }
 
     /// API group, resource, verb, and whether it is asked for the own namespace only.
@@ -39,8 +88,28 @@ impl Permission {
             Permission::ListNodes => ("", "nodes", "list", false),
             Permission::ListQuotas => ("", "resourcequotas", "list", true),
             Permission::WatchCluster => ("ray.io", "rayclusters", "watch", true),
+            Permission::ListElasticQuotas => ("scheduling.x-k8s.io", "elasticquotas", "list", true),
+            Permission::ListElasticQuotaTrees => ("scheduling.sigs.k8s.io", "elasticquotatrees", "list", false),
+            Permission::ListWorkloads => ("kueue.x-k8s.io", "workloads", "list", true),
+            Permission::ListHyperNodes => ("topology.volcano.sh", "hypernodes", "list", false),
+            Permission::ListKueueTopologies => ("kueue.x-k8s.io", "topologies", "list", false),
+            Permission::ListKaiTopologies => ("kai.scheduler", "topologies", "list", false),
+            Permission::ListGroveBindings => ("grove.io", "clustertopologybindings", "list", false),
         }
     }
+}
+
+/// A kind of objects that the API server may not know.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct OptionalKind {
+    /// API group.
+    pub group: &'static str,
+    /// Resource: the plural of its name.
+    pub resource: &'static str,
+    /// Name.
+    pub kind: &'static str,
+    /// Whether its objects are in namespaces; those of the own namespace are read.
+    pub is_namespaced: bool,
 }
 
 /// What was found out.
@@ -49,17 +118,19 @@ pub struct Permissions {
     granted: BTreeSet<Permission>,
     /// What the API server has given no answer to.
     unknown: BTreeSet<Permission>,
+    /// What there is nothing to be read by: the API server does not know the kind.
+    unserved: BTreeSet<Permission>,
 }
 
 impl Permissions {
     /// Exactly these.
     pub fn of(granted: impl IntoIterator<Item = Permission>) -> Self {
-        Permissions { granted: granted.into_iter().collect(), unknown: BTreeSet::new() }
+        Permissions { granted: granted.into_iter().collect(), ..Permissions::default() }
     }
 
     /// Nothing has been asked for yet.
     pub fn unknown() -> Self {
-        Permissions { granted: BTreeSet::new(), unknown: Permission::ALL.into() }
+        Permissions { unknown: Permission::ALL.into(), ..Permissions::default() }
     }
 
     /// Whether it is allowed, as far as is known.
@@ -74,7 +145,18 @@ impl Permissions {
 
     /// What is known not to be allowed.
     pub fn missing(&self) -> impl Iterator<Item = Permission> + '_ {
-        Permission::ALL.into_iter().filter(|p| !self.has(*p) && !self.unknown.contains(p))
+        let is_open = |p: &Permission| self.unknown.contains(p) || self.unserved.contains(p);
+        Permission::ALL.into_iter().filter(move |p| !self.has(*p) && !is_open(p))
+    }
+
+    /// Permissions to read what need not be known to the API server, as far as they are given.
+    pub fn optional_kinds(&self) -> impl Iterator<Item = (Permission, OptionalKind)> {
+        self.granted.iter().filter_map(|permission| Some((*permission, permission.optional_kind()?)))
+    }
+
+    /// Whether anything around the RayCluster may be read.
+    pub fn sees_surroundings(&self) -> bool {
+        self.has(Permission::ListQuotas) || self.has(Permission::ListNodes) || self.optional_kinds().next().is_some()
     }
 
     /// Takes back a permission that turned out not to hold, so that it is not tried again.
@@ -90,6 +172,11 @@ impl Permissions {
 pub async fn review(kube: &KubeAccess, permissions: &mut Permissions) -> Result<(), KubeError> {
     while let Some(permission) = permissions.unknown.first().copied() {
         let (group, resource, verb, namespaced) = permission.attributes();
+        if permission.optional_kind().is_some() && kube.served_version(group).await?.is_none() {
+            permissions.unknown.remove(&permission);
+            permissions.unserved.insert(permission);
+            continue;
+        }
         match kube.may(group, resource, verb, namespaced).await {
             Ok(is_allowed) => {
                 permissions.unknown.remove(&permission);
@@ -114,8 +201,10 @@ mod tests {
     #[test]
     fn what_is_not_granted_is_missing() {
         let mut permissions = Permissions::of([Permission::ListNodes, Permission::WatchCluster]);
+        permissions.unserved.extend(Permission::ALL.into_iter().filter(|p| p.optional_kind().is_some()));
+        permissions.unserved.remove(&Permission::ListHyperNodes);
         let missing: Vec<_> = permissions.missing().map(Permission::as_str).collect();
-        assert_eq!(missing, ["create events", "list resourcequotas"]);
+        assert_eq!(missing, ["create events", "list resourcequotas", "list hypernodes"]);
         permissions.revoke(Permission::WatchCluster);
         assert!(!permissions.has(Permission::WatchCluster));
     }

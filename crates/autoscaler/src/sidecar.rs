@@ -29,6 +29,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, pin::Pin, sync:
 use mobula_api::{FieldError, RayVersion};
 use mobula_gcs as gcs;
 use mobula_planner::{Cache, Memory, Policy, PolicyOptions, RayV2};
+use serde_json::Value;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
@@ -42,11 +43,12 @@ use crate::{
     metrics::{Metrics, own, ray},
     pace::{Backoffs, Pace},
     prices::PriceFile,
-    quotas::Reading,
+    quotas::{Reading, Source},
     rbac::{Permission, Permissions},
     recorder::{Recorder, RecorderConfig, RecorderError},
     report::FailedInstance,
     snapshot::SnapshotOptions,
+    topology::DescribedTopology,
     watch::{ClusterCell, PodIndex, watch_cluster, watch_pods},
 };
 
@@ -70,6 +72,8 @@ pub struct SidecarConfig {
     pub policy_options: PolicyOptions,
     /// Settings of the snapshot that don't come from the RayCluster.
     pub snapshot: SnapshotOptions,
+    /// HyperNodes of the topology that the user chose; none: those that the API server knows.
+    pub hypernodes: Arc<DescribedTopology>,
     /// A file with prices, which is read again when it changes and then stands in for those in `snapshot`.
     pub prices: Option<PathBuf>,
     /// How often the GCS is asked.
@@ -107,6 +111,7 @@ impl SidecarConfig {
             policy: Arc::new(RayV2),
             policy_options: PolicyOptions::default(),
             snapshot: SnapshotOptions::default(),
+            hypernodes: Arc::default(),
             prices: None,
             pace: Pace::default(),
             cluster_refresh: Duration::from_secs(5),
@@ -215,7 +220,9 @@ struct LoopState {
     /// Kubernetes nodes, where they may be read.
     kube_nodes: Arc<Vec<KubeNode>>,
     /// Quotas, where they may be read.
-    quotas: Reading,
+    quotas: BTreeMap<Source, Reading>,
+    /// Objects that describe the topology, where they may be read.
+    topology: BTreeMap<Permission, Vec<Value>>,
     /// Where prices come from.
     prices: Option<PriceFile>,
     /// The RayCluster as it was parsed last.

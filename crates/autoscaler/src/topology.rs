@@ -6,9 +6,10 @@ mod hypernodes;
 mod tests;
 
 use mobula_api::{FieldError, TopologyKey, TopologyObject};
-use mobula_planner::{Snapshot, TopologyLevel};
+use mobula_planner::{Host, TopologyLevel};
 use serde_json::Value;
 
+use crate::hosts::KubeNode;
 use hypernodes::HyperNodes;
 
 /// Nothing is narrower than a host.
@@ -51,23 +52,39 @@ impl DescribedTopology {
         self.hypernodes.levels().next().is_some()
     }
 
-    /// Adds what is described to a snapshot whose levels and hosts are there already; gives what could not be used, for people.
+    /// Adds what is described to levels that are there already; gives what could not be used, for people.
     ///
-    /// A label key that a level of the snapshot has stays where it is; others become levels of their own, in the order in
-    /// which they are described. HyperNodes become one level a tier, all of them fabrics, and labels of the snapshot's hosts.
-    pub fn apply(&self, snapshot: &mut Snapshot) -> Vec<String> {
+    /// A label key that a level has stays where it is; others become levels of their own, in the order in which they are
+    /// described. HyperNodes become one level a tier, all of them fabrics: see [`DescribedTopology::label_nodes`].
+    pub fn add_levels(&self, levels: &mut Vec<TopologyLevel>) -> Vec<String> {
         let mut notes = Vec::new();
         for (name, keys) in &self.lists {
-            add_levels(&mut snapshot.topology, name, keys, &mut notes);
+            add_levels(levels, name, keys, &mut notes);
         }
         let after = |level: &TopologyLevel| level.keys.iter().any(|key| BROADEST.contains(&key.as_str()));
-        let at = snapshot.topology.iter().rposition(after).map_or(0, |last| last.saturating_add(1));
+        let at = levels.iter().rposition(after).map_or(0, |last| last.saturating_add(1));
         let tiers = self.hypernodes.levels();
-        let tiers = tiers.map(|level| TopologyLevel { name: free_name(&snapshot.topology, &level), ..level });
+        let tiers = tiers.map(|level| TopologyLevel { name: free_name(levels, &level), ..level });
         let tiers: Vec<TopologyLevel> = tiers.collect();
-        snapshot.topology.splice(at..at, tiers);
-        self.hypernodes.label(&mut snapshot.hosts, &mut notes);
+        levels.splice(at..at, tiers);
         notes
+    }
+
+    /// Labels Kubernetes nodes with the HyperNodes in which they are; gives what could not be used, for people.
+    pub fn label_nodes(&self, nodes: &mut [KubeNode]) -> Vec<String> {
+        let mut notes = Vec::new();
+        let host = |node: &KubeNode| Host { name: node.name.clone(), labels: node.labels.clone(), ..Host::default() };
+        let mut hosts: Vec<Host> = if self.has_hypernodes() { nodes.iter().map(host).collect() } else { Vec::new() };
+        self.hypernodes.label(&mut hosts, &mut notes);
+        for (node, host) in nodes.iter_mut().zip(hosts) {
+            node.labels = host.labels;
+        }
+        notes
+    }
+
+    /// Labels of Kubernetes nodes by which HyperNodes choose their members.
+    pub fn label_keys(&self) -> impl Iterator<Item = &str> {
+        self.hypernodes.label_keys()
     }
 }
 

@@ -8,9 +8,10 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mobula_api::FieldError;
-use mobula_planner::{Snapshot, TopologyLevel, topology_presets::preset};
+use mobula_planner::{TopologyLevel, topology_presets::preset};
 use serde_json::Value;
 
 use crate::topology::DescribedTopology;
@@ -19,19 +20,40 @@ use crate::yaml::{self, error};
 /// Most levels. Kueue allows 16.
 const MOST_LEVELS: usize = 32;
 
-/// Reads the text of a topology file: one document of YAML or JSON. It lists levels; or it is a Topology of Kueue or KAI, or a
-/// ClusterTopologyBinding of Grove, whose label keys come beside those of the preset `auto`.
+/// A topology that the user chose.
+#[derive(Clone, Debug, Default)]
+pub struct ChosenTopology {
+    /// Levels, from broad to narrow.
+    pub levels: Vec<TopologyLevel>,
+    /// HyperNodes that say which Kubernetes nodes are in which domains of some of these levels.
+    pub hypernodes: Arc<DescribedTopology>,
+}
+
+/// Reads the text of a topology file: YAML or JSON. It lists levels; or it holds Topologies of Kueue or KAI,
+/// ClusterTopologyBindings of Grove, or HyperNodes of Volcano, whose levels come beside those of the preset `auto`.
 ///
 /// # Errors
 /// Says what is no YAML, or names level, field and value that can't be used.
-pub fn from_text(text: &str) -> Result<Vec<TopologyLevel>, FieldError> {
-    let document = yaml::one_document(text)?;
-    if DescribedTopology::is_one(&document) {
-        return described(&document);
+pub fn from_text(text: &str) -> Result<ChosenTopology, FieldError> {
+    let documents = yaml::documents(text)?;
+    if !documents.is_empty() && documents.iter().all(DescribedTopology::is_one) {
+        return described(&documents);
     }
+    let levels = levels(&yaml::one_document(text)?)?;
+    Ok(ChosenTopology { levels, hypernodes: Arc::default() })
+}
+
+fn described(documents: &[Value]) -> Result<ChosenTopology, FieldError> {
+    let described = DescribedTopology::from_documents(documents)?;
+    let mut levels = preset("auto").unwrap_or_default();
+    described.add_levels(&mut levels);
+    Ok(ChosenTopology { levels, hypernodes: Arc::new(described) })
+}
+
+fn levels(document: &Value) -> Result<Vec<TopologyLevel>, FieldError> {
     let items = document.as_array().filter(|items| items.len() <= MOST_LEVELS);
     let problem = format!("must be a list of at most {MOST_LEVELS} levels, from broad to narrow");
-    let items = items.ok_or_else(|| error("", &document, &problem))?;
+    let items = items.ok_or_else(|| error("", document, &problem))?;
     let mut levels: Vec<TopologyLevel> = Vec::with_capacity(items.len());
     // Names and keys that are taken, and where.
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
@@ -48,18 +70,6 @@ pub fn from_text(text: &str) -> Result<Vec<TopologyLevel>, FieldError> {
         levels.push(level);
     }
     Ok(levels)
-}
-
-fn described(document: &Value) -> Result<Vec<TopologyLevel>, FieldError> {
-    let described = DescribedTopology::from_documents(std::slice::from_ref(document))?;
-    if described.has_hypernodes() {
-        let problem = "HyperNodes can't be read from a file: list the labels of your nodes as levels instead";
-        return Err(error("kind", &document["kind"], problem));
-    }
-    let topology = preset("auto").unwrap_or_default();
-    let mut snapshot = Snapshot { topology, ..Snapshot::default() };
-    described.apply(&mut snapshot);
-    Ok(snapshot.topology)
 }
 
 fn level(path: &str, item: &Value) -> Result<TopologyLevel, FieldError> {
@@ -99,6 +109,7 @@ fn text(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hosts::KubeNode;
 
     #[test]
     fn levels_are_read_in_their_order() {
@@ -117,8 +128,8 @@ mod tests {
             TopologyLevel { is_fabric: true, ..level("rail", &["a", "b"]) },
             TopologyLevel { max_hosts: Some(18), ..level("rack", &["c"]) },
         ];
-        assert_eq!(from_text(text).unwrap(), expected);
-        assert_eq!(from_text("[]").unwrap(), []);
+        assert_eq!(from_text(text).unwrap().levels, expected);
+        assert_eq!(from_text("[]").unwrap().levels, []);
     }
 
     #[test]
@@ -129,7 +140,7 @@ mod tests {
             metadata: {name: fleet}
             spec: {levels: [{nodeLabel: example.com/block}, {nodeLabel: example.com/row}, {nodeLabel: kubernetes.io/hostname}]}
         ";
-        let levels = from_text(text).unwrap();
+        let levels = from_text(text).unwrap().levels;
         let at = |key: &str| levels.iter().position(|level| level.keys.iter().any(|known| known == key)).unwrap();
         assert!(at("example.com/block") < at("example.com/row"));
         assert!(at("example.com/row") < at("kubernetes.io/hostname"));
@@ -137,15 +148,31 @@ mod tests {
     }
 
     #[test]
-    fn hypernodes_in_a_file_are_refused_with_what_to_do_instead() {
+    fn hypernodes_become_levels_and_label_kubernetes_nodes() {
         let text = "
             apiVersion: topology.volcano.sh/v1alpha1
             kind: HyperNode
             metadata: {name: s0}
-            spec: {tier: 1, members: [{type: Node, selector: {exactMatch: {name: node-0}}}]}
+            spec: {tier: 1, tierName: leaf, members: [{type: Node, selector: {exactMatch: {name: n0}}}]}
+            ---
+            apiVersion: topology.volcano.sh/v1alpha1
+            kind: HyperNode
+            metadata: {name: s1}
+            spec: {tier: 1, tierName: leaf, members: [{type: Node, selector: {labelMatch: {matchLabels: {pool: b}}}}]}
         ";
-        let said = from_text(text).unwrap_err().to_string();
-        assert!(said.contains("HyperNode") && said.contains("as levels instead"), "{said}");
+        let chosen = from_text(&text.replace("\n            ", "\n")).unwrap();
+        let level = chosen.levels.iter().find(|level| level.name == "leaf").unwrap();
+        assert!(level.is_fabric);
+        assert_eq!(chosen.hypernodes.label_keys().collect::<Vec<_>>(), ["pool"]);
+        let node = |name: &str, pool: &str| KubeNode {
+            name: name.to_owned(),
+            labels: Arc::new([("pool".to_owned(), pool.to_owned())].into()),
+            ..KubeNode::default()
+        };
+        let mut nodes = [node("n0", "a"), node("n1", "b"), node("n2", "a")];
+        assert_eq!(chosen.hypernodes.label_nodes(&mut nodes), [""; 0]);
+        let of = |node: &KubeNode| node.labels.get(&level.keys[0]).cloned();
+        assert_eq!(nodes.each_ref().map(of), [Some("s0".to_owned()), Some("s1".to_owned()), None]);
     }
 
     #[test]

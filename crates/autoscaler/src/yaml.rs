@@ -8,18 +8,26 @@ use serde_json::Value;
 /// # Errors
 /// Says where it is no YAML, or that it is not one document.
 pub(crate) fn one_document(text: &str) -> Result<Value, FieldError> {
-    if let Ok(document) = serde_json::from_str(text) {
-        return Ok(document);
-    }
     let whole = |problem: String| FieldError::missing("", problem);
-    let options = serde_saphyr::options! { with_snippet: false, };
-    let mut documents: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| whole(format!("not YAML: {error}")))?;
+    let mut documents = documents(text)?;
     match (documents.pop(), documents.len()) {
         (Some(document), 0) => Ok(document),
         (None, _) => Err(whole("is empty".to_owned())),
         (Some(_), others) => Err(whole(format!("holds {} documents: must be one", others + 1))),
     }
+}
+
+/// All documents in a text.
+///
+/// # Errors
+/// Says where it is no YAML.
+pub(crate) fn documents(text: &str) -> Result<Vec<Value>, FieldError> {
+    if let Ok(document) = serde_json::from_str(text) {
+        return Ok(vec![document]);
+    }
+    let options = serde_saphyr::options! { with_snippet: false, };
+    serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|error| FieldError::missing("", format!("not YAML: {error}")))
 }
 
 /// An error about one value of a document.

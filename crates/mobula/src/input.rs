@@ -12,10 +12,10 @@ use mobula_autoscaler::{
     prices::Prices,
     quotas::{Source, Tenant},
     surroundings::troubles_of,
-    topology_levels,
+    topology_levels::{self, ChosenTopology},
 };
 use mobula_gcs::{ClusterState, wire};
-use mobula_planner::{Quota, TopologyLevel, topology_presets};
+use mobula_planner::{Quota, topology_presets};
 use serde_json::{Value, json};
 
 /// Name that stands for standard input.
@@ -161,10 +161,10 @@ pub fn prices(file: &str) -> Result<Prices, BadInput> {
     Prices::from_text(&text).map_err(|error| BadInput::new(file, error))
 }
 
-/// Levels of the topology: a preset, else those in a file.
-pub fn topology(name: &str) -> Result<Vec<TopologyLevel>, BadInput> {
+/// The topology: a preset, else what is in a file.
+pub fn topology(name: &str) -> Result<ChosenTopology, BadInput> {
     if let Some(levels) = topology_presets::preset(name) {
-        return Ok(levels);
+        return Ok(ChosenTopology { levels, ..ChosenTopology::default() });
     }
     let known = topology_presets::preset_names().collect::<Vec<_>>().join(", ");
     let text = std::fs::read_to_string(name)
@@ -192,9 +192,9 @@ pub fn node_troubles(nodes: &Value) -> BTreeMap<String, Vec<String>> {
     nodes.map(|node| (name(node).to_owned(), troubles_of(node))).filter(|(_, troubles)| !troubles.is_empty()).collect()
 }
 
-/// What quotas of several kinds leave to a RayCluster.
-pub fn quotas(file: &str, tenant: &Tenant) -> Result<Vec<Quota>, BadInput> {
-    let mut quotas = Vec::new();
+/// What quotas of several kinds leave to a RayCluster, and what of them can't be read.
+pub fn quotas(file: &str, tenant: &Tenant) -> Result<(Vec<Quota>, Vec<String>), BadInput> {
+    let (mut quotas, mut doubts) = (Vec::new(), Vec::new());
     for (index, object) in objects(file)?.iter().enumerate() {
         let Some(source) = Source::of(object) else {
             let known = Source::ALL.map(Source::kind).join(", ");
@@ -203,8 +203,9 @@ pub fn quotas(file: &str, tenant: &Tenant) -> Result<Vec<Quota>, BadInput> {
             return Err(BadInput::new(file, error));
         };
         quotas.extend(source.quotas(object, tenant));
+        doubts.extend(source.doubts(object));
     }
-    Ok(quotas)
+    Ok((quotas, doubts))
 }
 
 fn kind(object: &Value) -> &str {

@@ -12,6 +12,7 @@ use mobula_autoscaler::document::{self, Document};
 use mobula_autoscaler::hosts;
 use mobula_autoscaler::quotas::Tenant;
 use mobula_autoscaler::snapshot::{self, Observation, SnapshotOptions, Surroundings};
+use mobula_autoscaler::topology::DescribedTopology;
 use mobula_gcs::ClusterState;
 use mobula_planner::{Memory, Plan, PolicyOptions, Snapshot};
 use serde_json::Value;
@@ -54,7 +55,8 @@ pub struct Args {
     pub prices: Option<String>,
     /// Which labels say how near nodes are to each other: one of auto, none, topograph, topograph-v0.1, nvlink, gke, eks, oci,
     /// coreweave, kueue, volcano, gpustack; or a file with a list of levels from broad to narrow, each `{name: rack, keys:
-    /// [label keys], fabric: true|false, max_hosts: N}`
+    /// [label keys], fabric: true|false, max_hosts: N}`; or one with HyperNodes of Volcano (for which --nodes is needed),
+    /// Topologies of Kueue or KAI, or ClusterTopologyBindings of Grove
     #[arg(long, value_name = "NAME|FILE", default_value = "auto")]
     pub topology: String,
     /// The policy that decides
@@ -103,12 +105,13 @@ fn plan(args: &Args) -> anyhow::Result<String> {
         PolicyOptions { improve_work: policy::improve_work(args.improve), keep_gpu_clean: args.keep_gpu_clean };
     let policy = policy::named(&args.policy, &policy_options)?;
     refuse_shared_stdin(args)?;
+    let topology = input::topology(&args.topology)?;
     let options = SnapshotOptions {
         prices: args.prices.as_deref().map(input::prices).transpose()?.unwrap_or_default(),
-        topology: input::topology(&args.topology)?,
+        topology: topology.levels,
         ..SnapshotOptions::default()
     };
-    let (observation, mut notes) = observe(args)?;
+    let (observation, mut notes) = observe(args, &topology.hypernodes)?;
     let built = snapshot::build(&observation, &options).map_err(|error| BadInput::new(&args.raycluster, error))?;
     built.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     notes.extend(built.warnings);
@@ -120,20 +123,23 @@ fn plan(args: &Args) -> anyhow::Result<String> {
 }
 
 /// What the files say, and what is odd about Kubernetes nodes.
-fn observe(args: &Args) -> anyhow::Result<(Observation, Vec<String>)> {
+fn observe(args: &Args, hypernodes: &DescribedTopology) -> anyhow::Result<(Observation, Vec<String>)> {
     let cluster = input::raycluster(&args.raycluster)?;
     let state = demand(&args.demand)?;
     let read = args.pods.as_deref().map(|file| input::pods(file, &cluster.metadata.name)).transpose()?;
     let (pods, others) = read.map_or((None, Vec::new()), |(own, others)| (Some(own), others));
     let known = pods.as_deref().unwrap_or_default();
     let nodes = args.nodes.as_deref().map(input::nodes).transpose()?.unwrap_or_default();
-    let notes = node_notes(&nodes, known);
+    let mut notes = node_notes(&nodes, known);
     let mut kube_nodes = hosts::read(&nodes, |_| true);
+    notes.extend(hypernodes.label_nodes(&mut kube_nodes));
     hosts::take_others(&mut kube_nodes, &others);
-    let quotas = match &args.quotas {
+    let (quotas, doubts) = match &args.quotas {
         Some(file) => input::quotas(file, &Tenant::of(&cluster, known))?,
-        None => Vec::new(),
+        None => Default::default(),
     };
+    doubts.iter().for_each(|doubt| eprintln!("warning: {doubt}"));
+    notes.extend(doubts);
     let observation = Observation {
         now_ms: args.now.unwrap_or_else(|| default_now_ms(&args.demand, pods.as_deref())),
         state,
@@ -252,7 +258,7 @@ mod tests {
             format!("--quotas={}", file("quotas.json", quotas)),
         ];
         let args = Cli::parse_from(words).args;
-        let (observation, notes) = observe(&args).unwrap();
+        let (observation, notes) = observe(&args, &DescribedTopology::default()).unwrap();
         assert_eq!(notes, [""; 0]);
         let snapshot = snapshot::build(&observation, &SnapshotOptions::default()).unwrap().snapshot;
         // Of 16 CPU two pods of others and one own pod take 2 each.

@@ -1,6 +1,6 @@
 //! `mobula replay`: every tick of a recording again, bit for bit, or through another policy.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use mobula_autoscaler::recorder::{Comparison, Recording};
 use mobula_planner::{Memory, PolicyOptions};
@@ -78,7 +78,9 @@ fn replay(args: &Args) -> anyhow::Result<(String, bool)> {
                     frame.options.prices.clone_from(prices);
                 }
                 if let Some(topology) = &topology {
-                    frame.options.topology.clone_from(topology);
+                    frame.options.topology.clone_from(&topology.levels);
+                    let nodes = Arc::make_mut(&mut frame.observation.surroundings.kube_nodes);
+                    topology.hypernodes.label_nodes(nodes);
                 }
                 let before = memory.take().unwrap_or_else(|| frame.memory.clone());
                 comparison.compare(&frame, other.as_ref(), &before).map(|after| memory = Some(after))

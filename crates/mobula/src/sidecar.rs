@@ -199,6 +199,7 @@ fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
     let policy_options =
         PolicyOptions { improve_work: policy::improve_work(args.improve), keep_gpu_clean: args.keep_gpu_clean };
     let policy = policy::named(&args.policy, &policy_options)?;
+    let topology = input::topology(&args.topology)?;
     let seconds_to_ms = |seconds: u32| i64::from(seconds) * 1000;
     let own_ip = own_ip();
     let is_local = args.gcs_address.as_deref().is_some_and(is_loopback);
@@ -220,9 +221,10 @@ fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
                 .then(|| args.pending_idle_timeout_s.saturating_mul(1000)),
             allocation_timeout_ms: seconds_to_ms(args.allocation_timeout_s),
             availability_recovery_ms: seconds_to_ms(args.availability_recovery_s),
-            topology: input::topology(&args.topology)?,
+            topology: topology.levels,
             ..SnapshotOptions::default()
         },
+        hypernodes: topology.hypernodes,
         prices: args.prices.clone(),
         pace: pace(args)?,
         view_grace: Duration::from_secs(args.view_grace_s),

@@ -31,6 +31,19 @@ pub(super) fn read_tree(object: &Value, tenant: &Tenant) -> Vec<Quota> {
     quotas
 }
 
+/// The maxima of all nodes.
+pub(super) fn limits_of_tree(object: &Value) -> Vec<&Value> {
+    let mut limits = Vec::new();
+    let mut open: Vec<(&Value, usize)> = object.pointer("/spec/root").map(|root| (root, 0)).into_iter().collect();
+    while let Some((node, depth)) = open.pop() {
+        limits.extend(node.get("max"));
+        if depth < DEEPEST {
+            open.extend(list(node, "/children").iter().map(|child| (child, depth + 1)));
+        }
+    }
+    limits
+}
+
 /// The node of a namespace, then those above it.
 fn path_to<'a>(node: &'a Value, namespace: &str, deepest: usize) -> Option<Vec<&'a Value>> {
     if list(node, "/namespaces").iter().any(|name| name == namespace) {

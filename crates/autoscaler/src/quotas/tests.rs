@@ -176,3 +176,26 @@ fn nonsense_is_no_quota() {
         }
     }
 }
+
+#[test]
+fn amounts_that_can_not_be_read_are_said_with_what_is_assumed() {
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"cpu": "ten", "pods": "3"}}, "status": {"used": {"cpu": -1}}});
+    assert_eq!(
+        Source::ResourceQuota.doubts(&quota),
+        [
+            "ResourceQuota q: cpu \"ten\" is no amount: it is taken for no limit",
+            "ResourceQuota q: cpu -1 is no amount: nothing is taken to be used",
+        ]
+    );
+    let tree = json!({"metadata": {"name": "t"}, "spec": {"root": {"name": "r", "children": [{"name": "a", "max": {"cpu": []}}]}}});
+    assert_eq!(
+        Source::ElasticQuotaTree.doubts(&tree),
+        ["ElasticQuotaTree t: cpu [] is no amount: it is taken for no limit"]
+    );
+    let workload = json!({"metadata": {"name": "w"}, "status": {"admission": {"podSetAssignments": [{"name": "gpu", "count": "4"}]}}});
+    assert_eq!(
+        Source::Workload.doubts(&workload),
+        ["Workload w: count \"4\" of gpu is no number: it is taken for no limit"]
+    );
+    assert_eq!(Source::ElasticQuota.doubts(&json!({"spec": {"max": {"cpu": "1"}}})), [""; 0]);
+}

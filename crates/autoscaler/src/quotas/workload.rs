@@ -33,6 +33,17 @@ pub(super) fn read(object: &Value, tenant: &Tenant) -> Vec<Quota> {
     list(object, "/status/admission/podSetAssignments").iter().filter_map(granted).collect()
 }
 
+/// Counts that can't be read.
+pub(super) fn doubts(object: &Value, name: &str) -> Vec<String> {
+    let assignments = list(object, "/status/admission/podSetAssignments").iter();
+    let unreadable = assignments.filter(|one| one.get("count").and_then(Value::as_u64).is_none());
+    let doubt = |one: &Value| {
+        let count = one.get("count").map_or_else(|| "nothing".to_owned(), Value::to_string);
+        format!("{name}: count {count} of {} is no number: it is taken for no limit", text(one, "/name"))
+    };
+    unreadable.map(doubt).collect()
+}
+
 fn is_owned(object: &Value, tenant: &Tenant) -> bool {
     let is_own = |owner: &Value| {
         let (kind, name) = (text(owner, "/kind"), text(owner, "/name"));

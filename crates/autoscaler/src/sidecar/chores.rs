@@ -21,6 +21,7 @@ use crate::{
     quotas::{Reading, Source},
     rbac::{self, Permission},
     resize, surroundings,
+    topology::DescribedTopology,
 };
 
 /// How often the job table and the table of placement groups are read, where they are needed at all.
@@ -247,15 +248,19 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
         && let Some(quotas) = allowed(context, state, Permission::ListQuotas, quotas)
     {
         notes.extend(surroundings::quota_notes(&quotas, around.cluster, &around.waiting));
-        let objects = surroundings::items(&quotas);
-        state.quotas = Reading::new(Source::ResourceQuota, objects, around.cluster, around.pods);
+        let objects: Vec<&Value> = surroundings::items(&quotas).collect();
+        read_quotas(state, Source::ResourceQuota, &objects, around, &mut notes);
     }
+    read_optional_kinds(context, state, &kube, around, &mut notes).await;
+    let described = describe_topology(context, state, &mut notes);
     if let Some(nodes) = nodes
         && let Some(nodes) = allowed(context, state, Permission::ListNodes, nodes)
     {
         notes.extend(surroundings::node_notes(&nodes, around.pods));
-        let keys = label_keys(state, around);
-        let read = hosts::read(&nodes, |key| key.starts_with(RAY_LABELS) || keys.contains(key));
+        let mut keys = label_keys(state, around);
+        keys.extend(described.label_keys().map(str::to_owned));
+        let mut read = hosts::read(&nodes, |key| key.starts_with(RAY_LABELS) || keys.contains(key));
+        notes.extend(described.label_nodes(&mut read));
         // What is equal stays the same object: it is compared in every tick.
         if *state.kube_nodes != read {
             state.kube_nodes = Arc::new(read);
@@ -263,12 +268,77 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
     }
     // What may not be read any more is not known any more.
     if !state.permissions.has(Permission::ListQuotas) {
-        state.quotas = Reading::default();
+        state.quotas.remove(&Source::ResourceQuota);
     }
     if !state.permissions.has(Permission::ListNodes) {
         state.kube_nodes = Arc::default();
     }
     state.chores.notes = notes;
+}
+
+/// What quotas of one source leave, and what of them can't be read.
+fn read_quotas(
+    state: &mut LoopState,
+    source: Source,
+    objects: &[&Value],
+    around: &Around<'_>,
+    notes: &mut Vec<String>,
+) {
+    notes.extend(objects.iter().flat_map(|object| source.doubts(object)));
+    state.quotas.insert(source, Reading::new(source, objects.iter().copied(), around.cluster, around.pods));
+}
+
+/// Quotas and topology of kinds that need not be known to the API server, where this account may read them.
+async fn read_optional_kinds(
+    context: &Context,
+    state: &mut LoopState,
+    kube: &KubeAccess,
+    around: &Around<'_>,
+    notes: &mut Vec<String>,
+) {
+    for (permission, kind) in state.permissions.optional_kinds().collect::<Vec<_>>() {
+        let source = Source::ALL.into_iter().find(|source| source.kind() == kind.kind);
+        let answer = kube.list_optional(kind).await;
+        let objects = allowed(context, state, permission, answer);
+        match (objects, source) {
+            (Some(objects), Some(source)) => {
+                read_quotas(state, source, &objects.iter().collect::<Vec<_>>(), around, notes);
+            }
+            (Some(objects), None) => drop(state.topology.insert(permission, objects)),
+            // What may not be read any more is not known any more.
+            (None, source) if !state.permissions.has(permission) => {
+                state.topology.remove(&permission);
+                source.map(|source| state.quotas.remove(&source));
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+/// What the objects that were read say of the topology. Their levels come beside those that the user chose, unless that are
+/// none; HyperNodes that the user gave stand instead of those that were read.
+fn describe_topology(context: &Context, state: &mut LoopState, notes: &mut Vec<String>) -> Arc<DescribedTopology> {
+    let given = &context.config.hypernodes;
+    let chosen = &context.config.snapshot.topology;
+    let mut readable = Vec::new();
+    for (permission, objects) in state.topology.iter().filter(|_| !chosen.is_empty()) {
+        if *permission == Permission::ListHyperNodes && given.has_hypernodes() {
+            continue;
+        }
+        for object in objects {
+            match DescribedTopology::from_documents(std::slice::from_ref(object)) {
+                Ok(_) => readable.push(object.clone()),
+                Err(error) => notes.push(format!("topology is left out: {error}")),
+            }
+        }
+    }
+    let described = DescribedTopology::from_documents(&readable).unwrap_or_default();
+    let mut levels = chosen.clone();
+    notes.extend(described.add_levels(&mut levels));
+    if state.options.topology != levels {
+        state.options.topology = levels;
+    }
+    if given.has_hypernodes() { Arc::clone(given) } else { Arc::new(described) }
 }
 
 /// Labels of Ray.
@@ -329,12 +399,12 @@ async fn send_events(context: &Context, state: &mut LoopState, done: &Done) {
 }
 
 /// The answer to a request that takes an optional permission; one that turns out not to hold is not used again.
-fn allowed(
+fn allowed<T>(
     context: &Context,
     state: &mut LoopState,
     permission: Permission,
-    answer: Result<Value, KubeError>,
-) -> Option<Value> {
+    answer: Result<T, KubeError>,
+) -> Option<T> {
     let error = match answer {
         Ok(value) => return Some(value),
         Err(error) => error,

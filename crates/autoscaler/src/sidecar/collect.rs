@@ -13,7 +13,6 @@ use crate::{
     kube_access::KubeErrorKind,
     legacy,
     metrics::own,
-    rbac::Permission,
     snapshot::{Observation, Surroundings},
 };
 
@@ -55,7 +54,7 @@ pub(super) async fn collect(context: &Context, state: &mut LoopState) -> Result<
     // The RayCluster first: nothing slow may come between the GCS's reply and the plan.
     let cluster = current_cluster(context, state, context.config.cluster_refresh).await?;
     let pods = context.pods.pods().ok_or(TickError::PodsUnknown)?;
-    if state.permissions.has(Permission::ListQuotas) || state.permissions.has(Permission::ListNodes) {
+    if state.permissions.sees_surroundings() {
         let known = parse(state, &cluster)?;
         Box::pin(chores::first_look(context, state, &known, &pods)).await;
     }
@@ -80,7 +79,7 @@ pub(super) async fn collect(context: &Context, state: &mut LoopState) -> Result<
     if parsed.metadata.extra.contains_key("deletionTimestamp") {
         return Err(TickError::Deleting);
     }
-    let quotas = state.quotas.now(&parsed, &pods);
+    let quotas = state.quotas.values().flat_map(|reading| reading.now(&parsed, &pods)).collect();
     let observation = Observation {
         now_ms,
         state: gcs_state,

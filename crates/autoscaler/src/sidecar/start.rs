@@ -48,6 +48,7 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
         prices: context.config.prices.clone().map(PriceFile::new),
         kube_nodes: Default::default(),
         quotas: Default::default(),
+        topology: Default::default(),
         parsed: None,
         object_store_bytes: Default::default(),
         gang_created_ms: Default::default(),

@@ -58,6 +58,18 @@ impl HyperNodes {
         })
     }
 
+    /// Labels by which members are chosen.
+    pub(super) fn label_keys(&self) -> impl Iterator<Item = &str> {
+        let conditions = self.list.iter().flat_map(|domain| &domain.nodes).filter_map(|selector| match selector {
+            Selector::Labels(conditions) => Some(conditions),
+            Selector::Exact(_) | Selector::Regex(_) => None,
+        });
+        conditions.flatten().map(|condition| match condition {
+            LabelCondition::In(key, _) | LabelCondition::NotIn(key, _) => key.as_str(),
+            LabelCondition::Exists(key) | LabelCondition::DoesNotExist(key) => key.as_str(),
+        })
+    }
+
     /// Labels each host with its HyperNode of each tier. One that is in several of a tier, or in none, has no such label.
     pub(super) fn label(&self, hosts: &mut [Host], notes: &mut Vec<String>) {
         if self.list.is_empty() {

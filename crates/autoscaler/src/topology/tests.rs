@@ -38,7 +38,10 @@ fn names(snapshot: &Snapshot) -> Vec<&str> {
 }
 
 fn applied(documents: &[Value], snapshot: &mut Snapshot) -> Vec<String> {
-    DescribedTopology::from_documents(documents).unwrap().apply(snapshot)
+    let described = DescribedTopology::from_documents(documents).unwrap();
+    let mut notes = described.add_levels(&mut snapshot.topology);
+    described.hypernodes.label(&mut snapshot.hosts, &mut notes);
+    notes
 }
 
 fn labels_of<'a>(snapshot: &'a Snapshot, host: &str) -> &'a Labels {

@@ -2,6 +2,7 @@
 
 use mobula_autoscaler::recorder::Frame;
 use mobula_planner::Amount;
+use serde_json::json;
 
 use super::*;
 
@@ -46,6 +47,35 @@ async fn the_first_plan_knows_nodes_and_quotas_already() {
     assert_eq!(host.labels.keys().collect::<Vec<_>>(), ["topology.kubernetes.io/zone"]);
     assert_eq!(built.quotas.len(), 1);
     assert_eq!(built.quotas[0].free["cpu"], Amount::from_units(30));
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_that_need_not_be_installed_are_read_where_they_are() {
+    let (kube, gcs) = World::parts(vec![busy_node("w0", "cpu")]);
+    kube.grant("list nodes");
+    kube.set_nodes(nodes());
+    let member = json!([{"type": "Node", "selector": {"labelMatch": {"matchLabels": {"noise": "1"}}}}]);
+    let hypernode = json!([{"metadata": {"name": "s0"}, "spec": {"tier": 1, "tierName": "leaf", "members": member}}]);
+    kube.serve("topology.volcano.sh", "hypernodes", "", &hypernode);
+    let quota = json!([{"metadata": {"name": "q"}, "spec": {"max": {"cpu": "40", "memory": "much"}}, "status": {"used": {"cpu": "10"}}}]);
+    kube.serve("scheduling.x-k8s.io", "elasticquotas", "namespaces/default/", &quota);
+    let world = World::start_with(kube, gcs, Arc::new(JumpingClock(AtomicI64::new(START_MS))), |config| {
+        config.snapshot.topology = mobula_planner::topology_presets::preset("auto").unwrap();
+    });
+    world.pass(5.0).await;
+    let frames = frames(&world);
+    let built = frames[0].replay(&RayV2, &frames[0].memory).unwrap().built.snapshot;
+    let leaf = built.topology.iter().find(|level| level.name == "leaf").unwrap();
+    assert_eq!(built.hosts[0].labels[&leaf.keys[0]], "s0");
+    assert_eq!(
+        (built.quotas[0].source.as_str(), built.quotas[0].free["cpu"]),
+        ("ElasticQuota q", Amount::from_units(30))
+    );
+    let doubts = world.board.last_decision().unwrap().warnings.clone();
+    assert!(doubts.iter().any(|doubt| doubt.contains("memory \"much\" is no amount")), "{doubts:?}");
+    // What is not installed is nothing that a Role lacks.
+    assert_eq!(world.metric("mobula_missing_permissions{permission=\"list workloads\"}"), 0.0);
     world.end().await;
 }
 

@@ -35,8 +35,8 @@ pub(super) struct GangFate {
     pub short: Option<Short>,
     /// The domain where most of it found a place.
     pub nearest: Option<String>,
-    /// By group: whether it can be launched where most of it found a place; `None`: all can.
-    pub groups: Option<Vec<bool>>,
+    /// By group: most hosts that can be launched where most of it found a place; `None`: the place has no limit of its own.
+    pub rooms: Option<Vec<u32>>,
     /// Most hosts that may be launched where most of it found a place; `None`: the place has no limit of its own.
     pub most_new_hosts: Option<u32>,
     /// By group: whether it is no candidate because it has no RDMA.
@@ -371,7 +371,7 @@ impl<'a> Draft<'a> {
         if let (None, Some((short, at))) = (best, nearest) {
             let fate = &mut self.fates[work.at as usize];
             fate.short = Some(short);
-            fate.groups = pools[at].group_mask();
+            fate.rooms = pools[at].rooms().map(<[u32]>::to_vec);
             fate.most_new_hosts = pools[at].most_new_hosts;
             fate.nearest = pools[at].domain.clone().or(pools[at].fabric.clone());
         }
@@ -394,6 +394,8 @@ impl<'a> Draft<'a> {
         // Bundles of several shapes that must be apart can't be told apart once they are mixed with others; nor can those
         // that are at several levels of preference.
         let is_alike = work.together != Together::Apart || work.parts.len() == 1;
+        // Nor may what a gang lost go where the rest of it is, if all have to be apart.
+        let is_alike = is_alike && !(work.together == Together::Apart && work.gang.rescheduling);
         if pool.is_fluid && is_alike && self.is_at_one_level(mark) {
             let reach = self.reach(pool);
             self.fluid.insert(work.at, reach);

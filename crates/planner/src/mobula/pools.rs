@@ -58,6 +58,11 @@ impl Pool {
         self.groups.as_ref().map_or(u32::MAX, |groups| groups.get(group).copied().unwrap_or(0))
     }
 
+    /// By group: most hosts that may be launched; `None`: no limit of the pool's own.
+    pub fn rooms(&self) -> Option<&[u32]> {
+        self.groups.as_deref()
+    }
+
     /// By group: whether it may be launched; `None`: all.
     pub fn group_mask(&self) -> Option<Vec<bool>> {
         Some(self.groups.as_ref()?.iter().map(|room| *room > 0).collect())

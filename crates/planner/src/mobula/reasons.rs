@@ -2,6 +2,7 @@
 
 use super::decide::{Decision, GangFate};
 use super::demand::{Class, GangWork, Together};
+use super::gangs::Short;
 use super::limits::Closed;
 use super::world::{Column, Shape, ShapeId, World};
 use crate::{Memory, Node, NodePhase, Resources, UnmetCause, words};
@@ -52,7 +53,8 @@ pub(super) fn of_gang(
     let condition =
         if fate.condition.is_empty() { String::new() } else { format!(" (it has to be {})", fate.condition) };
     let Holders { groups, .. } = Holders::of(world, short.shape);
-    let is_there = |group: &usize| fate.groups.as_ref().is_none_or(|there| there.get(*group) == Some(&true));
+    let is_there =
+        |group: &usize| fate.rooms.as_ref().is_none_or(|rooms| rooms.get(*group).is_some_and(|room| *room > 0));
     let (there, elsewhere): (Vec<usize>, Vec<usize>) = groups.into_iter().partition(is_there);
     let takes = replicas_needed(world, work, short.shape, short.count, &there);
     let hosts = takes.map_or(0, |(replicas, group)| replicas * i64::from(world.groups[group].hosts));
@@ -62,7 +64,10 @@ pub(super) fn of_gang(
         Some(most) => {
             (UnmetCause::Limit, format!("there may be only {} there", words::counted(most as u64, "more host")))
         }
-        None => closed(decision, memory, short.shape, &there),
+        None => match room_there(decision, work, short, &there, fate.rooms.as_deref()) {
+            Some(text) => (UnmetCause::Limit, text),
+            None => closed(decision, memory, short.shape, &there),
+        },
     };
     let lacks_rdma = elsewhere.into_iter().filter(|group| fate.lacks_rdma.get(*group) == Some(&true));
     for group in lacks_rdma.take(MAX_GROUPS) {
@@ -74,6 +79,30 @@ pub(super) fn of_gang(
     });
     let later = if fate.waits_for_work { ", or that work which runs now has ended" } else { "" };
     (cause, format!("{what}{near}{condition}: {why}{more}{later}; nothing is started for a part of it"))
+}
+
+/// That Kubernetes nodes have too little room for a gang in the place where it must be, if nothing else keeps groups from
+/// growing there.
+fn room_there(
+    decision: &Decision<'_>,
+    work: &GangWork<'_>,
+    short: Short,
+    groups: &[usize],
+    rooms: Option<&[u32]>,
+) -> Option<String> {
+    let (world, limits) = (&decision.board.world, &decision.board.limits);
+    let lacks_room = |group: &usize| {
+        let room = rooms?.get(*group).copied().filter(|room| *room != u32::MAX)?;
+        let (replicas, _) = replicas_needed(world, work, short.shape, short.count, &[*group])?;
+        let hosts = world.groups[*group].hosts;
+        let is_short = i64::from(room / hosts) < replicas && limits.room(world, *group) > u64::from(room / hosts);
+        let name = &world.groups[*group].spec.name;
+        let more = words::counted(u64::from(room), "more pod");
+        is_short
+            .then(|| format!("group {name} could hold it, but Kubernetes nodes there have room for only {more} of it"))
+    };
+    let texts: Vec<String> = groups.iter().take(MAX_GROUPS).map(lacks_room).collect::<Option<_>>()?;
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 /// The fewest replicas of one group that hold so many bundles of a gang, and that group; `None`: there is no group.

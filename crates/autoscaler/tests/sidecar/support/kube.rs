@@ -53,6 +53,8 @@ struct Inner {
     seen: Vec<Seen>,
     granted: BTreeSet<String>,
     quotas: Value,
+    /// Answers to gets of other paths.
+    served: BTreeMap<String, Value>,
     nodes: Value,
     admission: Option<Admission>,
 }
@@ -84,6 +86,7 @@ impl FakeKube {
             seen: Vec::new(),
             granted: BTreeSet::new(),
             quotas: json!({"items": []}),
+            served: BTreeMap::new(),
             nodes: json!({"items": []}),
             admission: None,
         };
@@ -124,6 +127,14 @@ impl FakeKube {
     /// Lets access reviews of `<verb> <resource>` succeed.
     pub fn grant(&self, permission: &str) {
         self.lock().granted.insert(permission.to_owned());
+    }
+
+    /// Serves objects of a kind that need not be known to the API server, and lets them be read.
+    pub fn serve(&self, group: &str, resource: &str, within: &str, objects: &Value) {
+        self.grant(&format!("list {resource}"));
+        let mut inner = self.lock();
+        inner.served.insert(format!("/apis/{group}"), json!({"preferredVersion": {"version": "v1"}}));
+        inner.served.insert(format!("/apis/{group}/v1/{within}{resource}"), json!({"items": objects}));
     }
 
     /// Sets the quotas of the namespace.
@@ -291,6 +302,14 @@ impl Inner {
                 json_response(200, &self.quotas)
             }
             (&Method::GET, "/api/v1/nodes") if self.granted.contains("list nodes") => json_response(200, &self.nodes),
+            (&Method::GET, path) => match self.served.get(path) {
+                Some(answer) => json_response(200, answer),
+                // Whoever may ask at all may ask which groups there are.
+                None if path.strip_prefix("/apis/").is_some_and(|group| !group.contains('/')) => {
+                    json_response(404, &status_body(404, "not found"))
+                }
+                None => json_response(403, &status_body(403, "forbidden")),
+            },
             _ => json_response(403, &status_body(403, "forbidden")),
         }
     }
