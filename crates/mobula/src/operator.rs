@@ -151,7 +151,9 @@ pub fn run(args: &Args) -> ExitCode {
         tracing::warn!("{flag} has no effect here");
     }
     if env("ENABLE_WEBHOOKS").as_deref() == Some("true") {
-        tracing::warn!("ENABLE_WEBHOOKS has no effect here: what a webhook would refuse is refused by event and condition");
+        tracing::warn!(
+            "ENABLE_WEBHOOKS has no effect here: what a webhook would refuse is refused by event and condition"
+        );
     }
     // Fails only if somebody has installed one before: then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -225,7 +227,8 @@ fn address(flag: &str, text: &str) -> anyhow::Result<Option<SocketAddr>> {
         return Ok(None);
     }
     let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.replace("localhost:", "127.0.0.1:") };
-    let parsed = whole.parse().with_context(|| format!("{flag}: {text}: must be HOST:PORT, :PORT, or 0 for nowhere"))?;
+    let parsed =
+        whole.parse().with_context(|| format!("{flag}: {text}: must be HOST:PORT, :PORT, or 0 for nowhere"))?;
     Ok(Some(parsed))
 }
 
@@ -246,7 +249,8 @@ async fn run_operator(args: &Args, config: Config) -> anyhow::Result<Ended> {
         lease_namespace: config.process.leader_election_namespace.trim().to_owned(),
         instance: hostname,
     };
-    let (metrics_address, probe_address) = (config.process.metrics_address.clone(), config.process.probe_address.clone());
+    let (metrics_address, probe_address) =
+        (config.process.metrics_address.clone(), config.process.probe_address.clone());
     let with_resources = config.process.metrics;
     tracing::info!(version = config.version(), namespaces = config.watch_namespaces.join(","), "starting");
     let operator = Operator::new(config, surroundings);

@@ -88,17 +88,14 @@ impl Operator {
             (leads, Task(tokio::spawn(async move { keep.closed().await })))
         };
         let dialect = if config.compat >= Compat::V1_7 { Dialect::Events } else { Dialect::Core };
-        let (outbox, postman) =
-            notices::outbox(client.clone(), clock.clone(), dialect, instance, metrics.clone());
+        let (outbox, postman) = notices::outbox(client.clone(), clock.clone(), dialect, instance, metrics.clone());
         let mut post = Task(tokio::spawn(postman.run()));
         let pace = Pace::new(config.process.qps, config.process.burst);
-        let executor =
-            Executor::new(client, world.clone(), metrics.clone(), clock.clone(), pace, leads.clone());
+        let executor = Executor::new(client, world.clone(), metrics.clone(), clock.clone(), pace, leads.clone());
         let reconcilers: Vec<Arc<dyn crate::frame::controller::Reconciler>> =
             vec![Arc::new(RayClusters::new(config.clone(), random))];
         let concurrency = config.process.concurrency.max(LEAST_CONCURRENCY) as usize;
-        let controller =
-            Controller::new(world, changes, executor, reconcilers, clock, metrics, outbox, concurrency);
+        let controller = Controller::new(world, changes, executor, reconcilers, clock, metrics, outbox, concurrency);
         controller.run(leads.clone(), stop.clone()).await;
         let _ = tokio::time::timeout(std::time::Duration::from_secs(2), &mut post.0).await;
         drop(feeds);

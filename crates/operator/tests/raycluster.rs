@@ -26,10 +26,11 @@ async fn a_cluster_becomes_ready_with_few_requests() {
     let status = server.get("rayclusters", "default", "a").unwrap()["status"].clone();
     assert_eq!((&status["state"], &status["readyWorkerReplicas"]), (&json!("ready"), &json!(5)), "{status:#}");
     let counts = process.connection.counts();
-    let writes: u64 =
-        counts.iter().filter(|((verb, name), _)| {
-            ![Verb::List, Verb::Watch].contains(verb) && !name.starts_with("leases")
-        }).map(|(_, count)| count).sum();
+    let writes: u64 = counts
+        .iter()
+        .filter(|((verb, name), _)| ![Verb::List, Verb::Watch].contains(verb) && !name.starts_with("leases"))
+        .map(|(_, count)| count)
+        .sum();
     assert!(writes <= 12, "{counts:?}");
     assert_eq!(process.end().await, Ended::Stopped);
 }
@@ -44,7 +45,9 @@ async fn scaling_down_takes_pending_pods_first_and_names_are_not_used_again() {
     let running = pods(&server, "worker");
     nodes.lock().unwrap().paused = true;
     let replicas = |count: i64| {
-        server.edit("rayclusters", "default", "a", |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(count)).unwrap();
+        server
+            .edit("rayclusters", "default", "a", |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(count))
+            .unwrap();
     };
     replicas(6);
     settle().await;
@@ -90,7 +93,9 @@ async fn a_quota_that_refuses_one_group_is_told_and_holds_nobody_up() {
     kubelet(&server);
     server
         .admit("pods", |review| {
-            if review.object["metadata"]["labels"]["ray.io/group"] == "w" && review.object["metadata"]["labels"]["ray.io/cluster"] == "a" {
+            if review.object["metadata"]["labels"]["ray.io/group"] == "w"
+                && review.object["metadata"]["labels"]["ray.io/cluster"] == "a"
+            {
                 return Err(Refusal::new(403, "Forbidden", "exceeded quota: pods"));
             }
             Ok(())
@@ -131,7 +136,11 @@ async fn a_pod_stuck_on_a_dead_node_is_replaced() {
         server.delete("pods", "default", name).unwrap();
     }
     sleep(Duration::from_secs(10)).await;
-    assert_eq!((pods(&server, "head").len(), pods(&server, "worker").len()), (0, 2), "workers at once, the head not yet");
+    assert_eq!(
+        (pods(&server, "head").len(), pods(&server, "worker").len()),
+        (0, 2),
+        "workers at once, the head not yet"
+    );
     sleep(Duration::from_secs(120)).await;
     assert_eq!((pods(&server, "head").len(), pods(&server, "worker").len()), (1, 2));
     process.end().await;
@@ -181,7 +190,9 @@ async fn an_invalid_cluster_is_told_so_and_stops_nobody() {
     assert_eq!(condition(&server, "a", "Invalid").unwrap().1, "InvalidRayClusterSpec");
     let events = server.list("events", "default");
     assert_eq!(events.iter().filter(|it| it["reason"] == "InvalidRayClusterSpec").count(), 1);
-    server.edit("rayclusters", "default", "a", |it| it["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(9)).unwrap();
+    server
+        .edit("rayclusters", "default", "a", |it| it["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(9))
+        .unwrap();
     settle().await;
     assert_eq!(condition(&server, "a", "Invalid"), None);
     assert_eq!(pods(&server, "worker").len(), 11);
@@ -228,7 +239,11 @@ async fn the_role_of_an_older_operator_is_brought_up_to_date() {
     server.create("rayclusters", scaled).unwrap();
     settle().await;
     let rules = server.get("roles", "default", "a").unwrap()["rules"].clone();
-    server.edit("roles", "default", "a", |role| role["rules"] = json!([{"apiGroups": ["x"], "resources": ["y"], "verbs": ["z"]}])).unwrap();
+    server
+        .edit("roles", "default", "a", |role| {
+            role["rules"] = json!([{"apiGroups": ["x"], "resources": ["y"], "verbs": ["z"]}])
+        })
+        .unwrap();
     settle().await;
     let mended = server.get("roles", "default", "a").unwrap()["rules"].clone();
     assert_eq!(mended.as_array().unwrap()[1..], rules.as_array().unwrap()[..]);

@@ -137,8 +137,7 @@ fn status_and_events_are_kuberays() {
             Some("kai") => Some("kai-scheduler"),
             other => other,
         };
-        let config =
-            Config { batch_scheduler: scheduler.map(|name| name.parse().unwrap()), ..Config::default() };
+        let config = Config { batch_scheduler: scheduler.map(|name| name.parse().unwrap()), ..Config::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let (status, said) = runtime.block_on(settled(input, config));
         let expected = normalised(&recorded["status"]);

@@ -155,7 +155,8 @@ fn happen(server: &ApiServer, dice: &mut Dice) {
         16..17 => {
             if let Some(worker) = any(dice, &workers) {
                 edit(&|it| {
-                    it["spec"]["workerGroupSpecs"][0]["scaleStrategy"] = json!({"workersToDelete": [worker, "stranger"]})
+                    it["spec"]["workerGroupSpecs"][0]["scaleStrategy"] =
+                        json!({"workersToDelete": [worker, "stranger"]})
                 })
                 .unwrap();
             }
@@ -241,8 +242,13 @@ async fn history(seed: u64, both_lead: bool) -> Result<Vec<(Verb, String, u64)>,
     sleep(Duration::from_secs(60)).await;
     let writes = |process: &Process| {
         let counts = process.connection.counts().into_iter();
-        let is_write = |verb: Verb, name: &str| ![Verb::Get, Verb::List, Verb::Watch].contains(&verb) && !name.starts_with("leases");
-        counts.filter(|((verb, name), _)| is_write(*verb, name)).map(|((verb, name), count)| (verb, name, count)).collect::<Vec<_>>()
+        let is_write = |verb: Verb, name: &str| {
+            ![Verb::Get, Verb::List, Verb::Watch].contains(&verb) && !name.starts_with("leases")
+        };
+        counts
+            .filter(|((verb, name), _)| is_write(*verb, name))
+            .map(|((verb, name), count)| (verb, name, count))
+            .collect::<Vec<_>>()
     };
     let idle: Vec<_> = processes.iter().flat_map(writes).collect();
     if !idle.is_empty() {

@@ -261,7 +261,8 @@ fn remember(memory: &mut Memory, reconciled: &Reconciled, outcomes: &[Outcome], 
         }
     }
     for part in parts.iter().filter(|part| !failed.contains_key(*part)) {
-        let was_tried = decision.steps().zip(outcomes).any(|(s, outcome)| s.part == *part && *outcome != Outcome::Skipped);
+        let was_tried =
+            decision.steps().zip(outcomes).any(|(s, outcome)| s.part == *part && *outcome != Outcome::Skipped);
         if was_tried && memory.failures.remove(*part).is_some() {
             has_news = true;
         }

@@ -160,14 +160,7 @@ impl Action {
 impl Step {
     /// A step that says nothing and holds nothing up.
     pub fn new(part: impl Into<String>, action: Action) -> Self {
-        Step {
-            action,
-            part: part.into(),
-            is_blocking: false,
-            success: None,
-            failure: None,
-            replaces_broken: false,
-        }
+        Step { action, part: part.into(), is_blocking: false, success: None, failure: None, replaces_broken: false }
     }
 
     /// Later batches wait for it.

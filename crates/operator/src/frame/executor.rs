@@ -83,9 +83,8 @@ impl Executor {
             }
             let done = self.batch(key, batch, &failed).await;
             let mut pairs = batch.iter().zip(&done);
-            is_blocked = pairs.any(|(step, outcome)| {
-                step.is_blocking && matches!(outcome, Outcome::Failed(_) | Outcome::Skipped)
-            });
+            is_blocked = pairs
+                .any(|(step, outcome)| step.is_blocking && matches!(outcome, Outcome::Failed(_) | Outcome::Skipped));
             outcomes.extend(done);
         }
         outcomes
@@ -132,8 +131,13 @@ impl Executor {
         if let Outcome::Failed(problem) = &outcome {
             self.metrics.failure(problem.class.as_str());
             tracing::info!(
-                part = step.part, verb = step.action.verb(), kind = step.action.kind().kind,
-                name = step.action.name(), class = problem.class.as_str(), problem = problem.message, "a step failed"
+                part = step.part,
+                verb = step.action.verb(),
+                kind = step.action.kind().kind,
+                name = step.action.name(),
+                class = problem.class.as_str(),
+                problem = problem.message,
+                "a step failed"
             );
             failed.lock().unwrap_or_else(PoisonError::into_inner).insert(step.part.clone());
         }

@@ -34,7 +34,11 @@ pub async fn serve(
 
 fn router(board: Board) -> Router {
     let healthz = get(|| async { "ok\n" });
-    Router::new().route("/metrics", get(metrics)).route("/healthz", healthz).route("/readyz", get(readyz)).with_state(board)
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", healthz)
+        .route("/readyz", get(readyz))
+        .with_state(board)
 }
 
 async fn metrics(State(board): State<Board>) -> impl IntoResponse {

@@ -208,14 +208,7 @@ impl Postman {
         }
     }
 
-    fn body(
-        &self,
-        name: &str,
-        regarding: &Regarding,
-        component: &'static str,
-        notice: &Notice,
-        now_ms: i64,
-    ) -> Value {
+    fn body(&self, name: &str, regarding: &Regarding, component: &'static str, notice: &Notice, now_ms: i64) -> Value {
         let metadata = json!({"name": name, "namespace": regarding.key.namespace});
         let about = json!({
             "apiVersion": regarding.kind.api_version(), "kind": regarding.kind.kind, "uid": regarding.uid,

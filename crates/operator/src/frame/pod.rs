@@ -178,7 +178,10 @@ fn ready(pod: &Value) -> Option<Ready> {
 
 fn first_not_running(pod: &Value) -> Option<(String, String)> {
     let states = array(pod, "/status/containerStatuses").iter().map(|status| &status["state"]);
-    states.filter_map(|state| state.get("waiting").or_else(|| state.get("terminated"))).find(|s| !s.is_null()).map(words)
+    states
+        .filter_map(|state| state.get("waiting").or_else(|| state.get("terminated")))
+        .find(|s| !s.is_null())
+        .map(words)
 }
 
 fn ray_has_ended(pod: &Value, ray: &str) -> bool {

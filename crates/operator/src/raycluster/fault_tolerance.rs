@@ -10,8 +10,7 @@ use super::{
 };
 use crate::frame::{
     decision::{Action, Foreign, Notice, Step},
-    kind,
-    time,
+    kind, time,
     world::Child,
 };
 

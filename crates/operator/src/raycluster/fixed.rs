@@ -72,11 +72,7 @@ fn list(object: Option<Value>) -> Vec<Value> {
 }
 
 fn services(pass: &Pass<'_>) -> Result<Vec<Value>, FieldError> {
-    let services = [
-        pass.children.head_service()?,
-        pass.children.headless_service()?,
-        pass.children.serve_service()?,
-    ];
+    let services = [pass.children.head_service()?, pass.children.headless_service()?, pass.children.serve_service()?];
     Ok(services.into_iter().flatten().collect())
 }
 
@@ -85,7 +81,8 @@ pub(super) fn gangs(pass: &mut Pass<'_>) {
     let objects = pass.children.gang_members().and_then(|members| pass.children.pod_groups(&members));
     match objects {
         Ok(objects) => {
-            let steps = objects.into_iter().filter_map(|object| one(pass, "gang", object)).map(Step::blocking).collect();
+            let steps =
+                objects.into_iter().filter_map(|object| one(pass, "gang", object)).map(Step::blocking).collect();
             pass.decision.then(steps);
         }
         Err(error) => pass.faults.push(("gang".to_owned(), error)),
@@ -109,9 +106,11 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     let mut step = Step::new(part, Action::Create { kind, body: object, foreign });
     if let Some(terms) = terms(kind) {
         debug_assert_eq!(terms.part, part);
-        step = step
-            .says(terms.created, "Create", format!("Created {}", terms.text))
-            .complains(terms.failed, "Create", format!("Failed to create {}", terms.text));
+        step = step.says(terms.created, "Create", format!("Created {}", terms.text)).complains(
+            terms.failed,
+            "Create",
+            format!("Failed to create {}", terms.text),
+        );
     }
     // Without its account the head pod would be refused; without its Secret it would not start.
     Some(if [&kind::SERVICE_ACCOUNT, &kind::SECRET].contains(&kind) { step.blocking() } else { step })
@@ -170,9 +169,11 @@ fn mend(pass: &mut Pass<'_>, part: &str, there: &Arc<Child>, wanted: &Value) -> 
     body["kind"] = json!(there.kind.kind);
     let step = Step::new(part, Action::Replace { kind: there.kind, body });
     Some(match there.kind.kind {
-        "Ingress" => step
-            .says("UpdatedIngress", "Update", "Updated ingress")
-            .complains("FailedToUpdateIngress", "Update", "Failed to update ingress"),
+        "Ingress" => step.says("UpdatedIngress", "Update", "Updated ingress").complains(
+            "FailedToUpdateIngress",
+            "Update",
+            "Failed to update ingress",
+        ),
         _ => step,
     })
 }

@@ -41,7 +41,8 @@ pub(super) fn make(pass: &mut Pass<'_>) {
     }
     // A head on a node that does not answer may still write to the same store: then it must be gone for certain.
     let shares_store = pass.children.is_fault_tolerant();
-    let is_in_the_way = with(Standing::Leaving).next().is_some() || (shares_store && with(Standing::Lost).next().is_some());
+    let is_in_the_way =
+        with(Standing::Leaving).next().is_some() || (shares_store && with(Standing::Lost).next().is_some());
     if is_in_the_way || !may_restart(pass) || !pass.may_try(HEAD) || !pass.may_replace(HEAD) {
         return;
     }

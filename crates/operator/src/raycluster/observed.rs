@@ -45,4 +45,3 @@ impl ClusterView {
         self.cluster.object.as_ref().is_ok_and(|cluster| cluster.spec.auth_options.is_some())
     }
 }
-

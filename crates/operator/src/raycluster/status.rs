@@ -12,14 +12,7 @@ use super::{
     suspend::State,
     totals,
 };
-use crate::frame::{
-    controller::EXTENSION,
-    decision::StatusWrite,
-    kind,
-    pod::Pod,
-    time,
-    world::Child,
-};
+use crate::frame::{controller::EXTENSION, decision::StatusWrite, kind, pod::Pod, time, world::Child};
 
 /// Counts that change are written at most so often, in ms; conditions at once.
 const PACE_MS: i64 = 1_000;
@@ -214,7 +207,8 @@ fn groups(pass: &Pass<'_>) -> Value {
         for pod in active.iter().filter(|pod| !pod.is_ready()) {
             *pending.entry(class(pod)).or_default() += 1;
         }
-        let mut object = json!({"groupName": spec.group_name, "ready": count(active.iter().filter(|pod| pod.is_ready()))});
+        let mut object =
+            json!({"groupName": spec.group_name, "ready": count(active.iter().filter(|pod| pod.is_ready()))});
         if !pending.is_empty() {
             object["pending"] = json!(pending);
         }

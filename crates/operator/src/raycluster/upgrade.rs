@@ -45,7 +45,8 @@ pub(super) fn recreate(pass: &mut Pass<'_>) -> bool {
     if pass.may_try(ALL_PODS) {
         pass.decision.then(of_others.into_iter().map(Step::blocking).collect());
         pass.decision.then(of_heads);
-        let message = format!("Deleted all Pods for RayCluster {} due to spec change for Recreate upgradeStrategy", pass.name());
+        let message =
+            format!("Deleted all Pods for RayCluster {} due to spec change for Recreate upgradeStrategy", pass.name());
         pass.decision.notices.push(Notice { is_warning: false, reason: "DeletedPod", action: "Delete", message });
     }
     true

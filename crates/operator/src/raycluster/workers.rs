@@ -75,8 +75,11 @@ impl Group<'_> {
 
     /// All pods of a suspended group go.
     fn suspended(&self, pass: &mut Pass<'_>) -> Vec<Step> {
-        let message =
-            format!("Deleted all pods for suspended worker group {} in RayCluster {}", self.spec.group_name, pass.name());
+        let message = format!(
+            "Deleted all pods for suspended worker group {} in RayCluster {}",
+            self.spec.group_name,
+            pass.name()
+        );
         let reason = "DeletedWorkerPod";
         if pass.observed.memory.said.get(reason) != Some(&message) {
             pass.decision.notices.push(Notice { is_warning: false, reason, action: "Delete", message });

@@ -134,9 +134,7 @@ pub fn run(pod: &mut Value) {
 
 /// A RayCluster of one group.
 pub fn cluster(name: &str, replicas: i64, hosts: i64) -> Value {
-    let pod = |name: &str| {
-        json!({"spec": {"containers": [{"name": name, "image": "ray", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]}})
-    };
+    let pod = |name: &str| json!({"spec": {"containers": [{"name": name, "image": "ray", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]}});
     json!({
         "apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": {"name": name, "namespace": "default"},
         "spec": {

@@ -28,9 +28,9 @@ enum State {
 impl Group<'_> {
     pub(super) fn of_many_hosts(&self, pass: &mut Pass<'_>) -> Vec<Step> {
         let mut by_name: BTreeMap<&str, Vec<&Worker>> = BTreeMap::new();
-        for worker in self.pods.iter().filter(|(pod, standing)| {
-            !pod.replica_name.is_empty() && *standing != Standing::Lost
-        }) {
+        for worker in
+            self.pods.iter().filter(|(pod, standing)| !pod.replica_name.is_empty() && *standing != Standing::Lost)
+        {
             by_name.entry(worker.0.replica_name.as_str()).or_default().push(worker);
         }
         let (mut kept, mut steps, mut coming) = (Vec::new(), Vec::new(), Vec::new());
