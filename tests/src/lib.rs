@@ -6,11 +6,13 @@
 //! - [`gcs`] is a GCS alone, [`ray`] a whole head with raylets; [`driver`] a Python program that asks for work.
 //! - [`operator`] stands in for KubeRay's operator and the kubelet; [`sidecar`] runs what is tested, or Ray's own.
 //! - [`dice`]: random problems from a seed; [`openb`]: a made-up data centre with GPUs that pods share.
+//! - [`conformance`]: cases that a real kube-apiserver and the one in memory must answer alike.
 //! - [`world`] puts all of it together for one case.
 #![allow(clippy::disallowed_methods)] // tests measure time, wait, and read the environment
 
 pub mod apiserver;
 pub mod certificates;
+pub mod conformance;
 pub mod dice;
 pub mod driver;
 pub mod gcs;

@@ -50,7 +50,17 @@ pub fn kube_apiserver() -> Result<PathBuf> {
 
 /// The file of KubeRay's RayCluster definition.
 pub fn raycluster_crd() -> Result<PathBuf> {
-    Ok(installed("kuberay-crds", version_of("kuberay-crds")?)?.join("ray.io_rayclusters.yaml"))
+    kuberay_crd("rayclusters")
+}
+
+/// The file of one of KubeRay's definitions.
+pub fn kuberay_crd(plural: &str) -> Result<PathBuf> {
+    Ok(installed("kuberay-crds", version_of("kuberay-crds")?)?.join(format!("ray.io_{plural}.yaml")))
+}
+
+/// The folder of KubeRay's sample manifests.
+pub fn kuberay_samples() -> Result<PathBuf> {
+    installed("kuberay-samples", version_of("kuberay-samples")?)
 }
 
 /// The version of a part of which there is one.

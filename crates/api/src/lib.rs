@@ -1,6 +1,7 @@
 //! What Ray and KubeRay write into Kubernetes, read exactly: RayCluster `ray.io/v1`, pods, quantities, names. No I/O.
 //!
 //! * [`RayCluster::from_value`] reads a manifest and loses nothing of it; [`RayCluster::to_value`] writes it again.
+//! * [`Kind::definition`] is the definition of a kind, made from these types; [`Kind::misfits`] holds an object against it.
 //! * [`RayCluster::group_shapes`] says what one pod of each group brings, as Ray's autoscaler derives it.
 //! * [`RayCluster::settings`] says how the cluster wants to be scaled.
 //! * [`RayCluster::validate`] says what of it is refused, [`RayCluster::advice`] what is allowed and will not work.
@@ -10,6 +11,7 @@
 //! Whatever can't be used is a [`FieldError`] that names the field, its value and what to do.
 
 mod at;
+mod definition;
 mod error;
 mod gates;
 pub mod keys;
@@ -19,16 +21,22 @@ mod options;
 mod pod;
 mod quantity;
 mod raycluster;
+mod raycronjob;
+mod rayjob;
+mod rayservice;
 mod resize;
 mod resources;
+mod schema;
 mod settings;
 mod shape;
+mod status;
 mod template;
 mod time;
 mod topology;
 mod validate;
 mod version;
 
+pub use definition::Kind;
 pub use error::FieldError;
 pub use gates::{Compat, Gate, Gates};
 pub use options::{
@@ -41,9 +49,20 @@ pub use quantity::{Quantity, QuantityError};
 pub use raycluster::{
     DEFAULT_GCS_PORT, HeadGroupSpec, ObjectMeta, RayCluster, RayClusterSpec, ScaleStrategy, WorkerGroupSpec,
 };
+pub use raycronjob::{RayCronJob, RayCronJobSpec, RayCronJobStatus};
+pub use rayjob::{
+    DeletionCondition, DeletionPolicy, DeletionRule, DeletionStrategy, RayJob, RayJobInfo, RayJobSpec, RayJobStatus,
+    SubmitterConfig,
+};
+pub use rayservice::{
+    ApplicationStatus, ClusterUpgradeOptions, DeploymentStatus, RayService, RayServiceSpec, RayServiceStatus,
+    RayServiceUpgradeStrategy, ServedCluster,
+};
 pub use resize::{IpprStatus, ResizeBounds, ResizeCondition, ResizeProgress, ResizeResource, ResizeSuggestion};
+pub use schema::Misfit;
 pub use settings::{ClusterSettings, DemandVersion, IdlePolicy, IdleTermination, Upscaling};
 pub use shape::{GroupShape, group_shapes_from_value};
+pub use status::{Condition, HeadInfo, RayClusterStatus, WorkerGroupStatus};
 pub use topology::{
     HyperNode, HyperNodeMember, LabelCondition, MemberKind, MemberSelector, TopologyKey, TopologyLevels, TopologyObject,
 };

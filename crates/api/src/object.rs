@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
-use crate::{FieldError, at::At};
+use crate::{
+    FieldError,
+    at::At,
+    schema::{self, Schema},
+};
 
 /// A type that a field of a manifest can have.
 pub(crate) trait Field: Sized {
@@ -14,6 +18,8 @@ pub(crate) trait Field: Sized {
     fn write(&self) -> Value;
     /// Whether leaving the field out says the same.
     fn is_absent(&self) -> bool;
+    /// What a definition says of the type, where the field says nothing of its own.
+    fn schema() -> Schema;
 }
 
 impl Field for String {
@@ -25,6 +31,9 @@ impl Field for String {
     }
     fn is_absent(&self) -> bool {
         self.is_empty()
+    }
+    fn schema() -> Schema {
+        Schema::of_type("string")
     }
 }
 
@@ -38,6 +47,9 @@ impl Field for i64 {
     fn is_absent(&self) -> bool {
         *self == 0
     }
+    fn schema() -> Schema {
+        schema::int64()
+    }
 }
 
 impl Field for bool {
@@ -49,6 +61,24 @@ impl Field for bool {
     }
     fn is_absent(&self) -> bool {
         !*self
+    }
+    fn schema() -> Schema {
+        Schema::of_type("boolean")
+    }
+}
+
+impl Field for Number {
+    fn read(at: &At<'_>) -> Result<Self, FieldError> {
+        at.value().as_number().cloned().ok_or_else(|| at.error("must be a number"))
+    }
+    fn write(&self) -> Value {
+        Value::Number(self.clone())
+    }
+    fn is_absent(&self) -> bool {
+        false
+    }
+    fn schema() -> Schema {
+        Schema::of_type("number")
     }
 }
 
@@ -62,6 +92,9 @@ impl Field for Value {
     fn is_absent(&self) -> bool {
         self.is_null()
     }
+    fn schema() -> Schema {
+        schema::open()
+    }
 }
 
 impl<T: Field> Field for Option<T> {
@@ -74,6 +107,9 @@ impl<T: Field> Field for Option<T> {
     fn is_absent(&self) -> bool {
         self.is_none()
     }
+    fn schema() -> Schema {
+        T::schema()
+    }
 }
 
 impl<T: Field> Field for Vec<T> {
@@ -85,6 +121,9 @@ impl<T: Field> Field for Vec<T> {
     }
     fn is_absent(&self) -> bool {
         self.is_empty()
+    }
+    fn schema() -> Schema {
+        schema::list(T::schema())
     }
 }
 
@@ -101,6 +140,27 @@ impl<T: Field> Field for BTreeMap<String, T> {
     fn is_absent(&self) -> bool {
         self.is_empty()
     }
+    fn schema() -> Schema {
+        schema::map(T::schema())
+    }
+}
+
+/// Reads a whole object of a kind of `ray.io`, which must have a name.
+pub(crate) fn read_object<T: Field>(value: &Value, expected: &str) -> Result<T, FieldError> {
+    let at = At::root(value);
+    let kind = at.text("kind")?;
+    if !kind.is_empty() && kind != expected {
+        return Err(FieldError::new("kind", kind, format!("must be {expected}")));
+    }
+    let api_version = at.text("apiVersion")?;
+    if !api_version.is_empty() && !api_version.starts_with("ray.io/") {
+        return Err(FieldError::new("apiVersion", api_version, "must be ray.io/v1"));
+    }
+    let object = T::read(&at)?;
+    if at.require("metadata")?.text("name")?.is_empty() {
+        return Err(FieldError::missing("metadata.name", "is required"));
+    }
+    Ok(object)
 }
 
 /// Reads one member of an object. What is written but says the same as nothing (`null`, `{}`, `""`) is kept in `extra`, so
@@ -128,19 +188,19 @@ pub(crate) fn write_member<T: Field>(object: &mut Map<String, Value>, key: &str,
     }
 }
 
-/// Declares a struct and how it is read from and written to JSON. A field is `optional` (its type's default stands for
-/// absence) or `required`. Everything else lands in `extra`.
+/// Declares a struct, how it is read from and written to JSON, and its schema. A field is `optional` (its type's default stands
+/// for absence) or `required`; `as` says what a definition asks of it beyond its type. Everything else lands in `extra`.
 macro_rules! object {
     (
-        $(#[$meta:meta])*
+        $(#[doc = $doc:literal])*
         pub struct $name:ident {
-            $( $(#[$field_meta:meta])* $field:ident: $type:ty = $presence:ident $key:literal, )*
+            $( $(#[doc = $field_doc:literal])* $field:ident: $type:ty = $presence:ident $key:literal $(as $schema:expr)?, )*
         }
     ) => {
-        $(#[$meta])*
+        $(#[doc = $doc])*
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $name {
-            $( $(#[$field_meta])* pub $field: $type, )*
+            $( $(#[doc = $field_doc])* pub $field: $type, )*
             /// What this version does not know, and what was written of known fields that says the same as leaving them
             /// out (`null`, `{}`): nothing is lost when the object is written again.
             pub extra: serde_json::Map<String, serde_json::Value>,
@@ -166,7 +226,29 @@ macro_rules! object {
             fn is_absent(&self) -> bool {
                 false
             }
+
+            fn schema() -> $crate::schema::Schema {
+                $crate::schema::Schema::object(&[$($doc),*])
+                    $( .field(
+                        $key,
+                        $crate::object::object!(@is_required $presence),
+                        &[$($field_doc),*],
+                        $crate::object::object!(@schema $type $(, $schema)?),
+                    ) )*
+            }
         }
+    };
+    (@is_required optional) => {
+        false
+    };
+    (@is_required required) => {
+        true
+    };
+    (@schema $type:ty) => {
+        <$type as $crate::object::Field>::schema()
+    };
+    (@schema $type:ty, $schema:expr) => {
+        $schema
     };
     (@optional $at:ident, $key:literal, $extra:expr) => {
         $crate::object::read_member($at, $key, $extra)?

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::object::object;
+use crate::{
+    object::object,
+    schema::{int32, kube, list, one_of, quantity},
+};
 
 object! {
     /// `spec.autoscalerOptions`.
@@ -12,25 +15,25 @@ object! {
         /// Pull policy of that image.
         image_pull_policy: Option<String> = optional "imagePullPolicy",
         /// Resources of that container, as written.
-        resources: Option<Value> = optional "resources",
+        resources: Option<Value> = optional "resources" as kube("core.v1.ResourceRequirements"),
         /// Security context of that container, as written.
-        security_context: Option<Value> = optional "securityContext",
+        security_context: Option<Value> = optional "securityContext" as kube("core.v1.SecurityContext"),
         /// Further environment, as written.
-        env: Vec<Value> = optional "env",
+        env: Vec<Value> = optional "env" as list(kube("core.v1.EnvVar")),
         /// Further environment sources, as written.
-        env_from: Vec<Value> = optional "envFrom",
+        env_from: Vec<Value> = optional "envFrom" as list(kube("core.v1.EnvFromSource")),
         /// Further mounts, as written.
-        volume_mounts: Vec<Value> = optional "volumeMounts",
+        volume_mounts: Vec<Value> = optional "volumeMounts" as list(kube("core.v1.VolumeMount")),
         /// Command instead of the shell.
         command: Vec<String> = optional "command",
         /// Arguments instead of `ray kuberay-autoscaler …`.
         args: Vec<String> = optional "args",
         /// `v1` or `v2`.
-        version: Option<String> = optional "version",
+        version: Option<String> = optional "version" as one_of(&["v1", "v2"]),
         /// Idle time after which a worker goes, in seconds; default 60.
-        idle_timeout_seconds: Option<i64> = optional "idleTimeoutSeconds",
+        idle_timeout_seconds: Option<i64> = optional "idleTimeoutSeconds" as int32(),
         /// `Default`, `Aggressive` or `Conservative`.
-        upscaling_mode: Option<String> = optional "upscalingMode",
+        upscaling_mode: Option<String> = optional "upscalingMode" as one_of(&["Default", "Aggressive", "Conservative"]),
     }
 }
 
@@ -38,9 +41,9 @@ object! {
     /// `spec.idleTerminationOptions`.
     pub struct IdleTerminationOptions {
         /// Time without any driver after which the policy acts, in seconds; unset: never.
-        timeout_seconds: Option<i64> = optional "timeoutSeconds",
+        timeout_seconds: Option<i64> = optional "timeoutSeconds" as int32().min(0),
         /// `Suspend` (default) or `Delete`.
-        policy: Option<String> = optional "policy",
+        policy: Option<String> = optional "policy" as one_of(&["Suspend", "Delete"]),
     }
 }
 
@@ -52,9 +55,9 @@ object! {
         /// Path; default `/`.
         path: Option<String> = optional "path",
         /// `Exact`, `Prefix` (default) or `ImplementationSpecific`.
-        path_type: Option<String> = optional "pathType",
+        path_type: Option<String> = optional "pathType" as one_of(&["Exact", "Prefix", "ImplementationSpecific"]),
         /// TLS blocks, as written.
-        tls: Vec<Value> = optional "tls",
+        tls: Vec<Value> = optional "tls" as list(kube("networking.v1.IngressTLS")),
     }
 }
 
@@ -62,7 +65,8 @@ object! {
     /// `spec.gcsFaultToleranceOptions`.
     pub struct GcsFaultToleranceOptions {
         /// `redis` (default) or `rocksdb`.
-        backend: Option<String> = optional "backend",
+        backend: Option<String> = optional "backend" as one_of(&["redis", "rocksdb"])
+            .rule("self == oldSelf", "gcsFaultToleranceOptions.backend is immutable"),
         /// Address of Redis.
         redis_address: Option<String> = optional "redisAddress",
         /// User name for Redis.
@@ -82,7 +86,7 @@ object! {
         /// Literal.
         value: Option<String> = optional "value",
         /// Reference, as written.
-        value_from: Option<Value> = optional "valueFrom",
+        value_from: Option<Value> = optional "valueFrom" as kube("core.v1.EnvVarSource"),
     }
 }
 
@@ -92,7 +96,7 @@ object! {
         /// An existing claim.
         claim_name: Option<String> = optional "claimName",
         /// Size of the claim (quantity, string or integer); default 1Gi.
-        size: Option<Value> = optional "size",
+        size: Option<Value> = optional "size" as quantity(),
         /// Storage class.
         storage_class_name: Option<String> = optional "storageClassName",
         /// Access modes; default `ReadWriteOnce`.
@@ -100,7 +104,7 @@ object! {
         /// Directory in the volume.
         sub_path: Option<String> = optional "subPath",
         /// `DeleteWithCluster` (default) or `Retain`.
-        deletion_policy: Option<String> = optional "deletionPolicy",
+        deletion_policy: Option<String> = optional "deletionPolicy" as one_of(&["DeleteWithCluster", "Retain"]),
     }
 }
 
@@ -108,7 +112,7 @@ object! {
     /// `spec.authOptions`.
     pub struct AuthOptions {
         /// `disabled` or `token`.
-        mode: Option<String> = optional "mode",
+        mode: Option<String> = optional "mode" as one_of(&["disabled", "token"]),
         /// Secret with the token.
         secret_name: Option<String> = optional "secretName",
         /// Kubernetes service-account tokens instead of one shared token.
@@ -120,7 +124,7 @@ object! {
     /// `spec.upgradeStrategy`.
     pub struct UpgradeStrategy {
         /// `Recreate` or `None`.
-        strategy: Option<String> = optional "type",
+        strategy: Option<String> = optional "type" as one_of(&["Recreate", "None"]),
     }
 }
 
@@ -128,13 +132,14 @@ object! {
     /// `spec.networkPolicy`.
     pub struct NetworkPolicy {
         /// `DenyAll` (default), `DenyAllIngress` or `DenyAllEgress`.
-        mode: Option<String> = optional "mode",
+        mode: Option<String> = optional "mode" as one_of(&["DenyAll", "DenyAllIngress", "DenyAllEgress"]).default("DenyAll"),
         /// Exceptions for the head.
         head: Option<NetworkPolicyRules> = optional "head",
         /// Exceptions for every worker group without an entry of its own.
         worker: Option<NetworkPolicyRules> = optional "worker",
         /// Exceptions for single worker groups.
-        worker_groups: Vec<NetworkPolicyGroup> = optional "workerGroups",
+        worker_groups: Vec<NetworkPolicyGroup> = optional "workerGroups"
+            as list(NetworkPolicyGroup::schema()).keyed_by("groupName"),
     }
 }
 
@@ -142,9 +147,9 @@ object! {
     /// Exceptions from a network policy.
     pub struct NetworkPolicyRules {
         /// Rules of networking.k8s.io/v1, as written.
-        ingress_rules: Vec<Value> = optional "ingressRules",
+        ingress_rules: Vec<Value> = optional "ingressRules" as list(kube("networking.v1.NetworkPolicyIngressRule")),
         /// Rules of networking.k8s.io/v1, as written.
-        egress_rules: Vec<Value> = optional "egressRules",
+        egress_rules: Vec<Value> = optional "egressRules" as list(kube("networking.v1.NetworkPolicyEgressRule")),
     }
 }
 
@@ -154,9 +159,9 @@ object! {
         /// The group.
         group_name: String = required "groupName",
         /// Rules of networking.k8s.io/v1, as written.
-        ingress_rules: Vec<Value> = optional "ingressRules",
+        ingress_rules: Vec<Value> = optional "ingressRules" as list(kube("networking.v1.NetworkPolicyIngressRule")),
         /// Rules of networking.k8s.io/v1, as written.
-        egress_rules: Vec<Value> = optional "egressRules",
+        egress_rules: Vec<Value> = optional "egressRules" as list(kube("networking.v1.NetworkPolicyEgressRule")),
     }
 }
 
@@ -184,8 +189,8 @@ object! {
         /// Pull policy.
         image_pull_policy: Option<String> = optional "imagePullPolicy",
         /// Resources, as written.
-        resources: Option<Value> = optional "resources",
+        resources: Option<Value> = optional "resources" as kube("core.v1.ResourceRequirements"),
         /// Environment, as written.
-        env: Vec<Value> = optional "env",
+        env: Vec<Value> = optional "env" as list(kube("core.v1.EnvVar")),
     }
 }

@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::{
     FieldError,
-    at::At,
-    object::{Field, object},
+    object::{Field as _, object, read_object},
     options::{
         AuthOptions, AutoscalerOptions, GcsFaultToleranceOptions, HistoryServerOptions, IdleTerminationOptions,
         IngressOptions, NetworkPolicy, TlsOptions, UpgradeStrategy,
     },
+    schema::{Schema, int32, kube},
 };
 
 object! {
@@ -62,7 +62,7 @@ object! {
         head_group_spec: HeadGroupSpec = required "headGroupSpec",
         /// The worker groups, in order: patches address them by index.
         worker_group_specs: Vec<WorkerGroupSpec> = optional "workerGroupSpecs",
-        /// Version of Ray in the images; see [`RayCluster::ray_version`].
+        /// Version of Ray in the images.
         ray_version: Option<String> = optional "rayVersion",
         /// Whether replicas are decided by an autoscaler.
         enable_in_tree_autoscaling: Option<bool> = optional "enableInTreeAutoscaling",
@@ -75,7 +75,7 @@ object! {
         /// What happens to an idle cluster.
         idle_termination_options: Option<IdleTerminationOptions> = optional "idleTerminationOptions",
         /// Who reconciles it; anything but `ray.io/kuberay-operator` means: not KubeRay.
-        managed_by: Option<String> = optional "managedBy",
+        managed_by: Option<String> = optional "managedBy" as managed_by(),
         /// Annotations of the head Service.
         head_service_annotations: BTreeMap<String, String> = optional "headServiceAnnotations",
         /// Where the GCS keeps its state.
@@ -97,13 +97,13 @@ object! {
     /// `spec.headGroupSpec`.
     pub struct HeadGroupSpec {
         /// Pod template, as written. Container 0 runs Ray.
-        template: Value = required "template",
+        template: Value = required "template" as kube("core.v1.PodTemplateSpec"),
         /// Arguments of `ray start`.
         ray_start_params: BTreeMap<String, String> = optional "rayStartParams",
         /// Type of the head Service.
         service_type: Option<String> = optional "serviceType",
         /// A head Service shaped by the user, as written.
-        head_service: Option<Value> = optional "headService",
+        head_service: Option<Value> = optional "headService" as kube("core.v1.Service"),
         /// Ingress or Route for the dashboard.
         enable_ingress: Option<bool> = optional "enableIngress",
         /// Its shape.
@@ -121,23 +121,23 @@ object! {
         /// Unique name.
         group_name: String = required "groupName",
         /// Pod template, as written. Container 0 runs Ray.
-        template: Value = required "template",
+        template: Value = required "template" as kube("core.v1.PodTemplateSpec"),
         /// Wanted replicas; written by the autoscaler.
-        replicas: Option<i64> = optional "replicas",
+        replicas: Option<i64> = optional "replicas" as int32().default(0),
         /// Fewest replicas; the API server fills in 0.
-        min_replicas: Option<i64> = optional "minReplicas",
+        min_replicas: Option<i64> = optional "minReplicas" as int32().default(0).required(),
         /// Most replicas; the API server fills in 2147483647.
-        max_replicas: Option<i64> = optional "maxReplicas",
+        max_replicas: Option<i64> = optional "maxReplicas" as int32().default(i32::MAX).required(),
         /// Pods in a replica, default 1.
-        num_of_hosts: Option<i64> = optional "numOfHosts",
+        num_of_hosts: Option<i64> = optional "numOfHosts" as int32().default(1),
         /// Arguments of `ray start`.
         ray_start_params: BTreeMap<String, String> = optional "rayStartParams",
         /// Which pods shall go; written by the autoscaler.
         scale_strategy: Option<ScaleStrategy> = optional "scaleStrategy",
         /// Idle time after which a worker goes, in seconds; else the cluster's.
-        idle_timeout_seconds: Option<i64> = optional "idleTimeoutSeconds",
-        /// Higher is preferred; default 0.
-        priority: Option<i64> = optional "priority",
+        idle_timeout_seconds: Option<i64> = optional "idleTimeoutSeconds" as int32(),
+        /// Higher is preferred; default 0, which is not filled in: clusters that never heard of it stay as they are.
+        priority: Option<i64> = optional "priority" as int32(),
         /// Ray resources (name → quantity), instead of what `ray start` would find.
         resources: BTreeMap<String, String> = optional "resources",
         /// Ray node labels.
@@ -155,6 +155,13 @@ object! {
     }
 }
 
+/// Who reconciles an object, which can't change.
+pub(crate) fn managed_by() -> Schema {
+    let known = "self in ['ray.io/kuberay-operator', 'kueue.x-k8s.io/multikueue']";
+    let message = "the managedBy field value must be either 'ray.io/kuberay-operator' or 'kueue.x-k8s.io/multikueue'";
+    Schema::of_type("string").rule("self == oldSelf", "the managedBy field is immutable").rule(known, message)
+}
+
 /// GCS port where the head says nothing.
 pub const DEFAULT_GCS_PORT: u16 = 6379;
 
@@ -167,20 +174,7 @@ impl RayCluster {
     // By value: this is the shape that every caller has in hand, and an owned value leaves room to move instead of copy.
     #[allow(clippy::needless_pass_by_value)]
     pub fn from_value(value: Value) -> Result<RayCluster, FieldError> {
-        let at = At::root(&value);
-        let kind = at.text("kind")?;
-        if !kind.is_empty() && kind != "RayCluster" {
-            return Err(FieldError::new("kind", kind, "must be RayCluster"));
-        }
-        let api_version = at.text("apiVersion")?;
-        if !api_version.is_empty() && !api_version.starts_with("ray.io/") {
-            return Err(FieldError::new("apiVersion", api_version, "must be ray.io/v1"));
-        }
-        let cluster = RayCluster::read(&at)?;
-        if cluster.metadata.name.is_empty() {
-            return Err(FieldError::missing("metadata.name", "is required"));
-        }
-        Ok(cluster)
+        read_object(&value, "RayCluster")
     }
 
     /// The JSON it was read from, with the changes made since.

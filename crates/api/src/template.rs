@@ -101,6 +101,11 @@ impl<'a> PodTemplate<'a> {
         self.spec.get("restartPolicy")
     }
 
+    /// The Ray container.
+    pub(crate) fn container(&self) -> &At<'a> {
+        &self.container
+    }
+
     /// The pod's spec.
     pub(crate) fn spec(&self) -> &At<'a> {
         &self.spec

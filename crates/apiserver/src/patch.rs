@@ -53,7 +53,7 @@ mod tests {
     const JSON: &str = "application/json-patch+json";
     const MERGE: &str = "application/merge-patch+json";
 
-    fn apply(content_type: &str, patch: Value) -> Result<Value, u16> {
+    fn apply(content_type: &str, patch: &Value) -> Result<Value, u16> {
         let object = json!({"spec": {"groups": [{"name": "a", "replicas": 1}]}});
         patched(&object, content_type, patch.to_string().as_bytes()).map_err(|refusal| refusal.code)
     }
@@ -62,25 +62,25 @@ mod tests {
     fn json_patches() {
         let test = json!({"op": "test", "path": "/spec/groups/0/name", "value": "a"});
         let replace = json!({"op": "replace", "path": "/spec/groups/0/replicas", "value": 2});
-        let changed = apply(JSON, json!([test, replace])).unwrap();
+        let changed = apply(JSON, &json!([test, replace])).unwrap();
         assert_eq!(changed["spec"]["groups"][0]["replicas"], 2);
         let wrong = json!({"op": "test", "path": "/spec/groups/0/name", "value": "b"});
-        assert_eq!(apply(JSON, json!([wrong, replace])), Err(422));
-        assert_eq!(apply(JSON, json!([{"op": "remove", "path": "/spec/nothing"}])), Err(422));
-        assert_eq!(apply(JSON, json!({"op": "remove"})), Err(400));
-        assert!(apply(JSON, json!([{"op": "test", "path": "/spec/nothing", "value": null}])).is_ok());
+        assert_eq!(apply(JSON, &json!([wrong, replace])), Err(422));
+        assert_eq!(apply(JSON, &json!([{"op": "remove", "path": "/spec/nothing"}])), Err(422));
+        assert_eq!(apply(JSON, &json!({"op": "remove"})), Err(400));
+        assert!(apply(JSON, &json!([{"op": "test", "path": "/spec/nothing", "value": null}])).is_ok());
     }
 
     #[test]
     fn merge_patches() {
-        let changed = apply(MERGE, json!({"spec": {"groups": null, "suspend": true}})).unwrap();
+        let changed = apply(MERGE, &json!({"spec": {"groups": null, "suspend": true}})).unwrap();
         assert_eq!(changed, json!({"spec": {"suspend": true}}));
-        assert_eq!(apply(MERGE, json!([1])), Err(400));
+        assert_eq!(apply(MERGE, &json!([1])), Err(400));
     }
 
     #[test]
     fn other_patches_are_refused() {
-        assert_eq!(apply("application/apply-patch+yaml", json!({})), Err(415));
-        assert_eq!(apply("application/strategic-merge-patch+json", json!({})), Err(415));
+        assert_eq!(apply("application/apply-patch+yaml", &json!({})), Err(415));
+        assert_eq!(apply("application/strategic-merge-patch+json", &json!({})), Err(415));
     }
 }

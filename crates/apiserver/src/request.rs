@@ -205,8 +205,8 @@ pub(crate) struct Call {
 mod tests {
     use super::*;
 
-    fn read(method: Method, path: &str) -> (Verb, String, String, String, String) {
-        let asked = Asked::read(&method, path, false).unwrap();
+    fn read(method: &Method, path: &str) -> (Verb, String, String, String, String) {
+        let asked = Asked::read(method, path, false).unwrap();
         (asked.verb, asked.group_version(), asked.namespace.clone(), asked.resource_path(), asked.name)
     }
 
@@ -216,18 +216,18 @@ mod tests {
             let [gv, namespace, resource, name] = parts.map(str::to_owned);
             (verb, gv, namespace, resource, name)
         };
-        assert_eq!(read(Method::GET, "/api/v1/pods"), expect(Verb::List, ["v1", "", "pods", ""]));
-        assert_eq!(read(Method::GET, "/api/v1/namespaces/a"), expect(Verb::Get, ["v1", "", "namespaces", "a"]));
+        assert_eq!(read(&Method::GET, "/api/v1/pods"), expect(Verb::List, ["v1", "", "pods", ""]));
+        assert_eq!(read(&Method::GET, "/api/v1/namespaces/a"), expect(Verb::Get, ["v1", "", "namespaces", "a"]));
         assert_eq!(
-            read(Method::PUT, "/api/v1/namespaces/a/finalize"),
+            read(&Method::PUT, "/api/v1/namespaces/a/finalize"),
             expect(Verb::Update, ["v1", "", "namespaces/finalize", "a"])
         );
         assert_eq!(
-            read(Method::PATCH, "/apis/ray.io/v1/namespaces/n/rayclusters/a/status"),
+            read(&Method::PATCH, "/apis/ray.io/v1/namespaces/n/rayclusters/a/status"),
             expect(Verb::Patch, ["ray.io/v1", "n", "rayclusters/status", "a"])
         );
         assert_eq!(
-            read(Method::DELETE, "/api/v1/namespaces/n/pods"),
+            read(&Method::DELETE, "/api/v1/namespaces/n/pods"),
             expect(Verb::DeleteCollection, ["v1", "n", "pods", ""])
         );
         assert!(!Asked::read(&Method::GET, "/apis/ray.io/v1", false).unwrap().is_resource());

@@ -63,7 +63,7 @@ impl Served {
         if self.names.is_empty() {
             out.extend_from_slice(&stored.bare[1..]);
         } else {
-            out.extend_from_slice(&object::bare_bytes(&self.from_kept(&stored.value))[1..]);
+            out.extend_from_slice(&object::bare_bytes(&self.as_served(&stored.value))[1..]);
         }
     }
 
@@ -74,7 +74,7 @@ impl Served {
     }
 
     /// The object in the names of this path.
-    pub(crate) fn from_kept(&self, kept: &Value) -> Value {
+    pub(crate) fn as_served(&self, kept: &Value) -> Value {
         let mut object = kept.clone();
         if !self.names.is_empty() {
             rename(&mut object, self.names.iter().map(|&(here, kept)| (kept, here)));
@@ -84,7 +84,7 @@ impl Served {
     }
 
     /// The object as it is kept.
-    pub(crate) fn to_kept(&self, mut object: Value, kind: &Kind) -> Value {
+    pub(crate) fn as_kept(&self, mut object: Value, kind: &Kind) -> Value {
         rename(&mut object, self.names.iter().copied());
         object::set_part(&mut object, "apiVersion", Some(Value::String(kind.api_version())));
         object::set_part(&mut object, "kind", Some(Value::String(kind.kind.clone())));

@@ -120,7 +120,7 @@ impl ApiServer {
         let said = object["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
         let place = Place { table: served.table, namespace: said, name: String::new() };
         let asked = state.asked(Verb::Create, &place);
-        let object = served.to_kept(object, &kind);
+        let object = served.as_kept(object, &kind);
         let stored = state.create_object(&kind, &asked, served.table, object, false)?;
         Ok(stored.value.clone())
     }

@@ -26,7 +26,7 @@ impl State {
         let object = read_object(served, &call.body)?;
         let (table, asked) = (served.table, &call.asked);
         let kind = Arc::clone(&self.store.tables[table].kind);
-        let object = served.to_kept(object, &kind);
+        let object = served.as_kept(object, &kind);
         let stored = self.create_object(&kind, asked, table, object, call.query.is_dry_run)?;
         Ok(Reply::Whole(201, served.bytes(&stored)))
     }
@@ -124,7 +124,7 @@ impl State {
         let object = read_object(served, &call.body)?;
         let old = self.must_get(place)?;
         let kind = Arc::clone(&self.store.tables[place.table].kind);
-        let new = served.to_kept(object, &kind);
+        let new = served.as_kept(object, &kind);
         let stored = self.replace(&call.asked, place, &old, new, call.query.is_dry_run)?;
         Ok(Reply::Whole(200, served.bytes(&stored)))
     }
@@ -132,13 +132,13 @@ impl State {
     pub(crate) fn patch(&mut self, served: &Served, place: &Place, call: &Call) -> Result<Reply, Refusal> {
         let old = self.must_get(place)?;
         let kind = Arc::clone(&self.store.tables[place.table].kind);
-        let seen = served.from_kept(&old.value);
+        let seen = served.as_served(&old.value);
         let mut new = patched(&seen, &call.content_type, &call.body)?;
         if !new.is_object() {
             return Err(Refusal::bad_request("the patch leaves no object"));
         }
         check_type(served, &mut new)?;
-        let new = served.to_kept(new, &kind);
+        let new = served.as_kept(new, &kind);
         let stored = self.replace(&call.asked, place, &old, new, call.query.is_dry_run)?;
         Ok(Reply::Whole(200, served.bytes(&stored)))
     }

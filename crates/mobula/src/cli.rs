@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{explain, operator, plan, render, replay, reproduce, sidecar};
+use crate::{crd, explain, lint, operator, plan, render, replay, reproduce, sidecar};
 
 /// Exit code for a command line or an input that can't be used.
 pub const EXIT_BAD_INPUT: u8 = 2;
@@ -33,6 +33,10 @@ pub enum Command {
     Operator(Box<operator::Args>),
     /// Print every object that the operator would create for these manifests, without a cluster
     Render(render::Args),
+    /// Say what is wrong with manifests of ray.io, before they are applied
+    Lint(lint::Args),
+    /// Print the custom resource definitions of ray.io
+    Crd(crd::Args),
     /// Run the experiments of a paper again, beside what was published
     Reproduce(reproduce::Args),
 }

@@ -3,8 +3,10 @@
 #![allow(clippy::disallowed_methods)]
 
 mod cli;
+mod crd;
 mod explain;
 mod input;
+mod lint;
 mod operator;
 mod operator_flags;
 mod plan;
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
         cli::Command::Replay(args) => replay::run(&args),
         cli::Command::Operator(args) => operator::run(&args),
         cli::Command::Render(args) => render::run(&args),
+        cli::Command::Lint(args) => lint::run(&args),
+        cli::Command::Crd(args) => crd::run(&args),
         cli::Command::Reproduce(args) => reproduce::run(&args),
     }
 }

@@ -12,7 +12,13 @@ pub struct OperatorFlags {
     #[arg(long, value_name = "VERSION", default_value = "1.6", value_parser = compat)]
     compat: Compat,
     /// Feature gates, as NAME=true,NAME=false
-    #[arg(long = "feature-gates", visible_alias = "gates", value_name = "GATES", default_value = "")]
+    #[arg(
+        long = "feature-gates",
+        visible_alias = "gates",
+        value_name = "GATES",
+        default_value = "",
+        hide_default_value = true
+    )]
     gates: String,
     /// Hand pods to this scheduler: volcano, yunikorn, kai-scheduler or scheduler-plugins
     #[arg(long, value_name = "NAME", value_parser = batch_scheduler)]

@@ -26,8 +26,10 @@ pub struct Config {
     pub cluster_domain: String,
     /// The head Service gets an address of its own instead of the head pod's.
     pub head_service_has_cluster_ip: bool,
-    /// Dashboards are reached by an OpenShift Route instead of an Ingress.
+    /// Dashboards are reached by an OpenShift Route instead of an Ingress: see [`Config::found_openshift`].
     pub routes: bool,
+    /// Dashboards are reached by an Ingress on OpenShift too.
+    pub ingress_on_openshift: bool,
     /// The namespace is freed in Redis before a RayCluster goes.
     pub redis_cleanup: bool,
     /// Pods may be deleted without the autoscaler having chosen them although it is on.
@@ -149,6 +151,7 @@ impl Config {
         self.pods.login_shell |= is("ENABLE_LOGIN_SHELL", "true");
         self.pods.plain_head_name |= is("ENABLE_DETERMINISTIC_HEAD_POD_NAME", "true");
         self.head_service_has_cluster_ip |= is("ENABLE_RAY_HEAD_CLUSTER_IP_SERVICE", "true");
+        self.ingress_on_openshift |= is("USE_INGRESS_ON_OPENSHIFT", "true");
         self.redis_cleanup &= !is("ENABLE_GCS_FT_REDIS_CLEANUP", "false");
         self.random_pod_delete |= is("ENABLE_RANDOM_POD_DELETE", "true");
         if let Some(domain) = env("CLUSTER_DOMAIN").filter(|domain| !domain.is_empty()) {
@@ -160,6 +163,11 @@ impl Config {
             self.process.requeue_s = text.parse().map_err(bad)?;
         }
         Ok(())
+    }
+
+    /// The API server is OpenShift's.
+    pub fn found_openshift(&mut self) {
+        self.routes = !self.ingress_on_openshift;
     }
 
     /// What the rules for RayClusters depend on.
@@ -204,6 +212,7 @@ impl Default for Config {
             cluster_domain: "cluster.local".to_owned(),
             head_service_has_cluster_ip: false,
             routes: false,
+            ingress_on_openshift: false,
             redis_cleanup: true,
             random_pod_delete: false,
             watch_namespaces: Vec::new(),

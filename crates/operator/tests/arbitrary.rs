@@ -1,5 +1,6 @@
 //! No RayCluster makes the builders panic; what they accept they make the same way again.
-#![allow(clippy::disallowed_methods, reason = "a test reads the files beside it")]
+// A test reads the files beside it; helpers of tests may fail loudly.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 use std::{fs, path::Path};
 
@@ -71,7 +72,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
 
 fn config(compat: bool, scheduler: Option<BatchScheduler>) -> Config {
     let compat = if compat { Compat::V1_7 } else { Compat::V1_6 };
-    let gates = "RayClusterMTLS=true,RayClusterHistoryServer=true,RayClusterNetworkPolicy=true,GCSFaultToleranceEmbeddedStorage=true";
+    let gates = "RayClusterHistoryServer=true,RayClusterNetworkPolicy=true,GCSFaultToleranceEmbeddedStorage=true";
     Config { compat, gates: Gates::parse(gates, compat).unwrap(), batch_scheduler: scheduler, ..Config::default() }
 }
 

@@ -4,8 +4,8 @@ mod given;
 
 use given::*;
 use mobula_planner::{
-    DrainKind, Launch, MAX_LAUNCHES, Node, NodePhase, NodeType, Plan, Policy, RayV2, Resize, Severity, Snapshot,
-    Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, lint,
+    Amount, DrainKind, Launch, MAX_LAUNCHES, Node, NodePhase, NodeResize, NodeType, Plan, Policy, RayV2, Resize,
+    ResizeSpec, Severity, Snapshot, Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, lint,
 };
 
 /// One idle node that goes, one that works, one pending replica of two hosts, and a task for a new node.
@@ -139,6 +139,53 @@ fn a_resize_of_what_can_t_be_resized() {
         memory: Default::default(),
     };
     assert_eq!(broken(|plan| plan.resize.push(resize)), ["resize-exists"]);
+}
+
+#[test]
+fn a_resize_beyond_what_is_possible_now() {
+    let rules = |cpu: i64, in_progress: bool| {
+        let bounds = ResizeSpec { max_cpu: Amount::from_units(8), ..ResizeSpec::default() };
+        let cpu_group = NodeType { resize: Some(bounds), ..group("cpu", &[("CPU", 4)]) };
+        let resize = NodeResize { current_cpu: Amount::from_units(4), in_progress, ..NodeResize::default() };
+        let snapshot = cluster(&[&cpu_group], vec![Node { resize: Some(resize), ..busy(&cpu_group, "works") }]);
+        let (mut plan, _) = RayV2.plan(&snapshot, &Default::default());
+        plan.resize.push(Resize {
+            instance_id: "works".into(),
+            ray_node_id: None,
+            group: "cpu".into(),
+            cpu: Amount::from_units(cpu),
+            memory: Amount::ZERO,
+        });
+        lint(&snapshot, &plan).iter().map(|found| found.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (rules(8, false), rules(9, false), rules(8, true)),
+        (vec![], vec!["resize-possible"], vec!["resize-possible"])
+    );
+}
+
+#[test]
+fn a_suspended_group_is_left_as_it_is() {
+    let mut snapshot = observed();
+    let (plan, _) = RayV2.plan(&snapshot, &Default::default());
+    for group in snapshot.node_types.iter_mut().filter(|group| group.name == "gpu") {
+        group.suspended = true;
+    }
+    let rules: Vec<_> = lint(&snapshot, &plan).iter().map(|found| found.rule).collect();
+    assert_eq!(rules, ["suspended", "suspended"]);
+}
+
+#[test]
+fn what_is_unmet_has_a_reason() {
+    let snapshot = observed();
+    let (mut plan, _) = RayV2.plan(&snapshot, &Default::default());
+    let kind = UnmetKind::Task(request(&[("GPU", 8)]));
+    plan.unmet.push(Unmet { kind, count: 1, cause: UnmetCause::Limit, reason: String::new() });
+    let found = lint(&snapshot, &plan);
+    assert_eq!(
+        found.iter().map(|found| (found.rule, found.severity)).collect::<Vec<_>>(),
+        [("unmet-reason", Severity::Warning)]
+    );
 }
 
 #[test]

@@ -407,6 +407,46 @@ fn what_a_gang_lost_is_replaced_where_the_rest_is() {
 }
 
 #[test]
+fn a_gang_in_one_fabric() {
+    let rules = |said: Option<&str>, rail: &str, device: i64| {
+        broken(|snapshot, plan| {
+            snapshot.topology = vec![TopologyLevel {
+                name: "rail".into(),
+                keys: vec!["rail".to_owned()],
+                is_fabric: true,
+                max_hosts: None,
+            }];
+            let gpu = &mut snapshot.node_types[GPU as usize];
+            gpu.facts.extended_resources = Resources::from([("rdma/hca".to_owned(), Amount::from_units(device))]);
+            snapshot.nodes[1].labels = labels(&[("rail", rail)]);
+            plan.gangs[0].fabric = said.map(str::to_owned);
+        })
+    };
+    // The new host has no label yet: it is where the plan says.
+    assert_eq!(rules(Some("rail=a"), "a", 8), NONE);
+    assert_eq!(rules(Some("rail=a"), "b", 8), ["one-fabric"]);
+    assert_eq!(rules(Some("rail=a"), "a", 0), ["one-fabric"; 2]);
+    assert_eq!(rules(Some("group gpu"), "a", 8), NONE);
+    assert_eq!(rules(Some("group cpu"), "a", 8), ["one-fabric"; 2]);
+    assert_eq!(rules(None, "a", 8), NONE);
+}
+
+#[test]
+fn a_gang_that_asks_for_rdma_by_name_is_said_to_be_in_one_fabric() {
+    let rules = |said: Option<&str>| {
+        broken(|snapshot, plan| {
+            let needs = resources(&[("GPU", 8), ("rdma/hca", 1)]);
+            snapshot.gangs[0].bundles.iter_mut().for_each(|bundle| bundle.resources = needs.clone());
+            let gpu = resources(&[("CPU", 32), ("GPU", 8), ("rdma/hca", 8)]);
+            snapshot.node_types[GPU as usize].resources = gpu.clone();
+            (snapshot.nodes[1].total, snapshot.nodes[1].available) = (gpu.clone(), gpu);
+            plan.gangs[0].fabric = said.map(str::to_owned);
+        })
+    };
+    assert_eq!((rules(Some("group gpu")), rules(None)), (vec![], vec!["one-fabric"]));
+}
+
+#[test]
 fn more_hosts_than_a_rack_has() {
     let rules = |max_hosts| {
         broken(|snapshot, _| {

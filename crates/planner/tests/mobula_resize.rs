@@ -4,7 +4,8 @@ mod given;
 
 use given::*;
 use mobula_planner::{
-    Amount, Memory, Mobula, Node, NodeResize, NodeType, Plan, Policy, ResizeSpec, Severity, Snapshot, lint,
+    Amount, GangStrategy, Memory, Mobula, Node, NodeResize, NodeType, Plan, Policy, ResizeSpec, Severity, Snapshot,
+    lint,
 };
 
 fn resizable() -> NodeType {
@@ -47,6 +48,26 @@ fn what_is_beyond_the_growth_is_launched() {
     snapshot.demand = vec![tasks(&[("CPU", 2)], 3)];
     let plan = plan_of(&snapshot);
     assert_eq!((plan.resize.len(), launches(&plan)), (1, vec![("cpu", 1)]));
+}
+
+#[test]
+fn a_gang_makes_pods_grow_before_another_is_launched() {
+    let cpu = resizable();
+    let pods = ["a", "b"].map(|name| resized_by(busy(&cpu, name), as_started()));
+    let mut snapshot = cluster(&[&cpu], pods.into());
+    let gangs = |bundles| vec![gang("aa", GangStrategy::StrictSpread, &[("CPU", 2)], bundles)];
+    snapshot.gangs = gangs(2);
+    let plan = plan_of(&snapshot);
+    assert_eq!((plan.resize.len(), launches(&plan), plan.gangs[0].present_hosts), (2, vec![], 2));
+
+    snapshot.gangs = gangs(3);
+    let plan = plan_of(&snapshot);
+    assert_eq!((plan.resize.len(), launches(&plan), plan.gangs[0].present_hosts), (2, vec![("cpu", 1)], 2));
+
+    // A gang that can't be whole makes nothing grow.
+    snapshot.node_types[0].max_replicas = 2;
+    let plan = plan_of(&snapshot);
+    assert_eq!((plan.resize.len(), launches(&plan), plan.unmet.len()), (0, vec![], 1));
 }
 
 #[test]

@@ -14,7 +14,15 @@ const IMPURE: [&str; 12] =
 const PROTOBUF: [&str; 7] = ["pbjson", "pbjson-build", "prost", "prost-build", "protox", "tonic", "tonic-prost"];
 
 /// Crates whose code must not ask the operating system for the time, randomness or the environment.
-const CORES: [&str; 5] = ["crates/api/", "crates/autoscaler/", "crates/gcs/", "crates/planner/", "crates/traces/"];
+const CORES: [&str; 7] = [
+    "crates/api/",
+    "crates/apiserver/",
+    "crates/autoscaler/",
+    "crates/gcs/",
+    "crates/operator/",
+    "crates/planner/",
+    "crates/traces/",
+];
 
 /// `tree`: `cargo tree -p mobula-planner --prefix none --format {p}`.
 pub fn planner_is_pure(tree: &str) -> Vec<String> {

@@ -21,7 +21,8 @@ pub fn install(part: &Part, directory: &Path) -> Result<()> {
             &kubernetes_flags(&part.version)?,
             &directory.join("kube-apiserver"),
         ),
-        "kuberay-crds" => kuberay_crds(&part.version, directory),
+        "kuberay-crds" => kuberay(&part.version, "config/crd/bases", directory),
+        "kuberay-samples" => kuberay(&part.version, "config/samples", directory),
         "ray" => ray(&part.version, directory),
         "cargo-deny" => cargo_install(part, directory),
         name => bail!("tests/parts/VERSIONS lists {name}, which nobody knows how to make"),
@@ -55,23 +56,32 @@ fn kubernetes_flags(version: &str) -> Result<String> {
     Ok(flags)
 }
 
-fn kuberay_crds(version: &str, directory: &Path) -> Result<()> {
+/// The manifests in a folder of KubeRay's module, and in the folders below it.
+fn kuberay(version: &str, folder: &str, directory: &Path) -> Result<()> {
     let module = format!("github.com/ray-project/kuberay/ray-operator@v{version}");
     let answer =
         output(Command::new("go").args(["mod", "download", "-json", &module]).current_dir(root().join("tests/parts")))?;
     let source = json_string(&answer, "Dir").with_context(|| format!("go said no directory for {module}: {answer}"))?;
-    let crds = Path::new(source).join("config/crd/bases");
+    let copied = copy_manifests(&Path::new(source).join(folder), directory)?;
+    ensure!(copied > 0, "{module} has no manifest in {folder}");
+    Ok(())
+}
+
+fn copy_manifests(from: &Path, to: &Path) -> Result<usize> {
+    fs::create_dir_all(to)?;
     let mut copied = 0;
-    for entry in fs::read_dir(&crds).with_context(|| format!("{module} has no {}", crds.display()))? {
+    for entry in fs::read_dir(from).with_context(|| format!("could not list {}", from.display()))? {
         let path = entry?.path();
-        if let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|extension| extension == "yaml")) {
+        let Some(name) = path.file_name() else { continue };
+        if path.is_dir() {
+            copied += copy_manifests(&path, &to.join(name))?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
             // Read and written, not copied: files of the module cache are read-only, and so would a copy be.
-            fs::write(directory.join(name), fs::read(&path)?)?;
+            fs::write(to.join(name), fs::read(&path)?)?;
             copied += 1;
         }
     }
-    ensure!(copied > 0, "{} holds no CRD", crds.display());
-    Ok(())
+    Ok(copied)
 }
 
 /// The value of a string member in the flat, indented JSON that `go mod download -json` prints.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use mobula_tests::world::IDLE_TIMEOUT_S;
 
 mod api_server;
+mod conformance;
 mod demand;
 mod gangs_and_labels;
 mod gcs_calls;

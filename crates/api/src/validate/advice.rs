@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Member, is_autoscaled};
+use super::{Member, is_autoscaled, list};
 use crate::{FieldError, RayCluster, WorkerGroupSpec, at::At, keys, template::quantity};
 
 /// Longest part of `<cluster>-<group>` that goes into the names of pods.
@@ -163,10 +163,6 @@ fn requests(container: &At<'_>) -> Vec<FieldError> {
         }
     }
     advice
-}
-
-fn list<'a>(at: &At<'a>, key: &str) -> Vec<At<'a>> {
-    at.get(key).ok().flatten().and_then(|list| list.items().ok()).unwrap_or_default()
 }
 
 fn name_of<'a>(at: &At<'a>) -> Option<&'a str> {

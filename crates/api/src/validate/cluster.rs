@@ -1,4 +1,4 @@
-//! Rules of the whole cluster: fault tolerance, autoscaler, authentication, upgrades; and what is not done here.
+//! Rules of the whole cluster: fault tolerance, autoscaler, authentication, upgrades.
 
 use super::{Finding, InvalidReason, Member, Rules, autoscaler_version, groups, is_autoscaled};
 use crate::{Compat, FieldError, RayCluster, RayVersion, at::At, at::member, keys};
@@ -8,7 +8,7 @@ const TOKENS_SINCE: RayVersion = RayVersion::new(2, 52, 0);
 /// The first Ray that takes tokens of Kubernetes service accounts.
 const KUBERNETES_TOKENS_SINCE: RayVersion = RayVersion::new(2, 55, 0);
 
-const OPTIONS: &str = "spec.gcsFaultToleranceOptions";
+pub(super) const OPTIONS: &str = "spec.gcsFaultToleranceOptions";
 
 pub(super) fn refused(cluster: &RayCluster, rules: &Rules) -> Vec<FieldError> {
     let mut errors = gcs_fault_tolerance(cluster);
@@ -17,7 +17,6 @@ pub(super) fn refused(cluster: &RayCluster, rules: &Rules) -> Vec<FieldError> {
     errors.extend(autoscaler(cluster, rules));
     errors.extend(authentication(cluster));
     errors.extend(upgrade_strategy(cluster));
-    errors.extend(not_done_here(cluster));
     errors
 }
 
@@ -153,38 +152,4 @@ fn upgrade_strategy(cluster: &RayCluster) -> Option<FieldError> {
         let problem = format!("can't be on a RayCluster that a {creator} created: set it there, or remove it");
         FieldError::new(field, strategy, problem)
     })
-}
-
-/// Fields of KubeRay 1.7 that nothing here acts on. They are refused, so that nobody believes to be protected by them.
-fn not_done_here(cluster: &RayCluster) -> Vec<FieldError> {
-    let spec = &cluster.spec;
-    let not_supported = |field: &str, value: &str, instead: &str| {
-        FieldError::new(field, value, format!("is not supported by this operator: remove it{instead}"))
-    };
-    let mut errors = Vec::new();
-    if spec.network_policy.is_some() {
-        let instead = ", and create a NetworkPolicy that selects the pods by the label ray.io/cluster";
-        errors.push(not_supported("spec.networkPolicy", "{…}", instead));
-    }
-    if spec.tls_options.as_ref().is_some_and(|tls| tls.enabled == Some(true)) {
-        let instead = ", and mount certificates and set RAY_USE_TLS in the pod templates";
-        errors.push(not_supported("spec.tlsOptions.enabled", "true", instead));
-    }
-    if spec.history_server_options.is_some() {
-        let instead = ", and add the collector as a container of the pod templates";
-        errors.push(not_supported("spec.historyServerOptions", "{…}", instead));
-    }
-    let Some(options) = &spec.gcs_fault_tolerance_options else { return errors };
-    match options.backend.as_deref() {
-        None | Some("redis") => {}
-        Some("rocksdb") => {
-            let instead = ", and use Redis by redisAddress";
-            errors.push(not_supported(&format!("{OPTIONS}.backend"), "rocksdb", instead));
-        }
-        Some(other) => errors.push(FieldError::new(format!("{OPTIONS}.backend"), other, "must be redis")),
-    }
-    if options.storage.is_some() {
-        errors.push(not_supported(&format!("{OPTIONS}.storage"), "{…}", ": it has no meaning with the backend redis"));
-    }
-    errors
 }

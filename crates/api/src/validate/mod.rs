@@ -7,6 +7,7 @@
 mod advice;
 mod cluster;
 mod groups;
+mod newer;
 #[cfg(test)]
 mod tests;
 
@@ -80,6 +81,7 @@ impl RayCluster {
         findings.extend(name("metadata.name", &self.metadata.name).into_iter().map(fatal(InvalidReason::Metadata)));
         findings.extend(groups::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
         findings.extend(cluster::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
+        findings.extend(newer::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
         findings.extend(cluster::restarted_by_kubelet(self, rules));
         findings.extend(status(&self.status).into_iter().map(fatal(InvalidReason::Status)));
         findings
@@ -155,6 +157,11 @@ impl<'a> Member<'a> {
         let policy = self.template.as_ref().ok()?.restart_policy().ok()??;
         (!matches!(policy.str(), Ok("" | "Never"))).then_some(policy)
     }
+}
+
+/// The elements of a member, none if it is no list: what a field must be is said once, elsewhere.
+fn list<'a>(at: &At<'a>, key: &str) -> Vec<At<'a>> {
+    at.get(key).ok().flatten().and_then(|list| list.items().ok()).unwrap_or_default()
 }
 
 /// Whether replicas are decided by an autoscaler.

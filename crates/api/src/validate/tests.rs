@@ -245,31 +245,118 @@ fn every_rule_of_the_cluster_does_so_too() {
     }
 }
 
+/// All gates on.
+fn gated(compat: Compat) -> Rules {
+    let mut rules = rules(compat);
+    Gate::ALL.iter().for_each(|gate| rules.gates.set(*gate, true));
+    rules
+}
+
 #[test]
-fn what_kuberay_1_7_does_and_this_operator_does_not_is_refused_under_every_compat_and_gate() {
+fn what_kuberay_1_7_brought_needs_its_gate_under_every_compat() {
+    let store = json!([{"name": "STORAGE_BACKEND", "value": "S3"}, {"name": "S3_REGION", "value": "r"}]);
     let cases = [
-        (json!({"networkPolicy": {}}), "spec.networkPolicy: {…}: is not supported by this operator: remove it, and"),
-        (json!({"tlsOptions": {"enabled": true}}), "spec.tlsOptions.enabled: true: is not supported by this operator"),
-        (json!({"historyServerOptions": {}}), "spec.historyServerOptions: {…}: is not supported by this operator"),
+        (json!({"networkPolicy": {}}), "spec.networkPolicy: {…}: ", "RayClusterNetworkPolicy"),
         (
-            json!({"gcsFaultToleranceOptions": {"backend": "rocksdb"}}),
-            "spec.gcsFaultToleranceOptions.backend: rocksdb: is not supported by this operator",
+            json!({"historyServerOptions": {"collectorOptions": {"image": "i", "env": store}}}),
+            "spec.historyServerOptions: {…}: ",
+            "RayClusterHistoryServer",
         ),
         (
-            json!({"gcsFaultToleranceOptions": {"redisAddress": "r:1", "storage": {}}}),
-            "spec.gcsFaultToleranceOptions.storage: {…}: is not supported by this operator",
+            json!({"gcsFaultToleranceOptions": {"backend": "rocksdb", "storage": {"size": "1Gi"}}}),
+            "spec.gcsFaultToleranceOptions.backend: rocksdb: ",
+            "GCSFaultToleranceEmbeddedStorage",
         ),
     ];
-    for (spec, expected) in cases {
+    for (spec, field, gate) in cases {
         for compat in [Compat::V1_6, Compat::V1_7] {
-            let mut rules = rules(compat);
-            Gate::ALL.iter().for_each(|gate| rules.gates.set(*gate, true));
-            let said = refused_by(&json!({"spec": spec}), &rules);
-            assert_eq!(said.len(), 1, "{said:?}");
-            assert!(said[0].starts_with(expected), "{said:?}");
+            let expected = format!(
+                "{field}needs the feature gate {gate}: start the operator with --feature-gates {gate}=true, or remove it"
+            );
+            assert_eq!(refused_by(&json!({"spec": spec}), &rules(compat)), [expected]);
+            assert_eq!(refused_by(&json!({"spec": spec}), &gated(compat)), [""; 0]);
         }
     }
+}
+
+#[test]
+fn what_this_operator_does_not_do_is_refused_under_every_compat_and_gate() {
+    for compat in [Compat::V1_6, Compat::V1_7] {
+        let said = refused_by(&json!({"spec": {"tlsOptions": {"enabled": true}}}), &gated(compat));
+        assert_eq!(
+            said,
+            [
+                "spec.tlsOptions.enabled: true: is not supported: remove it, and mount certificates and set RAY_USE_TLS in \
+              the pod templates"
+            ]
+        );
+    }
     assert_eq!(refused(&json!({"spec": {"tlsOptions": {"enabled": false}}})), [""; 0]);
+}
+
+#[test]
+fn with_its_gate_on_each_newer_field_has_its_rules() {
+    let gcs = |options: Value| json!({"spec": {"gcsFaultToleranceOptions": options}});
+    let collector = |options: Value| json!({"spec": {"historyServerOptions": {"collectorOptions": options}}});
+    let env = |env: Value| collector(json!({"image": "i", "env": env}));
+    let policy = |policy: Value| json!({"spec": {"networkPolicy": policy}});
+    let at = "spec.gcsFaultToleranceOptions";
+    let rocks = |change: Value| {
+        let mut options = json!({"backend": "rocksdb"});
+        options.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        gcs(options)
+    };
+    let mut mounted = rocks(json!({}));
+    let mount = json!({"name": "x", "mountPath": "/data/gcs"});
+    mounted["spec"]["headGroupSpec"] = json!({"template": {"spec": {"containers": [{"volumeMounts": [mount]}]}}});
+    let store = "spec.historyServerOptions.collectorOptions.env: must have";
+    let cases = [
+        (
+            rocks(json!({"redisAddress": "r:1"})),
+            format!("{at}.redisAddress: r:1: can't be beside {at}.backend rocksdb"),
+        ),
+        (rocks(json!({"redisPassword": {"value": "p"}})), format!("{at}.redisPassword: {{…}}: can't be beside")),
+        (
+            rocks(json!({"storage": {"claimName": "c", "size": "1Gi"}})),
+            format!("{at}.storage.claimName: c: names an existing claim: remove size"),
+        ),
+        (mounted, "spec.headGroupSpec.template.spec.containers[0].volumeMounts[0]: gcs-storage: is set by".into()),
+        (gcs(json!({"redisAddress": "r:1", "storage": {}})), format!("{at}.storage: {{…}}: has no effect with Redis")),
+        (gcs(json!({"backend": "etcd"})), format!("{at}.backend: etcd: must be redis or rocksdb")),
+        (collector(Value::Null), "spec.historyServerOptions.collectorOptions: is required".into()),
+        (env(json!([])), format!("{store} STORAGE_BACKEND as a literal")),
+        (
+            env(json!([{"name": "STORAGE_BACKEND", "value": "s3"}])),
+            format!("{store} S3_REGION, for STORAGE_BACKEND is S3"),
+        ),
+        (
+            env(json!([{"name": "STORAGE_BACKEND", "value": "AzureBlob"}])),
+            format!("{store} AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT_URL"),
+        ),
+        (
+            env(json!([{"name": "STORAGE_BACKEND", "value": "none"}, {"name": "POD_IP", "value": "1"}])),
+            "spec.historyServerOptions.collectorOptions.env[1]: POD_IP: is set by the operator".into(),
+        ),
+        (policy(json!({"mode": "Allow"})), "spec.networkPolicy.mode: Allow: must be DenyAll, ".into()),
+        (
+            policy(json!({"mode": "DenyAllEgress", "head": {"ingressRules": [{}]}})),
+            "spec.networkPolicy.head.ingressRules: […]: has no effect with spec.networkPolicy.mode DenyAllEgress"
+                .into(),
+        ),
+        (
+            policy(json!({"workerGroups": [{"groupName": "other"}]})),
+            "spec.networkPolicy.workerGroups[0].groupName: other: no such group in spec.workerGroupSpecs".into(),
+        ),
+        (
+            json!({"spec": {"networkPolicy": {}, "workerGroupSpecs": [{"groupName": "Big"}]}}),
+            "spec.workerGroupSpecs[0].groupName: Big: is part of the name of a NetworkPolicy".into(),
+        ),
+    ];
+    for (change, expected) in cases {
+        let said = refused_by(&change, &gated(Compat::V1_7));
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with(&expected), "{said:?} {expected}");
+    }
 }
 
 #[test]

@@ -56,6 +56,9 @@ pub(super) fn read(config: &mut Config, text: &str) -> Result<(), FieldError> {
     is("kind", file.kind.as_deref(), "Configuration")?;
     is("apiVersion", file.api_version.as_deref(), "config.ray.io/v1alpha1")?;
     config.batch_scheduler = batch_scheduler(&file)?;
+    named("headSidecarContainers", file.head_sidecar_containers.as_deref())?;
+    named("workerSidecarContainers", file.worker_sidecar_containers.as_deref())?;
+    named("defaultContainerEnvs", file.default_container_envs.as_deref())?;
 
     let process = &mut config.process;
     set(&mut process.metrics_address, file.metrics_addr);
@@ -97,6 +100,15 @@ fn batch_scheduler(file: &Configuration) -> Result<Option<BatchScheduler>, Field
     }
 }
 
+/// Containers and variables have names.
+fn named(field: &str, list: Option<&[Value]>) -> Result<(), FieldError> {
+    let has_name = |value: &Value| value.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
+    match list.into_iter().flatten().position(|value| !has_name(value)) {
+        Some(index) => Err(FieldError::missing(format!("{field}[{index}].name"), "is required")),
+        None => Ok(()),
+    }
+}
+
 fn set<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *field = value;
@@ -132,6 +144,7 @@ mod tests {
             ("batchScheduler: volcano\nenableBatchScheduler: true", "batchScheduler: volcano: excludes"),
             ("metricAddr: x", "metricAddr"),
             ("qps: many", "--config"),
+            ("defaultContainerEnvs: [x]", "defaultContainerEnvs[0].name: is required"),
         ];
         for (text, expected) in wrong {
             let error = Config::default().read_file(text).unwrap_err().to_string();

@@ -52,6 +52,7 @@ impl<'a> Check<'a> {
                 hosts.dedup();
                 self.strategy(gang, mine, &hosts);
                 self.locality(gang, planned.and_then(|planned| planned.domain.as_deref()), &hosts, &members);
+                self.fabric(gang, planned.and_then(|planned| planned.fabric.as_deref()), &hosts, &members);
                 self.level_sizes(gang, &hosts);
                 self.hosts_said(gang, planned, &hosts);
             }
@@ -145,7 +146,7 @@ impl<'a> Check<'a> {
     fn members(&self) -> BTreeMap<&'a str, Vec<u32>> {
         let snapshot = self.snapshot;
         let mut members: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        if snapshot.gangs.iter().any(|gang| gang.rescheduling && gang.locality.is_some()) {
+        if snapshot.gangs.iter().any(|gang| gang.rescheduling) {
             let running = (0_u32..).zip(&snapshot.nodes).filter(|(_, node)| node.phase == NodePhase::Running);
             for (at, node) in running {
                 for label in node.dynamic_labels.keys() {
@@ -176,7 +177,7 @@ impl<'a> Check<'a> {
     }
 
     /// The domain of a level in which a host is, by its labels in Ray or those of its Kubernetes node.
-    fn domain(&self, host: Target, level: &'a TopologyLevel) -> Option<&'a str> {
+    pub(super) fn domain(&self, host: Target, level: &'a TopologyLevel) -> Option<&'a str> {
         let kubernetes = match host {
             Target::Node(at) => self.snapshot.nodes.get(at as usize).and_then(|node| node.host.as_deref()),
             Target::New { .. } => None,

@@ -1,8 +1,9 @@
 //! Invariants that every plan keeps, whatever policy made it: an independent check, run before a plan is applied.
 //!
-//! A plan that says where served demand runs is checked against that too: capacity, labels, whole gangs, domains, quotas.
+//! A plan that says where served demand runs is checked against that too: capacity, labels, whole gangs, domains, fabrics, quotas.
 
 mod dynamic;
+mod fabrics;
 mod gangs;
 mod places;
 

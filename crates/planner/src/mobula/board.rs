@@ -3,7 +3,7 @@
 use super::Rules;
 use super::demand::{GangWork, Part, Run};
 use super::limits::Limits;
-use super::world::{HostId, ShapeId, World, need};
+use super::world::{Column, HostId, ShapeId, World, need};
 use crate::DemandRef;
 
 /// Identical pieces of demand on one host.
@@ -35,6 +35,8 @@ pub(super) struct Mark {
     hosts: usize,
     launched: Vec<u32>,
     limits: Limits,
+    /// Hosts that were to grow in place.
+    grown: Vec<HostId>,
 }
 
 impl<'a> Board<'a> {
@@ -96,6 +98,26 @@ impl<'a> Board<'a> {
             hosts: self.world.hosts.len(),
             launched: self.world.groups.iter().map(|group| group.launched).collect(),
             limits: self.limits.clone(),
+            grown: self.world.grown.keys().copied().collect(),
+        }
+    }
+
+    /// Lets a host grow in place as far as it can.
+    pub fn grow(&mut self, host: HostId) {
+        if let Some(columns) = self.world.headroom.remove(&host) {
+            self.world.hosts.add(host, &columns);
+            self.world.grown.insert(host, columns);
+            self.touched.push(host);
+        }
+    }
+
+    /// Takes back that a host grows.
+    pub fn shrink_back(&mut self, host: HostId) {
+        if let Some(columns) = self.world.grown.remove(&host) {
+            let back: Vec<(Column, i64)> = columns.iter().map(|(column, amount)| (*column, -amount)).collect();
+            self.world.hosts.add(host, &back);
+            self.world.headroom.insert(host, columns);
+            self.touched.push(host);
         }
     }
 
@@ -105,6 +127,10 @@ impl<'a> Board<'a> {
             let shape = &self.world.shapes[put.shape as usize];
             self.world.hosts.take(shape, put.host, -put.taken);
             self.touched.push(put.host);
+        }
+        if self.world.grown.len() > mark.grown.len() {
+            let grown = self.world.grown.keys().copied().filter(|host| mark.grown.binary_search(host).is_err());
+            grown.collect::<Vec<_>>().into_iter().for_each(|host| self.shrink_back(host));
         }
         self.touched.extend(mark.hosts as HostId..self.world.hosts.len() as HostId);
         self.world.hosts.truncate(mark.hosts);

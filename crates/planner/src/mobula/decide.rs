@@ -87,7 +87,7 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     pending::forget(snapshot, memory);
     let numbers = group_numbers(snapshot);
     over_maximum::find(snapshot, &numbers, &mut given_up);
-    let mut draft = Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory);
+    let mut draft = Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory, Reserving::First);
     for (group, late) in &late {
         let mut units = late.units(snapshot);
         units.truncate(draft.above_minimum(numbers[late.nodes[0]]));
@@ -97,7 +97,7 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
         let attempt = |tried: usize| {
             let mut out = given_up.nodes.clone();
             units[..tried].iter().flatten().for_each(|at| out[*at] = true);
-            let other = Draft::new(snapshot, &rules, &map, &numbers, &out, &blocked);
+            let other = Draft::new(snapshot, &rules, &map, &numbers, &out, &blocked, Reserving::First);
             (other.unserved() <= draft.unserved()).then_some((other, out))
         };
         let (mut given, mut too_many, mut tried) = (0, units.len() + 1, units.len());
@@ -119,11 +119,17 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
         }
         (draft, given_up.nodes, *memory) = (other, out, blocked);
     }
-    let (repacked, fixed_cost) = draft.repack(&rules);
-    // Packed anew, what is served may leave room under a maximum or a quota.
-    if draft.classes.iter().any(|class| class.count > 0) {
-        tasks::serve(&mut draft.board, &rules, &mut draft.classes);
-        draft.serve_the_hardest_first(&rules);
+    let (mut repacked, mut fixed_cost) = draft.finish(&rules);
+    // What request_resources asks for may be what tasks and gangs get anyway.
+    if draft.reserved.iter().any(|replicas| *replicas > 0) && draft.board.puts.iter().any(|put| draft.is_new(put.host))
+    {
+        let mut other = Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory, Reserving::Last);
+        let (repacked_other, fixed_other) = other.finish(&rules);
+        other.reserve(&rules);
+        let is_cheaper = other.cost(&rules) < draft.cost(&rules) * (1.0 - 1e-9);
+        if is_cheaper && other.unserved() <= draft.unserved() {
+            (draft, repacked, fixed_cost) = (other, repacked_other, fixed_other);
+        }
     }
     let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, memory);
     Decision {
@@ -145,9 +151,18 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     }
 }
 
+/// When it is looked at what `request_resources` lacks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Reserving {
+    /// Before anything else, so that nothing else takes the room for it.
+    First,
+    /// When everything else has its place, so that nothing is launched for it that is launched anyway.
+    Last,
+}
+
 /// A plan without what is only about its cost.
-struct Draft<'a> {
-    board: Board<'a>,
+pub(super) struct Draft<'a> {
+    pub board: Board<'a>,
     classes: Vec<Class>,
     gangs: Vec<GangWork<'a>>,
     fates: Vec<GangFate>,
@@ -159,11 +174,13 @@ struct Draft<'a> {
     reserved: Vec<u64>,
     /// By host: launched, and to stay as it is.
     fixed: Vec<bool>,
-    indices: Indices,
-    sites: Sites,
+    pub indices: Indices,
+    pub sites: Sites,
     census: Vec<Census<'a>>,
     /// Gangs that were looked at because they found no place.
     waiting: usize,
+    /// Hosts that were looked at to bring gangs closer together.
+    pub looks: usize,
 }
 
 /// Marks all hosts of the replica of a launched host.
@@ -183,6 +200,7 @@ impl<'a> Draft<'a> {
         numbers: &[usize],
         out: &[bool],
         memory: &Memory,
+        reserving: Reserving,
     ) -> Self {
         let suspended: Vec<&str> =
             snapshot.node_types.iter().filter(|group| group.suspended).map(|group| group.name.as_str()).collect();
@@ -201,7 +219,10 @@ impl<'a> Draft<'a> {
         let limits = Limits::new(&world, &census, memory);
         let mut board = Board { world, limits, puts: Vec::new(), touched: Vec::new() };
         let floors = floors::minima(&mut board, &census);
-        let reserved = floors::constraints(&mut board, rules);
+        let reserved = match reserving {
+            Reserving::First => floors::constraints(&mut board, rules),
+            Reserving::Last => floors::Reserved::default(),
+        };
         let fixed = floors::is_launched(&board);
         let indices = Indices::new(&board, &gangs);
         let mut draft = Draft {
@@ -219,6 +240,7 @@ impl<'a> Draft<'a> {
             sites: Sites::default(),
             census,
             waiting: 0,
+            looks: 0,
         };
         for work in &gangs {
             draft.place_gang(rules, map, work);
@@ -227,6 +249,35 @@ impl<'a> Draft<'a> {
         (draft.gangs, draft.classes) = (gangs, classes);
         draft.fixed.resize(draft.board.world.hosts.len(), false);
         draft
+    }
+
+    /// Packs anew what may be, and serves what this leaves room for. Returns what came of it, and the cost of the minima that
+    /// are launched.
+    fn finish(&mut self, rules: &Rules<'_>) -> (Repacked, f64) {
+        let finished = self.repack(rules);
+        // Packed anew, what is served may leave room under a maximum or a quota.
+        if self.classes.iter().any(|class| class.count > 0) {
+            tasks::serve(&mut self.board, rules, &mut self.classes);
+            self.serve_the_hardest_first(rules);
+        }
+        finished
+    }
+
+    /// Launches what `request_resources` still lacks.
+    fn reserve(&mut self, rules: &Rules<'_>) {
+        let reserved = floors::constraints(&mut self.board, rules);
+        (self.lacking, self.reserved) = (reserved.lacking, reserved.launched);
+    }
+
+    fn is_new(&self, host: HostId) -> bool {
+        host as usize >= self.board.world.present
+    }
+
+    /// What everything that is launched costs.
+    fn cost(&self, rules: &Rules<'_>) -> f64 {
+        let hosts = &self.board.world.hosts;
+        let launched = (self.board.world.present..hosts.len()).filter(|host| !hosts.is_given_up[*host]);
+        launched.map(|host| rules.prices.cost[hosts.group[host] as usize]).sum()
     }
 
     /// Replicas of a group that may go before it is at its minimum.
@@ -262,7 +313,8 @@ impl<'a> Draft<'a> {
             return self.wait(rules, work, &pools.iter().collect::<Vec<_>>());
         };
         let mark = self.board.mark();
-        match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
+        let placed = gangs::place(&mut self.board, rules, work, pool, &mut self.indices);
+        match placed.and_then(|cost| self.draw_closer(rules, map, work, pool, (&mark, cost))) {
             Ok(_) => {
                 gangs::keep(&mut self.board, &mark);
                 let fate = &mut self.fates[work.at as usize];

@@ -119,6 +119,9 @@ fn attempt(
             None => fill_present(board, rules, work, part, site, &mut deal, &mut taken),
         };
         if left > 0 {
+            left = fill_grown(board, rules, work, part, (site, left), &mut deal, &mut taken);
+        }
+        if left > 0 {
             match launch(board, rules, work, part.shape, left, site) {
                 Some(launched) => {
                     cost += launched.cost;
@@ -229,6 +232,46 @@ fn fill_present(
     left
 }
 
+/// Puts as many bundles as possible on hosts that can grow in place: that is faster than a new pod, and costs no more.
+/// Returns how many are left of so many.
+fn fill_grown(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    part: &Part,
+    (site, mut left): (Site<'_>, u32),
+    deal: &mut Deal,
+    taken: &mut BTreeSet<HostId>,
+) -> u32 {
+    let label = own_label(work);
+    let hosts: Vec<HostId> = board.world.headroom.keys().copied().filter(|host| site.pool.has_host(*host)).collect();
+    for host in hosts {
+        let is_open = label.as_ref().is_none_or(|label| board.world.label(host, label).is_none());
+        if left == 0 || !is_open || taken.contains(&host) {
+            continue;
+        }
+        board.grow(host);
+        let (slots, wanted) = slots_of(&board.world, part.shape, host);
+        if slots == 0 || (wanted.is_misuse && rules.keep_gpu_clean) {
+            board.shrink_back(host);
+            continue;
+        }
+        let count = if work.together == Together::Apart { 1 } else { slots.min(left) };
+        deal.put(board, host, count);
+        left -= count;
+        if work.together == Together::Apart {
+            taken.insert(host);
+        }
+    }
+    left
+}
+
+/// A gang that lost hosts still has bundles on others, which must not get a second one where they have to be apart: the label
+/// of these.
+fn own_label(work: &GangWork<'_>) -> Option<String> {
+    (work.gang.rescheduling && work.together == Together::Apart).then(|| format!("_PG_{}", work.gang.id))
+}
+
 fn candidates(
     board: &Board<'_>,
     rules: &Rules<'_>,
@@ -238,9 +281,7 @@ fn candidates(
     taken: &BTreeSet<HostId>,
 ) -> Vec<Candidate> {
     let world = &board.world;
-    // A gang that lost hosts still has bundles on others, which must not get a second one.
-    let own_label =
-        (work.gang.rescheduling && work.together == Together::Apart).then(|| format!("_PG_{}", work.gang.id));
+    let own_label = own_label(work);
     let mut candidates = Vec::new();
     for host in site.hosts(world.hosts.len()) {
         let (slots, wanted) = slots_of(world, part.shape, host);

@@ -43,6 +43,11 @@ impl Pool {
         all.chain(self.hosts.iter().flatten().copied())
     }
 
+    /// Whether a host is in it.
+    pub fn has_host(&self, host: HostId) -> bool {
+        self.hosts.as_ref().is_none_or(|hosts| hosts.binary_search(&host).is_ok())
+    }
+
     /// Whether a group may be launched in it.
     pub fn has_group(&self, group: usize) -> bool {
         self.room(group) > 0
@@ -59,7 +64,7 @@ impl Pool {
     }
 
     /// What is in both.
-    fn and(&self, other: &Pool) -> Pool {
+    pub fn and(&self, other: &Pool) -> Pool {
         let both = |a: &Option<Vec<HostId>>, b: &Option<Vec<HostId>>| match (a, b) {
             (Some(a), Some(b)) => Some(a.iter().copied().filter(|host| b.binary_search(host).is_ok()).collect()),
             (Some(one), None) | (None, Some(one)) => Some(one.clone()),
@@ -228,6 +233,20 @@ impl<'a> Map<'a> {
             self.domain_pool(board, work, level, domain, present, used)
         });
         Some((locality.label.clone(), pools.collect()))
+    }
+
+    /// A domain of a level, whatever a gang asks for.
+    pub fn domain_of(
+        &self,
+        board: &Board<'_>,
+        work: &GangWork<'_>,
+        level: usize,
+        domain: DomainId,
+        sites: &mut Sites,
+    ) -> Pool {
+        let used = sites.launched.get(&domain).copied().unwrap_or(0);
+        let present = sites.domains(self, board, level).get(&domain).map_or(&[][..], Vec::as_slice);
+        self.domain_pool(board, work, level, domain, present, used)
     }
 
     fn domain_pool(

@@ -1,6 +1,6 @@
 //! The autoscaler's container in the head pod.
 
-use mobula_api::{Compat, FieldError};
+use mobula_api::{Compat, FieldError, keys};
 use serde_json::{Value, json};
 
 use super::{
@@ -12,8 +12,6 @@ use super::{
 
 /// Its name.
 pub(super) const AUTOSCALER_CONTAINER: &str = "autoscaler";
-/// Annotation of a RayCluster: `ray` keeps Ray's own autoscaler where the operator has another image for all.
-const CHOICE: &str = "mobula.dev/autoscaler";
 /// What the shell runs. The operator's image stands in for `ray` here.
 const START: &str =
     "ray kuberay-autoscaler --cluster-name $(RAY_CLUSTER_NAME) --cluster-namespace $(RAY_CLUSTER_NAMESPACE)";
@@ -33,7 +31,7 @@ impl Children<'_> {
     pub(super) fn own_autoscaler_image(&self) -> Option<&str> {
         let options = self.cluster.spec.autoscaler_options.as_ref();
         let named = options.is_some_and(|options| options.image.is_some());
-        let rays = self.cluster.metadata.annotations.get(CHOICE).is_some_and(|choice| choice == "ray");
+        let rays = self.cluster.metadata.annotations.get(keys::AUTOSCALER).is_some_and(|choice| choice == "ray");
         // Version 1 has no counterpart: who asks for it gets Ray's.
         let old = self.autoscaler_version() == Some("v1");
         self.config.autoscaler.image.as_deref().filter(|_| !named && !rays && !old)
@@ -61,7 +59,6 @@ impl Children<'_> {
             container.push_env("KUBERAY_GEN_AUTOSCALER_START_CMD", START);
         }
         self.set_container_auth(&mut container);
-        self.set_container_tls(&mut container);
         self.override_autoscaler(&mut container)?;
         Ok(container)
     }

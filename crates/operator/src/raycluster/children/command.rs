@@ -174,7 +174,7 @@ mod tests {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn with_limits(pairs: &[(&str, &str)], resources: Value) -> BTreeMap<String, String> {
+    fn with_limits(pairs: &[(&str, &str)], resources: &Value) -> BTreeMap<String, String> {
         let mut params = params(pairs);
         let ray = ContainerDraft::from_value("c", &json!({ "resources": resources })).unwrap();
         add_container_resources(&mut params, "c", &ray).unwrap();
@@ -199,27 +199,27 @@ mod tests {
 
     #[test]
     fn limits_become_arguments_rounded_up_and_requests_only_for_cpus() {
-        let found = with_limits(&[], json!({"limits": {"cpu": "1500m", "memory": "1.5Gi", "nvidia.com/gpu": 2}}));
+        let found = with_limits(&[], &json!({"limits": {"cpu": "1500m", "memory": "1.5Gi", "nvidia.com/gpu": 2}}));
         assert_eq!(found, params(&[("memory", "1610612736"), ("num-cpus", "2"), ("num-gpus", "2")]));
-        let found = with_limits(&[], json!({"requests": {"cpu": "100m", "memory": "1Gi", "nvidia.com/gpu": 2}}));
+        let found = with_limits(&[], &json!({"requests": {"cpu": "100m", "memory": "1Gi", "nvidia.com/gpu": 2}}));
         assert_eq!(found, params(&[("num-cpus", "1")]));
         let found =
-            with_limits(&[("num-cpus", "0"), ("num-gpus", "7")], json!({"limits": {"cpu": 4, "amd.com/gpu": 1}}));
+            with_limits(&[("num-cpus", "0"), ("num-gpus", "7")], &json!({"limits": {"cpu": 4, "amd.com/gpu": 1}}));
         assert_eq!(found, params(&[("num-cpus", "0"), ("num-gpus", "7")]));
     }
 
     #[test]
     fn accelerators_are_added_to_the_resources_once() {
         let tpu = json!({"limits": {"google.com/tpu": "4", "aws.amazon.com/neuroncore": 0}});
-        assert_eq!(with_limits(&[], tpu.clone())["resources"], "'{\"TPU\":4}'");
+        assert_eq!(with_limits(&[], &tpu)["resources"], "'{\"TPU\":4}'");
         assert_eq!(
-            with_limits(&[("resources", "'{\"b\":0.5,\"a\":2}'")], tpu.clone())["resources"],
+            with_limits(&[("resources", "'{\"b\":0.5,\"a\":2}'")], &tpu)["resources"],
             "'{\"TPU\":4,\"a\":2,\"b\":0.5}'"
         );
-        assert_eq!(with_limits(&[("resources", "\"{\\\"a\\\":1}\"")], tpu.clone())["resources"], "\"{\\\"a\\\":1}\"");
-        assert_eq!(with_limits(&[("resources", "{\"neuron_cores\":1}")], tpu)["resources"], "{\"neuron_cores\":1}");
+        assert_eq!(with_limits(&[("resources", "\"{\\\"a\\\":1}\"")], &tpu)["resources"], "\"{\\\"a\\\":1}\"");
+        assert_eq!(with_limits(&[("resources", "{\"neuron_cores\":1}")], &tpu)["resources"], "{\"neuron_cores\":1}");
         let both = json!({"limits": {"google.com/tpu": 4, "aws.amazon.com/neuroncore": 2, "nvidia.com/mig-1g.5gb": 3}});
-        let found = with_limits(&[], both);
+        let found = with_limits(&[], &both);
         assert_eq!((found["resources"].as_str(), found["num-gpus"].as_str()), ("'{\"neuron_cores\":2}'", "3"));
     }
 

@@ -1,5 +1,6 @@
 //! The environment of the Ray container and of init containers.
 
+use mobula_api::keys;
 use serde_json::Value;
 
 use super::{
@@ -17,9 +18,8 @@ impl Children<'_> {
     /// Adds what Ray and the programs in the container rely on. `ray_start`: the command that was generated.
     pub(super) fn set_env(&self, group: &Group<'_>, ray: &mut ContainerDraft, ray_start: &str) {
         for entry in &self.config.pods.default_env {
-            if let Some(name) = entry.get("name").and_then(Value::as_str).filter(|name| !ray.has_env(name)) {
-                // The borrow of the name ends here.
-                let _ = name;
+            let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
+            if !ray.has_env(name) {
                 ray.env.push(entry.clone());
             }
         }
@@ -34,7 +34,7 @@ impl Children<'_> {
         ray.push_env("KUBERAY_GEN_RAY_START_CMD", ray_start);
         let port = self.gcs_port();
         ray.add_env("RAY_PORT", port);
-        if self.origin() == Origin::RayService {
+        if self.origin() == Origin::Service {
             ray.add_env("RAY_timeout_ms_task_wait_for_death_info", "0");
             ray.add_env("RAY_gcs_server_request_timeout_seconds", "5");
             ray.add_env("RAY_SERVE_KV_TIMEOUT_S", "5");
@@ -57,34 +57,34 @@ impl Children<'_> {
         }
     }
 
-    /// Which kind of object made the RayCluster.
+    /// Who made the RayCluster.
     pub(super) fn origin(&self) -> Origin {
-        match self.cluster.metadata.labels.get("ray.io/originated-from-crd").map(String::as_str) {
-            Some("RayJob") => Origin::RayJob,
-            Some("RayService") => Origin::RayService,
-            _ => Origin::RayCluster,
+        match self.cluster.metadata.labels.get(keys::ORIGINATED_FROM_CRD).map(String::as_str) {
+            Some("RayJob") => Origin::Job,
+            Some("RayService") => Origin::Service,
+            _ => Origin::User,
         }
     }
 }
 
-/// Which kind of object made a RayCluster.
+/// Who made a RayCluster.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A user.
-    RayCluster,
+    User,
     /// A RayJob.
-    RayJob,
+    Job,
     /// A RayService.
-    RayService,
+    Service,
 }
 
 impl Origin {
-    /// Its kind.
+    /// The kind of object that stands for the whole.
     pub(super) fn kind(self) -> &'static str {
         match self {
-            Origin::RayCluster => "RayCluster",
-            Origin::RayJob => "RayJob",
-            Origin::RayService => "RayService",
+            Origin::User => "RayCluster",
+            Origin::Job => "RayJob",
+            Origin::Service => "RayService",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mobula_api::{Credential, GcsFaultToleranceOptions};
+use mobula_api::{Credential, GcsFaultToleranceOptions, keys};
 use serde_json::{Value, json};
 
 use super::{
@@ -10,10 +10,6 @@ use super::{
     draft::{ContainerDraft, PodDraft},
 };
 
-/// Annotation of a RayCluster, the old way to turn it on; the operator writes it on every head pod.
-const ENABLED: &str = "ray.io/ft-enabled";
-/// Annotation: prefix of the cluster's keys in Redis.
-const STORAGE_NAMESPACE: &str = "ray.io/external-storage-namespace";
 /// Volume of the embedded store, and where it is mounted.
 const STORAGE_VOLUME: &str = "gcs-storage";
 const STORAGE_DIRECTORY: &str = "/data/gcs";
@@ -21,7 +17,7 @@ const STORAGE_DIRECTORY: &str = "/data/gcs";
 impl Children<'_> {
     /// Whether the GCS survives its pod.
     pub fn is_fault_tolerant(&self) -> bool {
-        let by_annotation = self.cluster.metadata.annotations.get(ENABLED);
+        let by_annotation = self.cluster.metadata.annotations.get(keys::FT_ENABLED);
         self.fault_tolerance().is_some() || by_annotation.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
@@ -49,7 +45,7 @@ impl Children<'_> {
     /// Tells the head where its state is. `params`: the arguments of `ray start`.
     pub(super) fn set_head_fault_tolerance(&self, pod: &mut PodDraft, params: &mut BTreeMap<String, String>) {
         let enabled = self.is_fault_tolerant();
-        pod.annotations.insert(ENABLED.to_owned(), enabled.to_string());
+        pod.annotations.insert(keys::FT_ENABLED.to_owned(), enabled.to_string());
         if self.has_embedded_storage() {
             self.set_embedded_storage(pod);
         } else if enabled {
@@ -60,10 +56,10 @@ impl Children<'_> {
     fn set_redis(&self, pod: &mut PodDraft, params: &mut BTreeMap<String, String>) {
         let metadata = &self.cluster.metadata;
         let by_option = self.fault_tolerance().and_then(|options| options.external_storage_namespace.as_ref());
-        let by_annotation = metadata.annotations.get(STORAGE_NAMESPACE);
+        let by_annotation = metadata.annotations.get(keys::EXTERNAL_STORAGE_NAMESPACE);
         let namespace = by_option.filter(|name| !name.is_empty()).or(by_annotation).unwrap_or(&metadata.uid).clone();
         pod.ray.add_env("RAY_external_storage_namespace", &namespace);
-        pod.annotations.insert(STORAGE_NAMESPACE.to_owned(), namespace);
+        pod.annotations.insert(keys::EXTERNAL_STORAGE_NAMESPACE.to_owned(), namespace);
         let Some(options) = self.fault_tolerance() else {
             // The clean-up Job reads the password from the environment.
             if let Some(password) = params.get("redis-password") {

@@ -18,7 +18,6 @@ mod resources;
 mod schedulers;
 mod services;
 mod spec_hash;
-mod tls;
 mod volumes;
 mod wait;
 

@@ -89,13 +89,12 @@ impl Children<'_> {
         let labels = &self.cluster.metadata.labels;
         let submits = labels.get("ray.io/job-submission-mode").is_some_and(|mode| mode == "K8sJobMode");
         let job = labels.get("ray.io/originated-from-cr-name").filter(|_| submits)?;
-        if self.origin() != Origin::RayJob {
+        if self.origin() != Origin::Job {
             return None;
         }
         let params = &self.cluster.spec.head_group_spec.ray_start_params;
         let port = params.get("dashboard-port").and_then(|port| port.parse().ok()).unwrap_or(DASHBOARD_PORT);
-        let selector =
-            json!({ "ray.io/originated-from-cr-name": job, "ray.io/originated-from-crd": Origin::RayJob.kind() });
+        let selector = json!({ "ray.io/originated-from-cr-name": job, keys::ORIGINATED_FROM_CRD: Origin::Job.kind() });
         Some(json!({
             "from": [{ "podSelector": { "matchLabels": selector } }],
             "ports": [{ "protocol": "TCP", "port": port }],

@@ -57,7 +57,6 @@ impl Children<'_> {
             pod.set_spec("restartPolicy", "Never");
         }
         self.set_auth(&mut pod);
-        self.set_tls(&group_of_spec, &mut pod);
         self.add_collector(&group_of_spec, &mut pod);
         self.finish(&group_of_spec, &mut pod, &mut params)?;
         schedulers::mark(self, &group_of_spec, &mut pod)?;
@@ -82,7 +81,6 @@ impl Children<'_> {
         self.set_head_fault_tolerance(&mut pod, &mut params);
         add_metrics_port(&mut pod.ray);
         self.set_auth(&mut pod);
-        self.set_tls(&group, &mut pod);
         self.add_collector(&group, &mut pod);
         self.finish(&group, &mut pod, &mut params)?;
         Ok(pod)
@@ -96,21 +94,18 @@ impl Children<'_> {
         params: &mut BTreeMap<String, String>,
     ) -> Result<(), FieldError> {
         self.add_configured(group, pod)?;
-        if self.origin() == Origin::RayService {
+        if self.origin() == Origin::Service {
             let serves = if group.is_head { "false" } else { "true" };
             pod.labels.insert("ray.io/serve".to_owned(), serves.to_owned());
         }
         if !params.contains_key("plasma-directory") {
             volumes::add_shared_memory(pod, &group.ray_path())?;
         }
-        for other in [AUTOSCALER_CONTAINER, COLLECTOR_CONTAINER] {
-            let ours = match other {
-                AUTOSCALER_CONTAINER => group.is_head && self.is_autoscaled(),
-                _ => self.collector().is_some(),
-            };
-            if ours {
-                volumes::share_logs(pod, other);
-            }
+        if group.is_head && self.is_autoscaled() {
+            volumes::share_logs(pod, AUTOSCALER_CONTAINER);
+        }
+        if self.collector().is_some() {
+            volumes::share_logs(pod, COLLECTOR_CONTAINER);
         }
         command::add_container_resources(params, &group.ray_path(), &pod.ray)?;
         let ray_start = command::ray_start(self.config, group.is_head, params);

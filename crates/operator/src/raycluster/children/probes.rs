@@ -39,15 +39,15 @@ impl Children<'_> {
         };
         let timeout_s = if group.is_head { HEAD_TIMEOUT_S } else { WORKER_TIMEOUT_S };
         if !has(ray, "livenessProbe") {
-            ray.set("livenessProbe", probe(handler, action.clone(), 30, timeout_s, LIVENESS_FAILURES));
+            ray.set("livenessProbe", probe(handler, &action, 30, timeout_s, LIVENESS_FAILURES));
         }
         if !has(ray, "readinessProbe") {
             // A worker that serves is ready when its proxy is; of the head, the RayService looks itself.
-            let readiness = if self.origin() == Origin::RayService && !group.is_head {
+            let readiness = if self.origin() == Origin::Service && !group.is_head {
                 looks.push(wget(10, ray.port("serve").unwrap_or(SERVE_PORT), "-/healthz"));
-                probe("exec", exec(&looks), 10, timeout_s, 1)
+                probe("exec", &exec(&looks), 10, timeout_s, 1)
             } else {
-                probe(handler, action, 10, timeout_s, READINESS_FAILURES)
+                probe(handler, &action, 10, timeout_s, READINESS_FAILURES)
             };
             ray.set("readinessProbe", readiness);
         }
@@ -66,7 +66,7 @@ fn exec(looks: &[String]) -> Value {
     json!({ "command": ["bash", "-c", looks.join(" && ")] })
 }
 
-fn probe(handler: &str, action: Value, initial_delay_s: u32, timeout_s: u32, failures: u32) -> Value {
+fn probe(handler: &str, action: &Value, initial_delay_s: u32, timeout_s: u32, failures: u32) -> Value {
     json!({
         handler: action,
         "initialDelaySeconds": initial_delay_s,

@@ -3,7 +3,7 @@
 use mobula_api::{FieldError, keys};
 use serde_json::{Value, json};
 
-use super::{Children, command::shell, tls::TLS_WAIT_CONTAINER};
+use super::{Children, command::shell};
 use crate::names::check_label;
 
 /// Value of the label [`keys::NODE_TYPE`] on the Job and its pod.
@@ -20,7 +20,6 @@ impl Children<'_> {
         let mut pod = self.head_draft()?;
         pod.labels.insert(keys::NODE_TYPE.to_owned(), CLEANUP_NODE_TYPE.to_owned());
         pod.others.clear();
-        pod.init_containers.retain(|container| container.name() != TLS_WAIT_CONTAINER);
         pod.set_spec("restartPolicy", "Never");
         let with_username = pod.ray.has_env("REDIS_USERNAME");
         pod.ray.command = shell(self.config);

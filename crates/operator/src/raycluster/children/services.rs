@@ -28,8 +28,8 @@ impl Children<'_> {
     pub fn head_service(&self) -> Result<Option<Value>, FieldError> {
         let head = &self.cluster.spec.head_group_spec;
         let selector = json!(self.head_selector()?);
-        let ports: Vec<Value> =
-            self.head_ports()?.into_iter().map(|(name, port)| service_port(&name, port, true)).collect();
+        let port = |(name, port)| json!({ "name": name, "port": port, "appProtocol": "tcp" });
+        let ports: Vec<Value> = self.head_ports()?.into_iter().map(port).collect();
         let annotations = json!(self.cluster.spec.head_service_annotations);
         if let Some(own) = &head.head_service {
             return self.own_head_service(own, selector, ports).map(Some);
@@ -46,7 +46,7 @@ impl Children<'_> {
         if let Some(metadata) = metadata.as_object_mut() {
             insert_unless_empty(metadata, "annotations", annotations);
         }
-        Ok(Some(service(metadata, Value::Object(spec))))
+        Ok(Some(service(&metadata, &Value::Object(spec))))
     }
 
     /// The head Service as the user shaped it, with what the operator needs of it.
@@ -77,7 +77,7 @@ impl Children<'_> {
             own_metadata.extend(metadata);
         }
         insert_unless_empty(&mut own_metadata, "annotations", json!(annotations));
-        Ok(service(Value::Object(own_metadata), Value::Object(spec)))
+        Ok(service(&Value::Object(own_metadata), &Value::Object(spec)))
     }
 
     /// The Service by which workers of one replica find each other, where a group has replicas of several hosts.
@@ -96,7 +96,7 @@ impl Children<'_> {
             "publishNotReadyAddresses": true,
             "selector": { keys::CLUSTER: cluster, keys::NODE_TYPE: keys::NODE_TYPE_WORKER },
         });
-        Ok(Some(service(metadata, spec)))
+        Ok(Some(service(&metadata, &spec)))
     }
 
     /// The Service of Serve, where the RayCluster asks for one by annotation.
@@ -108,7 +108,7 @@ impl Children<'_> {
             return Ok(None);
         }
         let ports = self.head_ports()?.into_iter().filter(|(name, _)| name == "serve" || name.starts_with("serve-"));
-        let ports: Vec<Value> = ports.map(|(name, port)| service_port(&name, port, false)).collect();
+        let ports: Vec<Value> = ports.map(|(name, port)| json!({ "name": name, "port": port })).collect();
         if ports.is_empty() {
             let problem = "must hold a port called serve, or serve-…, for the Service of Serve that is asked for by the \
                            annotation ray.io/enable-serve-service";
@@ -118,7 +118,7 @@ impl Children<'_> {
         let cluster = &self.cluster.metadata.name;
         let labels = json!({
             "ray.io/originated-from-cr-name": cluster,
-            "ray.io/originated-from-crd": "RayCluster",
+            keys::ORIGINATED_FROM_CRD: "RayCluster",
             "ray.io/serve": format!("{cluster}-serve"),
         });
         let metadata = self.metadata(&format!("{cluster}-serve-svc"), labels);
@@ -128,7 +128,7 @@ impl Children<'_> {
         ]);
         let service_type = self.cluster.spec.head_group_spec.service_type.as_deref();
         insert_unless_empty(&mut spec, "type", json!(service_type));
-        Ok(Some(service(metadata, Value::Object(spec))))
+        Ok(Some(service(&metadata, &Value::Object(spec))))
     }
 
     /// Labels that the head pod is found by. Its template may change one of them.
@@ -168,14 +168,6 @@ impl Children<'_> {
     }
 }
 
-fn service_port(name: &str, port: i64, with_protocol: bool) -> Value {
-    if with_protocol {
-        json!({ "name": name, "port": port, "appProtocol": "tcp" })
-    } else {
-        json!({ "name": name, "port": port })
-    }
-}
-
-fn service(metadata: Value, spec: Value) -> Value {
+fn service(metadata: &Value, spec: &Value) -> Value {
     json!({ "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec })
 }

@@ -20,7 +20,7 @@ const HIGHEST_TIER: &str = "volcano.sh/network-topology-highest-tier-allowed";
 
 /// The gang of a RayCluster; a RayJob has one of its own.
 pub(super) fn pod_group(children: &Children<'_>, members: &GangMembers) -> Result<Option<Value>, FieldError> {
-    if children.origin() == Origin::RayJob {
+    if children.origin() == Origin::Job {
         return Ok(None);
     }
     let labels = &children.cluster.metadata.labels;
@@ -61,6 +61,6 @@ pub(super) fn mark(children: &Children<'_>, group: &Group<'_>, pod: &mut PodDraf
 }
 
 fn group_name(children: &Children<'_>) -> String {
-    let job = children.label("ray.io/originated-from-cr-name").filter(|_| children.origin() == Origin::RayJob);
+    let job = children.label("ray.io/originated-from-cr-name").filter(|_| children.origin() == Origin::Job);
     format!("ray-{}-pg", job.unwrap_or(&children.cluster.metadata.name))
 }

@@ -1,0 +1,222 @@
+//! `mobula lint`: what is wrong with manifests, before they are applied.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use mobula_api::{Compat, FieldError, Gates, Kind, RayCluster, RayCronJob, RayJob, RayService, Rules};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::EXIT_BAD_INPUT,
+    input::{self, BadInput, STDIN},
+    plan::Output,
+};
+
+/// Arguments of `mobula lint`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+One line a finding: FILE: KIND/NAME: FIELD: VALUE: MESSAGE. Objects that are not of ray.io are passed over.
+Exit status: 0 if nothing was found; 1 if something was; 2 if a file can't be read.")]
+pub struct Args {
+    /// Manifests, YAML or JSON: files, directories (every .yaml, .yml and .json below), `-` for standard input
+    #[arg(short, long = "file", value_name = "FILE", required = true, num_args = 1..)]
+    files: Vec<String>,
+    /// The KubeRay whose rules hold where its releases differ: 1.6 or 1.7
+    #[arg(long, value_name = "VERSION", default_value = "1.6", value_parser = compat)]
+    compat: Compat,
+    /// Feature gates of the operator, as NAME=true,NAME=false
+    #[arg(long, value_name = "GATES", default_value = "")]
+    gates: String,
+    /// Form of the findings
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    output: Output,
+}
+
+fn compat(text: &str) -> Result<Compat, String> {
+    Compat::parse(text).map_err(|error| error.problem)
+}
+
+/// Something to do about an object.
+#[derive(Debug, Serialize)]
+struct Found {
+    file: String,
+    kind: String,
+    name: String,
+    field: String,
+    value: String,
+    message: String,
+    /// `error`: the API server or the operator refuses the object; `warning`: it will not work as written.
+    severity: &'static str,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = FieldError::new(self.field.as_str(), &self.value, self.message.as_str());
+        write!(f, "{}: {}/{}: {error}", self.file, self.kind, self.name)
+    }
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> ExitCode {
+    let rules = match Gates::parse(&args.gates, args.compat) {
+        Ok(gates) => Rules { compat: args.compat, gates },
+        Err(error) => {
+            eprintln!("error: --gates: {}: {}", error.value, error.problem);
+            return ExitCode::from(EXIT_BAD_INPUT);
+        }
+    };
+    let (mut found, mut notes, mut is_bad) = (Vec::new(), Vec::new(), false);
+    for file in &args.files {
+        for file in files_below(file) {
+            let objects = file.and_then(|file| Ok((input::objects(&file)?, file)));
+            match objects {
+                Ok((objects, file)) => objects.iter().for_each(|object| {
+                    lint(&file, object, &rules, &mut found, &mut notes);
+                }),
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    is_bad = true;
+                }
+            }
+        }
+    }
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    print(&found, args.output);
+    match (is_bad, found.is_empty()) {
+        (true, _) => ExitCode::from(EXIT_BAD_INPUT),
+        (false, true) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::FAILURE,
+    }
+}
+
+fn print(found: &[Found], output: Output) {
+    let text: String = match output {
+        Output::Table => found.iter().map(|found| format!("{found}\n")).collect(),
+        Output::Json => format!("{:#}\n", json!(found)),
+    };
+    // Whoever closed the pipe has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// The file, or every manifest below the directory, in the order of their names.
+fn files_below(file: &str) -> Vec<Result<String, BadInput>> {
+    if file == STDIN || !Path::new(file).is_dir() {
+        return vec![Ok(file.to_owned())];
+    }
+    let entries = match std::fs::read_dir(file) {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect::<BTreeSet<_>>(),
+        Err(error) => return vec![Err(BadInput::new(file, error))],
+    };
+    let is_manifest =
+        |path: &Path| path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
+    let below = entries.into_iter().filter(|path| path.is_dir() || is_manifest(path));
+    below.flat_map(|path| files_below(&path.to_string_lossy())).collect()
+}
+
+fn lint(file: &str, object: &Value, rules: &Rules, found: &mut Vec<Found>, notes: &mut Vec<String>) {
+    let shown = if file == STDIN { "standard input" } else { file };
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (kind_name, api_version) = (text("/kind"), text("/apiVersion"));
+    let name = match (text("/metadata/name"), text("/metadata/generateName")) {
+        ("", prefix) => prefix,
+        (name, _) => name,
+    };
+    let kind = Kind::named(kind_name).filter(|_| api_version.starts_with("ray.io/") || api_version.is_empty());
+    let Some(kind) = kind else {
+        if !object.is_null() {
+            let what = if kind_name.is_empty() { "an object without kind" } else { kind_name };
+            notes.push(format!("{shown}: {what}/{name}: passed over: not of ray.io"));
+        }
+        return;
+    };
+    let mut seen = BTreeSet::new();
+    for (error, is_error) in faults(kind, object.clone(), rules) {
+        // The definition and the operator may refuse the same thing.
+        if seen.insert(error.field.clone()) {
+            found.push(Found {
+                file: shown.to_owned(),
+                kind: kind_name.to_owned(),
+                name: name.to_owned(),
+                field: error.field,
+                value: error.value,
+                message: error.problem,
+                severity: if is_error { "error" } else { "warning" },
+            });
+        }
+    }
+}
+
+/// Everything to say of an object, and whether it is an error: first what its definition says, then the operator, then what
+/// would show at run time.
+fn faults(kind: Kind, mut object: Value, rules: &Rules) -> Vec<(FieldError, bool)> {
+    kind.fill_in_defaults(&mut object);
+    let mut faults = version(&object);
+    faults.extend(kind.misfits(&object).into_iter().map(|misfit| (misfit.error, !misfit.is_unknown)));
+    name_it(&mut object);
+    let (read, cluster) = match kind {
+        Kind::RayCluster => (Ok(()), ""),
+        Kind::RayJob => (RayJob::from_value(&object).map(|_| ()), "/spec/rayClusterSpec"),
+        Kind::RayService => (RayService::from_value(&object).map(|_| ()), "/spec/rayClusterConfig"),
+        Kind::RayCronJob => (RayCronJob::from_value(&object).map(|_| ()), "/spec/jobTemplate/rayClusterSpec"),
+    };
+    faults.extend(read.err().map(|error| (error, true)));
+    faults.extend(cluster_faults(&object, cluster, rules));
+    faults
+}
+
+fn version(object: &Value) -> Vec<(FieldError, bool)> {
+    match object.get("apiVersion").and_then(Value::as_str) {
+        Some("ray.io/v1") => Vec::new(),
+        Some(old @ "ray.io/v1alpha1") => {
+            vec![(FieldError::new("apiVersion", old, "is deprecated: write ray.io/v1"), false)]
+        }
+        other => vec![(FieldError::new("apiVersion", other.unwrap_or_default(), "must be ray.io/v1"), true)],
+    }
+}
+
+/// A name as the API server would make one.
+fn name_it(object: &mut Value) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    if !metadata.contains_key("name")
+        && let Some(prefix) = metadata.get("generateName").and_then(Value::as_str).map(str::to_owned)
+    {
+        metadata.insert("name".to_owned(), Value::from(prefix + "xxxxx"));
+    }
+}
+
+/// What is wrong with the cluster that an object is or brings; `pointer`: where its spec is, empty if it is one.
+fn cluster_faults(object: &Value, pointer: &str, rules: &Rules) -> Vec<(FieldError, bool)> {
+    let is_cluster = pointer.is_empty();
+    let document = if is_cluster {
+        object.clone()
+    } else {
+        let Some(spec) = object.pointer(pointer).filter(|spec| !spec.is_null()) else { return Vec::new() };
+        // Its metadata will be the operator's; of the owner's only annotations matter.
+        let annotations = object.pointer("/metadata/annotations").cloned().unwrap_or_default();
+        json!({"metadata": {"name": "owned", "annotations": annotations}, "spec": spec})
+    };
+    let moved = |mut error: FieldError| {
+        if let Some(rest) = error.field.strip_prefix("spec").filter(|_| !is_cluster) {
+            error.field = format!("{}{rest}", pointer.trim_start_matches('/').replace('/', "."));
+        }
+        error
+    };
+    let cluster = match RayCluster::from_value(document) {
+        Ok(cluster) => cluster,
+        Err(error) => return vec![(moved(error), true)],
+    };
+    let mut faults: Vec<(FieldError, bool)> = cluster
+        .validate(rules)
+        .into_iter()
+        .map(|finding| (moved(finding.error), finding.is_fatal))
+        .chain(cluster.advice().into_iter().map(|error| (moved(error), false)))
+        .collect();
+    if cluster.spec.enable_in_tree_autoscaling == Some(true) {
+        faults.extend(cluster.group_shapes().err().map(|error| (moved(error), false)));
+    }
+    faults
+}
