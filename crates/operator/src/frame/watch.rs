@@ -87,11 +87,7 @@ pub async fn run(client: Client, world: Arc<World>) {
 async fn one(api: Api<Raw>, selector: &'static str, source: usize, place: usize, world: Arc<World>) {
     let config =
         if selector.is_empty() { watcher::Config::default() } else { watcher::Config::default().labels(selector) };
-<<<<<<< HEAD
     let events = watcher(api, config).backoff(Retry { attempts: 0, source });
-=======
-    let events = watcher(api, config).default_backoff();
->>>>>>> main
     pin_mut!(events);
     while let Some(event) = events.next().await {
         match event {
