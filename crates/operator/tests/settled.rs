@@ -1,6 +1,6 @@
 //! Every recorded RayCluster, run until it has settled: status and events are what KubeRay's were, except where this file
 //! says why not.
-#![allow(clippy::disallowed_methods, reason = "a test reads the files beside it")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test reads the files beside it")]
 
 mod bench;
 

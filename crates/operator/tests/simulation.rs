@@ -1,7 +1,7 @@
 //! Operators, their executor and the API server in virtual time, under faults that a seed chooses: slow and broken
 //! connections, stale caches, cut watches, conflicts, refusals, lost answers, pods that fail or are deleted, edits in
 //! flight, crashes, two operators that both think they lead. After every write the invariants are checked.
-#![allow(clippy::disallowed_methods, reason = "a test reads its seed from the environment")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test reads its seed from the environment")]
 
 mod bench;
 
@@ -156,7 +156,7 @@ fn happen(server: &ApiServer, dice: &mut Dice) {
             if let Some(worker) = any(dice, &workers) {
                 edit(&|it| {
                     it["spec"]["workerGroupSpecs"][0]["scaleStrategy"] =
-                        json!({"workersToDelete": [worker, "stranger"]})
+                        json!({"workersToDelete": [worker, "stranger"]});
                 })
                 .unwrap();
             }
