@@ -75,21 +75,21 @@ impl Operator {
     pub async fn run(self, stop: watch::Receiver<bool>) -> Ended {
         let Operator { metrics, world, config, surroundings, changes } = self;
         let Surroundings { client, clock, random, identity, lease_namespace, instance } = surroundings;
-        let feeds = tokio::spawn(feed::run(client.clone(), world.clone()));
+        let feeds = Task(tokio::spawn(feed::run(client.clone(), world.clone())));
         let (give_up, given_up) = watch::channel(false);
-        let (leads, election) = if config.process.leader_election {
+        let (leads, mut election) = if config.process.leader_election {
             let (election, leads) =
                 Election::new(client.clone(), clock.clone(), metrics.clone(), lease_namespace, identity);
-            (leads, Some(tokio::spawn(election.run(given_up))))
+            (leads, Task(tokio::spawn(election.run(given_up))))
         } else {
             metrics.leads(true);
             let (keep, leads) = watch::channel(true);
             // Nobody ever takes it away.
-            (leads, Some(tokio::spawn(async move { keep.closed().await })))
+            (leads, Task(tokio::spawn(async move { keep.closed().await })))
         };
         let dialect = if config.compat >= Compat::V1_7 { Dialect::Events } else { Dialect::Core };
         let (outbox, postman) = notices::outbox(client.clone(), clock.clone(), dialect, instance, metrics.clone());
-        let post = tokio::spawn(postman.run());
+        let mut post = Task(tokio::spawn(postman.run()));
         let pace = Pace::new(config.process.qps, config.process.burst);
         let executor = Executor::new(client, world.clone(), metrics.clone(), clock.clone(), pace, leads.clone());
         let reconcilers: Vec<Arc<dyn crate::frame::controller::Reconciler>> =
@@ -97,14 +97,21 @@ impl Operator {
         let concurrency = config.process.concurrency.max(LEAST_CONCURRENCY) as usize;
         let controller = Controller::new(world, changes, executor, reconcilers, clock, metrics, outbox, concurrency);
         controller.run(leads.clone(), stop.clone()).await;
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), post).await;
-        feeds.abort();
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), &mut post.0).await;
+        drop(feeds);
         let was_told = *stop.borrow();
         drop(leads);
         let _ = give_up.send(true);
-        if let Some(election) = election {
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), election).await;
-        }
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), &mut election.0).await;
         if was_told { Ended::Stopped } else { Ended::LeadershipLost }
+    }
+}
+
+/// A task that ends with whoever has started it.
+struct Task(tokio::task::JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -241,7 +241,7 @@ async fn the_role_of_an_older_operator_is_brought_up_to_date() {
     let rules = server.get("roles", "default", "a").unwrap()["rules"].clone();
     server
         .edit("roles", "default", "a", |role| {
-            role["rules"] = json!([{"apiGroups": ["x"], "resources": ["y"], "verbs": ["z"]}])
+            role["rules"] = json!([{"apiGroups": ["x"], "resources": ["y"], "verbs": ["z"]}]);
         })
         .unwrap();
     settle().await;

@@ -118,9 +118,13 @@ impl Controller {
             let wait = if is_started { wait_ms.min(60_000) } else { 50 };
             tokio::select! {
                 biased;
-                _ = stop.changed() => {}
-                _ = leads.changed() => {
-                    if is_started && !*leads.borrow() {
+                told = stop.changed() => {
+                    if told.is_err() {
+                        break;
+                    }
+                }
+                told = leads.changed() => {
+                    if told.is_err() || (is_started && !*leads.borrow()) {
                         break;
                     }
                 }

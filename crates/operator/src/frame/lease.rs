@@ -109,7 +109,7 @@ impl Election {
     }
 
     async fn turn(&mut self) -> Turn {
-        let lease = match self.client.request::<Value>(get(format!("{}/{NAME}", self.path()))).await {
+        let lease = match self.client.request::<Value>(get(&format!("{}/{NAME}", self.path()))).await {
             Ok(lease) => lease,
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 let body = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
@@ -171,7 +171,7 @@ impl Election {
 
     /// Lets the next one lead at once.
     async fn give_up(&self) {
-        let Ok(mut lease) = self.client.request::<Value>(get(format!("{}/{NAME}", self.path()))).await else { return };
+        let Ok(mut lease) = self.client.request::<Value>(get(&format!("{}/{NAME}", self.path()))).await else { return };
         if lease["spec"]["holderIdentity"] == json!(self.identity) {
             lease["spec"]["holderIdentity"] = json!("");
             lease["spec"]["leaseDurationSeconds"] = json!(1);
@@ -180,7 +180,7 @@ impl Election {
     }
 }
 
-fn get(path: String) -> http::Request<Vec<u8>> {
+fn get(path: &str) -> http::Request<Vec<u8>> {
     let mut request = http::Request::new(Vec::new());
     if let Ok(uri) = path.parse() {
         *request.uri_mut() = uri;

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use super::{kind::Kind, time, world::World};
 
 /// Counters and durations of this process.
+#[derive(Default)]
 pub struct Metrics {
     state: Mutex<State>,
 }
@@ -47,12 +48,6 @@ const LONGEST_US: u64 = 3_600_000_000;
 impl Durations {
     fn new() -> Option<Self> {
         Histogram::new_with_bounds(1, LONGEST_US, 2).ok().map(|histogram| Durations { histogram, sum_us: 0 })
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Metrics { state: Mutex::default() }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Feeds the world from watches.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource,
     core::DynamicResourceScope,
-    runtime::{WatchStreamExt as _, watcher},
+    runtime::{WatchStreamExt as _, utils::Backoff, watcher},
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -87,7 +87,7 @@ pub async fn run(client: Client, world: Arc<World>) {
 async fn one(api: Api<Raw>, selector: &'static str, source: usize, place: usize, world: Arc<World>) {
     let config =
         if selector.is_empty() { watcher::Config::default() } else { watcher::Config::default().labels(selector) };
-    let events = watcher(api, config).default_backoff();
+    let events = watcher(api, config).backoff(Retry { attempts: 0, source });
     pin_mut!(events);
     while let Some(event) = events.next().await {
         match event {
@@ -98,5 +98,28 @@ async fn one(api: Api<Raw>, selector: &'static str, source: usize, place: usize,
             Ok(watcher::Event::InitDone) => world.listing_ends(source, place),
             Err(error) => tracing::warn!(%error, selector, "watching is interrupted"),
         }
+    }
+}
+
+/// Delays between tries of a watch: doubled up to half a minute, and each watch a little longer than the one before it, so
+/// that they do not come back together. No randomness: a simulation repeats them.
+struct Retry {
+    attempts: u32,
+    source: usize,
+}
+
+impl Iterator for Retry {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let delay_ms = (250_u64 << self.attempts.min(7)).min(30_000);
+        self.attempts = self.attempts.saturating_add(1);
+        Some(Duration::from_millis(delay_ms + delay_ms / 20 * (self.source as u64 % 8)))
+    }
+}
+
+impl Backoff for Retry {
+    fn reset(&mut self) {
+        self.attempts = 0;
     }
 }

@@ -23,9 +23,13 @@ pub fn decide(observed: &Observed<'_>, config: &Config, now_ms: i64) -> Decision
         status::of_invalid(&mut pass, &invalid);
         return pass.decision;
     }
+    let suspension = suspend::state(&pass);
+    if !fixed::has_account(&mut pass) {
+        status::write(&mut pass, suspension);
+        return pass.decision;
+    }
     fault_tolerance::hold(&mut pass);
     fixed::make(&mut pass);
-    let suspension = suspend::state(&pass);
     match suspension {
         suspend::State::Suspending => suspend::delete_pods(&mut pass),
         suspend::State::Suspended | suspend::State::Asked => {}

@@ -44,7 +44,6 @@ fn terms(kind: &Kind) -> Option<Terms> {
 
 /// Makes what is missing and mends what has to follow the spec.
 pub(super) fn make(pass: &mut Pass<'_>) {
-    look_for_account(pass);
     let children = pass.children;
     let token = pass.observed.token;
     let wanted: [(&str, Result<Vec<Value>, FieldError>); 9] = [
@@ -179,39 +178,43 @@ fn mend(pass: &mut Pass<'_>, part: &str, there: &Arc<Child>, wanted: &Value) -> 
     })
 }
 
-/// An account that the user has named must be there: the operator does not make it.
-fn look_for_account(pass: &mut Pass<'_>) {
+/// An account that the user has named must be there: the operator does not make it, and makes nothing without it.
+pub(super) fn has_account(pass: &mut Pass<'_>) -> bool {
     let name = pass.children.own_service_account().to_owned();
     if name.is_empty() || !pass.children.is_autoscaled() {
-        return;
+        return true;
     }
-    let part = "service-account";
-    let known = pass.observed.memory.look_ups.get(&(kind::SERVICE_ACCOUNT.kind, name.clone()));
-    match known {
-        Some((true, at_ms)) if pass.now_ms - at_ms < LOOK_UP_LASTS_MS => return,
-        Some((false, at_ms)) => {
-            let message = format!(
-                "Failed to reconcile RayCluster {}. If users specify ServiceAccountName for the head Pod, they need to \
-                 create a ServiceAccount themselves. However, ServiceAccount {name} is not found. Please create one.",
-                pass.name()
-            );
-            pass.say_once("AutoscalerServiceAccountNotFound", "Reconcile", message);
-            let problem = "must be the name of a ServiceAccount that exists: create it";
-            let error = FieldError::new("spec.headGroupSpec.template.spec.serviceAccountName", name.clone(), problem);
-            pass.faults.push((part.to_owned(), error));
-            let again_ms = at_ms.saturating_add(ACCOUNT_RETRY_MS);
-            if pass.now_ms < again_ms {
-                pass.decision.wake_at(again_ms);
-                return;
-            }
+    let known = pass.observed.memory.look_ups.get(&(kind::SERVICE_ACCOUNT.kind, name.clone())).copied();
+    let age_ms = known.map_or(i64::MAX, |(_, at_ms)| pass.now_ms.saturating_sub(at_ms));
+    let exists = known.is_some_and(|(exists, _)| exists);
+    if known.is_some() && !exists {
+        say_that_it_is_missing(pass, &name);
+    }
+    let lasts_ms = if exists { LOOK_UP_LASTS_MS } else { ACCOUNT_RETRY_MS };
+    if age_ms >= lasts_ms {
+        if pass.may_try(ACCOUNT) {
+            let action = Action::LookUp { kind: &kind::SERVICE_ACCOUNT, name };
+            pass.decision.then(vec![Step::new(ACCOUNT, action)]);
         }
-        _ => {}
+    } else if !exists {
+        pass.decision.wake_at(pass.now_ms.saturating_add(lasts_ms - age_ms));
     }
-    if pass.may_try(part) {
-        let action = Action::LookUp { kind: &kind::SERVICE_ACCOUNT, name };
-        pass.decision.then(vec![Step::new(part, action).blocking()]);
-    }
+    exists
 }
 
+fn say_that_it_is_missing(pass: &mut Pass<'_>, name: &str) {
+    let message = format!(
+        "Failed to reconcile RayCluster {}. If users specify ServiceAccountName for the head Pod, they need to create a \
+         ServiceAccount themselves. However, ServiceAccount {name} is not found. Please create one.",
+        pass.name()
+    );
+    pass.say_once("AutoscalerServiceAccountNotFound", "Reconcile", message);
+    let problem = "must be the name of a ServiceAccount that exists: create it";
+    let error = FieldError::new("spec.headGroupSpec.template.spec.serviceAccountName", name, problem);
+    pass.faults.push((ACCOUNT.to_owned(), error));
+}
+
+/// The part that the account is.
+const ACCOUNT: &str = "service-account";
 /// How long until a missing account is looked for again, in ms.
 const ACCOUNT_RETRY_MS: i64 = 5_000;

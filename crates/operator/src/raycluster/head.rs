@@ -46,9 +46,10 @@ pub(super) fn make(pass: &mut Pass<'_>) {
     if is_in_the_way || !may_restart(pass) || !pass.may_try(HEAD) || !pass.may_replace(HEAD) {
         return;
     }
+    // The name of a head that is gone is used again: so not even two operators that both think they lead make two of them.
+    // Only beside a lost one there is another name.
     let visible = heads.iter().filter_map(|(pod, _)| pod.place).map(|place| place.incarnation.saturating_add(1)).max();
-    let retired = pass.observed.incarnations.get(&(keys::HEAD_GROUP.to_owned(), 0)).copied();
-    let incarnation = visible.into_iter().chain(retired).max().unwrap_or(0);
+    let incarnation = visible.unwrap_or(0);
     match creation(pass, incarnation) {
         Ok(step) => pass.decision.then(vec![step]),
         Err(error) => pass.faults.push((HEAD.to_owned(), error)),

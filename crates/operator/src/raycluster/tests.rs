@@ -1,1 +1,276 @@
+//! What is decided, by table.
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use mobula_api::{PodRole, RayCluster};
+use serde_json::{Value, json};
+
+use super::{Observed, decide};
+use crate::{
+    config::Config,
+    frame::{
+        decision::{Action, Decision},
+        outcome::{Class, Memory, Problem},
+        pod::{Place, Pod, Ready},
+        world::Incarnations,
+    },
+};
+
+const NOW_MS: i64 = 1_800_000_000_000;
+
+fn cluster(spec: &Value) -> RayCluster {
+    let template = json!({"spec": {"containers": [{"name": "ray", "image": "ray"}]}});
+    let mut cluster = json!({
+        "apiVersion": "ray.io/v1", "kind": "RayCluster",
+        "metadata": {"name": "a", "namespace": "ns", "uid": "u", "resourceVersion": "7", "generation": 2,
+                     "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {
+            "headGroupSpec": {"template": template},
+            "workerGroupSpecs": [{"groupName": "w", "template": template, "replicas": 3, "minReplicas": 0,
+                                  "maxReplicas": 4}],
+        },
+    });
+    for (key, value) in spec.as_object().into_iter().flatten() {
+        if key == "group" {
+            for (key, value) in value.as_object().into_iter().flatten() {
+                cluster["spec"]["workerGroupSpecs"][0][key] = value.clone();
+            }
+        } else {
+            cluster["spec"][key] = value.clone();
+        }
+    }
+    RayCluster::from_value(cluster).unwrap()
+}
+
+fn pod(name: &str, role: PodRole, replica: u32) -> Pod {
+    Pod {
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        namespace: "ns".into(),
+        owner: "u".into(),
+        group: if role == PodRole::Head { "headgroup" } else { "w" }.into(),
+        role,
+        phase: "Running".into(),
+        ready: Some(Ready { status: "True".into(), ..Ready::default() }),
+        node: "n".into(),
+        created_ms: NOW_MS - 600_000,
+        place: Some(Place { replica, host: 0, incarnation: 0 }),
+        ..Pod::default()
+    }
+}
+
+/// A head and workers `w0`, `w1`, …, changed by `change`.
+fn pods(workers: u32, change: impl Fn(&mut Pod)) -> Vec<Arc<Pod>> {
+    let workers = (0..workers).map(|number| pod(&format!("w{number}"), PodRole::Worker, number));
+    let all = std::iter::once(pod("head", PodRole::Head, 0)).chain(workers);
+    all.map(|mut pod| {
+        change(&mut pod);
+        Arc::new(pod)
+    })
+    .collect()
+}
+
+fn decided(cluster: &RayCluster, pods: &[Arc<Pod>], memory: &Memory) -> Decision {
+    let incarnations = Incarnations::new();
+    let observed = Observed { cluster, pods, children: &[], incarnations: &incarnations, memory, token: [0; 32] };
+    let decision = decide(&observed, &Config::default(), NOW_MS);
+    assert_eq!(decision, decide(&observed, &Config::default(), NOW_MS), "the same again");
+    decision
+}
+
+/// Names of deleted pods, and groups of created ones with their number.
+fn on_pods(decision: &Decision) -> (Vec<&str>, BTreeMap<String, usize>) {
+    let (mut deleted, mut created) = (Vec::new(), BTreeMap::new());
+    for step in decision.steps().filter(|step| step.action.kind().kind == "Pod") {
+        match &step.action {
+            Action::Delete { name, uid, .. } => {
+                assert_eq!(uid, &format!("uid-{name}"), "exactly this pod");
+                deleted.push(name.as_str());
+            }
+            Action::Create { .. } => *created.entry(step.part.clone()).or_default() += 1,
+            _ => {}
+        }
+    }
+    deleted.sort_unstable();
+    (deleted, created)
+}
+
+struct Case {
+    name: &'static str,
+    spec: Value,
+    pods: Vec<Arc<Pod>>,
+    deleted: Vec<&'static str>,
+    created: Vec<(&'static str, usize)>,
+}
+
+fn cases() -> Vec<Case> {
+    let named = |name: &'static str, spec, pods, deleted, created| Case { name, spec, pods, deleted, created };
+    let on = |target: &'static str, change: fn(&mut Pod)| {
+        move |pod: &mut Pod| {
+            if pod.name == target {
+                change(pod);
+            }
+        }
+    };
+    let pending: fn(&mut Pod) = |pod| {
+        pod.phase = "Pending".into();
+        pod.ready = None;
+        pod.node.clear();
+        pod.created_ms -= 1_000;
+    };
+    let leaving: fn(&mut Pod) = |pod| pod.deletion_ms = Some(NOW_MS + 30_000);
+    let lost: fn(&mut Pod) = |pod| pod.deletion_ms = Some(NOW_MS - 61_000);
+    let failed: fn(&mut Pod) = |pod| pod.phase = "Failed".into();
+    let none = Vec::new;
+    let redis = json!({"gcsFaultToleranceOptions": {"redisAddress": "redis:6379"}});
+    vec![
+        named("nothing is there", json!({}), none(), vec![], vec![("group/w", 3), ("head", 1)]),
+        named("all is there", json!({}), pods(3, |_| {}), vec![], vec![]),
+        named(
+            "too many: the pending one goes, though older",
+            json!({"group": {"replicas": 2}}),
+            pods(3, on("w0", pending)),
+            vec!["w0"],
+            vec![],
+        ),
+        named(
+            "too many with an autoscaler: it chooses",
+            json!({"enableInTreeAutoscaling": true, "group": {"replicas": 2}}),
+            pods(3, |_| {}),
+            vec![],
+            vec![],
+        ),
+        named(
+            "named ones go, strangers do not",
+            json!({"enableInTreeAutoscaling": true, "group": {"replicas": 2, "scaleStrategy": {"workersToDelete": ["w1", "head", "stranger"]}}}),
+            pods(3, |_| {}),
+            vec!["w1"],
+            vec![],
+        ),
+        named(
+            "one on its way out is replaced within the maximum",
+            json!({}),
+            pods(3, on("w0", leaving)),
+            vec![],
+            vec![("group/w", 1)],
+        ),
+        named("but not beyond it", json!({"group": {"maxReplicas": 3}}), pods(3, on("w0", leaving)), vec![], vec![]),
+        named(
+            "a lost one is replaced at the maximum, too",
+            json!({"group": {"maxReplicas": 3}}),
+            pods(3, on("w0", lost)),
+            vec![],
+            vec![("group/w", 1)],
+        ),
+        named(
+            "a failed one is deleted and replaced",
+            json!({}),
+            pods(3, on("w2", failed)),
+            vec!["w2"],
+            vec![("group/w", 1)],
+        ),
+        named("a failed head is deleted first", json!({}), pods(3, on("head", failed)), vec!["head"], vec![]),
+        named("a head on its way out is waited for", json!({}), pods(3, on("head", leaving)), vec![], vec![]),
+        named("a lost head is replaced", json!({}), pods(3, on("head", lost)), vec![], vec![("head", 1)]),
+        named("unless it may still write to Redis", redis, pods(3, on("head", lost)), vec![], vec![]),
+        named(
+            "a suspended group has none",
+            json!({"group": {"suspend": true}}),
+            pods(3, |_| {}),
+            vec!["w0", "w1", "w2"],
+            vec![],
+        ),
+        named(
+            "nothing is deleted before the condition says so",
+            json!({"suspend": true}),
+            pods(3, |_| {}),
+            vec![],
+            vec![],
+        ),
+        named(
+            "another's cluster is left alone",
+            json!({"managedBy": "kueue.x-k8s.io/multikueue"}),
+            none(),
+            vec![],
+            vec![],
+        ),
+        named(
+            "an invalid cluster is left alone",
+            json!({"group": {"minReplicas": 5}}),
+            pods(1, |_| {}),
+            vec![],
+            vec![],
+        ),
+    ]
+}
+
+#[test]
+fn pods_are_made_and_deleted() {
+    for case in cases() {
+        let cluster = cluster(&case.spec);
+        let decision = decided(&cluster, &case.pods, &Memory::default());
+        let created = case.created.iter().map(|(part, count)| ((*part).to_owned(), *count)).collect();
+        assert_eq!(on_pods(&decision), (case.deleted, created), "{}", case.name);
+    }
+}
+
+#[test]
+fn a_part_that_failed_waits_and_the_others_go_on() {
+    let cluster = cluster(&json!({}));
+    let mut memory = Memory::default();
+    let problem = Problem { class: Class::Refused, message: "exceeded quota".into(), retry_after_ms: None };
+    memory.failed("group/w", "create", problem, 2, NOW_MS);
+    let decision = decided(&cluster, &[], &memory);
+    assert_eq!(on_pods(&decision).1, BTreeMap::from([("head".to_owned(), 1)]));
+    assert!(decision.held.contains("group/w") && decision.wake_at_ms.is_some_and(|at_ms| at_ms > NOW_MS));
+    let status = decision.status.expect("visible at once").patch;
+    let conditions = status["conditions"].as_array().unwrap();
+    let failure = conditions.iter().find(|condition| condition["type"] == "ReplicaFailure").unwrap();
+    assert_eq!(failure["message"], "FailedCreateWorkerPod\nexceeded quota");
+    // Once it may be tried again, one pod says whether it is over; a spec that has changed is worth a try at once.
+    let created = |memory: &Memory| on_pods(&decided(&cluster, &[], memory)).1.get("group/w").copied();
+    memory.failures.get_mut("group/w").unwrap().next_try_ms = NOW_MS;
+    assert_eq!(created(&memory), Some(1));
+    memory.failures.get_mut("group/w").unwrap().generation = 1;
+    assert_eq!(created(&memory), Some(3));
+}
+
+#[test]
+fn names_follow_from_places_so_that_a_repeated_creation_makes_nothing_twice() {
+    let cluster = cluster(&json!({}));
+    let names = |decision: &Decision| -> Vec<String> {
+        let steps = decision.steps().filter(|step| step.part == "group/w");
+        steps.map(|step| step.action.name().to_owned()).collect()
+    };
+    let all = names(&decided(&cluster, &[], &Memory::default()));
+    // An old view shows only the second pod.
+    let mut second = pod(&all[1], PodRole::Worker, 1);
+    second.place = Some(Place { replica: 1, host: 0, incarnation: 0 });
+    let again = names(&decided(&cluster, &[Arc::new(second)], &Memory::default()));
+    assert_eq!(again, [all[0].clone(), all[2].clone()]);
+}
+
+#[test]
+fn clusters_of_kuberay_are_taken_over_without_a_restart() {
+    let cluster = cluster(&json!({"upgradeStrategy": {"type": "Recreate"}}));
+    let stamped = |version: String| {
+        pods(3, move |pod| {
+            if pod.role == PodRole::Head {
+                pod.spec_hash = "ANOTHER".into();
+                pod.operator_version.clone_from(&version);
+            }
+        })
+    };
+    let taken_over = decided(&cluster, &stamped("v1.6.2".into()), &Memory::default());
+    assert_eq!(on_pods(&taken_over), (vec![], BTreeMap::new()));
+    let patch = taken_over.steps().find_map(|step| match &step.action {
+        Action::Patch { name, patch, .. } if name == "head" => Some(patch.clone()),
+        _ => None,
+    });
+    let annotations = &patch.unwrap()["metadata"]["annotations"];
+    assert_eq!(annotations["ray.io/kuberay-version"], Config::default().version());
+    // Our own stamp with another hash: the spec has changed. The head goes last.
+    let changed = decided(&cluster, &stamped(Config::default().version()), &Memory::default());
+    assert_eq!(on_pods(&changed).0, ["head", "w0", "w1", "w2"]);
+    assert_eq!(changed.batches.last().unwrap()[0].action.name(), "head");
+}

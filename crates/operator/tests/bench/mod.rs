@@ -1,5 +1,5 @@
 //! The operator over an API server in memory, in paused time, with a stand-in for scheduler and kubelet.
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test program uses its own part; it is a test")]
 
 use std::{
     collections::BTreeSet,
