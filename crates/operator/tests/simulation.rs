@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 /// Seeds that every test run tries. One that failed goes here.
-const SEEDS: std::ops::Range<u64> = 0..6;
+const SEEDS: std::ops::Range<u64> = 0..4;
 /// Most replicas of the groups.
 const MOST: u64 = 8;
 
