@@ -75,6 +75,14 @@ impl Nodes {
         self.0.reverse();
     }
 
+    /// Moves so many of the first to the end.
+    ///
+    /// # Panics
+    /// Where there are not so many.
+    pub fn rotate_left(&mut self, count: usize) {
+        self.0.rotate_left(count);
+    }
+
     /// Shares with an earlier list what is equal in both.
     pub fn share(&mut self, earlier: &Nodes) {
         // Mostly nothing comes or goes; where something does, what follows is found by name.

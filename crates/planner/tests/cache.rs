@@ -101,7 +101,9 @@ proptest! {
     #[test]
     fn where_all_is_at_rest_too(snapshot in random::snapshots(), events in prop::collection::vec(event(), 2..6)) {
         let mut snapshot = snapshot;
-        (snapshot.demand.clear(), snapshot.gangs.clear(), snapshot.constraints.clear());
+        snapshot.demand.clear();
+        snapshot.gangs.clear();
+        snapshot.constraints.clear();
         for node in &mut snapshot.nodes {
             (node.phase, node.idle_ms) = (mobula_planner::NodePhase::Running, None);
         }
