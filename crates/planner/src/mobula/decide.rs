@@ -120,16 +120,9 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
         (draft, given_up.nodes, *memory) = (other, out, blocked);
     }
     let (mut repacked, mut fixed_cost) = draft.finish(&rules);
-    // What request_resources asks for may be what tasks and gangs get anyway.
-    if draft.reserved.iter().any(|replicas| *replicas > 0) && draft.board.puts.iter().any(|put| draft.is_new(put.host))
-    {
-        let mut other = Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory, Reserving::Last);
-        let (repacked_other, fixed_other) = other.finish(&rules);
-        other.reserve(&rules);
-        let is_cheaper = other.cost(&rules) < draft.cost(&rules) * (1.0 - 1e-9);
-        if is_cheaper && other.unserved() <= draft.unserved() {
-            (draft, repacked, fixed_cost) = (other, repacked_other, fixed_other);
-        }
+    let again = || Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory, Reserving::Last);
+    if let Some(cheaper) = reserving_last(&draft, &rules, again) {
+        (draft, repacked, fixed_cost) = cheaper;
     }
     let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, &numbers, memory);
     Decision {
@@ -149,6 +142,24 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
         repacked,
         fixed_cost,
     }
+}
+
+/// A draft for which it is looked at last what `request_resources` lacks, if that serves as much and is cheaper: what it asks for
+/// may be what tasks and gangs get anyway.
+fn reserving_last<'a>(
+    draft: &Draft<'a>,
+    rules: &Rules<'_>,
+    again: impl FnOnce() -> Draft<'a>,
+) -> Option<(Draft<'a>, Repacked, f64)> {
+    let reserves = draft.reserved.iter().any(|replicas| *replicas > 0);
+    if !reserves || !draft.board.puts.iter().any(|put| draft.is_new(put.host)) {
+        return None;
+    }
+    let mut other = again();
+    let (repacked, fixed_cost) = other.finish(rules);
+    other.reserve(rules);
+    let is_cheaper = other.cost(rules) < draft.cost(rules) * (1.0 - 1e-9);
+    (is_cheaper && other.unserved() <= draft.unserved()).then_some((other, repacked, fixed_cost))
 }
 
 /// When it is looked at what `request_resources` lacks.
