@@ -123,11 +123,11 @@ fn forget_defaults(kind: &str, object: &mut Value) {
 
 /// Removes a path, if it has that value; `*` stands for every element.
 fn remove(value: &mut Value, path: &[&str], only: Option<&str>) {
+    let has_it =
+        |value: &Value| only.is_none_or(|only| serde_json::from_str(only).is_ok_and(|only: Value| only == *value));
     match (path, value) {
-        ([last], Value::Object(members)) => {
-            if members.get(*last).is_some_and(|value| only.is_none_or(|only| value.to_string() == only)) {
-                members.remove(*last);
-            }
+        ([last], Value::Object(members)) if members.get(*last).is_some_and(has_it) => {
+            members.remove(*last);
         }
         (["*", rest @ ..], Value::Array(items)) => items.iter_mut().for_each(|item| remove(item, rest, only)),
         ([first, rest @ ..], Value::Object(members)) => {
