@@ -1,6 +1,6 @@
 //! RayCluster: which children it has, what is to be done now, what its status is. Pure functions.
 //!
-//! [`decide`] reads an [`Observed`] and says everything that is to be done: it is the whole reconciler. [`RayClusters`] is
+//! [`decide()`] reads an [`Observed`] and says everything that is to be done: it is the whole reconciler. [`RayClusters`] is
 //! the thin rest that the frame asks for.
 
 pub mod children;

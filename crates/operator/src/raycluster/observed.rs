@@ -10,7 +10,7 @@ use crate::frame::{
     world::{Child, ClusterView, Incarnations},
 };
 
-/// What [`super::decide`] sees.
+/// What [`super::decide()`] sees.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
     /// The RayCluster, as the API server has it.
