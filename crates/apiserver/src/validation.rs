@@ -1,5 +1,5 @@
 //! What no object may be, whatever its kind: names, owners, finalizers. What a kind forbids beyond that is a caller's
-//! [`Hook`](crate::Hook).
+//! [`Hook`](crate::admission::Hook).
 
 use serde_json::Value;
 

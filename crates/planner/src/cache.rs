@@ -55,7 +55,7 @@ impl Cache {
         (plan, memory_after)
     }
 
-    /// What [`lint`] says of the last plan: of one that is the same again, it was said before.
+    /// What [`lint()`] says of the last plan: of one that is the same again, it was said before.
     pub fn violations(&self) -> &[Violation] {
         match &self.last {
             Some(last) => last.violations.get_or_init(|| lint(&last.snapshot, &last.plan)),
