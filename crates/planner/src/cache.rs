@@ -1,13 +1,17 @@
 //! What is kept of the last tick so that the next one is faster. It never changes a plan.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
-use crate::{Memory, NodePhase, Plan, Policy, Snapshot, Violation, lint};
+use crate::{Memory, Node, NodePhase, Plan, Policy, Snapshot, Violation, lint};
 
 /// The last tick of one policy: a value that belongs to whoever plans again and again. It is not a part of recordings.
 ///
 /// A tick in which nothing happened gets the plan of the tick before. Nothing happened if everything that was observed is
-/// equal, and if the plan would be the same at any time: nobody waits, and nothing is remembered.
+/// equal, and if the plan would be the same at any time: nobody waits, and nothing is remembered. That a node has been idle
+/// for longer is nothing as long as it is not idle for too long.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
     last: Option<Arc<Tick>>,
@@ -23,6 +27,8 @@ struct Tick {
     plan: Arc<Plan>,
     /// The plan would be the same at any time.
     is_timeless: bool,
+    /// The plan would be the same if nodes were idle for longer or shorter, but not for too long.
+    is_patient: bool,
     /// Found out when it is asked for.
     violations: OnceLock<Vec<Violation>>,
 }
@@ -49,6 +55,7 @@ impl Cache {
             memory_before: memory.clone(),
             memory_after: memory_after.clone(),
             is_timeless: is_timeless(snapshot, memory, &memory_after, &plan),
+            is_patient: plan.terminate.is_empty() && nobody_is_idle_for_too_long(snapshot),
             plan: Arc::clone(&plan),
             violations: OnceLock::new(),
         }));
@@ -69,7 +76,7 @@ impl Tick {
     fn is_again(&self, policy: &dyn Policy, snapshot: &Snapshot, memory: &Memory) -> bool {
         let is_now = self.snapshot.now_ms == snapshot.now_ms;
         let is_known = self.policy == policy.name() && (is_now || self.is_timeless) && self.memory_before == *memory;
-        is_known && is_equal(&self.snapshot, snapshot)
+        is_known && is_equal(&self.snapshot, snapshot, self.is_patient)
     }
 }
 
@@ -82,8 +89,29 @@ fn is_timeless(snapshot: &Snapshot, before: &Memory, after: &Memory, plan: &Plan
     !is_remembered && !waits && !snapshot.nodes.iter().any(|node| comes(node.phase))
 }
 
-/// Whether two snapshots say the same, but for when and from which versions.
-fn is_equal(a: &Snapshot, b: &Snapshot) -> bool {
+/// Whether each worker that is idle may be so for longer.
+fn nobody_is_idle_for_too_long(snapshot: &Snapshot) -> bool {
+    let workers = snapshot.node_types.iter().filter(|group| !group.is_head);
+    let groups: BTreeMap<&str, Option<i64>> = workers
+        .map(|group| (group.name.as_str(), group.idle_timeout_ms.or(snapshot.settings.idle_timeout_ms)))
+        .collect();
+    let may_stay = |node: &Node| match (node.idle_ms, groups.get(node.group.as_str())) {
+        (Some(idle_ms), Some(Some(most_ms))) => idle_ms <= *most_ms,
+        // Of no group that is known: whatever becomes of it, nothing is said of it here.
+        (Some(_), None) => node.is_head,
+        _ => true,
+    };
+    snapshot.nodes.iter().all(may_stay)
+}
+
+/// Whether nodes are equal, but for how long they have been idle.
+fn is_like(a: &Node, b: &Node) -> bool {
+    a == b || (a.idle_ms.is_some() && b.idle_ms.is_some() && *a == Node { idle_ms: a.idle_ms, ..b.clone() })
+}
+
+/// Whether two snapshots say the same, but for when and from which versions. `is_patient`: and for how long nodes have been
+/// idle, as long as none is idle for too long.
+fn is_equal(a: &Snapshot, b: &Snapshot, is_patient: bool) -> bool {
     let Snapshot {
         now_ms: _,
         versions: _,
@@ -97,7 +125,9 @@ fn is_equal(a: &Snapshot, b: &Snapshot) -> bool {
         hosts,
         quotas,
     } = a;
-    *nodes == b.nodes
+    let same_nodes = || *nodes == b.nodes;
+    let like_nodes = || nodes.is_equal_by(&b.nodes, is_like) && nobody_is_idle_for_too_long(b);
+    (if is_patient { like_nodes() } else { same_nodes() })
         && *node_types == b.node_types
         && *demand == b.demand
         && *gangs == b.gangs

@@ -83,6 +83,12 @@ impl Nodes {
         self.0.rotate_left(count);
     }
 
+    /// Whether `is_same` holds for each pair of what is not shared, and nothing is left over.
+    pub(crate) fn is_equal_by(&self, other: &Nodes, is_same: impl Fn(&Node, &Node) -> bool) -> bool {
+        let is_same = |(a, b): (&Arc<Node>, &Arc<Node>)| Arc::ptr_eq(a, b) || is_same(a, b);
+        self.len() == other.len() && self.0.iter().zip(&other.0).all(is_same)
+    }
+
     /// Shares with an earlier list what is equal in both.
     pub fn share(&mut self, earlier: &Nodes) {
         // Mostly nothing comes or goes; where something does, what follows is found by name.
@@ -104,8 +110,7 @@ impl Nodes {
 /// Equal by content; what is shared is equal at a glance.
 impl PartialEq for Nodes {
     fn eq(&self, other: &Self) -> bool {
-        let is_same = |(a, b): (&Arc<Node>, &Arc<Node>)| Arc::ptr_eq(a, b) || a == b;
-        self.len() == other.len() && self.0.iter().zip(&other.0).all(is_same)
+        self.is_equal_by(other, |a, b| a == b)
     }
 }
 

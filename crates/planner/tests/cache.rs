@@ -5,10 +5,13 @@
 
 mod given;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use given::random;
-use mobula_planner::{Cache, Memory, Policy, PolicyOptions, Snapshot, lint, policy, policy_names};
+use given::{busy, cluster, free, group, idle, random};
+use mobula_planner::{Cache, Memory, Plan, Policy, PolicyOptions, Snapshot, lint, policy, policy_names};
 use proptest::prelude::*;
 
 /// What happens from one tick to the next.
@@ -16,6 +19,8 @@ use proptest::prelude::*;
 enum Event {
     /// Nothing but that time goes by.
     Nothing,
+    /// Time goes by for nodes that are idle, too.
+    Idler,
     /// A node is the same as another one.
     Node(prop::sample::Index, prop::sample::Index),
     /// A node is idle for so long.
@@ -31,7 +36,8 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     let at = any::<prop::sample::Index>;
     prop_oneof![
-        3 => Just(Event::Nothing),
+        2 => Just(Event::Nothing),
+        3 => Just(Event::Idler),
         1 => (at(), at()).prop_map(|(at, other)| Event::Node(at, other)),
         1 => (at(), 0..200_000_i64).prop_map(|(at, ms)| Event::Idle(at, ms)),
         1 => at().prop_map(Event::Gone),
@@ -48,6 +54,9 @@ fn next(snapshot: &Snapshot, event: &Event, at: u64) -> Snapshot {
     next.versions.cluster_state_version += at as i64 + 1;
     let nodes = next.nodes.len();
     match event {
+        Event::Idler => {
+            next.nodes.iter_mut().filter_map(|node| node.idle_ms.as_mut()).for_each(|idle_ms| *idle_ms += 5_000);
+        }
         Event::Node(at, other) if nodes > 0 => {
             let other = next.nodes[other.index(nodes)].clone();
             let node = &mut next.nodes[at.index(nodes)];
@@ -99,17 +108,49 @@ proptest! {
     }
 
     #[test]
-    fn where_all_is_at_rest_too(snapshot in random::snapshots(), events in prop::collection::vec(event(), 2..6)) {
+    fn where_all_is_at_rest_too(snapshot in random::snapshots(), idle in any::<bool>(), events in prop::collection::vec(event(), 2..6)) {
         let mut snapshot = snapshot;
         snapshot.demand.clear();
         snapshot.gangs.clear();
         snapshot.constraints.clear();
         for node in &mut snapshot.nodes {
-            (node.phase, node.idle_ms) = (mobula_planner::NodePhase::Running, None);
+            let idle_ms = node.idle_ms.filter(|_| idle);
+            (node.phase, node.idle_ms) = (mobula_planner::NodePhase::Running, idle_ms);
         }
         for name in policy_names() {
             let policy = policy(name, &PolicyOptions::default()).unwrap();
             is_same(&*policy, snapshot.clone(), &events)?;
         }
     }
+}
+
+/// Counts how often it is asked.
+struct Counting(AtomicUsize);
+
+impl Policy for Counting {
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+
+    fn plan(&self, snapshot: &Snapshot, memory: &Memory) -> (Plan, Memory) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        policy("mobula", &PolicyOptions::default()).unwrap().plan(snapshot, memory)
+    }
+}
+
+#[test]
+fn that_nodes_are_idle_for_longer_is_nothing_new_until_it_is_too_long() {
+    let gpu = group("gpu", &[("GPU", 8)]);
+    let mut snapshot = cluster(&[&gpu], vec![idle(free(&gpu, "a"), 1), busy(&gpu, "b")]);
+    snapshot.settings.idle_timeout_ms = Some(60_000);
+    let (policy, mut cache) = (Counting(AtomicUsize::new(0)), Cache::default());
+    let mut asked = Vec::new();
+    for idle_ms in [5_000, 59_000, 60_000, 60_001, 65_001] {
+        snapshot.now_ms += 5_000;
+        snapshot.nodes.iter_mut().filter(|node| node.idle_ms.is_some()).for_each(|node| node.idle_ms = Some(idle_ms));
+        let (plan, _) = cache.plan(&policy, &Arc::new(snapshot.clone()), &Memory::default());
+        assert_eq!(plan.terminate.is_empty(), idle_ms <= 60_000, "{idle_ms}");
+        asked.push(policy.0.load(Ordering::Relaxed));
+    }
+    assert_eq!(asked, [1, 1, 1, 2, 3]);
 }
