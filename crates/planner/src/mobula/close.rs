@@ -14,6 +14,7 @@ use super::gangs::{self, Short};
 use super::pools::{Map, Pool};
 use super::slots::slots_of;
 use super::world::{HostId, Origin};
+use crate::NodePhase;
 use crate::topology::{DomainId, GroupDomain};
 
 /// Most hosts that one plan looks at for this, counted again for each gang and level: the oldest gangs come first.
@@ -21,9 +22,26 @@ pub(super) const MAX_LOOKS: usize = 200_000;
 /// Most domains of a level in which a gang is tried.
 const MAX_TRIED: usize = 4;
 
+/// How little hosts are wanted.
+#[derive(Copy, Clone, Debug)]
+struct Reluctance {
+    /// The last alternative of the label selectors that they match.
+    rank: u8,
+    /// The lowest priority of a group of which something is launched.
+    priority: i32,
+    /// How much is placed where Ray does not run yet.
+    coming: u64,
+}
+
+impl Reluctance {
+    fn is_no_worse_than(self, other: Reluctance) -> bool {
+        self.rank <= other.rank && self.priority >= other.priority && self.coming <= other.coming
+    }
+}
+
 impl<'a> Draft<'a> {
-    /// Moves a gang, which was placed in `pool` since `mark`, to a narrower domain if that is no dearer. Returns what its
-    /// launches cost.
+    /// Moves a gang, which was placed in `pool` since `mark`, to a narrower domain if that is no dearer and takes no hosts
+    /// that are wanted less. Returns what its launches cost.
     pub(super) fn draw_closer(
         &mut self,
         rules: &Rules<'_>,
@@ -41,6 +59,7 @@ impl<'a> Draft<'a> {
             return Ok(cost);
         }
         let new_hosts = self.board.world.hosts.len() - mark.hosts();
+        let before = self.reluctance(mark);
         for level in (0..map.topology.levels().len()).rev() {
             let of = |host: &HostId| self.labelled_domain(map, level, *host);
             let mut domains = used.iter().map(of);
@@ -57,7 +76,8 @@ impl<'a> Draft<'a> {
                 let Ok(closer) = gangs::place(&mut self.board, rules, work, &close, &mut self.indices) else {
                     continue;
                 };
-                if closer <= cost && self.board.world.hosts.len() - mark.hosts() <= new_hosts {
+                let is_cheap = closer <= cost && self.board.world.hosts.len() - mark.hosts() <= new_hosts;
+                if is_cheap && self.reluctance(mark).is_no_worse_than(before) {
                     return Ok(closer);
                 }
                 self.board.back_to(mark);
@@ -65,6 +85,24 @@ impl<'a> Draft<'a> {
             gangs::place(&mut self.board, rules, work, pool, &mut self.indices)?;
         }
         Ok(cost)
+    }
+
+    /// How little the hosts are wanted on which something was placed since `mark`.
+    fn reluctance(&self, mark: &Mark) -> Reluctance {
+        let world = &self.board.world;
+        let mut all = Reluctance { rank: 0, priority: i32::MAX, coming: 0 };
+        for put in &self.board.puts[mark.puts()..] {
+            let rank = world.rank(&world.shapes[put.shape as usize], world.hosts.traits(put.host).kind);
+            all.rank = all.rank.max(rank.unwrap_or(u8::MAX));
+            match world.node(put.host) {
+                Some(node) => all.coming += u64::from(node.phase != NodePhase::Running) * put.taken.max(0) as u64,
+                None => {
+                    let group = &world.groups[world.hosts.group[put.host as usize] as usize];
+                    all.priority = all.priority.min(group.spec.priority);
+                }
+            }
+        }
+        all
     }
 
     /// Domains in which the hosts that are there could hold all bundles of a part, those first that it fills best; and if

@@ -305,7 +305,12 @@ impl<'a> Map<'a> {
         let Some(wish) = work.fabric else { return Vec::new() };
         let world = &board.world;
         let present = sites.fabrics(self, board);
-        let bound = self.fabrics.of_nodes(self.topology.holders(work.gang));
+        let holders = self.topology.holders(work.gang);
+        let bound = self.fabrics.of_nodes(holders);
+        if bound.is_none() && !holders.is_empty() && wish == FabricWish::Preferred {
+            // What is left of it is in no one fabric: no choice makes it one again.
+            return Vec::new();
+        }
         let of_groups = (0..world.groups.len()).filter_map(|group| self.fabrics.group(group));
         let mut fabrics: Vec<FabricId> = of_groups.chain(present.keys().copied()).collect();
         fabrics.sort_unstable();
