@@ -66,7 +66,7 @@ impl Case {
         Ok(Case { namespace: name.into(), admin, nodes, server, account, directory, _turn: turn })
     }
 
-    /// Starts an operator as `name` for the namespaces of this case alone, and waits until it is ready.
+    /// Starts an operator as `name`, for all namespaces, and waits until it is ready.
     pub async fn operator(&self, name: &str, flags: &[&str]) -> Result<Operator> {
         let port = free_port()?;
         let mut command = Command::new(parts::mobula()?);
