@@ -4,6 +4,7 @@
 //! created after their status was set by hand ([`Namespace::set_pod_quota`]).
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,6 +65,19 @@ pub struct Credentials {
     pub client: Files,
 }
 
+impl Credentials {
+    /// The environment by which `mobula` finds them.
+    pub fn env(&self) -> [(&'static str, OsString); 5] {
+        [
+            ("KUBERNETES_SERVICE_HOST", self.host.clone().into()),
+            ("KUBERNETES_SERVICE_PORT_HTTPS", self.port.to_string().into()),
+            ("RAY_KUBERAY_CA_CERT_PATH", self.ca_file.clone().into()),
+            ("RAY_KUBERAY_CLIENT_CERT_PATH", self.client.certificate.clone().into()),
+            ("RAY_KUBERAY_CLIENT_KEY_PATH", self.client.key.clone().into()),
+        ]
+    }
+}
+
 /// A request as the audit log has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Audited {
@@ -78,15 +92,20 @@ pub struct Audited {
 impl ApiServer {
     /// The one server of this test program, started when it is first asked for.
     pub async fn shared() -> Result<&'static ApiServer> {
+        ApiServer::shared_with(&parts::raycluster_crd()?).await
+    }
+
+    /// The same, with another definition of RayCluster: that of whoever asks first.
+    pub async fn shared_with(definition: &Path) -> Result<&'static ApiServer> {
         static SHARED: OnceCell<ApiServer> = OnceCell::const_new();
-        let server = SHARED.get_or_try_init(ApiServer::start).await?;
+        let server = SHARED.get_or_try_init(|| ApiServer::start(definition)).await?;
         for process in server.processes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter_mut() {
             process.must_run()?;
         }
         Ok(server)
     }
 
-    async fn start() -> Result<ApiServer> {
+    async fn start(definition: &Path) -> Result<ApiServer> {
         // Shared, hence never dropped: the directory goes when this program ends.
         let directory =
             tempfile::Builder::new().prefix("mobula-api-").tempdir().context("no temporary directory")?.keep();
@@ -107,18 +126,18 @@ impl ApiServer {
             processes: Mutex::new(vec![api, etcd]),
             directory: directory.clone(),
         };
-        let took = server.wait_until_ready().await?;
+        let took = server.wait_until_ready(definition).await?;
         let (version, etcd) = (parts::version_of("kube-apiserver")?, parts::version_of("etcd")?);
         eprintln!("real part: kube-apiserver {version} on etcd {etcd}, ready after {:.1} s", took.as_secs_f64());
         Ok(server)
     }
 
-    async fn wait_until_ready(&self) -> Result<Duration> {
+    async fn wait_until_ready(&self, definition: &Path) -> Result<Duration> {
         let start = std::time::Instant::now();
         let client = self.admin_client().await?;
         let readyz = async || self.text_or_error(&client, "/readyz").await;
         wait::until("kube-apiserver ready", START_LIMIT, readyz, |text| text == "ok").await?;
-        let crd = fs::read(parts::raycluster_crd()?).context("could not read the RayCluster definition")?;
+        let crd = fs::read(definition).context("could not read the RayCluster definition")?;
         let create = http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
             .header("content-type", "application/yaml")
             .body(crd)?;
@@ -162,24 +181,30 @@ impl ApiServer {
 
     /// Makes a namespace, and in it an account with the stock Role, for the RayCluster of this name.
     pub async fn namespace(&self, name: &str, cluster: &str) -> Result<Namespace> {
-        let admin = self.admin_client().await?;
-        post(&admin, "/api/v1/namespaces", &json!({"metadata": {"name": name}})).await?;
-        post(&admin, &format!("/api/v1/namespaces/{name}/serviceaccounts"), &json!({"metadata": {"name": cluster}}))
+        let namespace = self.account(name, cluster).await?;
+        let admin = &namespace.admin;
+        post(admin, "/api/v1/namespaces", &json!({"metadata": {"name": name}})).await?;
+        post(admin, &format!("/api/v1/namespaces/{name}/serviceaccounts"), &json!({"metadata": {"name": cluster}}))
             .await?;
         let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{name}");
-        post(&admin, &format!("{rbac}/roles"), &stock_role(cluster)).await?;
-        post(&admin, &format!("{rbac}/rolebindings"), &role_binding(cluster, name, cluster)).await?;
-        let user = user(name, cluster);
-        let certificate = self.authority.client(&user, Some("system:serviceaccounts"))?;
+        post(admin, &format!("{rbac}/roles"), &stock_role(cluster)).await?;
+        post(admin, &format!("{rbac}/rolebindings"), &role_binding(cluster, name, cluster)).await?;
+        Ok(namespace)
+    }
+
+    /// What is needed to speak as an account of a namespace. Makes neither of them.
+    pub async fn account(&self, name: &str, account: &str) -> Result<Namespace> {
+        let admin = self.admin_client().await?;
+        let certificate = self.authority.client(&user(name, account), Some("system:serviceaccounts"))?;
         let credentials = Credentials {
             host: "127.0.0.1".into(),
             port: self.port,
             ca_file: self.ca_file.clone(),
-            client: certificate.write(&self.directory, &format!("{name}-{cluster}"))?,
+            client: certificate.write(&self.directory, &format!("{name}-{account}"))?,
         };
         Ok(Namespace {
             name: name.into(),
-            account: cluster.into(),
+            account: account.into(),
             admin,
             credentials,
             audit_log: self.audit_log.clone(),
@@ -317,6 +342,8 @@ fn kube_apiserver(directory: &Path, port: u16, etcd_port: u16, authority: &Autho
         .args(["--authorization-mode=RBAC", "--allow-privileged=true", "--profiling=false"])
         // Without a controller-manager no default account appears, and pods would be refused for want of one.
         .arg("--disable-admission-plugins=ServiceAccount")
+        // As on OpenShift: who makes a child must be allowed to hold up the deletion of its owner.
+        .arg("--enable-admission-plugins=OwnerReferencesPermissionEnforcement")
         .args([flag("audit-policy-file", &policy), flag("audit-log-path", &directory.join("audit.log"))]);
     Ok(server)
 }

@@ -5,6 +5,7 @@
 //!   an account and the stock Role for each case.
 //! - [`gcs`] is a GCS alone, [`ray`] a whole head with raylets; [`driver`] a Python program that asks for work.
 //! - [`operator`] stands in for KubeRay's operator and the kubelet; [`sidecar`] runs what is tested, or Ray's own.
+//! - [`nodes`] stands in for scheduler and kubelets where the operator is the real one.
 //! - [`dice`]: random problems from a seed; [`openb`]: a made-up data centre with GPUs that pods share.
 //! - [`conformance`]: cases that a real kube-apiserver and the one in memory must answer alike.
 //! - [`world`] puts all of it together for one case.
@@ -17,6 +18,7 @@ pub mod dice;
 pub mod driver;
 pub mod gcs;
 pub mod kubelet;
+pub mod nodes;
 pub mod openb;
 pub mod operator;
 pub mod parts;

@@ -57,15 +57,10 @@ impl Sidecar {
                 command
             }
         };
-        let credentials = &namespace.credentials;
         command
             .args(["--cluster-name", &namespace.account, "--cluster-namespace", &namespace.name])
             .args(["--gcs-address", &ray.gcs_address()])
-            .env("KUBERNETES_SERVICE_HOST", &credentials.host)
-            .env("KUBERNETES_SERVICE_PORT_HTTPS", credentials.port.to_string())
-            .env("RAY_KUBERAY_CA_CERT_PATH", &credentials.ca_file)
-            .env("RAY_KUBERAY_CLIENT_CERT_PATH", &credentials.client.certificate)
-            .env("RAY_KUBERAY_CLIENT_KEY_PATH", &credentials.client.key)
+            .envs(namespace.credentials.env())
             .env("AUTOSCALER_METRIC_PORT", metrics_port.to_string())
             .envs(env.iter().cloned());
         let process = Process::start("sidecar", &mut command, directory)?;
@@ -79,18 +74,22 @@ impl Sidecar {
 
     /// The body of a page that it serves.
     pub async fn get(&self, path: &str) -> Result<String> {
-        let exchange = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.metrics_port)).await?;
-            stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            anyhow::Ok(answer)
-        };
-        let answer =
-            tokio::time::timeout(Duration::from_secs(20), exchange).await.context("no answer within 20 s")??;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let status = head.lines().next().unwrap_or_default();
-        ensure!(status.contains(" 200"), "{path}: {status}: {body}");
-        Ok(body.to_owned())
+        page(self.metrics_port, path).await
     }
+}
+
+/// The body of a page that is served at a port of this machine.
+pub async fn page(port: u16, path: &str) -> Result<String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(20), exchange).await.context("no answer within 20 s")??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let status = head.lines().next().unwrap_or_default();
+    ensure!(status.contains(" 200"), "{path}: {status}: {body}");
+    Ok(body.to_owned())
 }

@@ -22,7 +22,7 @@ pub const COMMAND: Command = Command {
 };
 
 /// Integration tests that start real parts.
-const NEED_PARTS: [&str; 4] = ["group_shapes", "image", "ray_v2_scheduler", "real"];
+const NEED_PARTS: [&str; 5] = ["group_shapes", "image", "operator", "ray_v2_scheduler", "real"];
 
 fn test(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();

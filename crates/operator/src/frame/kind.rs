@@ -47,9 +47,9 @@ kinds! {
     /// Who may speak to whom.
     NETWORK_POLICY = "networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies";
     /// Work, as Kubernetes' own gang scheduling has it.
-    WORKLOAD = "scheduling.k8s.io", "v1alpha2", "Workload", "workloads";
+    WORKLOAD = "scheduling.k8s.io", "v1beta1", "Workload", "workloads";
     /// A gang, as Kubernetes' own gang scheduling has it.
-    POD_GROUP = "scheduling.k8s.io", "v1alpha2", "PodGroup", "podgroups";
+    POD_GROUP = "scheduling.k8s.io", "v1beta1", "PodGroup", "podgroups";
     /// A gang, as Volcano has it.
     VOLCANO_POD_GROUP = "scheduling.volcano.sh", "v1beta1", "PodGroup", "podgroups";
     /// A gang, as the scheduler-plugins have it.

@@ -57,14 +57,20 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         ("network-policy", Ok(children.network_policies())),
         ("route", Ok(Vec::new())),
     ];
-    let mut steps = Vec::new();
+    let (mut steps, mut bindings) = (Vec::new(), Vec::new());
     for (part, objects) in wanted {
         match objects {
-            Ok(objects) => steps.extend(objects.into_iter().filter_map(|object| one(pass, part, object))),
+            Ok(objects) => {
+                let batch = if part == "role-binding" { &mut bindings } else { &mut steps };
+                batch.extend(objects.into_iter().filter_map(|object| one(pass, part, object)));
+            }
             Err(error) => pass.faults.push((part.to_owned(), error)),
         }
     }
     pass.decision.then(steps);
+    // Of all but cluster administrators, the API server takes a RoleBinding only once its Role is there: it compares what
+    // the Role allows with what we may do.
+    pass.decision.then(bindings);
 }
 
 fn list(object: Option<Value>) -> Vec<Value> {

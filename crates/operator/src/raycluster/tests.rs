@@ -274,3 +274,35 @@ fn clusters_of_kuberay_are_taken_over_without_a_restart() {
     assert_eq!(on_pods(&changed).0, ["head", "w0", "w1", "w2"]);
     assert_eq!(changed.batches.last().unwrap()[0].action.name(), "head");
 }
+
+#[test]
+fn gangs_of_kubernetes_own_scheduler_are_made() {
+    let mut cluster = cluster(&json!({}));
+    cluster.metadata.labels.insert("ray.io/gang-scheduling-enabled".into(), "true".into());
+    let config = Config { batch_scheduler: Some(crate::config::BatchScheduler::Kubernetes), ..Config::default() };
+    let (memory, incarnations) = (Memory::default(), Incarnations::default());
+    let observed = Observed {
+        cluster: &cluster,
+        pods: &[],
+        children: &[],
+        memory: &memory,
+        incarnations: &incarnations,
+        token: [0; 32],
+    };
+    let decision = decide(&observed, &config, NOW_MS);
+    let made: Vec<&str> = decision.steps().map(|step| step.action.kind().kind).collect();
+    for kind in ["Workload", "PodGroup"] {
+        assert!(made.contains(&kind), "{kind} is not among {made:?}");
+    }
+}
+
+#[test]
+fn a_role_is_there_before_it_is_bound() {
+    let decision = decided(&cluster(&json!({"enableInTreeAutoscaling": true})), &[], &Memory::default());
+    let batch = |kind: &str| {
+        let is_of = |step: &crate::frame::decision::Step| step.action.kind().kind == kind;
+        decision.batches.iter().position(|batch| batch.iter().any(is_of)).unwrap()
+    };
+    assert!(batch("Role") < batch("RoleBinding"));
+    assert!(batch("RoleBinding") < batch("Pod"));
+}
