@@ -270,31 +270,40 @@ impl KubeAccess {
         self.send("list nodes", Method::GET, "/api/v1/nodes", None).await
     }
 
-    /// The version in which the API server prefers to serve a group; `None`: it does not know the group, or does not say.
-    pub async fn served_version(&self, group: &str) -> Result<Option<String>, KubeError> {
-        match self.send("look for", Method::GET, &format!("/apis/{group}"), None).await {
-            Ok(found) => Ok(found.pointer("/preferredVersion/version").and_then(Value::as_str).map(str::to_owned)),
-            Err(error) if matches!(error.kind, KubeErrorKind::NotFound | KubeErrorKind::Forbidden) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The objects of a kind, each with its version and kind; none where the API server does not know it.
-    pub async fn list_optional(&self, what: OptionalKind) -> Result<Vec<Value>, KubeError> {
-        let Some(version) = self.served_version(what.group).await? else { return Ok(Vec::new()) };
-        let within = if what.is_namespaced { format!("namespaces/{}/", self.namespace) } else { String::new() };
-        let path = format!("/apis/{}/{version}/{within}{}", what.group, what.resource);
-        let mut list = match self.send("list", Method::GET, &path, None).await {
-            Err(error) if error.kind == KubeErrorKind::NotFound => return Ok(Vec::new()),
+    /// The versions in which the API server serves a group, the preferred one first; none: it does not know the group, or does
+    /// not say.
+    pub async fn served_versions(&self, group: &str) -> Result<Vec<String>, KubeError> {
+        let found = match self.send("look for", Method::GET, &format!("/apis/{group}"), None).await {
+            Err(error) if matches!(error.kind, KubeErrorKind::NotFound | KubeErrorKind::Forbidden) => {
+                return Ok(Vec::new());
+            }
             answer => answer?,
         };
-        let items = list.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
-        let named = items.into_iter().filter(Value::is_object).map(|mut item| {
-            item["apiVersion"] = json!(format!("{}/{version}", what.group));
-            item["kind"] = json!(what.kind);
-            item
-        });
-        Ok(named.collect())
+        let preferred = found.pointer("/preferredVersion/version").and_then(Value::as_str);
+        let listed = found.get("versions").and_then(Value::as_array).into_iter().flatten();
+        let others = listed.filter_map(|one| one.get("version")?.as_str()).filter(|one| Some(*one) != preferred);
+        Ok(preferred.into_iter().chain(others).map(str::to_owned).collect())
+    }
+
+    /// The objects of a kind, each with its version and kind; none where the API server does not know it. A group may serve a
+    /// kind in another version than the one that it prefers.
+    pub async fn list_optional(&self, what: OptionalKind) -> Result<Vec<Value>, KubeError> {
+        let within = if what.is_namespaced { format!("namespaces/{}/", self.namespace) } else { String::new() };
+        for version in self.served_versions(what.group).await? {
+            let path = format!("/apis/{}/{version}/{within}{}", what.group, what.resource);
+            let mut list = match self.send("list", Method::GET, &path, None).await {
+                Err(error) if error.kind == KubeErrorKind::NotFound => continue,
+                answer => answer?,
+            };
+            let items = list.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+            let named = items.into_iter().filter(Value::is_object).map(|mut item| {
+                item["apiVersion"] = json!(format!("{}/{version}", what.group));
+                item["kind"] = json!(what.kind);
+                item
+            });
+            return Ok(named.collect());
+        }
+        Ok(Vec::new())
     }
 
     /// Asks whether this account may do `verb` on `resource` of `group` in the own namespace (`namespaced`) or everywhere.

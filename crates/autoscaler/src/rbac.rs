@@ -172,7 +172,7 @@ impl Permissions {
 pub async fn review(kube: &KubeAccess, permissions: &mut Permissions) -> Result<(), KubeError> {
     while let Some(permission) = permissions.unknown.first().copied() {
         let (group, resource, verb, namespaced) = permission.attributes();
-        if permission.optional_kind().is_some() && kube.served_version(group).await?.is_none() {
+        if permission.optional_kind().is_some() && kube.served_versions(group).await?.is_empty() {
             permissions.unknown.remove(&permission);
             permissions.unserved.insert(permission);
             continue;

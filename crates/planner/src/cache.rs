@@ -7,7 +7,8 @@ use std::{
 
 use crate::{Memory, Node, NodePhase, Plan, Policy, Snapshot, Violation, lint};
 
-/// The last tick of one policy: a value that belongs to whoever plans again and again. It is not a part of recordings.
+/// The last tick of one policy value: of one with other options, another cache. It belongs to whoever plans again and again,
+/// and is not a part of recordings.
 ///
 /// A tick in which nothing happened gets the plan of the tick before. Nothing happened if everything that was observed is
 /// equal, and if the plan would be the same at any time: nobody waits, and nothing is remembered. That a node has been idle

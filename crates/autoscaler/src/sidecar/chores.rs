@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use mobula_api::{PodView, RayCluster};
 use mobula_planner::NodePhase;
 use serde_json::Value;
@@ -19,7 +20,7 @@ use crate::{
     pace::{BackoffLimits, Backoffs},
     prices::Refreshed,
     quotas::{Reading, Source},
-    rbac::{self, Permission},
+    rbac::{self, OptionalKind, Permission},
     resize, surroundings,
     topology::DescribedTopology,
 };
@@ -239,7 +240,11 @@ struct Around<'a> {
 async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Around<'_>) {
     state.chores.surroundings_read = Some(Instant::now());
     let kube = kube(context);
-    let (quotas, nodes) = tokio::join!(
+    let kinds: Vec<(Permission, OptionalKind)> = state.permissions.optional_kinds().collect();
+    // Side by side, and each with its own limit: a kind that is slow must not cost what the others say.
+    let optional = kinds.iter().map(|(_, kind)| tokio::time::timeout(REQUEST_LIMIT, kube.list_optional(*kind)));
+    let (optional, quotas, nodes) = tokio::join!(
+        join_all(optional),
         async { if state.permissions.has(Permission::ListQuotas) { Some(kube.list_quotas().await) } else { None } },
         async { if state.permissions.has(Permission::ListNodes) { Some(kube.list_nodes().await) } else { None } },
     );
@@ -251,7 +256,15 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
         let objects: Vec<&Value> = surroundings::items(&quotas).collect();
         read_quotas(state, Source::ResourceQuota, &objects, around, &mut notes);
     }
-    read_optional_kinds(context, state, &kube, around, &mut notes).await;
+    for ((permission, kind), answer) in kinds.into_iter().zip(optional) {
+        match answer {
+            Ok(answer) => {
+                let objects = allowed(context, state, permission, answer);
+                read_optional_kind(state, (permission, kind), objects, around, &mut notes);
+            }
+            Err(_) => notes.push(format!("{} could not be read within {} s", kind.kind, REQUEST_LIMIT.as_secs())),
+        }
+    }
     let described = describe_topology(context, state, &mut notes);
     if let Some(nodes) = nodes
         && let Some(nodes) = allowed(context, state, Permission::ListNodes, nodes)
@@ -265,6 +278,12 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
         if *state.kube_nodes != read {
             state.kube_nodes = Arc::new(read);
         }
+    }
+    if described.has_hypernodes() && !state.permissions.has(Permission::ListNodes) {
+        notes.push(
+            "HyperNodes say nothing here: Kubernetes nodes are not known (the Role does not allow to list them)"
+                .to_owned(),
+        );
     }
     // What may not be read any more is not known any more.
     if !state.permissions.has(Permission::ListQuotas) {
@@ -288,30 +307,26 @@ fn read_quotas(
     state.quotas.insert(source, Reading::new(source, objects.iter().copied(), around.cluster, around.pods));
 }
 
-/// Quotas and topology of kinds that need not be known to the API server, where this account may read them.
-async fn read_optional_kinds(
-    context: &Context,
+/// Quotas and topology of a kind that need not be known to the API server. `None`: they could not be read.
+fn read_optional_kind(
     state: &mut LoopState,
-    kube: &KubeAccess,
+    (permission, kind): (Permission, OptionalKind),
+    objects: Option<Vec<Value>>,
     around: &Around<'_>,
     notes: &mut Vec<String>,
 ) {
-    for (permission, kind) in state.permissions.optional_kinds().collect::<Vec<_>>() {
-        let source = Source::ALL.into_iter().find(|source| source.kind() == kind.kind);
-        let answer = kube.list_optional(kind).await;
-        let objects = allowed(context, state, permission, answer);
-        match (objects, source) {
-            (Some(objects), Some(source)) => {
-                read_quotas(state, source, &objects.iter().collect::<Vec<_>>(), around, notes);
-            }
-            (Some(objects), None) => drop(state.topology.insert(permission, objects)),
-            // What may not be read any more is not known any more.
-            (None, source) if !state.permissions.has(permission) => {
-                state.topology.remove(&permission);
-                source.map(|source| state.quotas.remove(&source));
-            }
-            (None, _) => {}
+    let source = Source::ALL.into_iter().find(|source| source.kind() == kind.kind);
+    match (objects, source) {
+        (Some(objects), Some(source)) => {
+            read_quotas(state, source, &objects.iter().collect::<Vec<_>>(), around, notes);
         }
+        (Some(objects), None) => drop(state.topology.insert(permission, objects)),
+        // What may not be read any more is not known any more.
+        (None, source) if !state.permissions.has(permission) => {
+            state.topology.remove(&permission);
+            source.map(|source| state.quotas.remove(&source));
+        }
+        (None, _) => {}
     }
 }
 

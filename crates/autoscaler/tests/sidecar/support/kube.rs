@@ -129,11 +129,18 @@ impl FakeKube {
         self.lock().granted.insert(permission.to_owned());
     }
 
-    /// Serves objects of a kind that need not be known to the API server, and lets them be read.
+    /// Serves objects of a kind that need not be known to the API server, and lets them be read. Their group prefers a
+    /// version in which it does not serve them.
     pub fn serve(&self, group: &str, resource: &str, within: &str, objects: &Value) {
         self.grant(&format!("list {resource}"));
         let mut inner = self.lock();
-        inner.served.insert(format!("/apis/{group}"), json!({"preferredVersion": {"version": "v1"}}));
+        inner.served.insert(
+            format!("/apis/{group}"),
+            json!({
+                "preferredVersion": {"version": "v2"},
+                "versions": [{"version": "v2"}, {"version": "v1"}],
+            }),
+        );
         inner.served.insert(format!("/apis/{group}/v1/{within}{resource}"), json!({"items": objects}));
     }
 
@@ -304,8 +311,10 @@ impl Inner {
             (&Method::GET, "/api/v1/nodes") if self.granted.contains("list nodes") => json_response(200, &self.nodes),
             (&Method::GET, path) => match self.served.get(path) {
                 Some(answer) => json_response(200, answer),
-                // Whoever may ask at all may ask which groups there are.
-                None if path.strip_prefix("/apis/").is_some_and(|group| !group.contains('/')) => {
+                // Whoever may ask at all may ask which groups there are; and rights are to resources, not to versions.
+                None if path.strip_prefix("/apis/").is_some_and(|group| !group.contains('/'))
+                    || self.served.contains_key(&path.replace("/v2/", "/v1/")) =>
+                {
                     json_response(404, &status_body(404, "not found"))
                 }
                 None => json_response(403, &status_body(403, "forbidden")),
