@@ -240,7 +240,9 @@ impl Shared {
 fn remember(memory: &mut Memory, reconciled: &Reconciled, outcomes: &[Outcome], now_ms: i64) -> bool {
     let decision = &reconciled.decision;
     let parts: std::collections::BTreeSet<&str> = decision.steps().map(|step| step.part.as_str()).collect();
-    memory.failures.retain(|part, _| parts.contains(part.as_str()) || decision.held.contains(part));
+    // What became of the status is known only after the steps: its failures end with a write that succeeds.
+    let is_kept = |part: &str| part == STATUS_PART || parts.contains(part) || decision.held.contains(part);
+    memory.failures.retain(|part, _| is_kept(part));
     for notice in &decision.notices {
         memory.said.insert(notice.reason, notice.message.clone());
     }
@@ -306,3 +308,22 @@ fn status_came(memory: &mut Memory, patch: &serde_json::Value, outcome: StatusOu
 pub const STATUS_PART: &str = "status";
 /// The field of a status that is Mobula's own: a definition of the kind that is KubeRay's drops it.
 pub const EXTENSION: &str = "workerGroups";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::outcome::Problem;
+
+    #[test]
+    fn the_back_off_of_status_writes_grows() {
+        let mut memory = Memory::default();
+        let reconciled = Reconciled { uid: "u".into(), generation: 1, decision: Decision::default() };
+        for attempts in 1..=4 {
+            // The pass that tries again holds nothing.
+            remember(&mut memory, &reconciled, &[], 0);
+            let problem = Problem { class: Class::Unavailable, message: "503".into(), retry_after_ms: None };
+            status_came(&mut memory, &serde_json::Value::Null, StatusOutcome::Failed(problem), 0);
+            assert_eq!(memory.failures[STATUS_PART].attempts, attempts);
+        }
+    }
+}

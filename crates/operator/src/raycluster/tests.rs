@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mobula_api::{PodRole, RayCluster};
+use mobula_api::{Gate, PodRole, RayCluster};
 use serde_json::{Value, json};
 
 use super::{Observed, decide};
@@ -76,6 +76,28 @@ fn decided(cluster: &RayCluster, pods: &[Arc<Pod>], memory: &Memory) -> Decision
     let decision = decide(&observed, &Config::default(), NOW_MS);
     assert_eq!(decision, decide(&observed, &Config::default(), NOW_MS), "the same again");
     decision
+}
+
+#[test]
+fn without_the_gate_replicas_of_several_hosts_are_single_pods() {
+    let mut config = Config::default();
+    config.gates.set(Gate::RayMultiHostIndexing, false);
+    let (memory, incarnations) = (Memory::default(), Incarnations::new());
+    for (workers, deleted, created) in [(0, 0, Some(6)), (6, 0, None), (7, 1, None)] {
+        let cluster = cluster(&json!({"group": {"numOfHosts": 2}}));
+        let pods = pods(workers, |_| {});
+        let observed = Observed {
+            cluster: &cluster,
+            pods: &pods,
+            children: &[],
+            incarnations: &incarnations,
+            memory: &memory,
+            token: [0; 32],
+        };
+        let decision = decide(&observed, &config, NOW_MS);
+        let (gone, made) = on_pods(&decision);
+        assert_eq!((gone.len(), made.get("group/w").copied()), (deleted, created), "with {workers}");
+    }
 }
 
 /// Names of deleted pods, and groups of created ones with their number.
