@@ -5,6 +5,7 @@
 //! * [`RayCluster::group_shapes`] says what one pod of each group brings, as Ray's autoscaler derives it.
 //! * [`RayCluster::settings`] says how the cluster wants to be scaled.
 //! * [`RayCluster::validate`] says what of it is refused, [`RayCluster::advice`] what is allowed and will not work.
+//! * [`Kind::faults`] says both of an object of any kind of `ray.io`.
 //! * [`PodView::from_value`] says where a pod is on its way to being a Ray node.
 //! * [`TopologyObject::from_value`] reads what other schedulers say of the topology.
 //!
@@ -66,5 +67,5 @@ pub use status::{Condition, HeadInfo, RayClusterStatus, WorkerGroupStatus};
 pub use topology::{
     HyperNode, HyperNodeMember, LabelCondition, MemberKind, MemberSelector, TopologyKey, TopologyLevels, TopologyObject,
 };
-pub use validate::{Finding, InvalidReason, MOST_NAME_CHARS, Rules};
+pub use validate::{Fault, Finding, InvalidReason, MOST_NAME_CHARS, Rules};
 pub use version::RayVersion;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use mobula_api::{Compat, FieldError, Gates, Kind, RayCluster, RayCronJob, RayJob, RayService, Rules};
+use mobula_api::{Compat, Fault, FieldError, Gates, Kind, Rules};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -114,7 +114,7 @@ fn lint(file: &str, object: &Value, rules: &Rules, found: &mut Vec<Found>, notes
         return;
     };
     let mut seen = BTreeSet::new();
-    for (error, is_error) in faults(kind, object.clone(), rules) {
+    for Fault { error, is_fatal } in faults(kind, object.clone(), rules) {
         // The definition and the operator may refuse the same thing.
         if seen.insert(error.field.clone()) {
             found.push(Found {
@@ -124,37 +124,30 @@ fn lint(file: &str, object: &Value, rules: &Rules, found: &mut Vec<Found>, notes
                 field: error.field,
                 value: error.value,
                 message: error.problem,
-                severity: if is_error { "error" } else { "warning" },
+                severity: if is_fatal { "error" } else { "warning" },
             });
         }
     }
 }
 
-/// Everything to say of an object, and whether it is an error: first what its definition says, then the operator, then what
-/// would show at run time.
-fn faults(kind: Kind, mut object: Value, rules: &Rules) -> Vec<(FieldError, bool)> {
+/// Everything to say of an object: first what its definition says, then the operator, then what would show at run time.
+fn faults(kind: Kind, mut object: Value, rules: &Rules) -> Vec<Fault> {
     kind.fill_in_defaults(&mut object);
     let mut faults = version(&object);
-    faults.extend(kind.misfits(&object).into_iter().map(|misfit| (misfit.error, !misfit.is_unknown)));
+    let misfits = kind.misfits(&object).into_iter();
+    faults.extend(misfits.map(|misfit| Fault { error: misfit.error, is_fatal: !misfit.is_unknown }));
     name_it(&mut object);
-    let (read, cluster) = match kind {
-        Kind::RayCluster => (Ok(()), ""),
-        Kind::RayJob => (RayJob::from_value(&object).map(|_| ()), "/spec/rayClusterSpec"),
-        Kind::RayService => (RayService::from_value(&object).map(|_| ()), "/spec/rayClusterConfig"),
-        Kind::RayCronJob => (RayCronJob::from_value(&object).map(|_| ()), "/spec/jobTemplate/rayClusterSpec"),
-    };
-    faults.extend(read.err().map(|error| (error, true)));
-    faults.extend(cluster_faults(&object, cluster, rules));
+    faults.extend(kind.faults(&object, rules));
     faults
 }
 
-fn version(object: &Value) -> Vec<(FieldError, bool)> {
+fn version(object: &Value) -> Vec<Fault> {
     match object.get("apiVersion").and_then(Value::as_str) {
         Some("ray.io/v1") => Vec::new(),
         Some(old @ "ray.io/v1alpha1") => {
-            vec![(FieldError::new("apiVersion", old, "is deprecated: write ray.io/v1"), false)]
+            vec![Fault::advice(FieldError::new("apiVersion", old, "is deprecated: write ray.io/v1"))]
         }
-        other => vec![(FieldError::new("apiVersion", other.unwrap_or_default(), "must be ray.io/v1"), true)],
+        other => vec![Fault::fatal(FieldError::new("apiVersion", other.unwrap_or_default(), "must be ray.io/v1"))],
     }
 }
 
@@ -166,37 +159,4 @@ fn name_it(object: &mut Value) {
     {
         metadata.insert("name".to_owned(), Value::from(prefix + "xxxxx"));
     }
-}
-
-/// What is wrong with the cluster that an object is or brings; `pointer`: where its spec is, empty if it is one.
-fn cluster_faults(object: &Value, pointer: &str, rules: &Rules) -> Vec<(FieldError, bool)> {
-    let is_cluster = pointer.is_empty();
-    let document = if is_cluster {
-        object.clone()
-    } else {
-        let Some(spec) = object.pointer(pointer).filter(|spec| !spec.is_null()) else { return Vec::new() };
-        // Its metadata will be the operator's; of the owner's only annotations matter.
-        let annotations = object.pointer("/metadata/annotations").cloned().unwrap_or_default();
-        json!({"metadata": {"name": "owned", "annotations": annotations}, "spec": spec})
-    };
-    let moved = |mut error: FieldError| {
-        if let Some(rest) = error.field.strip_prefix("spec").filter(|_| !is_cluster) {
-            error.field = format!("{}{rest}", pointer.trim_start_matches('/').replace('/', "."));
-        }
-        error
-    };
-    let cluster = match RayCluster::from_value(document) {
-        Ok(cluster) => cluster,
-        Err(error) => return vec![(moved(error), true)],
-    };
-    let mut faults: Vec<(FieldError, bool)> = cluster
-        .validate(rules)
-        .into_iter()
-        .map(|finding| (moved(finding.error), finding.is_fatal))
-        .chain(cluster.advice().into_iter().map(|error| (moved(error), false)))
-        .collect();
-    if cluster.spec.enable_in_tree_autoscaling == Some(true) {
-        faults.extend(cluster.group_shapes().err().map(|error| (moved(error), false)));
-    }
-    faults
 }

@@ -14,6 +14,7 @@ use mobula_operator::{
     config::{BatchScheduler, Config},
     frame::http,
     operator::{Ended, Operator, Surroundings},
+    webhook::{self, CertificateFiles},
 };
 use tokio::{
     net::TcpListener,
@@ -30,7 +31,7 @@ const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/names
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 KubeRay's environment variables are read, too: ENABLE_INIT_CONTAINER_INJECTION, ENABLE_PROBES_INJECTION, CLUSTER_DOMAIN, ENABLE_RANDOM_POD_DELETE, \
-ENABLE_GCS_FT_REDIS_CLEANUP, ENABLE_DETERMINISTIC_HEAD_POD_NAME, ENABLE_RAY_HEAD_CLUSTER_IP_SERVICE, ENABLE_LOGIN_SHELL.
+ENABLE_GCS_FT_REDIS_CLEANUP, ENABLE_DETERMINISTIC_HEAD_POD_NAME, ENABLE_RAY_HEAD_CLUSTER_IP_SERVICE, ENABLE_LOGIN_SHELL, ENABLE_WEBHOOKS.
 Exit status: 0 when told to stop; 1 when the leadership is lost or something fails; 2 if an argument can't be used.")]
 pub struct Args {
     #[command(flatten)]
@@ -41,6 +42,12 @@ pub struct Args {
     /// Where /healthz and /readyz are served; 0: nowhere [default: :8082]
     #[arg(long, value_name = "ADDRESS")]
     health_probe_bind_address: Option<String>,
+    /// Where the validating webhook is served, over HTTPS, if ENABLE_WEBHOOKS is true
+    #[arg(long, value_name = "ADDRESS", default_value = ":9443")]
+    webhook_bind_address: String,
+    /// Directory of the webhook's tls.crt and tls.key, which are read again when they change
+    #[arg(long, value_name = "DIRECTORY", default_value = "/tmp/k8s-webhook-server/serving-certs")]
+    webhook_cert_dir: PathBuf,
     /// Act only while holding the Lease ray-operator-leader, KubeRay's own [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     enable_leader_election: Option<bool>,
@@ -150,11 +157,6 @@ pub fn run(args: &Args) -> ExitCode {
     for flag in args.without_effect.given() {
         tracing::warn!("{flag} has no effect here");
     }
-    if env("ENABLE_WEBHOOKS").as_deref() == Some("true") {
-        tracing::warn!(
-            "ENABLE_WEBHOOKS has no effect here: what a webhook would refuse is refused by event and condition"
-        );
-    }
     // Fails only if somebody has installed one before: then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -252,6 +254,9 @@ async fn run_operator(args: &Args, config: Config) -> anyhow::Result<Ended> {
     let (metrics_address, probe_address) =
         (config.process.metrics_address.clone(), config.process.probe_address.clone());
     let with_resources = config.process.metrics;
+    if env("ENABLE_WEBHOOKS").as_deref() == Some("true") {
+        serve_webhook(args, &config, stopped.clone()).await?;
+    }
     tracing::info!(version = config.version(), namespaces = config.watch_namespaces.join(","), "starting");
     let operator = Operator::new(config, surroundings);
     let board =
@@ -277,6 +282,25 @@ async fn run_operator(args: &Args, config: Config) -> anyhow::Result<Ended> {
         let _ = stop.send(true);
     });
     Ok(operator.run(stopped).await)
+}
+
+/// Serves the webhook, also while another operator leads. What can't be served at the start is an error.
+async fn serve_webhook(args: &Args, config: &Config, mut stopped: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let flag = "--webhook-bind-address";
+    let Some(address) = address(flag, &args.webhook_bind_address)? else { return Ok(()) };
+    let certificate = CertificateFiles::in_directory(&args.webhook_cert_dir);
+    certificate.check().await.context("--webhook-cert-dir")?;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("{flag}: {address}"))?;
+    let rules = config.rules();
+    tokio::spawn(async move {
+        let until = async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        if let Err(error) = webhook::serve(listener, certificate, rules, until).await {
+            tracing::error!("{error}");
+        }
+    });
+    Ok(())
 }
 
 fn now_unix_ms() -> i64 {

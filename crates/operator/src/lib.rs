@@ -4,6 +4,7 @@
 //! * [`names`]: names of children, as KubeRay makes them.
 //! * [`raycluster`]: pure functions: which children a RayCluster has, what is to be done now, what its status is.
 //! * [`render`]: what would be created for a RayCluster, without a cluster.
+//! * [`webhook`]: refuses by the same rules what is about to be written.
 //! * [`operator`]: the whole of it, wired to one client.
 //! * [`frame`]: what all reconcilers share: decisions as values, the executor, stores, leader election.
 
@@ -13,3 +14,4 @@ pub mod names;
 pub mod operator;
 pub mod raycluster;
 pub mod render;
+pub mod webhook;

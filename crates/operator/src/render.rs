@@ -5,15 +5,16 @@ use serde_json::{Value, json};
 
 use crate::{
     config::Config,
-    raycluster::children::{Children, Slot},
+    raycluster::{
+        children::{Children, Slot},
+        is_managed_elsewhere,
+    },
 };
 
 /// Stands for what only the API server knows: the unique id of the RayCluster.
 const UID: &str = "UID";
 /// Stands for what is drawn at random.
 const RANDOM: &str = "RANDOM";
-/// Who reconciles a RayCluster that says nothing, or this.
-const OPERATOR: &str = "ray.io/kuberay-operator";
 
 /// Every object that the operator would create for a new RayCluster, as it would send it, in the order of creation: none
 /// for a cluster that another controller manages, no pods for one that is suspended.
@@ -23,7 +24,7 @@ const OPERATOR: &str = "ray.io/kuberay-operator";
 /// # Errors
 /// Names the field of the RayCluster that can't be used.
 pub fn objects(cluster: &RayCluster, config: &Config) -> Result<Vec<Value>, FieldError> {
-    if cluster.spec.managed_by.as_deref().is_some_and(|manager| manager != OPERATOR) {
+    if is_managed_elsewhere(cluster.spec.managed_by.as_deref()) {
         return Ok(Vec::new());
     }
     let mut cluster = with_defaults(cluster);

@@ -68,6 +68,11 @@ impl Case {
 
     /// Starts an operator as `name`, for all namespaces, and waits until it is ready.
     pub async fn operator(&self, name: &str, flags: &[&str]) -> Result<Operator> {
+        self.operator_with(name, flags, &[]).await
+    }
+
+    /// The same, with further environment.
+    pub async fn operator_with(&self, name: &str, flags: &[&str], env: &[(&str, &str)]) -> Result<Operator> {
         let port = free_port()?;
         let mut command = Command::new(parts::mobula()?);
         command
@@ -75,6 +80,7 @@ impl Case {
             .args(["--log-stdout-encoder=console", "--leader-election-namespace", HOME])
             .args(flags)
             .envs(self.account.credentials.env())
+            .envs(env.iter().copied())
             .env("HOSTNAME", name);
         let mut process = Process::start(name, &mut command, self.directory.path())?;
         let ready = async || {
@@ -95,10 +101,22 @@ impl Case {
         post(&self.admin, &format!("/apis/ray.io/v1/namespaces/{namespace}/rayclusters"), cluster).await
     }
 
+    /// A directory for files of the case.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// What is at a path.
     pub async fn get(&self, path: &str) -> Result<Value> {
         let request = http::Request::get(path).body(Vec::new())?;
         self.admin.request(request).await.with_context(|| format!("could not get {path}"))
+    }
+
+    /// Deletes what is at a path.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        let request = http::Request::delete(path).body(Vec::new())?;
+        let _: Value = self.admin.request(request).await.with_context(|| format!("could not delete {path}"))?;
+        Ok(())
     }
 
     /// A RayCluster of the case's own namespace.

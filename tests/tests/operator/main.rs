@@ -11,6 +11,7 @@ use mobula_tests::wait;
 use serde_json::{Value, json};
 
 mod case;
+mod webhook;
 
 use case::{Case, GROUP, LIMIT, condition, difference, is_ready, raycluster};
 

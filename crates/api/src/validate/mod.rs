@@ -8,8 +8,11 @@ mod advice;
 mod cluster;
 mod groups;
 mod newer;
+mod object;
 #[cfg(test)]
 mod tests;
+
+pub use object::Fault;
 
 use std::fmt;
 
@@ -78,7 +81,9 @@ impl RayCluster {
     pub fn validate(&self, rules: &Rules) -> Vec<Finding> {
         let fatal = |reason| move |error| Finding { error, reason, is_fatal: true };
         let mut findings: Vec<Finding> = Vec::new();
-        findings.extend(name("metadata.name", &self.metadata.name).into_iter().map(fatal(InvalidReason::Metadata)));
+        findings.extend(
+            name("metadata.name", &self.metadata.name, MOST_NAME_CHARS).into_iter().map(fatal(InvalidReason::Metadata)),
+        );
         findings.extend(groups::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
         findings.extend(cluster::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
         findings.extend(newer::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
@@ -89,11 +94,11 @@ impl RayCluster {
 }
 
 /// A name that children can carry.
-fn name(path: &str, name: &str) -> Option<FieldError> {
+fn name(path: &str, name: &str, most_chars: usize) -> Option<FieldError> {
     let problem = if name.is_empty() {
         "is required".to_owned()
-    } else if name.len() > MOST_NAME_CHARS {
-        format!("has {} characters: must have at most {MOST_NAME_CHARS}, for names are derived from it", name.len())
+    } else if name.len() > most_chars {
+        format!("has {} characters: must have at most {most_chars}, for names are derived from it", name.len())
     } else if !is_dns_1035_label(name) {
         "must be a DNS-1035 label: lower-case letters, digits and -, a letter first, no - at the end".to_owned()
     } else {

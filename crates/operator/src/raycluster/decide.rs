@@ -1,6 +1,6 @@
 //! What is to be done about a RayCluster now.
 
-use mobula_api::{InvalidReason, RayCluster};
+use mobula_api::InvalidReason;
 
 use super::{fault_tolerance, fixed, head, observed::Observed, pass::Pass, status, suspend, upgrade, workers};
 use crate::{config::Config, frame::decision::Decision};
@@ -10,7 +10,7 @@ const OPERATOR: &str = "ray.io/kuberay-operator";
 
 /// Decides. Pure: the same observation at the same time gives the same decision.
 pub fn decide(observed: &Observed<'_>, config: &Config, now_ms: i64) -> Decision {
-    if is_managed_elsewhere(observed.cluster) {
+    if is_managed_elsewhere(observed.cluster.spec.managed_by.as_deref()) {
         return Decision::default();
     }
     let mut pass = Pass::new(observed, config, now_ms);
@@ -45,8 +45,9 @@ pub fn decide(observed: &Observed<'_>, config: &Config, now_ms: i64) -> Decision
     pass.decision
 }
 
-fn is_managed_elsewhere(cluster: &RayCluster) -> bool {
-    cluster.spec.managed_by.as_deref().is_some_and(|manager| manager != OPERATOR)
+/// Whether `spec.managedBy` hands an object to another controller.
+pub(crate) fn is_managed_elsewhere(managed_by: Option<&str>) -> bool {
+    managed_by.is_some_and(|manager| manager != OPERATOR)
 }
 
 /// Says what is wrong with the RayCluster. Returns it if nothing may be done before it is mended.

@@ -35,6 +35,7 @@ use crate::{
 
 pub use classify::{Standing, standing};
 pub use decide::decide;
+pub(crate) use decide::is_managed_elsewhere;
 pub use observed::Observed;
 
 /// Reconciles RayClusters.
