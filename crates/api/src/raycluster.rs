@@ -174,7 +174,15 @@ impl RayCluster {
     // By value: this is the shape that every caller has in hand, and an owned value leaves room to move instead of copy.
     #[allow(clippy::needless_pass_by_value)]
     pub fn from_value(value: Value) -> Result<RayCluster, FieldError> {
-        read_object(&value, "RayCluster")
+        RayCluster::read_value(&value)
+    }
+
+    /// As [`from_value`](RayCluster::from_value), and leaves the document to the caller.
+    ///
+    /// # Errors
+    /// Names the first field that can't be used.
+    pub fn read_value(value: &Value) -> Result<RayCluster, FieldError> {
+        read_object(value, "RayCluster")
     }
 
     /// The JSON it was read from, with the changes made since.

@@ -1,5 +1,7 @@
 //! Names of children, as KubeRay makes them.
 
+use crate::frame::hash::fnv1a;
+
 /// Longest name that leaves room for a prefix of nodes and a random suffix.
 const MOST_NAME_BYTES: usize = 50;
 /// Longest label value.
@@ -84,10 +86,9 @@ fn suffix(keys: &[&str], incarnation: u32, slot: u64) -> String {
     letters
 }
 
-/// FNV-1a over the parts, each with an end that no text holds.
+/// Of the parts, each with an end that no text holds.
 fn hash(parts: &[&str]) -> u64 {
-    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(parts.iter().flat_map(|part| part.bytes().chain([0xff])))
 }
 
 /// The last step of splitmix64: every bit of the input reaches every bit of the output.

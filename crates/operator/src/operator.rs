@@ -18,9 +18,9 @@ use crate::{
         pace::Pace,
         time::Clock,
         watch as feed,
-        world::{RAY_CLUSTER_SOURCES, World},
+        world::World,
     },
-    raycluster::RayClusters,
+    raycluster::{self, RayClusters},
 };
 
 /// Objects that are worked on at once at least. KubeRay's `--reconcile-concurrency` bounds blocked goroutines; here nothing
@@ -66,7 +66,7 @@ pub enum Ended {
 impl Operator {
     /// An operator that has done nothing yet.
     pub fn new(config: Config, surroundings: Surroundings) -> Self {
-        let (world, changes) = World::new(RAY_CLUSTER_SOURCES, &config.watch_namespaces);
+        let (world, changes) = World::new(&raycluster::sources(&config), &config.watch_namespaces);
         Operator { metrics: Arc::default(), world, config: Arc::new(config), surroundings, changes }
     }
 

@@ -1,6 +1,6 @@
 //! How long to wait before something is tried again. Pure: the jitter comes from what is tried.
 
-use super::outcome::Class;
+use super::{hash, outcome::Class};
 
 /// After so much time without breakage, in ms, the next one is the first.
 pub const BREAKAGE_FORGOTTEN_MS: i64 = 600_000;
@@ -22,18 +22,13 @@ pub fn delay_ms(class: Class, attempts: u32, what: &str) -> i64 {
     let (first_ms, longest_ms) = bounds_ms(class);
     let doublings = attempts.saturating_sub(1).min(16);
     let delay_ms = (first_ms << doublings).min(longest_ms);
-    delay_ms + delay_ms / 4 * i64::from(hash(what, attempts) % 256) / 256
+    let jitter = hash::fnv1a(what.bytes().chain(attempts.to_le_bytes())) % 256;
+    delay_ms + delay_ms / 4 * jitter as i64 / 256
 }
 
 /// Delay in ms before a pod that broke is replaced when `count` broke in a row: the first at once.
 pub fn breakage_delay_ms(count: u32) -> i64 {
     if count <= 1 { 0 } else { (10_000_i64 << (count - 2).min(16)).min(300_000) }
-}
-
-/// FNV-1a: the same on every machine.
-fn hash(text: &str, salt: u32) -> u32 {
-    let bytes = text.bytes().chain(salt.to_le_bytes());
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]

@@ -14,13 +14,12 @@ use tokio::{
 use tracing::Instrument as _;
 
 use super::{
-    backoff,
-    decision::Decision,
+    decision::{Decision, Notice},
     executor::{Executor, StatusOutcome},
     kind::Kind,
     metrics::Metrics,
     notices::{self, Outbox, Regarding},
-    outcome::{Class, Memory, Outcome},
+    outcome::{Memory, Outcome},
     time::Clock,
     world::{Target, World},
 };
@@ -36,7 +35,8 @@ pub trait Reconciler: Send + Sync + 'static {
     fn kind(&self) -> &'static Kind;
     /// What Events and metrics call it.
     fn name(&self) -> &'static str;
-    /// What is to be done about `target` now; `None`: there is no such object (any more).
+    /// What is to be done about `target` now; `None`: there is no such object (any more). What is remembered may be of an
+    /// earlier object of that name: see [`Memory::of`].
     fn reconcile(&self, world: &World, target: &Target, memory: &Memory, now_ms: i64) -> Option<Reconciled>;
 }
 
@@ -168,9 +168,19 @@ impl Shared {
         }
     }
 
-    fn memory<T>(&self, target: &Target, f: impl FnOnce(&mut Memory) -> T) -> T {
+    fn memory(&self, target: &Target) -> Memory {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned().unwrap_or_default()
+    }
+
+    /// Changes what is remembered of the object `uid`.
+    fn learn<T>(&self, target: &Target, uid: &str, f: impl FnOnce(&mut Memory) -> T) -> T {
         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
-        f(memories.entry(target.clone()).or_default())
+        let memory = memories.entry(target.clone()).or_default();
+        if memory.uid != uid {
+            *memory = memory.of(uid).into_owned();
+            self.metrics.forget(&target.key.namespace, &target.key.name);
+        }
+        f(memory)
     }
 
     fn forget(&self, target: &Target) {
@@ -195,7 +205,7 @@ impl Shared {
 
     async fn reconcile(&self, reconciler: &dyn Reconciler, target: &Target) -> (&'static str, Again) {
         let now_ms = (self.clock)();
-        let memory = self.memory(target, |memory| memory.clone());
+        let memory = self.memory(target);
         let Some(reconciled) = reconciler.reconcile(&self.world, target, &memory, now_ms) else {
             self.forget(target);
             return ("success", None);
@@ -204,15 +214,24 @@ impl Shared {
         let outcomes = self.executor.execute(&target.key, &reconciled.decision).await;
         let now_ms = (self.clock)();
         let mut again = reconciled.decision.wake_at_ms;
-        let has_news = self.memory(target, |memory| remember(memory, &reconciled, &outcomes, now_ms));
+        let is_watched = |kind: &Kind| self.world.is_watched(kind);
+        let uid = reconciled.uid.as_str();
+        let (has_news, new) = self.learn(target, uid, |memory| {
+            let new: Vec<Notice> = reconciled.decision.states.difference(&memory.said).cloned().collect();
+            (remember(memory, &reconciled, &outcomes, is_watched, now_ms), new)
+        });
         let has_failed = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_)));
-        self.say(reconciler, target, &reconciled, &outcomes, now_ms);
+        self.say(reconciler, target, &reconciled, &outcomes, new, now_ms);
         if has_news {
             // What was learned by acting is part of the next observation.
             again = Some(now_ms);
         } else if let Some(write) = &reconciled.decision.status {
             let outcome = self.executor.write_status(target.kind, &target.key, write).await;
-            let retry = self.memory(target, |memory| status_came(memory, &write.patch, outcome, now_ms));
+            if let (StatusOutcome::Written { .. }, Some(after_ms)) = (&outcome, write.provisioned_after_ms) {
+                self.metrics.provisioned(&target.key.namespace, &target.key.name, uid, after_ms);
+            }
+            let now_ms = (self.clock)();
+            let retry = self.learn(target, uid, |memory| status_came(memory, &write.patch, outcome, now_ms));
             again = [again, retry].into_iter().flatten().min();
         }
         (if has_failed { "error" } else { "success" }, again)
@@ -224,11 +243,13 @@ impl Shared {
         target: &Target,
         reconciled: &Reconciled,
         outcomes: &[Outcome],
+        states: Vec<Notice>,
         now_ms: i64,
     ) {
         let tried = reconciled.decision.steps().zip(outcomes);
         let mut said = notices::of_steps(&target.key.namespace, tried);
         said.extend(reconciled.decision.notices.iter().cloned());
+        said.extend(states);
         let regarding = Regarding { kind: target.kind, key: target.key.clone(), uid: reconciled.uid.clone() };
         for notice in said {
             self.outbox.say(regarding.clone(), reconciler.name(), notice, now_ms);
@@ -237,15 +258,19 @@ impl Shared {
 }
 
 /// Takes in what came of a decision. True if that may change the next decision at once.
-fn remember(memory: &mut Memory, reconciled: &Reconciled, outcomes: &[Outcome], now_ms: i64) -> bool {
+fn remember(
+    memory: &mut Memory,
+    reconciled: &Reconciled,
+    outcomes: &[Outcome],
+    is_watched: impl Fn(&Kind) -> bool,
+    now_ms: i64,
+) -> bool {
     let decision = &reconciled.decision;
     let parts: std::collections::BTreeSet<&str> = decision.steps().map(|step| step.part.as_str()).collect();
     // What became of the status is known only after the steps: its failures end with a write that succeeds.
     let is_kept = |part: &str| part == STATUS_PART || parts.contains(part) || decision.held.contains(part);
     memory.failures.retain(|part, _| is_kept(part));
-    for notice in &decision.notices {
-        memory.said.insert(notice.reason, notice.message.clone());
-    }
+    memory.said.clone_from(&decision.states);
     let mut failed = std::collections::BTreeMap::new();
     let mut has_news = false;
     for (step, outcome) in decision.steps().zip(outcomes) {
@@ -258,7 +283,9 @@ fn remember(memory: &mut Memory, reconciled: &Reconciled, outcomes: &[Outcome], 
                 look_up_came(memory, step, *exists, now_ms);
                 has_news = true;
             }
-            Outcome::Done | Outcome::AlreadySo if is_creation(step) => look_up_came(memory, step, true, now_ms),
+            Outcome::Done | Outcome::AlreadySo if is_creation(step) && !is_watched(step.action.kind()) => {
+                look_up_came(memory, step, true, now_ms);
+            }
             Outcome::Done | Outcome::AlreadySo | Outcome::Skipped => {}
         }
     }
@@ -277,7 +304,7 @@ fn remember(memory: &mut Memory, reconciled: &Reconciled, outcomes: &[Outcome], 
 }
 
 fn is_creation(step: &super::decision::Step) -> bool {
-    matches!(step.action, super::decision::Action::Create { .. }) && step.action.kind() != &super::kind::POD
+    matches!(step.action, super::decision::Action::Create { .. })
 }
 
 fn look_up_came(memory: &mut Memory, step: &super::decision::Step, exists: bool, now_ms: i64) {
@@ -295,7 +322,8 @@ fn status_came(memory: &mut Memory, patch: &serde_json::Value, outcome: StatusOu
             memory.failures.remove(STATUS_PART);
             Some(now_ms)
         }
-        StatusOutcome::Outdated => Some(now_ms + backoff::delay_ms(Class::Conflict, 1, STATUS_PART)),
+        // The watch will say that it is gone.
+        StatusOutcome::Gone => None,
         StatusOutcome::Failed(problem) => {
             memory.failed(STATUS_PART, "patch", problem, 0, now_ms);
             memory.failures.get(STATUS_PART).map(|failure| failure.next_try_ms)
@@ -312,7 +340,7 @@ pub const EXTENSION: &str = "workerGroups";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::outcome::Problem;
+    use crate::frame::outcome::{Class, Problem};
 
     #[test]
     fn the_back_off_of_status_writes_grows() {
@@ -320,10 +348,28 @@ mod tests {
         let reconciled = Reconciled { uid: "u".into(), generation: 1, decision: Decision::default() };
         for attempts in 1..=4 {
             // The pass that tries again holds nothing.
-            remember(&mut memory, &reconciled, &[], 0);
+            remember(&mut memory, &reconciled, &[], |_| true, 0);
             let problem = Problem { class: Class::Unavailable, message: "503".into(), retry_after_ms: None };
             status_came(&mut memory, &serde_json::Value::Null, StatusOutcome::Failed(problem), 0);
             assert_eq!(memory.failures[STATUS_PART].attempts, attempts);
         }
+    }
+
+    #[test]
+    fn a_status_that_is_outdated_is_retried_ever_later_and_one_of_nothing_is_not() {
+        let mut memory = Memory::default();
+        let conflict = Problem { class: Class::Conflict, message: "409".into(), retry_after_ms: None };
+        let mut come = |outcome| status_came(&mut memory, &serde_json::Value::Null, outcome, 0);
+        let retries: Vec<i64> = (0..8).filter_map(|_| come(StatusOutcome::Failed(conflict.clone()))).collect();
+        assert!(retries.is_sorted() && retries[0] < 30 && retries[7] >= 1_000, "{retries:?}");
+        assert_eq!(come(StatusOutcome::Gone), None);
+    }
+
+    #[test]
+    fn what_another_object_of_the_name_did_is_forgotten() {
+        let mut memory = Memory { uid: "a".into(), ..Memory::default() };
+        memory.look_ups.insert(("Role", "r".into()), (true, 0));
+        assert_eq!(memory.of("a").look_ups.len(), 1);
+        assert_eq!(*memory.of("b"), Memory { uid: "b".into(), ..Memory::default() });
     }
 }

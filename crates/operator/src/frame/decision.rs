@@ -13,8 +13,10 @@ pub struct Decision {
     pub batches: Vec<Vec<Step>>,
     /// The status to be written; `None`: it is as it should be, or not worth a request yet.
     pub status: Option<StatusWrite>,
-    /// What is said apart from the steps.
+    /// What is said apart from the steps: something has happened.
     pub notices: Vec<Notice>,
+    /// What is so now, and was said when it began: said again only once it has ended in between.
+    pub states: BTreeSet<Notice>,
     /// Unix time in ms at which to look again though nothing has happened; `None`: something must happen first.
     pub wake_at_ms: Option<i64>,
     /// Parts that want something done but wait for their back-off. Failures of other parts are forgotten.
@@ -189,6 +191,8 @@ pub struct StatusWrite {
     pub patch: Value,
     /// The version of the object that it was computed from.
     pub resource_version: String,
+    /// The age of the object in ms, if this status is the one that says that all of it is there.
+    pub provisioned_after_ms: Option<i64>,
 }
 
 /// Something to be said as an Event.

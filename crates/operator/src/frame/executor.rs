@@ -50,8 +50,8 @@ pub enum StatusOutcome {
         /// The status as the server has it now.
         status: Value,
     },
-    /// The custom resource has changed, or is gone: look again.
-    Outdated,
+    /// The custom resource is gone.
+    Gone,
     /// It failed.
     Failed(Problem),
     /// Not tried: the leadership has ended.
@@ -189,13 +189,20 @@ impl Executor {
             Err(error) => return Outcome::Failed(problem(&error)),
         };
         let slot = |object: &Value| object["metadata"]["annotations"][SLOT].as_str().map(str::to_owned);
-        if pod::controller(&there) != pod::controller(body) {
-            let message = format!("{} {name} exists and belongs to something else", kind.kind);
-            let refused = Problem { class: Class::Refused, message, retry_after_ms: None };
-            return if foreign == Foreign::Accepted { Outcome::Found(true) } else { Outcome::Failed(refused) };
+        let is_ours = pod::controller(body).is_some_and(|uid| owners(&there).iter().any(|owner| owner["uid"] == uid));
+        if !is_ours && !(owners(body).is_empty() && owners(&there).is_empty()) {
+            let fails = |class, why: &str| {
+                let message = format!("{} {name} exists and belongs to {why}", kind.kind);
+                Outcome::Failed(Problem { class, message, retry_after_ms: None })
+            };
+            return match foreign {
+                _ if is_of_predecessor(&there, body) => fails(Class::Conflict, "an object of the same name that is gone"),
+                Foreign::Accepted => Outcome::Found(true),
+                Foreign::Refused => fails(Class::Refused, "something else"),
+            };
         }
         if kind == &kind::POD && slot(&there) != slot(body) {
-            self.another_place(&there, body);
+            self.another_place(key, &there, body);
             let message = format!("the name {name} is taken by another place of the group");
             return Outcome::Failed(Problem { class: Class::Conflict, message, retry_after_ms: None });
         }
@@ -204,10 +211,10 @@ impl Executor {
     }
 
     /// Two places have hashed to one name: the later one tries its next incarnation.
-    fn another_place(&self, there: &Value, body: &Value) {
+    fn another_place(&self, key: &Key, there: &Value, body: &Value) {
         let Ok(wanted) = pod::Pod::read(body) else { return };
         if let (Some(place), Some(owner)) = (wanted.place, pod::controller(there)) {
-            self.world.name_is_taken(owner, &wanted.group, place.replica, place.incarnation);
+            self.world.name_is_taken(key, owner, &wanted.group, place);
         }
     }
 
@@ -226,7 +233,7 @@ impl Executor {
                 Outcome::Done
             }
             // It is gone, or another one has its name now.
-            Err(error) if matches!(status_code(&error), Some(404 | 409)) => {
+            Err(error) if status_code(&error) == Some(404) || is_another(&error) => {
                 self.world.is_gone(kind, &key, uid);
                 Outcome::AlreadySo
             }
@@ -284,7 +291,8 @@ impl Executor {
                 self.world.learn(kind, &write.resource_version, answer);
                 StatusOutcome::Written { status }
             }
-            Err(error) if matches!(status_code(&error), Some(404 | 409)) => StatusOutcome::Outdated,
+            Err(error) if status_code(&error) == Some(404) => StatusOutcome::Gone,
+            // A conflict among them: it was made for another version than the server has.
             Err(error) => StatusOutcome::Failed(problem(&error)),
         }
     }
@@ -311,6 +319,23 @@ fn status_code(error: &kube::Error) -> Option<u16> {
         kube::Error::Api(status) => Some(status.code),
         _ => None,
     }
+}
+
+/// Whether a deletion met another object of that name. Any other conflict says nothing about what was to be deleted.
+fn is_another(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409 && status.message.contains("UID in precondition"))
+}
+
+fn owners(object: &Value) -> &[Value] {
+    object.pointer("/metadata/ownerReferences").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Whether what is there was controlled by an earlier object of the name that the controller of `body` has: the garbage
+/// collector will take it away.
+fn is_of_predecessor(there: &Value, body: &Value) -> bool {
+    let controller = |object| owners(object).iter().find(|owner| owner["controller"] == true);
+    let (Some(old), Some(new)) = (controller(there), controller(body)) else { return false };
+    old["kind"] == new["kind"] && old["name"] == new["name"]
 }
 
 fn status_reason(error: &kube::Error) -> Option<&str> {

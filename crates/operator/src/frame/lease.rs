@@ -6,7 +6,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{
@@ -62,17 +62,21 @@ impl Election {
     /// begun with it must not go on, so the process ends and starts anew.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
-            let turn = tokio::time::timeout(RENEW_LIMIT / 2, self.turn()).await.unwrap_or(Turn::Unknown);
-            self.take(&turn);
+            let began = Instant::now();
+            // Whatever takes its time, the leadership ends in time.
+            let limit = self.lead_ends().unwrap_or(began + RENEW_LIMIT).min(began + RENEW_LIMIT / 2);
+            let turn = timeout_at(limit, self.turn()).await.unwrap_or(Turn::Unknown);
+            self.take(&turn, began);
             if self.was_lost() {
                 self.set(false);
                 tracing::warn!("the leadership is lost");
                 return;
             }
+            let retry = Instant::now() + RETRY;
             tokio::select! {
                 biased;
                 _ = stop.changed() => {}
-                () = sleep(RETRY) => {}
+                () = sleep_until(self.lead_ends().unwrap_or(retry).min(retry)) => {}
             }
         }
         if *self.leads.borrow() {
@@ -81,10 +85,12 @@ impl Election {
         }
     }
 
-    fn take(&mut self, turn: &Turn) {
+    /// Takes in what a turn that began at `began` came to. Others count from when the Lease was written, which was not
+    /// before that.
+    fn take(&mut self, turn: &Turn, began: Instant) {
         match turn {
             Turn::Held => {
-                self.renewed = Some(Instant::now());
+                self.renewed = Some(began);
                 self.set(true);
             }
             Turn::Others if self.renewed.is_some() => self.renewed = Instant::now().checked_sub(RENEW_LIMIT),
@@ -92,8 +98,13 @@ impl Election {
         }
     }
 
+    /// When the leadership ends unless it is renewed; `None`: there is none.
+    fn lead_ends(&self) -> Option<Instant> {
+        self.renewed.filter(|_| *self.leads.borrow()).map(|at| at + RENEW_LIMIT)
+    }
+
     fn was_lost(&self) -> bool {
-        *self.leads.borrow() && self.renewed.is_none_or(|at| at.elapsed() >= RENEW_LIMIT)
+        *self.leads.borrow() && self.lead_ends().is_none_or(|at| Instant::now() >= at)
     }
 
     fn set(&self, leads: bool) {

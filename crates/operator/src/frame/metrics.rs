@@ -8,7 +8,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-use super::{kind::Kind, time, world::World};
+use super::{condition, kind::Kind, world::World};
 
 /// Counters and durations of this process.
 #[derive(Default)]
@@ -90,10 +90,10 @@ impl Metrics {
         self.with(|state| *state.events.entry(reason).or_default() += 1);
     }
 
-    /// A RayCluster became provisioned for the first time, so long after it was created.
-    pub fn provisioned(&self, namespace: &str, name: &str, uid: &str, seconds: f64) {
+    /// A RayCluster became provisioned, so long after it was created. Only the first time counts.
+    pub fn provisioned(&self, namespace: &str, name: &str, uid: &str, after_ms: i64) {
         let series = (namespace.to_owned(), name.to_owned(), uid.to_owned());
-        self.with(|state| state.provisioned_s.insert(series, seconds));
+        self.with(|state| state.provisioned_s.entry(series).or_insert(after_ms.max(0) as f64 / 1e3));
     }
 
     /// A custom resource is gone: so are its series.
@@ -155,9 +155,7 @@ fn cluster_text(out: &mut String, world: &World) -> std::fmt::Result {
     let name = "kuberay_cluster_condition_provisioned";
     header(out, name, "gauge", "Indicates whether the RayCluster is provisioned")?;
     for (cluster, object) in readable() {
-        let conditions = object.status.get("conditions").and_then(serde_json::Value::as_array);
-        let mut conditions = conditions.into_iter().flatten();
-        let is_true = conditions.any(|it| it["type"] == "RayClusterProvisioned" && it["status"] == "True");
+        let is_true = condition::is_true(condition::all(&object.status), "RayClusterProvisioned");
         let labels = series(&cluster.key.namespace, &cluster.key.name, &cluster.uid);
         writeln!(out, "{name}{{{labels},condition=\"{is_true}\"}} 1")?;
     }
@@ -233,11 +231,6 @@ fn durations_text(
     Ok(())
 }
 
-/// Seconds from the creation of a RayCluster to now.
-pub fn age_s(creation: &str, now_ms: i64) -> Option<f64> {
-    time::parse(creation).map(|created_ms| now_ms.saturating_sub(created_ms).max(0) as f64 / 1e3)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -249,7 +242,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.request("create", &crate::frame::kind::POD, 201);
         metrics.reconcile("raycluster-controller", "success", Duration::from_millis(5));
-        metrics.provisioned("ns", "a", "u", 12.5);
+        metrics.provisioned("ns", "a", "u", 12_500);
         let (world, _changes) = World::new(&[], &[]);
         let text = metrics.render(&world, true);
         for line in [

@@ -13,9 +13,11 @@
 //! * [`lease`]: who leads. What is not the leader's is not done.
 
 pub mod backoff;
+pub mod condition;
 pub mod controller;
 pub mod decision;
 pub mod executor;
+pub mod hash;
 pub mod http;
 pub mod kind;
 pub mod lease;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{
     decision::{Notice, Step, Words},
+    hash,
     kind::{self, Kind},
     metrics::Metrics,
     outcome::Outcome,
@@ -237,10 +238,9 @@ fn shortened(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MOST_MESSAGE_BYTES)).unwrap_or_default()
 }
 
-/// FNV-1a over what makes an Event the same, and the time at which it was said.
+/// Of what makes an Event the same, and the time at which it was said.
 fn digest(key: &(String, &'static str, String), now_ms: i64) -> u64 {
-    let bytes = key.0.bytes().chain(key.1.bytes()).chain(key.2.bytes()).chain(now_ms.to_le_bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    hash::fnv1a(key.0.bytes().chain(key.1.bytes()).chain(key.2.bytes()).chain(now_ms.to_le_bytes()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! What came of the steps, and what is remembered of it: failures as data.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use super::backoff;
+use super::{backoff, decision::Notice};
 
 /// What came of a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +91,8 @@ pub struct Breakage {
 /// anew, events are said again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
+    /// Unique id of the custom resource: what another one of its name did is nothing to it.
+    pub uid: String,
     /// Parts that failed.
     pub failures: BTreeMap<String, Failure>,
     /// Parts whose pods break.
@@ -98,11 +103,16 @@ pub struct Memory {
     pub status_written_ms: Option<i64>,
     /// The server drops what Mobula adds to the status: its definition of the kind is KubeRay's.
     pub status_is_pruned: bool,
-    /// What was said last, by reason.
-    pub said: BTreeMap<&'static str, String>,
+    /// States that were said and have not ended since.
+    pub said: BTreeSet<Notice>,
 }
 
 impl Memory {
+    /// What is remembered of the custom resource `uid`: nothing, if it is of another one.
+    pub fn of(&self, uid: &str) -> Cow<'_, Memory> {
+        if self.uid == uid { Cow::Borrowed(self) } else { Cow::Owned(Memory { uid: uid.to_owned(), ..Memory::default() }) }
+    }
+
     /// Takes in the failure of a step for `part`.
     pub fn failed(&mut self, part: &str, verb: &'static str, problem: Problem, generation: i64, now_ms: i64) {
         let attempts = self.failures.get(part).map_or(0, |failure| failure.attempts).saturating_add(1);

@@ -37,10 +37,36 @@ pub trait Stored {
     fn resource_version(&self) -> &str;
     /// What it belongs to: the key of the index.
     fn owner(&self) -> Key;
+    /// Takes over what is known of the same object from elsewhere than its watch, and can't be taken back.
+    fn keep(&mut self, _known: &Self) {}
 }
 
-/// Deleted objects whose late answers are recognised.
-const TOMBSTONES: usize = 4_096;
+/// Unique ids of objects that are gone. The latest are enough: what comes late comes soon.
+#[derive(Debug, Default)]
+struct Graves {
+    uids: BTreeSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Graves {
+    /// Most unique ids that are remembered.
+    const MOST: usize = 4_096;
+
+    fn contains(&self, uid: &str) -> bool {
+        self.uids.contains(uid)
+    }
+
+    fn insert(&mut self, uid: &str) {
+        if self.uids.insert(uid.to_owned()) {
+            self.order.push_back(uid.to_owned());
+        }
+        while self.order.len() > Self::MOST {
+            if let Some(oldest) = self.order.pop_front() {
+                self.uids.remove(&oldest);
+            }
+        }
+    }
+}
 
 /// Objects of one kind as far as watches, and the answers to our own writes, have told.
 #[derive(Debug)]
@@ -51,8 +77,10 @@ pub struct Store<T> {
     listing: BTreeMap<usize, BTreeMap<Key, Arc<T>>>,
     /// What answers to our writes brought while a listing was under way: the listing may be older.
     learned: BTreeSet<Key>,
-    tombstones: VecDeque<String>,
-    buried: BTreeSet<String>,
+    /// Objects that a watch or a listing says are gone: a late answer does not bring them back. A watch may.
+    buried: Graves,
+    /// Objects that are gone by the answer to a deletion of ours: nothing brings them back, least of all a late watch.
+    ended: Graves,
 }
 
 impl<T> Default for Store<T> {
@@ -62,8 +90,8 @@ impl<T> Default for Store<T> {
             by_owner: BTreeMap::new(),
             listing: BTreeMap::new(),
             learned: BTreeSet::new(),
-            tombstones: VecDeque::new(),
-            buried: BTreeSet::new(),
+            buried: Graves::default(),
+            ended: Graves::default(),
         }
     }
 }
@@ -98,16 +126,22 @@ impl<T: Stored + PartialEq> Store<T> {
     }
 
     /// A watch says that there is `object`. Nothing is returned if that is known.
-    pub fn apply(&mut self, object: T) -> Option<Change<T>> {
-        let object = Arc::new(object);
+    pub fn apply(&mut self, mut object: T) -> Option<Change<T>> {
+        if self.ended.contains(object.uid()) {
+            return None;
+        }
         let key = object.key();
+        if let Some(known) = self.objects.get(&key).filter(|known| known.uid() == object.uid()) {
+            object.keep(known);
+        }
+        let object = Arc::new(object);
         let before = self.objects.insert(key.clone(), object.clone());
         if let Some(before) = &before {
             if before.owner() != object.owner() {
                 self.unindex(&before.owner(), &key);
             }
             if before.uid() != object.uid() {
-                self.bury(before.uid().to_owned());
+                self.buried.insert(before.uid());
             }
         }
         self.by_owner.entry(object.owner()).or_default().insert(key);
@@ -119,11 +153,17 @@ impl<T: Stored + PartialEq> Store<T> {
 
     /// A watch says that the object is gone.
     pub fn delete(&mut self, key: &Key, uid: &str) -> Option<Change<T>> {
-        self.bury(uid.to_owned());
+        self.buried.insert(uid);
         let known = self.objects.get(key).filter(|known| known.uid() == uid)?.clone();
         self.objects.remove(key);
         self.unindex(&known.owner(), key);
         Some((Some(known), None))
+    }
+
+    /// The answer to a deletion of ours says that the object is gone.
+    pub fn end(&mut self, key: &Key, uid: &str) -> Option<Change<T>> {
+        self.ended.insert(uid);
+        self.delete(key, uid)
     }
 
     /// The answer to a write of ours says that there is `object`. It is newer than what is known if that is `base` (the
@@ -182,17 +222,6 @@ impl<T: Stored + PartialEq> Store<T> {
             }
         }
     }
-
-    fn bury(&mut self, uid: String) {
-        if self.buried.insert(uid.clone()) {
-            self.tombstones.push_back(uid);
-        }
-        while self.tombstones.len() > TOMBSTONES {
-            if let Some(oldest) = self.tombstones.pop_front() {
-                self.buried.remove(&oldest);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -243,6 +272,22 @@ mod tests {
         store.delete(&Key::new("ns", "a"), "1");
         assert!(store.learn("", Thing("a", "1", "1", "x")).is_none(), "late answer");
         assert!(store.learn("", Thing("a", "2", "9", "x")).is_some(), "another object of that name");
+    }
+
+    #[test]
+    fn what_our_deletion_has_ended_no_late_watch_brings_back() {
+        let mut store = Store::default();
+        let key = Key::new("ns", "a");
+        store.apply(Thing("a", "1", "1", "x"));
+        assert!(store.end(&key, "1").is_some());
+        assert!(store.apply(Thing("a", "1", "2", "x")).is_none(), "a late event");
+        store.listing_begins(0);
+        store.listed(0, Thing("a", "1", "2", "x"));
+        assert!(store.listing_ends(0, |_| true).is_empty(), "an old listing");
+        assert!(store.apply(Thing("a", "2", "3", "x")).is_some(), "another object of that name");
+        // What only a watch has said to be gone, a watch may bring back.
+        store.delete(&key, "2");
+        assert!(store.apply(Thing("a", "2", "3", "x")).is_some());
     }
 
     #[test]

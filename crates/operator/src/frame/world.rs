@@ -6,13 +6,16 @@ use std::{
 };
 
 use mobula_api::{FieldError, RayCluster, keys};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     kind::{self, Kind},
-    pod::{self, Pod},
+    pod::{self, Place, Pod},
     store::{Change, Key, Store, Stored},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// A custom resource that may have to be reconciled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,8 +35,30 @@ pub struct Cluster {
     pub uid: String,
     /// Opaque version.
     pub resource_version: String,
-    /// The object, or why it can't be read.
-    pub object: Result<RayCluster, FieldError>,
+    /// The object, or what can be read of it.
+    pub object: Result<RayCluster, Box<Unreadable>>,
+}
+
+/// A RayCluster that can't be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unreadable {
+    /// Why not.
+    pub problem: FieldError,
+    /// Who manages it, if it says so.
+    pub managed_by: Option<String>,
+    /// Its metadata and status, as far as these can be read; its spec is empty.
+    pub rest: RayCluster,
+}
+
+impl Unreadable {
+    fn new(problem: FieldError, value: &Value) -> Box<Self> {
+        let spec = json!({"headGroupSpec": {"template": {}}});
+        let whole = json!({"metadata": value["metadata"], "spec": spec, "status": value["status"]});
+        let without_status = json!({"metadata": value["metadata"], "spec": spec});
+        let read = RayCluster::read_value(&whole).or_else(|_| RayCluster::read_value(&without_status));
+        let managed_by = value.pointer("/spec/managedBy").and_then(Value::as_str).map(str::to_owned);
+        Box::new(Unreadable { problem, managed_by, rest: read.unwrap_or_default() })
+    }
 }
 
 impl Cluster {
@@ -43,7 +68,7 @@ impl Cluster {
             key: Key::new(text("/metadata/namespace"), text("/metadata/name")),
             uid: text("/metadata/uid"),
             resource_version: text("/metadata/resourceVersion"),
-            object: RayCluster::from_value(value),
+            object: RayCluster::read_value(&value).map_err(|problem| Unreadable::new(problem, &value)),
         }
     }
 }
@@ -59,7 +84,7 @@ pub struct Child {
     pub uid: String,
     /// Opaque version.
     pub resource_version: String,
-    /// Unique id of the controlling owner; empty if there is none.
+    /// Unique id of the owner: the one that controls it, else a RayCluster; empty if there is none.
     pub owner: String,
     owner_key: Key,
     /// The object, without its managed fields; of a Secret only the metadata.
@@ -79,20 +104,36 @@ impl Child {
             key: Key::new(text("/metadata/namespace"), text("/metadata/name")),
             uid: text("/metadata/uid"),
             resource_version: text("/metadata/resourceVersion"),
-            owner: pod::controller(&value).unwrap_or_default().to_owned(),
+            owner: owner(&value).and_then(|owner| owner["uid"].as_str()).unwrap_or_default().to_owned(),
             owner_key: owner_key(&value),
             body: value,
         }
     }
+
+    /// Whether it belongs to the RayCluster of that unique id, or outlives it: a claim that is retained has no owner.
+    fn is_of(&self, uid: &str) -> bool {
+        self.owner == uid || (self.owner.is_empty() && self.kind == &kind::PERSISTENT_VOLUME_CLAIM)
+    }
 }
 
-/// The key of the index: namespace, and kind and name of the controlling owner.
+/// The owner that controls an object, else a RayCluster: KubeRay's gangs of scheduler-plugins have an owner that does not
+/// control them.
+fn owner(value: &Value) -> Option<&Value> {
+    let owners = value.pointer("/metadata/ownerReferences")?.as_array()?;
+    let controller = owners.iter().find(|owner| owner["controller"] == true);
+    controller.or_else(|| owners.iter().find(|owner| owner["kind"] == kind::RAY_CLUSTER.kind))
+}
+
+/// The key of the index: namespace, and kind and name of the owner. Of a claim without one, the cluster that it names.
 fn owner_key(value: &Value) -> Key {
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
-    let owners = value.pointer("/metadata/ownerReferences").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let owner = owners.iter().find(|owner| owner["controller"] == true);
-    Key::new(namespace, owner.map_or(String::new(), |owner| format!("{}/{}", text(owner, "kind"), text(owner, "name"))))
+    let named = || value.pointer("/metadata/labels").and_then(|labels| labels.get(keys::CLUSTER)?.as_str());
+    let name = match owner(value) {
+        Some(owner) => format!("{}/{}", text(owner, "kind"), text(owner, "name")),
+        None => named().map_or(String::new(), |name| format!("{}/{name}", kind::RAY_CLUSTER.kind)),
+    };
+    Key::new(namespace, name)
 }
 
 fn index_key(target: &Target) -> Key {
@@ -149,6 +190,13 @@ impl Stored for Indexed {
     fn owner(&self) -> Key {
         self.owner_key.clone()
     }
+    fn keep(&mut self, known: &Self) {
+        // A deletion is never taken back: an event without it is older than our request.
+        if self.pod.deletion_ms.is_none() && known.pod.deletion_ms.is_some() {
+            let pod = Pod { deletion_ms: known.pod.deletion_ms, ..(*self.pod).clone() };
+            self.pod = Arc::new(pod);
+        }
+    }
 }
 
 /// What is watched: one kind, by labels.
@@ -165,8 +213,10 @@ pub static RAY_CLUSTER_SOURCES: &[Source] = &[
     Source { kind: &kind::RAY_CLUSTER, selector: "" },
     Source { kind: &kind::POD, selector: "ray.io/node-type in (head,worker,redis-cleanup)" },
     Source { kind: &kind::SERVICE, selector: keys::CLUSTER },
-    // The Serve Service of a bare RayCluster has no label that names the cluster.
+    // Two Services have no label that names the cluster: the one for Serve of a bare RayCluster, and the one by which the
+    // hosts of a replica find each other.
     Source { kind: &kind::SERVICE, selector: "ray.io/originated-from-crd=RayCluster,!ray.io/cluster" },
+    Source { kind: &kind::SERVICE, selector: "ray.io/headless-worker-svc,!ray.io/cluster" },
     Source { kind: &kind::SECRET, selector: keys::CLUSTER },
     Source { kind: &kind::SERVICE_ACCOUNT, selector: keys::CLUSTER },
     Source { kind: &kind::ROLE, selector: keys::CLUSTER },
@@ -259,7 +309,7 @@ impl World {
         let children = inner.children.values().flat_map(|store| store.of(&index)).cloned();
         Some(ClusterView {
             pods: pods.collect(),
-            children: children.filter(|child| child.owner == cluster.uid).collect(),
+            children: children.filter(|child| child.is_of(&cluster.uid)).collect(),
             incarnations: inner.incarnations.get(&cluster.uid).cloned().unwrap_or_default(),
             cluster,
         })
@@ -360,16 +410,25 @@ impl World {
     pub fn is_gone(&self, kind: &'static Kind, key: &Key, uid: &str) {
         self.with(|inner| {
             if kind == &kind::POD {
-                let change = inner.pods.delete(key, uid);
+                let change = inner.pods.end(key, uid);
                 return change.map(|change| inner.pod_changed(&change)).unwrap_or_default();
             }
-            Vec::new()
+            let of_kind = self.sources.iter().enumerate().filter(|(_, source)| source.kind == kind);
+            let changes: Vec<_> = of_kind
+                .filter_map(|(source, _)| inner.children.entry(source).or_default().end(key, uid))
+                .collect();
+            changes.iter().flat_map(changed_owners).collect()
         });
     }
 
-    /// The name of a place is taken by another pod of the same owner: the next incarnation has another one.
-    pub fn name_is_taken(&self, owner: &str, group: &str, replica: u32, incarnation: u32) {
-        self.lock().retire(owner, group, replica, incarnation);
+    /// The name of a place of `cluster` is taken by another of its pods: the next incarnation has another one.
+    pub fn name_is_taken(&self, cluster: &Key, owner: &str, group: &str, place: Place) {
+        self.lock().retire(cluster, owner, group, place);
+    }
+
+    /// Whether objects of the kind are watched: what there is of them is in the stores.
+    pub fn is_watched(&self, kind: &Kind) -> bool {
+        self.sources.iter().any(|source| source.kind == kind)
     }
 
     fn kind(&self, source: usize) -> Option<&'static Kind> {
@@ -409,9 +468,15 @@ fn indexed(value: &Value) -> Option<Indexed> {
     }
 }
 
+/// Whether the source selects the object: by labels that are there, are not there, or have a value.
 fn admits(source: &Source, value: &Value) -> bool {
-    let has_label = value.pointer("/metadata/labels").is_some_and(|labels| labels.get(keys::CLUSTER).is_some());
-    (source.selector == keys::CLUSTER) == has_label || !source.selector.contains(keys::CLUSTER)
+    let label = |key: &str| value.pointer("/metadata/labels").and_then(|labels| labels.get(key)?.as_str());
+    let holds = |term: &str| match (term.strip_prefix('!'), term.split_once('=')) {
+        (Some(key), _) => label(key).is_none(),
+        (None, Some((key, wanted))) => label(key) == Some(wanted),
+        (None, None) => term.is_empty() || label(term).is_some(),
+    };
+    source.selector.split(',').all(holds)
 }
 
 /// Which custom resources a changed child belongs to.
@@ -469,16 +534,20 @@ impl Inner {
         if let Some(before) = &change.0
             && change.1.as_ref().is_none_or(|after| after.pod.uid != before.pod.uid)
             && let Some(place) = before.pod.place
+            && let Some(cluster) = owner_of(&before.owner_key)
         {
-            let pod = before.pod.clone();
-            self.retire(&pod.owner, &pod.group, place.replica, place.incarnation);
+            self.retire(&cluster.key, &before.pod.owner, &before.pod.group, place);
         }
         changed_owners(change)
     }
 
-    fn retire(&mut self, owner: &str, group: &str, replica: u32, incarnation: u32) {
+    /// Nothing is kept of a cluster that is gone: its pods go after it.
+    fn retire(&mut self, cluster: &Key, owner: &str, group: &str, place: Place) {
+        if self.clusters.get(cluster).is_none_or(|cluster| cluster.uid != owner) {
+            return;
+        }
         let incarnations = self.incarnations.entry(owner.to_owned()).or_default();
-        let next = incarnations.entry((group.to_owned(), replica)).or_default();
-        *next = (*next).max(incarnation.saturating_add(1));
+        let next = incarnations.entry((group.to_owned(), place.replica)).or_default();
+        *next = (*next).max(place.incarnation.saturating_add(1));
     }
 }

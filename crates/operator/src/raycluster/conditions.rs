@@ -9,6 +9,7 @@ use super::{
     suspend::State,
 };
 use crate::frame::{
+    condition,
     controller::STATUS_PART,
     outcome::{Class, Failure},
     pod::Pod,
@@ -24,8 +25,7 @@ pub(super) struct Conditions {
 impl Conditions {
     /// The conditions that there are.
     pub(super) fn of(status: &Value, now_ms: i64) -> Self {
-        let list = status.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
-        Conditions { list, now_ms }
+        Conditions { list: condition::all(status).to_vec(), now_ms }
     }
 
     /// As they are written.
@@ -34,7 +34,7 @@ impl Conditions {
     }
 
     pub(super) fn is_true(&self, name: &str) -> bool {
-        self.list.iter().any(|condition| condition["type"] == name && condition["status"] == "True")
+        condition::is_true(&self.list, name)
     }
 
     fn has(&self, name: &str) -> bool {

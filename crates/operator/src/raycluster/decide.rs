@@ -1,12 +1,38 @@
 //! What is to be done about a RayCluster now.
 
-use mobula_api::InvalidReason;
+use mobula_api::{FieldError, InvalidReason};
 
-use super::{fault_tolerance, fixed, head, observed::Observed, pass::Pass, status, suspend, upgrade, workers};
+use super::{
+    fault_tolerance, fixed, head,
+    observed::Observed,
+    pass::Pass,
+    status, suspend,
+    upgrade::{self, Makes},
+    workers,
+};
 use crate::{config::Config, frame::decision::Decision};
 
 /// Who reconciles a RayCluster that says nothing, or this.
 const OPERATOR: &str = "ray.io/kuberay-operator";
+
+/// Whether `managed_by` names another controller.
+pub(crate) fn is_managed_elsewhere(managed_by: Option<&str>) -> bool {
+    managed_by.is_some_and(|manager| manager != OPERATOR)
+}
+
+/// What is to be done about a RayCluster that can't be read: it says so, and can go.
+pub fn decide_unreadable(observed: &Observed<'_>, problem: &FieldError, config: &Config, now_ms: i64) -> Decision {
+    let mut pass = Pass::new(observed, config, now_ms);
+    if observed.cluster.metadata.deletion_timestamp.is_some() {
+        // What its spec says of Redis can't be told: nothing is won by waiting.
+        fault_tolerance::end(&mut pass);
+        return pass.decision;
+    }
+    let message = format!("The RayCluster can't be read {}: {problem}", pass.name());
+    pass.say_state("InvalidRayClusterSpec", "Validate", message);
+    status::of_invalid(&mut pass, &(InvalidReason::Spec, problem.to_string()));
+    pass.decision
+}
 
 /// Decides. Pure: the same observation at the same time gives the same decision.
 pub fn decide(observed: &Observed<'_>, config: &Config, now_ms: i64) -> Decision {
@@ -32,22 +58,27 @@ pub fn decide(observed: &Observed<'_>, config: &Config, now_ms: i64) -> Decision
     fixed::make(&mut pass);
     match suspension {
         suspend::State::Suspending => suspend::delete_pods(&mut pass),
-        suspend::State::Suspended | suspend::State::Asked => {}
-        suspend::State::Off => {
-            if !upgrade::recreate(&mut pass) {
-                fixed::gangs(&mut pass);
-                head::make(&mut pass);
-                workers::make(&mut pass);
-            }
-        }
+        suspend::State::Suspended | suspend::State::Asked => suspend::say(&mut pass),
+        suspend::State::Off => make_pods(&mut pass),
     }
     status::write(&mut pass, suspension);
     pass.decision
 }
 
-/// Whether `spec.managedBy` hands an object to another controller.
-pub(crate) fn is_managed_elsewhere(managed_by: Option<&str>) -> bool {
-    managed_by.is_some_and(|manager| manager != OPERATOR)
+/// Brings the pods to what the spec says, unless something that they need is missing and can't be made now.
+fn make_pods(pass: &mut Pass<'_>) {
+    let makes = if pass.lacks_needed { Makes::Nothing } else { upgrade::recreate(pass) };
+    if makes == Makes::Nothing {
+        return;
+    }
+    fixed::gangs(pass);
+    if pass.lacks_needed {
+        return;
+    }
+    head::make(pass);
+    if makes == Makes::All {
+        workers::make(pass);
+    }
 }
 
 /// Says what is wrong with the RayCluster. Returns it if nothing may be done before it is mended.
@@ -67,7 +98,7 @@ fn validate(pass: &mut Pass<'_>) -> Option<(InvalidReason, String)> {
             InvalidReason::Status => "status",
         };
         let message = format!("The RayCluster {what} is invalid {}: {finding}", pass.name());
-        pass.say_once(finding.reason.as_str(), "Validate", message);
+        pass.say_state(finding.reason.as_str(), "Validate", message);
     }
     for finding in findings.iter().filter(|finding| finding.is_fatal) {
         fatal.get_or_insert_with(|| (finding.reason, finding.to_string()));

@@ -9,7 +9,7 @@ use super::{
     suspend,
 };
 use crate::frame::{
-    decision::{Action, Foreign, Notice, Step},
+    decision::{Action, Foreign, Step},
     kind, time,
     world::Child,
 };
@@ -26,7 +26,10 @@ const PART: &str = "redis-cleanup";
 pub(super) fn hold(pass: &mut Pass<'_>) {
     let cluster = pass.observed.cluster;
     let is_held = cluster.metadata.finalizers.iter().any(|name| name == FINALIZER);
-    if is_held || !pass.config.redis_cleanup || !pass.children.keeps_state_in_redis() || !pass.may_try(PART) {
+    if is_held || !pass.config.redis_cleanup || !pass.children.keeps_state_in_redis() {
+        return;
+    }
+    if !pass.may_try_needed(PART) {
         return;
     }
     let mut finalizers = cluster.metadata.finalizers.clone();
@@ -60,12 +63,7 @@ pub(super) fn end(pass: &mut Pass<'_>) {
             pass.name(),
             limit_ms / 1_000
         );
-        pass.decision.notices.push(Notice {
-            is_warning: true,
-            reason: "ForceDeletedStuckCluster",
-            action: "Cleanup",
-            message,
-        });
+        pass.say_state("ForceDeletedStuckCluster", "Cleanup", message);
         release(pass);
         return;
     }
@@ -113,7 +111,7 @@ fn start_job(pass: &mut Pass<'_>) {
         Ok(_) => {}
         // No Job can be made of this spec: then nothing is won by waiting.
         Err(error) => {
-            pass.say_once("FailedToCreateRedisCleanupJob", "Create", format!("{}: {error}", pass.name()));
+            pass.say_state("FailedToCreateRedisCleanupJob", "Create", format!("{}: {error}", pass.name()));
             release(pass);
         }
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mobula_api::{Compat, FieldError};
-use serde_json::{Value, json};
+use mobula_api::{FieldError, Gate};
+use serde_json::Value;
 
 use super::pass::Pass;
 use crate::frame::{
@@ -11,6 +11,8 @@ use crate::frame::{
     kind::{self, Kind},
     world::Child,
 };
+
+mod mend;
 
 /// How long it is believed that an object exists that is not watched, in ms.
 const LOOK_UP_LASTS_MS: i64 = 600_000;
@@ -46,16 +48,18 @@ fn terms(kind: &Kind) -> Option<Terms> {
 pub(super) fn make(pass: &mut Pass<'_>) {
     let children = pass.children;
     let token = pass.observed.token;
-    let wanted: [(&str, Result<Vec<Value>, FieldError>); 9] = [
+    let policies = children.network_policies();
+    let unwanted = unwanted_policies(pass, &policies);
+    let way_in = if pass.config.routes { "route" } else { "ingress" };
+    let wanted: [(&str, Result<Vec<Value>, FieldError>); 8] = [
         ("service-account", children.service_account().map(list)),
         ("role", children.role().map(list)),
         ("role-binding", children.role_binding().map(list)),
-        ("ingress", children.ingress().map(list)),
+        (way_in, children.ingress().map(list)),
         ("secret", Ok(list(children.auth_secret(&token)))),
         ("service", services(pass)),
         ("pvc", Ok(list(children.gcs_pvc()))),
-        ("network-policy", Ok(children.network_policies())),
-        ("route", Ok(Vec::new())),
+        (NETWORK_POLICY, Ok(policies)),
     ];
     let (mut steps, mut bindings) = (Vec::new(), Vec::new());
     for (part, objects) in wanted {
@@ -64,13 +68,26 @@ pub(super) fn make(pass: &mut Pass<'_>) {
                 let batch = if part == "role-binding" { &mut bindings } else { &mut steps };
                 batch.extend(objects.into_iter().filter_map(|object| one(pass, part, object)));
             }
-            Err(error) => pass.faults.push((part.to_owned(), error)),
+            Err(error) => fault(pass, part, error),
         }
     }
+    steps.extend(unwanted);
     pass.decision.then(steps);
     // Of all but cluster administrators, the API server takes a RoleBinding only once its Role is there: it compares what
     // the Role allows with what we may do.
     pass.decision.then(bindings);
+}
+
+/// Pods need these parts: without its account the head pod would be refused, without its Secret it would not start, and
+/// without its gang a pod would not be placed with the others.
+fn is_needed(part: &str) -> bool {
+    ["service-account", "secret", GANG].contains(&part)
+}
+
+/// A part can't be made because of what the spec says.
+fn fault(pass: &mut Pass<'_>, part: &str, error: FieldError) {
+    pass.lacks_needed |= is_needed(part);
+    pass.faults.push((part.to_owned(), error));
 }
 
 fn list(object: Option<Value>) -> Vec<Value> {
@@ -87,24 +104,35 @@ pub(super) fn gangs(pass: &mut Pass<'_>) {
     let objects = pass.children.gang_members().and_then(|members| pass.children.pod_groups(&members));
     match objects {
         Ok(objects) => {
-            let steps =
-                objects.into_iter().filter_map(|object| one(pass, "gang", object)).map(Step::blocking).collect();
+            let steps = objects.into_iter().filter_map(|object| one(pass, GANG, object)).collect();
             pass.decision.then(steps);
         }
-        Err(error) => pass.faults.push(("gang".to_owned(), error)),
+        Err(error) => fault(pass, GANG, error),
     }
 }
+
+/// The part that gangs are.
+const GANG: &str = "gang";
+/// The part that network policies are.
+const NETWORK_POLICY: &str = "network-policy";
 
 /// What is to be done about one child.
 fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     let text = |key: &str| object[key].as_str().unwrap_or_default();
-    let kind = Kind::of(text("apiVersion"), text("kind"))?;
+    let Some(kind) = Kind::of(text("apiVersion"), text("kind")) else {
+        let named = format!("{} {}", text("apiVersion"), text("kind"));
+        fault(pass, part, FieldError::new("kind", named, "is made by no part of this operator: that is a fault in it"));
+        return None;
+    };
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let there = pass.observed.children.iter().find(|child| child.kind == kind && child.key.name == name);
     if let Some(there) = there.cloned() {
-        return mend(pass, part, &there, &object);
+        return mend::step(pass, part, &there, &object);
     }
-    if exists_unwatched(pass, kind, &name) || has_other_name(pass, kind, &object) || !pass.may_try(part) {
+    if exists_unwatched(pass, kind, &name) || has_other_name(pass, kind, &object) {
+        return None;
+    }
+    if !(if is_needed(part) { pass.may_try_needed(part) } else { pass.may_try(part) }) {
         return None;
     }
     let is_account = [&kind::SERVICE_ACCOUNT, &kind::ROLE, &kind::ROLE_BINDING].contains(&kind);
@@ -118,15 +146,35 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
             format!("Failed to create {}", terms.text),
         );
     }
-    // Without its account the head pod would be refused; without its Secret it would not start.
-    Some(if [&kind::SERVICE_ACCOUNT, &kind::SECRET].contains(&kind) { step.blocking() } else { step })
+    Some(if is_needed(part) { step.blocking() } else { step })
 }
 
-/// Whether earlier answers say that it exists, though no watch shows it.
-fn exists_unwatched(pass: &Pass<'_>, kind: &Kind, name: &str) -> bool {
-    let is_watched = [&kind::SERVICE, &kind::SECRET, &kind::INGRESS, &kind::JOB].contains(&kind);
+/// Whether earlier answers say that it exists, though no watch shows it. That is believed for a while.
+fn exists_unwatched(pass: &mut Pass<'_>, kind: &Kind, name: &str) -> bool {
     let known = pass.observed.memory.look_ups.get(&(kind.kind, name.to_owned()));
-    !is_watched && known.is_some_and(|(exists, at_ms)| *exists && pass.now_ms - at_ms < LOOK_UP_LASTS_MS)
+    let Some((_, at_ms)) = known.filter(|(exists, _)| *exists) else { return false };
+    let until_ms = at_ms.saturating_add(LOOK_UP_LASTS_MS);
+    let is_believed = pass.now_ms < until_ms;
+    if is_believed {
+        pass.decision.wake_at(until_ms);
+    }
+    is_believed
+}
+
+/// Policies of this cluster that its spec no longer asks for, as long as the operator makes any.
+fn unwanted_policies(pass: &mut Pass<'_>, wanted: &[Value]) -> Vec<Step> {
+    let is_wanted = |child: &Child| wanted.iter().any(|policy| policy["metadata"]["name"] == child.key.name.as_str());
+    let children = pass.observed.children.iter();
+    let unwanted: Vec<_> = children.filter(|it| it.kind == &kind::NETWORK_POLICY && !is_wanted(it)).collect();
+    if unwanted.is_empty() || !pass.config.gates.has(Gate::RayClusterNetworkPolicy) || !pass.may_try(NETWORK_POLICY) {
+        return Vec::new();
+    }
+    let deletion = |child: &Arc<Child>| {
+        let action = Action::Delete { kind: child.kind, name: child.key.name.clone(), uid: child.uid.clone() };
+        let step = Step::new(NETWORK_POLICY, action).says("DeletedNetworkPolicy", "Delete", "Deleted NetworkPolicy");
+        step.complains("FailedToDeleteNetworkPolicy", "Delete", "Failed to delete NetworkPolicy")
+    };
+    unwanted.into_iter().map(deletion).collect()
 }
 
 /// A head Service that was made under another name serves: KubeRay finds it by its labels, too.
@@ -136,52 +184,6 @@ fn has_other_name(pass: &Pass<'_>, kind: &Kind, object: &Value) -> bool {
     kind == &kind::SERVICE
         && is_head
         && pass.observed.children.iter().any(|child| child.kind == kind && node_type(&child.body) == "head")
-}
-
-/// Children that follow the spec: the Role (KubeRay never touches it again), and the Ingress as of 1.7.
-fn mend(pass: &mut Pass<'_>, part: &str, there: &Arc<Child>, wanted: &Value) -> Option<Step> {
-    let mut body = there.body.clone();
-    if there.kind == &kind::ROLE {
-        let rules = body.get_mut("rules")?.as_array_mut()?;
-        let missing: Vec<Value> =
-            wanted["rules"].as_array().into_iter().flatten().filter(|rule| !rules.contains(rule)).cloned().collect();
-        if missing.is_empty() {
-            return None;
-        }
-        rules.extend(missing);
-    } else if there.kind == &kind::INGRESS && pass.config.compat >= Compat::V1_7 {
-        let mut spec = wanted["spec"].clone();
-        if spec["ingressClassName"].is_null() && !body["spec"]["ingressClassName"].is_null() {
-            // An admission plugin has chosen it.
-            spec["ingressClassName"] = body["spec"]["ingressClassName"].clone();
-        }
-        let metadata = &wanted["metadata"];
-        let is_so = body["spec"] == spec
-            && body["metadata"]["labels"] == metadata["labels"]
-            && body["metadata"]["annotations"] == metadata["annotations"];
-        if is_so {
-            return None;
-        }
-        body["spec"] = spec;
-        body["metadata"]["labels"] = metadata["labels"].clone();
-        body["metadata"]["annotations"] = metadata["annotations"].clone();
-    } else {
-        return None;
-    }
-    if !pass.may_try(part) {
-        return None;
-    }
-    body["apiVersion"] = json!(there.kind.api_version());
-    body["kind"] = json!(there.kind.kind);
-    let step = Step::new(part, Action::Replace { kind: there.kind, body });
-    Some(match there.kind.kind {
-        "Ingress" => step.says("UpdatedIngress", "Update", "Updated ingress").complains(
-            "FailedToUpdateIngress",
-            "Update",
-            "Failed to update ingress",
-        ),
-        _ => step,
-    })
 }
 
 /// An account that the user has named must be there: the operator does not make it, and makes nothing without it.
@@ -214,7 +216,7 @@ fn say_that_it_is_missing(pass: &mut Pass<'_>, name: &str) {
          ServiceAccount themselves. However, ServiceAccount {name} is not found. Please create one.",
         pass.name()
     );
-    pass.say_once("AutoscalerServiceAccountNotFound", "Reconcile", message);
+    pass.say_state("AutoscalerServiceAccountNotFound", "Reconcile", message);
     let problem = "must be the name of a ServiceAccount that exists: create it";
     let error = FieldError::new("spec.headGroupSpec.template.spec.serviceAccountName", name, problem);
     pass.faults.push((ACCOUNT.to_owned(), error));

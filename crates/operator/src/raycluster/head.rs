@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     frame::{
+        condition,
         decision::{Action, Foreign, Step},
         kind,
         pod::{Place, Pod, SLOT},
@@ -39,10 +40,10 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         }
         return;
     }
-    // A head on a node that does not answer may still write to the same store: then it must be gone for certain.
-    let shares_store = pass.children.is_fault_tolerant();
-    let is_in_the_way =
-        with(Standing::Leaving).next().is_some() || (shares_store && with(Standing::Lost).next().is_some());
+    // A head on a node that does not answer may still write to the same store, and keeps the name that all heads of the
+    // cluster have where names have no suffix: then it must be gone for certain.
+    let blocks = pass.children.is_fault_tolerant() || pass.config.pods.plain_head_name;
+    let is_in_the_way = with(Standing::Leaving).next().is_some() || (blocks && with(Standing::Lost).next().is_some());
     if is_in_the_way || !may_restart(pass) || !pass.may_try(HEAD) || !pass.may_replace(HEAD) {
         return;
     }
@@ -58,9 +59,8 @@ pub(super) fn make(pass: &mut Pass<'_>) {
 
 fn may_restart(pass: &Pass<'_>) -> bool {
     let forbids = pass.observed.cluster.metadata.annotations.get(NO_RESTART).is_some_and(|value| value == "true");
-    let conditions = pass.observed.cluster.status.get("conditions").and_then(Value::as_array).into_iter().flatten();
-    let mut provisioned = conditions.filter(|it| it["type"] == "RayClusterProvisioned" && it["status"] == "True");
-    !(forbids && provisioned.next().is_some())
+    let conditions = condition::all(&pass.observed.cluster.status);
+    !(forbids && condition::is_true(conditions, "RayClusterProvisioned"))
 }
 
 fn creation(pass: &Pass<'_>, incarnation: u32) -> Result<Step, FieldError> {

@@ -22,6 +22,8 @@ mod workers;
 
 use std::sync::Arc;
 
+use mobula_api::{Gate, keys};
+
 use crate::{
     config::Config,
     frame::{
@@ -29,14 +31,26 @@ use crate::{
         decision::Decision,
         kind::{self, Kind},
         outcome::Memory,
-        world::{Target, World},
+        world::{RAY_CLUSTER_SOURCES, Source, Target, World},
     },
 };
 
 pub use classify::{Standing, standing};
-pub use decide::decide;
+pub use decide::{decide, decide_unreadable};
 pub(crate) use decide::is_managed_elsewhere;
 pub use observed::Observed;
+
+/// What is to be watched for RayClusters: kinds that only some installations serve, or allow, only where they are used.
+pub fn sources(config: &Config) -> Vec<Source> {
+    let of_clusters = |kind| Source { kind, selector: keys::CLUSTER };
+    let optional = [
+        (config.gates.has(Gate::RayClusterNetworkPolicy), of_clusters(&kind::NETWORK_POLICY)),
+        (config.gates.has(Gate::GCSFaultToleranceEmbeddedStorage), of_clusters(&kind::PERSISTENT_VOLUME_CLAIM)),
+        (config.routes, of_clusters(&kind::ROUTE)),
+    ];
+    let used = optional.into_iter().filter(|(is_used, _)| *is_used).map(|(_, source)| source);
+    RAY_CLUSTER_SOURCES.iter().copied().chain(used).collect()
+}
 
 /// Reconciles RayClusters.
 pub struct RayClusters {
@@ -63,15 +77,15 @@ impl Reconciler for RayClusters {
     fn reconcile(&self, world: &World, target: &Target, memory: &Memory, now_ms: i64) -> Option<Reconciled> {
         let view = world.cluster(&target.key)?;
         let uid = view.cluster.uid.clone();
-        let generation = view.cluster.object.as_ref().map_or(0, |object| object.metadata.generation);
         let token = if view.wants_token() { (self.random)() } else { [0; 32] };
-        let decision = match Observed::new(&view, memory, token) {
-            Ok(observed) => decide(&observed, &self.config, now_ms),
-            Err(problem) => {
-                let mut decision = Decision::default();
-                let message = format!("The RayCluster can't be read {}: {problem}", target.key);
-                pass::say_once(&mut decision, memory, "InvalidRayClusterSpec", "Validate", message);
-                decision
+        let memory = memory.of(&uid);
+        let observed = |cluster| Observed::new(cluster, &view, &memory, token);
+        let (generation, decision) = match &view.cluster.object {
+            Ok(cluster) => (cluster.metadata.generation, decide(&observed(cluster), &self.config, now_ms)),
+            Err(it) if is_managed_elsewhere(it.managed_by.as_deref()) => (0, Decision::default()),
+            Err(it) => {
+                let decision = decide_unreadable(&observed(&it.rest), &it.problem, &self.config, now_ms);
+                (it.rest.metadata.generation, decision)
             }
         };
         Some(Reconciled { uid, generation, decision })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mobula_api::{FieldError, RayCluster};
+use mobula_api::RayCluster;
 
 use crate::frame::{
     outcome::Memory,
@@ -28,14 +28,10 @@ pub struct Observed<'a> {
 }
 
 impl<'a> Observed<'a> {
-    /// The view of a RayCluster.
-    ///
-    /// # Errors
-    /// If the RayCluster can't be read.
-    pub fn new(view: &'a ClusterView, memory: &'a Memory, token: [u8; 32]) -> Result<Self, FieldError> {
-        let cluster = view.cluster.object.as_ref().map_err(Clone::clone)?;
+    /// What `view` has of `cluster`.
+    pub fn new(cluster: &'a RayCluster, view: &'a ClusterView, memory: &'a Memory, token: [u8; 32]) -> Self {
         let ClusterView { pods, children, incarnations, .. } = view;
-        Ok(Observed { cluster, pods, children, incarnations, memory, token })
+        Observed { cluster, pods, children, incarnations, memory, token }
     }
 }
 

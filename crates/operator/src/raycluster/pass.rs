@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     frame::{
         decision::{Decision, Notice},
-        outcome::{Class, Failure, Memory},
+        outcome::{Class, Failure},
         pod::Pod,
     },
 };
@@ -36,12 +36,14 @@ pub(super) struct Pass<'a> {
     pub(super) decision: Decision,
     /// Parts that can't be made because of what the spec says.
     pub(super) faults: Vec<(String, FieldError)>,
+    /// Something that pods need is missing, and can't be made or waits for its back-off: then no pod is made.
+    pub(super) lacks_needed: bool,
 }
 
 impl<'a> Pass<'a> {
     pub(super) fn new(observed: &'a Observed<'a>, config: &'a Config, now_ms: i64) -> Self {
         let children = Children { cluster: observed.cluster, config };
-        Pass { observed, config, children, now_ms, decision: Decision::default(), faults: Vec::new() }
+        Pass { observed, config, children, now_ms, decision: Decision::default(), faults: Vec::new(), lacks_needed: false }
     }
 
     /// The failure of a part, unless the spec has changed since: then it is worth a try at once.
@@ -61,6 +63,13 @@ impl<'a> Pass<'a> {
         self.decision.held.insert(part.to_owned());
         self.decision.wake_at(at_ms);
         false
+    }
+
+    /// Whether `part`, which pods need, may be tried now. If not, they wait, too.
+    pub(super) fn may_try_needed(&mut self, part: &str) -> bool {
+        let may = self.may_try(part);
+        self.lacks_needed |= !may;
+        may
     }
 
     /// Whether pods of `part` that broke may be replaced now.
@@ -95,26 +104,13 @@ impl<'a> Pass<'a> {
         workers.into_iter().map(|pod| (pod.clone(), self.standing(&pod))).collect()
     }
 
-    /// Says something, unless it was the last that was said with that reason.
-    pub(super) fn say_once(&mut self, reason: &'static str, action: &'static str, message: String) {
-        say_once(&mut self.decision, self.observed.memory, reason, action, message);
+    /// Warns of a state: once, when it begins.
+    pub(super) fn say_state(&mut self, reason: &'static str, action: &'static str, message: String) {
+        self.decision.states.insert(Notice { is_warning: true, reason, action, message });
     }
 
     /// The cluster as events name it.
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.observed.cluster.metadata.namespace, self.observed.cluster.metadata.name)
-    }
-}
-
-/// Warns, unless that was the last that was said with that reason.
-pub(super) fn say_once(
-    decision: &mut Decision,
-    memory: &Memory,
-    reason: &'static str,
-    action: &'static str,
-    message: String,
-) {
-    if memory.said.get(reason) != Some(&message) {
-        decision.notices.push(Notice { is_warning: true, reason, action, message });
     }
 }

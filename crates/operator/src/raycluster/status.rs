@@ -9,10 +9,12 @@ use super::{
     classify::{Standing, standing},
     conditions::{self, Conditions},
     pass::Pass,
-    suspend::State,
+    suspend::{self, State},
     totals,
 };
-use crate::frame::{controller::EXTENSION, decision::StatusWrite, kind, pod::Pod, time, world::Child};
+use crate::frame::{
+    condition, controller::EXTENSION, decision::StatusWrite, kind, pod::Pod, time, world::Child,
+};
 
 /// Counts that change are written at most so often, in ms; conditions at once.
 const PACE_MS: i64 = 1_000;
@@ -52,7 +54,7 @@ pub(super) fn write(pass: &mut Pass<'_>, state: State) {
     ];
     status.extend(amounts.map(|(name, quantity)| (name.to_owned(), json!(quantity.to_string()))));
     set_head(pass, &mut status, head);
-    let is_suspended = cluster.spec.suspend == Some(true) && pods.is_empty();
+    let is_suspended = suspend::is_wanted(cluster) && pods.is_empty();
     if is_suspended {
         set_state(&mut status, "suspended", pass.now_ms);
     } else if state == State::Off && !has_failed && pods.len() == expected && all_run && !pods.is_empty() {
@@ -90,9 +92,7 @@ fn pace(pass: &mut Pass<'_>, mut status: Map<String, Value>) {
     let is_first = old.get("conditions").is_none();
     if is_first {
         // Most of what a new cluster needs is there within a moment: one status says it all.
-        let created = pass.observed.cluster.metadata.extra.get("creationTimestamp").and_then(Value::as_str);
-        let created_ms = created.and_then(time::parse).unwrap_or(0);
-        wait_until_ms = wait_until_ms.max(created_ms.saturating_add(PACE_MS));
+        wait_until_ms = wait_until_ms.max(created_ms(pass).unwrap_or(0).saturating_add(PACE_MS));
     }
     let is_urgent = if is_first { says_news(&status) } else { turned(&old) != turned(&status) };
     let failure = pass.observed.memory.failures.get(crate::frame::controller::STATUS_PART);
@@ -106,9 +106,19 @@ fn pace(pass: &mut Pass<'_>, mut status: Map<String, Value>) {
         return;
     }
     status.insert("lastUpdateTime".to_owned(), json!(time::rfc3339(pass.now_ms)));
-    let patch = difference(&Value::Object(old), &Value::Object(status));
+    let (old, status) = (Value::Object(old), Value::Object(status));
+    let is_provisioned = |status| condition::is_true(condition::all(status), "RayClusterProvisioned");
+    let created_ms = created_ms(pass).filter(|_| !is_provisioned(&old) && is_provisioned(&status));
+    let provisioned_after_ms = created_ms.map(|created_ms| pass.now_ms.saturating_sub(created_ms));
+    let patch = difference(&old, &status);
     let resource_version = pass.observed.cluster.metadata.resource_version.clone();
-    pass.decision.status = Some(StatusWrite { patch, resource_version });
+    pass.decision.status = Some(StatusWrite { patch, resource_version, provisioned_after_ms });
+}
+
+/// Unix time in ms at which the RayCluster was created.
+fn created_ms(pass: &Pass<'_>) -> Option<i64> {
+    let created = pass.observed.cluster.metadata.extra.get("creationTimestamp").and_then(Value::as_str);
+    created.and_then(time::parse)
 }
 
 /// What others wait for: state, and type, status and reason of conditions.

@@ -1,10 +1,11 @@
 //! Suspension: asked for, under way, done. The conditions say which, so that a suspension that has begun is ended even if
 //! the wish for it is taken back meanwhile.
 
-use serde_json::Value;
+use mobula_api::RayCluster;
 
 use super::pass::{ALL_PODS, Pass};
 use crate::frame::{
+    condition,
     decision::{Action, Notice, Step},
     kind,
 };
@@ -22,19 +23,18 @@ pub(super) enum State {
     Suspended,
 }
 
-/// Whether a condition is true, as the status has it.
-pub(super) fn is_true(status: &Value, name: &str) -> bool {
-    let mut conditions = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
-    conditions.any(|condition| condition["type"] == name && condition["status"] == "True")
+/// Whether the cluster is to have no pods: the user says so, or the autoscaler, because nobody used it.
+pub(super) fn is_wanted(cluster: &RayCluster) -> bool {
+    cluster.spec.suspend == Some(true) || cluster.spec.idle_suspend == Some(true)
 }
 
 /// Where the suspension stands.
 pub(super) fn state(pass: &Pass<'_>) -> State {
-    let status = &pass.observed.cluster.status;
-    let wanted = pass.observed.cluster.spec.suspend == Some(true);
-    if is_true(status, "RayClusterSuspending") {
+    let conditions = condition::all(&pass.observed.cluster.status);
+    let wanted = is_wanted(pass.observed.cluster);
+    if condition::is_true(conditions, "RayClusterSuspending") {
         State::Suspending
-    } else if is_true(status, "RayClusterSuspended") {
+    } else if condition::is_true(conditions, "RayClusterSuspended") {
         // Taking the field away says the same as `false`.
         if wanted { State::Suspended } else { State::Off }
     } else if wanted {
@@ -46,18 +46,22 @@ pub(super) fn state(pass: &Pass<'_>) -> State {
 
 /// Deletes every pod of the cluster.
 pub(super) fn delete_pods(pass: &mut Pass<'_>) {
-    let is_first = !pass.observed.memory.said.contains_key(DELETED);
+    say(pass);
     let steps = deletions(pass);
-    if is_first && (!steps.is_empty() || pass.observed.pods.is_empty()) {
-        let message = format!("Deleted Pods for RayCluster {} due to suspension", pass.name());
-        pass.decision.notices.push(Notice { is_warning: false, reason: DELETED, action: "Delete", message });
-    }
     if pass.may_try(ALL_PODS) {
         pass.decision.then(steps);
     }
 }
 
-const DELETED: &str = "DeletedPod";
+/// Says that the pods go, when that begins; it ends with the suspension.
+pub(super) fn say(pass: &mut Pass<'_>) {
+    if state(pass) == State::Asked {
+        return;
+    }
+    let message = format!("Deleted Pods for RayCluster {} due to suspension", pass.name());
+    let notice = Notice { is_warning: false, reason: "DeletedPod", action: "Delete", message };
+    pass.decision.states.insert(notice);
+}
 
 /// A deletion for every pod whose deletion was not asked for yet.
 pub(super) fn deletions(pass: &Pass<'_>) -> Vec<Step> {

@@ -86,10 +86,8 @@ impl Group<'_> {
             self.spec.group_name,
             pass.name()
         );
-        let reason = "DeletedWorkerPod";
-        if pass.observed.memory.said.get(reason) != Some(&message) {
-            pass.decision.notices.push(Notice { is_warning: false, reason, action: "Delete", message });
-        }
+        let notice = Notice { is_warning: false, reason: "DeletedWorkerPod", action: "Delete", message };
+        pass.decision.states.insert(notice);
         let present = self.pods.iter().filter(|(pod, _)| pod.deletion_ms.is_none()).map(|(pod, _)| pod);
         let steps = present.map(|pod| Step { success: None, ..self.deletion(pod, false) }).collect();
         if pass.may_try(&self.part) { steps } else { Vec::new() }

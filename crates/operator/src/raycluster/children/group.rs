@@ -75,6 +75,11 @@ impl Children<'_> {
             valid.ok_or_else(|| FieldError::new(field, value.to_string(), format!("must be from 0 to {}", i32::MAX)))
         };
         let hosts = count("numOfHosts", group.num_of_hosts.unwrap_or(1))?.max(1);
+        if u64::from(hosts) > MOST_PODS {
+            let field = format!("spec.workerGroupSpecs[{index}].numOfHosts");
+            let problem = format!("asks for more than {MOST_PODS} pods to a replica: lower it");
+            return Err(FieldError::new(field, hosts.to_string(), problem));
+        }
         if group.suspend == Some(true) {
             return Ok((0, hosts));
         }

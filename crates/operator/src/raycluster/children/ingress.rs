@@ -77,7 +77,8 @@ impl Children<'_> {
             "app.kubernetes.io/created-by": "kuberay-operator",
         });
         let mut annotations = self.cluster.metadata.annotations.clone();
-        annotations.retain(|key, _| !without.contains(&key.as_str()));
+        // What Mobula notes on a RayCluster changes with every plan, and is for nobody outside.
+        annotations.retain(|key, _| !without.contains(&key.as_str()) && !key.starts_with("mobula.dev/"));
         let mut metadata = self.metadata(name, labels);
         if let Some(metadata) = metadata.as_object_mut() {
             insert_unless_empty(metadata, "annotations", json!(annotations));

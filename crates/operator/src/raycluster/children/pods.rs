@@ -15,14 +15,13 @@ use super::{
     group::Group,
     schedulers, volumes,
 };
-use crate::names::{check_label, check_name};
+use crate::{
+    frame::pod::{OPERATOR_VERSION, SPEC_HASH},
+    names::{check_label, check_name},
+};
 
 /// Annotation: the command of the Ray container is left as the user wrote it.
 const OVERWRITE_COMMAND: &str = "ray.io/overwrite-container-cmd";
-/// Annotation of head pods: what the spec was when the pod was made.
-pub(super) const SPEC_HASH: &str = "ray.io/upgrade-strategy-recreate-hash";
-/// Annotation of head pods: which operator says so.
-pub(super) const OPERATOR_VERSION: &str = "ray.io/kuberay-version";
 /// Labels that a template can't change: the operator finds pods by them.
 const FIXED_LABELS: [&str; 3] = [keys::NODE_TYPE, keys::GROUP, keys::CLUSTER];
 

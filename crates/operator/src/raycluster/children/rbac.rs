@@ -44,16 +44,13 @@ impl Children<'_> {
         if !self.is_autoscaled() {
             return Ok(None);
         }
-        let rule = |group: &str, resource: &str, verbs: &[&str]| json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs });
         let mut rules = vec![
             rule("", "pods", &["get", "list", "watch", "patch"]),
             rule("", "pods/resize", &["patch"]),
             rule("ray.io", "rayclusters", &["get", "patch"]),
         ];
         if self.config.autoscaler.wide_role && self.own_autoscaler_image().is_some() {
-            rules.push(rule("ray.io", "rayclusters", &["list", "watch"]));
-            rules.push(rule("", "resourcequotas", &["list"]));
-            rules.push(rule("events.k8s.io", "events", &["create"]));
+            rules.extend(self.wide_rules());
         }
         let metadata = self.metadata(&self.role_name(), self.rbac_labels());
         Ok(Some(json!({
@@ -62,6 +59,15 @@ impl Children<'_> {
             "metadata": metadata,
             "rules": rules,
         })))
+    }
+
+    /// What Mobula's sidecar can use beyond what Ray's autoscaler needs.
+    pub(crate) fn wide_rules(&self) -> [Value; 3] {
+        [
+            rule("ray.io", "rayclusters", &["list", "watch"]),
+            rule("", "resourcequotas", &["list"]),
+            rule("events.k8s.io", "events", &["create"]),
+        ]
     }
 
     /// Gives the Role to the ServiceAccount.
@@ -93,4 +99,8 @@ impl Children<'_> {
             "app.kubernetes.io/created-by": "kuberay-operator",
         })
     }
+}
+
+fn rule(group: &str, resource: &str, verbs: &[&str]) -> Value {
+    json!({ "apiGroups": [group], "resources": [resource], "verbs": verbs })
 }

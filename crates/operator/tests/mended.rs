@@ -1,0 +1,227 @@
+//! What was wrong once, over an API server in paused time: each of these failed before it was mended.
+#![allow(clippy::unwrap_used, reason = "it is a test")]
+
+mod bench;
+
+use std::time::Duration;
+
+use bench::{Process, cluster, condition, kubelet, pods, server};
+use mobula_apiserver::{ApiServer, Refusal, Rule, Verb};
+use mobula_operator::config::Config;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+async fn seconds(seconds: u64) {
+    sleep(Duration::from_secs(seconds)).await;
+}
+
+/// A RayCluster with an autoscaler, whose head needs an account.
+fn scaled(name: &str) -> Value {
+    let mut scaled = cluster(name, 1, 1);
+    scaled["spec"]["enableInTreeAutoscaling"] = json!(true);
+    scaled
+}
+
+fn edit(server: &ApiServer, change: impl Fn(&mut Value)) {
+    server.edit("rayclusters", "default", "a", change).unwrap();
+}
+
+fn said(server: &ApiServer, reason: &str) -> u64 {
+    let events = server.list("events", "default");
+    let count = |event: &Value| event["count"].as_u64().unwrap_or(1);
+    events.iter().filter(|event| event["reason"] == reason).map(count).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_wait_for_what_they_need_in_later_passes_too() {
+    let server = server(1);
+    kubelet(&server);
+    server.admit("serviceaccounts", |_| Err(Refusal::new(403, "Forbidden", "no more accounts"))).unwrap();
+    let process = Process::start(server.connect(), Config::default(), "a");
+    server.create("rayclusters", scaled("a")).unwrap();
+    seconds(30).await;
+    assert_eq!(server.count("pods"), 0, "the head's account is missing");
+    assert!(condition(&server, "a", "ReplicaFailure").unwrap().2.contains("no more accounts"));
+    server.admit_all();
+    seconds(60).await;
+    assert_eq!((pods(&server, "head").len(), condition(&server, "a", "ReplicaFailure")), (1, None));
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_comes_again_under_its_name_gets_what_it_needs() {
+    let server = server(1);
+    kubelet(&server);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    server.create("rayclusters", scaled("a")).unwrap();
+    seconds(5).await;
+    server.delete("rayclusters", "default", "a").unwrap();
+    let uid = server.create("rayclusters", scaled("a")).unwrap()["metadata"]["uid"].clone();
+    seconds(2).await;
+    server.settle();
+    seconds(10).await;
+    for resource in ["serviceaccounts", "roles", "rolebindings"] {
+        let object = server.get(resource, "default", "a");
+        let owner = object.as_ref().map(|object| &object["metadata"]["ownerReferences"][0]["uid"]);
+        assert_eq!(owner, Some(&uid), "{resource}");
+    }
+    assert_eq!((pods(&server, "head").len(), pods(&server, "worker").len()), (1, 1));
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_always_conflicts_is_tried_ever_more_slowly() {
+    let server = server(1);
+    kubelet(&server);
+    let connection = server.connect();
+    let conflict = Refusal::of_code(409, "the object has been modified");
+    connection.fail(Rule::on(Verb::Patch, "rayclusters/status").always().refuse(conflict));
+    let process = Process::start(connection, Config::default(), "a");
+    server.create("rayclusters", cluster("a", 2, 1)).unwrap();
+    seconds(30).await;
+    let tries = process.connection.count(Verb::Patch, "rayclusters/status");
+    assert!((5..=60).contains(&tries), "{tries}");
+    process.connection.recover();
+    seconds(5).await;
+    assert_eq!(server.get("rayclusters", "default", "a").unwrap()["status"]["state"], "ready");
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_suspension_is_said_once() {
+    let server = server(1);
+    kubelet(&server);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    server.create("rayclusters", cluster("a", 2, 1)).unwrap();
+    for times in 1..=2 {
+        seconds(5).await;
+        edit(&server, |it| it["spec"]["suspend"] = json!(true));
+        seconds(20).await;
+        assert_eq!((server.count("pods"), said(&server, "DeletedPod")), (0, times));
+        edit(&server, |it| it["spec"]["suspend"] = json!(false));
+    }
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_invalid_again_is_said_again() {
+    let server = server(1);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    let mut invalid = cluster("a", 2, 1);
+    invalid["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(3);
+    invalid["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(9);
+    server.create("rayclusters", invalid).unwrap();
+    for (times, most) in [(1, 3), (1, 9), (2, 3)] {
+        edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(most));
+        seconds(5).await;
+        assert_eq!(said(&server, "InvalidRayClusterSpec"), times, "maxReplicas {most}");
+    }
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_cannot_be_read_says_so_and_can_go() {
+    let server = server(1);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    let mut unreadable = cluster("a", 2, 1);
+    unreadable["spec"]["workerGroupSpecs"][0]["replicas"] = json!("many");
+    unreadable["metadata"]["finalizers"] = json!(["ray.io/gcs-ft-redis-cleanup-finalizer", "example.com/other"]);
+    server.create("rayclusters", unreadable).unwrap();
+    seconds(5).await;
+    let (status, reason, message) = condition(&server, "a", "Invalid").unwrap();
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "InvalidRayClusterSpec"));
+    assert!(message.contains("replicas"), "{message}");
+    server.delete("rayclusters", "default", "a").unwrap();
+    seconds(5).await;
+    let left = server.get("rayclusters", "default", "a").unwrap()["metadata"]["finalizers"].clone();
+    assert_eq!(left, json!(["example.com/other"]));
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_between_hosts_that_was_deleted_comes_back() {
+    let server = server(1);
+    kubelet(&server);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    server.create("rayclusters", cluster("a", 1, 2)).unwrap();
+    seconds(5).await;
+    server.delete("services", "default", "a-headless").unwrap();
+    seconds(5).await;
+    assert!(server.get("services", "default", "a-headless").is_some());
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_spec_counts_while_the_head_is_down() {
+    let server = server(1);
+    let nodes = kubelet(&server);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    let mut recreated = cluster("a", 2, 1);
+    recreated["spec"]["upgradeStrategy"] = json!({"type": "Recreate"});
+    server.create("rayclusters", recreated).unwrap();
+    seconds(5).await;
+    let (head, before) = (pods(&server, "head")[0].clone(), pods(&server, "worker"));
+    // The head is on its way out, and takes its time.
+    nodes.lock().unwrap().dead.insert(head.clone());
+    server.delete("pods", "default", &head).unwrap();
+    seconds(1).await;
+    edit(&server, |it| {
+        it["spec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["image"] = json!("ray:2");
+    });
+    seconds(5).await;
+    nodes.lock().unwrap().dead.clear();
+    seconds(10).await;
+    let after = pods(&server, "worker");
+    assert_eq!((pods(&server, "head").len(), after.len()), (1, 2));
+    assert!(after.iter().all(|name| !before.contains(name)), "{before:?} {after:?}");
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_head_with_a_plain_name_is_waited_for() {
+    let server = server(1);
+    let nodes = kubelet(&server);
+    let mut config = Config::default();
+    config.pods.plain_head_name = true;
+    let process = Process::start(server.connect(), config, "a");
+    server.create("rayclusters", cluster("a", 1, 1)).unwrap();
+    seconds(5).await;
+    assert_eq!(pods(&server, "head"), ["a-head"]);
+    nodes.lock().unwrap().dead.insert("a-head".to_owned());
+    server.delete("pods", "default", "a-head").unwrap();
+    process.connection.reset_counts();
+    seconds(300).await;
+    assert_eq!(process.connection.count(Verb::Create, "pods"), 0);
+    nodes.lock().unwrap().dead.clear();
+    seconds(5).await;
+    assert_eq!(pods(&server, "head"), ["a-head"]);
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_without_the_name_of_a_replica_are_adopted() {
+    let server = server(1);
+    kubelet(&server);
+    let mut config = Config::default();
+    config.gates.set(mobula_api::Gate::RayMultiHostIndexing, false);
+    let first = Process::start(server.connect(), config, "a");
+    server.create("rayclusters", cluster("a", 3, 2)).unwrap();
+    seconds(5).await;
+    let before = pods(&server, "worker");
+    assert_eq!(before.len(), 6);
+    first.end().await;
+    let second = Process::start(server.connect(), Config::default(), "b");
+    seconds(10).await;
+    assert_eq!(pods(&server, "worker"), before);
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(2));
+    seconds(10).await;
+    assert_eq!(pods(&server, "worker").len(), 4);
+    let mut replicas = std::collections::BTreeMap::<String, usize>::new();
+    server.each("pods", "", |pod| {
+        if let Some(name) = pod["metadata"]["labels"]["ray.io/worker-group-replica-name"].as_str() {
+            *replicas.entry(name.to_owned()).or_default() += 1;
+        }
+    });
+    assert_eq!(replicas.values().copied().collect::<Vec<_>>(), [2, 2]);
+    second.end().await;
+}
