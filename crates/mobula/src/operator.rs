@@ -31,7 +31,8 @@ const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/names
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 KubeRay's environment variables are read, too: ENABLE_INIT_CONTAINER_INJECTION, ENABLE_PROBES_INJECTION, CLUSTER_DOMAIN, ENABLE_RANDOM_POD_DELETE, \
-ENABLE_GCS_FT_REDIS_CLEANUP, ENABLE_DETERMINISTIC_HEAD_POD_NAME, ENABLE_RAY_HEAD_CLUSTER_IP_SERVICE, ENABLE_LOGIN_SHELL, ENABLE_WEBHOOKS.
+ENABLE_GCS_FT_REDIS_CLEANUP, ENABLE_DETERMINISTIC_HEAD_POD_NAME, ENABLE_RAY_HEAD_CLUSTER_IP_SERVICE, ENABLE_LOGIN_SHELL, ENABLE_WEBHOOKS, \
+USE_INGRESS_ON_OPENSHIFT.
 Exit status: 0 when told to stop; 1 when the leadership is lost or something fails; 2 if an argument can't be used.")]
 pub struct Args {
     #[command(flatten)]
@@ -154,8 +155,8 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(EXIT_BAD_INPUT);
         }
     };
-    for flag in args.without_effect.given() {
-        tracing::warn!("{flag} has no effect here");
+    for name in args.without_effect.given().into_iter().chain(without_effect(&config, env)) {
+        tracing::warn!("{name} has no effect here");
     }
     // Fails only if somebody has installed one before: then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -169,6 +170,18 @@ pub fn run(args: &Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What the configuration file and the environment say that changes nothing.
+fn without_effect(config: &Config, env: impl Fn(&str) -> Option<String>) -> Vec<&'static str> {
+    // What has to be looked at again has a time of its own; nothing is looked at for no reason.
+    let requeue = "RAYCLUSTER_DEFAULT_REQUEUE_SECONDS_ENV";
+    let said = [
+        (requeue, env(requeue).is_some_and(|text| !text.is_empty())),
+        ("useKubernetesProxy in the configuration file", config.process.kubernetes_proxy),
+        ("logFile in the configuration file", !config.process.log_file.is_empty()),
+    ];
+    said.into_iter().filter(|(_, is_said)| *is_said).map(|(name, _)| name).collect()
 }
 
 fn env(name: &str) -> Option<String> {
@@ -187,8 +200,7 @@ fn start_log(args: &Args) -> anyhow::Result<()> {
 
 /// The process' own flags over what file and environment say.
 fn with_flags(mut config: Config, args: &Args) -> anyhow::Result<Config> {
-    // A limit of our own only where one is asked for: the API server has priority and fairness.
-    config.process.qps = args.qps.unwrap_or(0.0);
+    config.process.qps = args.qps.unwrap_or(config.process.qps);
     if args.enable_batch_scheduler {
         config.batch_scheduler.get_or_insert(BatchScheduler::Volcano);
     }
@@ -234,12 +246,14 @@ fn address(flag: &str, text: &str) -> anyhow::Result<Option<SocketAddr>> {
     Ok(Some(parsed))
 }
 
-async fn run_operator(args: &Args, config: Config) -> anyhow::Result<Ended> {
+async fn run_operator(args: &Args, mut config: Config) -> anyhow::Result<Ended> {
     let mut terminate = signal(SignalKind::terminate()).context("can't wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't wait for SIGINT")?;
     let (stop, stopped) = watch::channel(false);
     let (alive, is_alive) = watch::channel(true);
     let client = kube_client(args).await?;
+    let groups = client.list_api_groups().await.context("can't ask the API server what it serves")?;
+    config.found_groups(groups.groups.iter().map(|group| group.name.as_str()));
     let hostname = env("HOSTNAME").unwrap_or_default();
     let token = random();
     let suffix: String = token.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -366,6 +380,19 @@ mod tests {
         assert_eq!(config.watch_namespaces, ["a", "b"]);
         assert!(config.process.metrics && !config.process.leader_election);
         assert_eq!((config.process.qps, config.process.burst, config.process.concurrency), (100.0, 200, 4));
+    }
+
+    #[test]
+    fn what_a_file_says_counts_where_no_flag_does_and_what_changes_nothing_is_told() {
+        let mut file = Config::default();
+        assert!(without_effect(&file, |_| None).is_empty());
+        file.read_file("qps: 50\nuseKubernetesProxy: true\nlogFile: x").unwrap();
+        let of_file = |words: &[&str]| {
+            let words: Vec<&str> = words.iter().copied().chain(["--enable-leader-election=false"]).collect();
+            with_flags(file.clone(), &args(&words)).unwrap().process.qps
+        };
+        assert_eq!((of_file(&[]), of_file(&["--qps=7"])), (50.0, 7.0));
+        assert_eq!(without_effect(&file, |_| Some("60".to_owned())).len(), 3);
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub struct OperatorFlags {
     #[arg(long, value_name = "IMAGE")]
     autoscaler_image: Option<String>,
     /// Let that autoscaler also watch its RayCluster, read quotas and write Events
+    ///
+    /// Nobody can give rights away that he does not hold: the operator needs them, too (deploy/rbac/operator.yaml has them).
+    /// Without this flag the operator withdraws them from Roles that it gave them to.
     #[arg(long, requires = "autoscaler_image")]
     autoscaler_wide_role: bool,
     /// Configuration file (kind: Configuration) as KubeRay takes it; flags go before it
@@ -58,7 +61,7 @@ impl OperatorFlags {
         config.batch_scheduler = self.batch_scheduler.or(config.batch_scheduler);
         config.autoscaler.image.clone_from(&self.autoscaler_image);
         config.autoscaler.wide_role = self.autoscaler_wide_role;
-        config.read_env(env).map_err(in_flags)?;
+        config.read_env(env);
         config.settle().map_err(in_flags)
     }
 }

@@ -26,7 +26,7 @@ pub struct Config {
     pub cluster_domain: String,
     /// The head Service gets an address of its own instead of the head pod's.
     pub head_service_has_cluster_ip: bool,
-    /// Dashboards are reached by an OpenShift Route instead of an Ingress: see [`Config::found_openshift`].
+    /// Dashboards are reached by an OpenShift Route instead of an Ingress: see [`Config::found_groups`].
     pub routes: bool,
     /// Dashboards are reached by an Ingress on OpenShift too.
     pub ingress_on_openshift: bool,
@@ -87,7 +87,7 @@ pub struct ProcessConfig {
     pub concurrency: u32,
     /// Whether metrics of the custom resources are served.
     pub metrics: bool,
-    /// Requests a second to the API server.
+    /// Requests a second to the API server; 0: no limit of our own.
     pub qps: f64,
     /// Requests that may come at once.
     pub burst: u32,
@@ -95,8 +95,6 @@ pub struct ProcessConfig {
     pub kubernetes_proxy: bool,
     /// A second place for the log.
     pub log_file: String,
-    /// Time until a RayCluster is looked at again though nothing has happened, in seconds.
-    pub requeue_s: u64,
 }
 
 /// A scheduler that places whole gangs.
@@ -141,10 +139,7 @@ impl Config {
     }
 
     /// Takes the operator's environment variables over what is there. `env`: the value of a variable.
-    ///
-    /// # Errors
-    /// Names the variable that can't be used.
-    pub fn read_env(&mut self, env: impl Fn(&str) -> Option<String>) -> Result<(), FieldError> {
+    pub fn read_env(&mut self, env: impl Fn(&str) -> Option<String>) {
         let is = |name: &str, word: &str| env(name).is_some_and(|value| value.eq_ignore_ascii_case(word));
         self.pods.wait_for_gcs &= !is("ENABLE_INIT_CONTAINER_INJECTION", "false");
         self.pods.probes &= !is("ENABLE_PROBES_INJECTION", "false");
@@ -157,17 +152,12 @@ impl Config {
         if let Some(domain) = env("CLUSTER_DOMAIN").filter(|domain| !domain.is_empty()) {
             self.cluster_domain = domain;
         }
-        let requeue = "RAYCLUSTER_DEFAULT_REQUEUE_SECONDS_ENV";
-        if let Some(text) = env(requeue).filter(|text| !text.is_empty()) {
-            let bad = |_| FieldError::new(requeue, &text, "must be a number of seconds");
-            self.process.requeue_s = text.parse().map_err(bad)?;
-        }
-        Ok(())
     }
 
-    /// The API server is OpenShift's.
-    pub fn found_openshift(&mut self) {
-        self.routes = !self.ingress_on_openshift;
+    /// Takes in which API groups the server has: one of OpenShift's own has Routes.
+    pub fn found_groups<'a>(&mut self, groups: impl IntoIterator<Item = &'a str>) {
+        let own = ["route.openshift.io", "security.openshift.io", "config.openshift.io"];
+        self.routes = !self.ingress_on_openshift && groups.into_iter().any(|group| own.contains(&group));
     }
 
     /// What the rules for RayClusters depend on.
@@ -246,11 +236,10 @@ impl Default for ProcessConfig {
             leader_election_namespace: String::new(),
             concurrency: 1,
             metrics: false,
-            qps: 100.0,
+            qps: 0.0,
             burst: 200,
             kubernetes_proxy: false,
             log_file: String::new(),
-            requeue_s: 300,
         }
     }
 }
@@ -267,10 +256,21 @@ mod tests {
         let env =
             [("ENABLE_PROBES_INJECTION", "False"), ("ENABLE_LOGIN_SHELL", "TRUE"), ("CLUSTER_DOMAIN", "k8s.example")];
         let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        config.read_env(env).unwrap();
+        config.read_env(env);
         assert!(!config.pods.probes && config.pods.login_shell && config.pods.wait_for_gcs);
         assert_eq!(config.cluster_domain, "k8s.example");
-        assert!(Config::default().read_env(|_| Some("x".to_owned())).unwrap_err().to_string().contains("REQUEUE"));
+    }
+
+    #[test]
+    fn dashboards_of_openshift_have_routes_unless_an_ingress_is_asked_for() {
+        let mut config = Config::default();
+        config.found_groups(["apps", "batch"]);
+        assert!(!config.routes);
+        config.found_groups(["apps", "config.openshift.io"]);
+        assert!(config.routes);
+        config.ingress_on_openshift = true;
+        config.found_groups(["config.openshift.io"]);
+        assert!(!config.routes);
     }
 
     #[test]

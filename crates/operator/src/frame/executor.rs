@@ -196,7 +196,9 @@ impl Executor {
                 Outcome::Failed(Problem { class, message, retry_after_ms: None })
             };
             return match foreign {
-                _ if is_of_predecessor(&there, body) => fails(Class::Conflict, "an object of the same name that is gone"),
+                _ if is_of_predecessor(&there, body) => {
+                    fails(Class::Conflict, "an object of the same name that is gone")
+                }
                 Foreign::Accepted => Outcome::Found(true),
                 Foreign::Refused => fails(Class::Refused, "something else"),
             };

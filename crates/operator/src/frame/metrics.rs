@@ -93,7 +93,9 @@ impl Metrics {
     /// A RayCluster became provisioned, so long after it was created. Only the first time counts.
     pub fn provisioned(&self, namespace: &str, name: &str, uid: &str, after_ms: i64) {
         let series = (namespace.to_owned(), name.to_owned(), uid.to_owned());
-        self.with(|state| state.provisioned_s.entry(series).or_insert(after_ms.max(0) as f64 / 1e3));
+        self.with(|state| {
+            state.provisioned_s.entry(series).or_insert(after_ms.max(0) as f64 / 1e3);
+        });
     }
 
     /// A custom resource is gone: so are its series.

@@ -110,7 +110,11 @@ pub struct Memory {
 impl Memory {
     /// What is remembered of the custom resource `uid`: nothing, if it is of another one.
     pub fn of(&self, uid: &str) -> Cow<'_, Memory> {
-        if self.uid == uid { Cow::Borrowed(self) } else { Cow::Owned(Memory { uid: uid.to_owned(), ..Memory::default() }) }
+        if self.uid == uid {
+            Cow::Borrowed(self)
+        } else {
+            Cow::Owned(Memory { uid: uid.to_owned(), ..Memory::default() })
+        }
     }
 
     /// Takes in the failure of a step for `part`.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     kind::{self, Kind},
-    pod::{self, Place, Pod},
+    pod::{Place, Pod},
     store::{Change, Key, Store, Stored},
 };
 
@@ -414,9 +414,8 @@ impl World {
                 return change.map(|change| inner.pod_changed(&change)).unwrap_or_default();
             }
             let of_kind = self.sources.iter().enumerate().filter(|(_, source)| source.kind == kind);
-            let changes: Vec<_> = of_kind
-                .filter_map(|(source, _)| inner.children.entry(source).or_default().end(key, uid))
-                .collect();
+            let changes: Vec<_> =
+                of_kind.filter_map(|(source, _)| inner.children.entry(source).or_default().end(key, uid)).collect();
             changes.iter().flat_map(changed_owners).collect()
         });
     }

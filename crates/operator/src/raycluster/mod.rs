@@ -36,8 +36,8 @@ use crate::{
 };
 
 pub use classify::{Standing, standing};
-pub use decide::{decide, decide_unreadable};
 pub(crate) use decide::is_managed_elsewhere;
+pub use decide::{decide, decide_unreadable};
 pub use observed::Observed;
 
 /// What is to be watched for RayClusters: kinds that only some installations serve, or allow, only where they are used.

@@ -43,7 +43,15 @@ pub(super) struct Pass<'a> {
 impl<'a> Pass<'a> {
     pub(super) fn new(observed: &'a Observed<'a>, config: &'a Config, now_ms: i64) -> Self {
         let children = Children { cluster: observed.cluster, config };
-        Pass { observed, config, children, now_ms, decision: Decision::default(), faults: Vec::new(), lacks_needed: false }
+        Pass {
+            observed,
+            config,
+            children,
+            now_ms,
+            decision: Decision::default(),
+            faults: Vec::new(),
+            lacks_needed: false,
+        }
     }
 
     /// The failure of a part, unless the spec has changed since: then it is worth a try at once.

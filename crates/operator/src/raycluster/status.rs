@@ -12,9 +12,7 @@ use super::{
     suspend::{self, State},
     totals,
 };
-use crate::frame::{
-    condition, controller::EXTENSION, decision::StatusWrite, kind, pod::Pod, time, world::Child,
-};
+use crate::frame::{condition, controller::EXTENSION, decision::StatusWrite, kind, pod::Pod, time, world::Child};
 
 /// Counts that change are written at most so often, in ms; conditions at once.
 const PACE_MS: i64 = 1_000;

@@ -147,4 +147,3 @@ fn drift(there: &Value, wanted: &Value, name: &str) -> Vec<FieldError> {
     };
     fields.into_iter().filter_map(differs).collect()
 }
-

@@ -1,12 +1,19 @@
 //! Replicas of several hosts: made, counted and deleted whole.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use mobula_api::keys;
+use serde_json::json;
 
 use super::{Group, Standing, Worker, dispensable, may_choose};
 use crate::{
     frame::{
-        decision::Step,
-        pod::{Place, Pod},
+        decision::{Action, Step},
+        kind,
+        pod::{Place, Pod, SLOT},
     },
     names,
     raycluster::pass::Pass,
@@ -33,7 +40,8 @@ impl Group<'_> {
         {
             by_name.entry(worker.0.replica_name.as_str()).or_default().push(worker);
         }
-        let (mut kept, mut steps, mut coming) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut steps, adopted) = self.adopt(pass, by_name.keys().copied().collect());
+        let (mut kept, mut coming) = (Vec::new(), Vec::new());
         for (name, hosts) in &by_name {
             let is_named = hosts.iter().any(|(pod, _)| self.named.contains(pod.name.as_str()));
             match self.state(pass, hosts) {
@@ -46,18 +54,69 @@ impl Group<'_> {
                 }
             }
         }
-        let wanted = self.replicas as usize;
-        if kept.len() > wanted && may_choose(pass) {
+        // Those that are being adopted are counted, and are replicas like the others in the next pass.
+        let wanted = (self.replicas as usize).saturating_sub(adopted);
+        if adopted == 0 && kept.len() > wanted && may_choose(pass) {
             kept.sort_by_key(|hosts| hosts.iter().map(|(pod, _)| dispensable(pod)).max());
             for hosts in kept.iter().take(kept.len() - wanted) {
                 coming.retain(|(_, name)| hosts.iter().all(|(pod, _)| Some(&pod.replica_name) != name.as_ref()));
                 steps.extend(self.end(pass, hosts, false));
             }
         }
-        let room = (self.most as usize).saturating_sub(by_name.len());
+        let room = (self.most as usize).saturating_sub(by_name.len() + adopted);
         let missing = wanted.saturating_sub(kept.len()).min(room);
         steps.extend(self.replicas(pass, missing, coming));
         steps
+    }
+
+    /// Makes replicas of pods that belong to none: they were made without the feature gate RayMultiHostIndexing. They go on
+    /// running; those that have failed go. The steps, and how many replicas these pods make. `taken`: names of replicas.
+    fn adopt(&self, pass: &mut Pass<'_>, taken: BTreeSet<&str>) -> (Vec<Step>, usize) {
+        let strays = || self.pods.iter().filter(|(pod, _)| pod.replica_name.is_empty());
+        let of = |wanted: Standing| strays().filter(move |(_, standing)| *standing == wanted).map(|(pod, _)| pod);
+        let mut steps: Vec<Step> = of(Standing::Failed).map(|pod| self.deletion(pod, true)).collect();
+        if !steps.is_empty() && !(pass.may_try(&self.part) && pass.may_replace(&self.part)) {
+            steps.clear();
+        }
+        let mut hosts: Vec<&Arc<Pod>> = of(Standing::Active).collect();
+        hosts.sort_by_key(|pod| (pod.created_ms, &pod.name));
+        let leaving = of(Standing::Leaving).count();
+        let made = (hosts.len() + leaving).div_ceil((self.hosts as usize).max(1));
+        if hosts.is_empty() || !pass.may_try(&self.part) {
+            return (steps, made);
+        }
+        let used: BTreeSet<u32> = self
+            .pods
+            .iter()
+            .filter(|(pod, _)| !pod.replica_name.is_empty())
+            .filter_map(|(pod, _)| pod.replica())
+            .collect();
+        let mut free = (0..u32::MAX).filter(|replica| !used.contains(replica));
+        for hosts in hosts.chunks((self.hosts as usize).max(1)) {
+            let Some(replica) = free.next() else { break };
+            let mut incarnation = self.incarnation(pass, replica);
+            let uid = &pass.observed.cluster.metadata.uid;
+            let mut name = names::replica_name(uid, &self.spec.group_name, replica, incarnation);
+            while taken.contains(name.as_str()) {
+                incarnation = incarnation.saturating_add(1);
+                name = names::replica_name(uid, &self.spec.group_name, replica, incarnation);
+            }
+            let places = (0..).map(|host| Place { replica, host, incarnation });
+            steps.extend(hosts.iter().zip(places).map(|(pod, place)| self.adoption(pod, place, &name)));
+        }
+        (steps, made)
+    }
+
+    fn adoption(&self, pod: &Pod, place: Place, replica_name: &str) -> Step {
+        let labels = json!({
+            keys::REPLICA_INDEX: place.replica.to_string(),
+            keys::REPLICA_NAME: replica_name,
+            keys::REPLICA_HOST_INDEX: place.host.to_string(),
+        });
+        let annotations = json!({ SLOT: place.to_text() });
+        let metadata = json!({"resourceVersion": pod.resource_version, "uid": pod.uid, "labels": labels, "annotations": annotations});
+        let action = Action::Patch { kind: &kind::POD, name: pod.name.clone(), patch: json!({ "metadata": metadata }) };
+        Step::new(self.part.clone(), action)
     }
 
     fn state(&self, pass: &mut Pass<'_>, hosts: &[&Worker]) -> State {
@@ -101,8 +160,7 @@ impl Group<'_> {
         let mut places = coming;
         let has_failed = pass.failure(&self.part).is_some();
         let missing = if has_failed { missing.min(usize::from(places.is_empty())) } else { missing };
-        let used: std::collections::BTreeSet<u32> =
-            self.with(Standing::Active).filter_map(|pod| pod.replica()).collect();
+        let used: BTreeSet<u32> = self.with(Standing::Active).filter_map(|pod| pod.replica()).collect();
         for replica in (0..u32::MAX).filter(|replica| !used.contains(replica)).take(missing) {
             let incarnation = self.incarnation(pass, replica);
             let uid = &pass.observed.cluster.metadata.uid;
