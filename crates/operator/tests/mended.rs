@@ -225,3 +225,124 @@ async fn hosts_without_the_name_of_a_replica_are_adopted() {
     assert_eq!(replicas.values().copied().collect::<Vec<_>>(), [2, 2]);
     second.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn network_policies_follow_the_spec() {
+    let server = server(1);
+    kubelet(&server);
+    let mut config = Config { compat: mobula_api::Compat::V1_7, ..Config::default() };
+    config.gates.set(mobula_api::Gate::RayClusterNetworkPolicy, true);
+    let process = Process::start(server.connect(), config, "a");
+    let mut guarded = cluster("a", 1, 1);
+    guarded["spec"]["networkPolicy"] = json!({"mode": "DenyAll"});
+    server.create("rayclusters", guarded).unwrap();
+    seconds(5).await;
+    let spec = server.get("networkpolicies", "default", "a-head").unwrap()["spec"].clone();
+    assert!(server.get("networkpolicies", "default", "a-workers-w").is_some());
+    server.edit("networkpolicies", "default", "a-head", |it| it["spec"]["ingress"] = json!([{}])).unwrap();
+    seconds(5).await;
+    assert_eq!(server.get("networkpolicies", "default", "a-head").unwrap()["spec"], spec, "mended");
+    server.delete("networkpolicies", "default", "a-workers-w").unwrap();
+    seconds(5).await;
+    assert!(server.get("networkpolicies", "default", "a-workers-w").is_some(), "made again");
+    process.connection.reset_counts();
+    seconds(60).await;
+    assert_eq!(process.connection.count(Verb::Update, "networkpolicies"), 0);
+    edit(&server, |it| it["spec"]["networkPolicy"] = Value::Null);
+    seconds(5).await;
+    assert_eq!(server.count("networkpolicies"), 0);
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rights_that_are_no_longer_given_are_withdrawn() {
+    let server = server(1);
+    kubelet(&server);
+    let mut config = Config::default();
+    config.autoscaler.image = Some("mobula".to_owned());
+    config.autoscaler.wide_role = true;
+    let wide = Process::start(server.connect(), config.clone(), "a");
+    server.create("rayclusters", scaled("a")).unwrap();
+    seconds(5).await;
+    let rules = || server.get("roles", "default", "a").unwrap()["rules"].as_array().unwrap().clone();
+    let own = json!({"apiGroups": ["x"], "resources": ["y"], "verbs": ["z"]});
+    server.edit("roles", "default", "a", |role| role["rules"].as_array_mut().unwrap().push(own.clone())).unwrap();
+    assert_eq!(rules().len(), 7);
+    wide.end().await;
+    config.autoscaler.wide_role = false;
+    let narrow = Process::start(server.connect(), config, "b");
+    seconds(10).await;
+    assert_eq!(rules().len(), 4, "{:?}", rules());
+    assert!(rules().contains(&own), "the user's own");
+    narrow.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gang_that_the_cluster_owns_without_controlling_it_is_taken_over() {
+    let server = server(1);
+    kubelet(&server);
+    let mut gang = cluster("a", 1, 1);
+    gang["metadata"]["labels"] = json!({"ray.io/gang-scheduling-enabled": "true"});
+    let uid = server.create("rayclusters", gang).unwrap()["metadata"]["uid"].clone();
+    let owner = json!({"apiVersion": "ray.io/v1", "kind": "RayCluster", "name": "a", "uid": uid});
+    let group = json!({"apiVersion": "scheduling.x-k8s.io/v1alpha1", "kind": "PodGroup",
+                       "metadata": {"name": "a", "namespace": "default", "ownerReferences": [owner]},
+                       "spec": {"minMember": 2}});
+    server.create("podgroups.scheduling.x-k8s.io", group).unwrap();
+    let config = Config { batch_scheduler: "scheduler-plugins".parse().ok(), ..Config::default() };
+    let process = Process::start(server.connect(), config, "a");
+    seconds(20).await;
+    assert_eq!((server.count("pods"), condition(&server, "a", "ReplicaFailure")), (2, None));
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_note_on_an_ingress_stays() {
+    let server = server(1);
+    kubelet(&server);
+    let config = Config { compat: mobula_api::Compat::V1_7, ..Config::default() };
+    let process = Process::start(server.connect(), config, "a");
+    let mut open = cluster("a", 1, 1);
+    open["spec"]["headGroupSpec"]["enableIngress"] = json!(true);
+    open["metadata"]["annotations"] = json!({"example.com/a": "1", "mobula.dev/plan": "1"});
+    server.create("rayclusters", open).unwrap();
+    seconds(5).await;
+    let note = |it: &mut Value| it["metadata"]["annotations"]["example.com/other"] = json!("x");
+    server.edit("ingresses", "default", "a-head-ingress", note).unwrap();
+    edit(&server, |it| it["metadata"]["annotations"]["example.com/a"] = json!("2"));
+    seconds(5).await;
+    let ingress = server.get("ingresses", "default", "a-head-ingress").unwrap();
+    assert_eq!(ingress["metadata"]["annotations"], json!({"example.com/a": "2", "example.com/other": "x"}));
+    process.connection.reset_counts();
+    edit(&server, |it| it["metadata"]["annotations"]["mobula.dev/plan"] = json!("2"));
+    seconds(5).await;
+    assert_eq!(process.connection.count(Verb::Update, "ingresses"), 0);
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_gets_no_answer_stops_before_others_take_over() {
+    let server = server(1);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    seconds(5).await;
+    process.connection.fail(Rule::on(Verb::Update, "leases").always().hang());
+    seconds(11).await;
+    assert!(process.task.is_finished());
+    assert_eq!(process.task.await.unwrap(), mobula_operator::operator::Ended::LeadershipLost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_of_too_many_hosts_is_refused_and_stops_nobody() {
+    let server = server(1);
+    kubelet(&server);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    let mut wide = cluster("a", 0, 2_147_483_647);
+    let mut other = wide["spec"]["workerGroupSpecs"][0].clone();
+    (other["groupName"], other["numOfHosts"], other["replicas"]) = (json!("x"), json!(1), json!(2));
+    wide["spec"]["workerGroupSpecs"].as_array_mut().unwrap().push(other);
+    server.create("rayclusters", wide).unwrap();
+    seconds(5).await;
+    assert_eq!(pods(&server, "worker").len(), 2);
+    assert!(condition(&server, "a", "ReplicaFailure").unwrap().2.contains("numOfHosts"));
+    process.end().await;
+}

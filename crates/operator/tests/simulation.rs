@@ -35,13 +35,27 @@ impl Dice {
     }
 }
 
-/// A connection on which things go wrong.
-fn bad_connection(server: &ApiServer, seed: u64) -> Connection {
+/// Everything that was asked for, when, and what became of it. Equal seeds give equal bytes.
+type Log = Arc<Mutex<String>>;
+/// How a process dies in the middle of what it does.
+type Kill = Arc<Mutex<Option<tokio::task::AbortHandle>>>;
+
+/// A connection on which things go wrong. At any write the process may die, before the server has it or after.
+fn bad_connection(server: &ApiServer, seed: u64, log: Log, kill: Kill) -> Connection {
     let mut dice = Dice(seed);
+    let began = tokio::time::Instant::now();
     server.connect().with_faults(move |asked: &Asked| {
         let ms = |dice: &mut Dice, most: u64| Duration::from_millis(dice.roll(most));
         let is_write = ![Verb::Get, Verb::List, Verb::Watch].contains(&asked.verb);
+        let dies = is_write && dice.roll(60) == 0;
         let outcome = match dice.roll(100) {
+            roll if dies => {
+                if roll < 50 {
+                    Outcome::Lose
+                } else {
+                    Outcome::LoseAnswer
+                }
+            }
             0..3 => Outcome::Refuse(Refusal::of_code(500, "etcdserver: leader changed")),
             3..5 => Outcome::Refuse(Refusal::too_many_requests(1)),
             5..7 if is_write => Outcome::Refuse(Refusal::of_code(409, "the object has been modified")),
@@ -49,26 +63,42 @@ fn bad_connection(server: &ApiServer, seed: u64) -> Connection {
             9..12 => Outcome::LoseAnswer,
             _ => Outcome::Serve,
         };
-        Verdict {
+        let verdict = Verdict {
             request_latency: ms(&mut dice, 30),
             answer_latency: ms(&mut dice, 30),
             watch_lag: ms(&mut dice, 400),
             outcome,
+        };
+        log.lock().unwrap().push_str(&format!("{:?} {asked:?} {verdict:?}\n", began.elapsed()));
+        if let Some(kill) = kill.lock().unwrap().take_if(|_| dies) {
+            let after = verdict.request_latency + Duration::from_millis(1);
+            tokio::spawn(async move {
+                sleep(after).await;
+                kill.abort();
+            });
         }
+        verdict
     })
 }
 
-/// What must never be, found after a write.
+/// A pod with the labels of a cluster that the cluster does not control.
+const STRANGER: &str = "stranger";
+
+/// What must never be, found before a pod is created.
 fn violation(pods: &[Value], both_lead: bool) -> Option<String> {
     let mut heads: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut workers: BTreeMap<&str, u64> = BTreeMap::new();
-    for pod in pods {
+    let mut workers: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| pod["metadata"]["name"] != STRANGER) {
         let cluster = pod["metadata"]["labels"]["ray.io/cluster"].as_str().unwrap_or_default();
-        if pod["metadata"]["ownerReferences"][0]["uid"].as_str().is_none_or(str::is_empty) {
+        let owner = pod["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap_or_default();
+        if owner.is_empty() {
             return Some(format!("an orphan: {}", pod["metadata"]["name"]));
         }
-        let counts = if pod["metadata"]["labels"]["ray.io/node-type"] == "head" { &mut heads } else { &mut workers };
-        *counts.entry(cluster).or_default() += 1;
+        let count = match pod["metadata"]["labels"]["ray.io/node-type"] == "head" {
+            true => heads.entry(owner).or_default(),
+            false => workers.entry((owner, cluster)).or_default(),
+        };
+        *count += 1;
     }
     if let Some((cluster, count)) = heads.iter().find(|(_, count)| **count > 1) {
         return Some(format!("{count} heads of {cluster}"));
@@ -77,23 +107,78 @@ fn violation(pods: &[Value], both_lead: bool) -> Option<String> {
     // many may come for each place. It never does with one.
     let excess = if both_lead { 2 } else { 1 };
     let most = |cluster: &str| excess * if cluster == "m" { MOST * 2 } else { MOST };
-    let over = workers.iter().find(|(cluster, count)| **count > most(cluster));
-    over.map(|(cluster, count)| format!("{count} workers of {cluster}"))
+    let over = workers.iter().find(|((_, cluster), count)| **count > most(cluster));
+    over.map(|((_, cluster), count)| format!("{count} workers of {cluster}"))
+}
+
+/// What the world has asked for so far, by which deletions are judged.
+#[derive(Default)]
+struct Asks {
+    /// Fewest replicas of each cluster; none once it was suspended or deleted.
+    fewest: BTreeMap<String, u64>,
+    /// Pods that were named for deletion, or have failed.
+    chosen: std::collections::BTreeSet<String>,
+    /// Whoever deletes now is the world itself.
+    by_hand: bool,
+}
+
+impl Asks {
+    fn at_most(&mut self, cluster: &str, replicas: u64) {
+        let fewest = self.fewest.entry(cluster.to_owned()).or_insert(replicas);
+        *fewest = replicas.min(*fewest);
+    }
+
+    /// Why `pod` must not be deleted, if it must not. `active`: pods of its cluster and role that are not on their way out.
+    fn forbids(&self, pod: &Value, active: u64) -> Option<String> {
+        let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let name = text("/metadata/name");
+        if self.by_hand || pod.pointer("/metadata/deletionTimestamp").is_some() {
+            return None;
+        }
+        if name == STRANGER {
+            return Some("the pod of a stranger was deleted".to_owned());
+        }
+        let cluster = pod["metadata"]["labels"]["ray.io/cluster"].as_str().unwrap_or_default();
+        let fewest = self.fewest.get(cluster).copied().unwrap_or(0);
+        let is_head = pod["metadata"]["labels"]["ray.io/node-type"] == "head";
+        // Of a replica of several hosts all go when one does.
+        let least = if is_head { u64::from(fewest > 0) } else { fewest };
+        let is_chosen = self.chosen.contains(name) || (cluster == "m" && !is_head);
+        (!is_chosen && active <= least).then(|| format!("{name} was deleted, and nobody asked for that"))
+    }
 }
 
 /// Keeps the first violation.
-fn watch_over(server: &ApiServer, both_lead: bool) -> Arc<Mutex<Option<String>>> {
+fn watch_over(server: &ApiServer, both_lead: bool, asks: &Arc<Mutex<Asks>>) -> Arc<Mutex<Option<String>>> {
     let found = Arc::new(Mutex::new(None));
-    let first = found.clone();
+    let (first, asks) = (found.clone(), asks.clone());
     server
         .admit("pods", move |review| {
-            if review.asked.verb == Verb::Create {
-                let mut all: Vec<Value> = review.siblings("default").cloned().collect();
-                all.push(review.object.clone());
-                let mut first = first.lock().unwrap();
-                if first.is_none() {
-                    *first = violation(&all, both_lead);
+            let problem = match review.asked.verb {
+                Verb::Create => {
+                    let mut all: Vec<Value> = review.siblings("default").cloned().collect();
+                    all.push(review.object.clone());
+                    violation(&all, both_lead)
                 }
+                Verb::Delete => {
+                    let label = |pod: &Value, key: &str| pod["metadata"]["labels"][key].clone();
+                    let is_like = |pod: &&Value| {
+                        pod.pointer("/metadata/deletionTimestamp").is_none()
+                            && pod["metadata"]["name"] != STRANGER
+                            && ["ray.io/cluster", "ray.io/node-type"]
+                                .iter()
+                                .all(|key| label(pod, key) == label(review.object, key))
+                    };
+                    let active = review.siblings("default").filter(is_like).count() as u64;
+                    // Two that both think they lead may each choose, from views that differ.
+                    let active = if both_lead { u64::MAX } else { active };
+                    asks.lock().unwrap().forbids(review.object, active)
+                }
+                _ => None,
+            };
+            let mut first = first.lock().unwrap();
+            if first.is_none() {
+                *first = problem;
             }
             Ok(())
         })
@@ -107,10 +192,17 @@ fn two_clusters(server: &ApiServer) {
         cluster["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(MOST);
         server.create("rayclusters", cluster).unwrap();
     }
+    let stranger = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": STRANGER, "namespace": "default",
+                     "labels": {"ray.io/cluster": "a", "ray.io/group": "w", "ray.io/node-type": "worker"}},
+        "spec": {"containers": [{"name": "ray-worker", "image": "ray"}]},
+    });
+    server.create("pods", stranger).unwrap();
 }
 
 /// Something happens in the world.
-fn happen(server: &ApiServer, dice: &mut Dice) {
+fn happen(server: &ApiServer, dice: &mut Dice, asks: &Mutex<Asks>) {
     let name = if dice.roll(2) == 0 { "a" } else { "m" };
     let edit = |change: &dyn Fn(&mut Value)| {
         server.edit("rayclusters", "default", name, |it| {
@@ -119,30 +211,39 @@ fn happen(server: &ApiServer, dice: &mut Dice) {
             it["metadata"]["generation"] = json!(generation + 1);
         })
     };
-    let workers = pods(server, "worker");
+    let mut workers = pods(server, "worker");
+    workers.retain(|name| name != STRANGER);
+    let delete = |name: &str| {
+        asks.lock().unwrap().by_hand = true;
+        let _ = server.delete("pods", "default", name);
+        asks.lock().unwrap().by_hand = false;
+    };
     let heads = pods(server, "head");
     let any = |dice: &mut Dice, names: &[String]| names.get(dice.roll(names.len().max(1) as u64) as usize).cloned();
     match dice.roll(20) {
         0..6 => {
             let replicas = dice.roll(MOST + 1);
+            asks.lock().unwrap().at_most(name, replicas);
             edit(&|it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas)).unwrap();
         }
         6..9 => {
             if let Some(worker) = any(dice, &workers) {
-                let _ = server.delete("pods", "default", &worker);
+                delete(&worker);
             }
         }
         9..11 => {
             if let Some(worker) = any(dice, &workers) {
+                asks.lock().unwrap().chosen.insert(worker.clone());
                 let _ = server.edit("pods", "default", &worker, |pod| pod["status"]["phase"] = json!("Failed"));
             }
         }
         11..12 => {
             if let Some(head) = any(dice, &heads) {
-                let _ = server.delete("pods", "default", &head);
+                delete(&head);
             }
         }
         12..13 => {
+            asks.lock().unwrap().at_most(name, 0);
             edit(&|it| it["spec"]["suspend"] = json!(it["spec"]["suspend"] != true)).unwrap();
         }
         13..15 => {
@@ -154,9 +255,9 @@ fn happen(server: &ApiServer, dice: &mut Dice) {
         }
         16..17 => {
             if let Some(worker) = any(dice, &workers) {
+                asks.lock().unwrap().chosen.insert(worker.clone());
                 edit(&|it| {
-                    it["spec"]["workerGroupSpecs"][0]["scaleStrategy"] =
-                        json!({"workersToDelete": [worker, "stranger"]});
+                    it["spec"]["workerGroupSpecs"][0]["scaleStrategy"] = json!({"workersToDelete": [worker, STRANGER]});
                 })
                 .unwrap();
             }
@@ -166,10 +267,14 @@ fn happen(server: &ApiServer, dice: &mut Dice) {
 }
 
 /// One history. `both_lead`: two operators act at once, without an election.
-async fn history(seed: u64, both_lead: bool) -> Result<Vec<(Verb, String, u64)>, String> {
+async fn history(seed: u64, both_lead: bool) -> Result<String, String> {
     let server = server(seed);
     kubelet(&server);
-    let found = watch_over(&server, both_lead);
+    let (asks, log) = (Arc::new(Mutex::new(Asks::default())), Log::default());
+    for name in ["a", "m"] {
+        asks.lock().unwrap().at_most(name, 4);
+    }
+    let found = watch_over(&server, both_lead, &asks);
     let mut config = Config::default();
     config.process.leader_election = !both_lead;
     config.process.qps = 0.0;
@@ -177,7 +282,11 @@ async fn history(seed: u64, both_lead: bool) -> Result<Vec<(Verb, String, u64)>,
     let mut number = 0;
     let mut start = |dice: &mut Dice| {
         number += 1;
-        Process::start(bad_connection(&server, dice.roll(u64::MAX)), config.clone(), &format!("p{number}"))
+        let kill = Kill::default();
+        let connection = bad_connection(&server, dice.roll(u64::MAX), log.clone(), kill.clone());
+        let process = Process::start(connection, config.clone(), &format!("p{number}"));
+        *kill.lock().unwrap() = Some(process.task.abort_handle());
+        process
     };
     let mut processes = vec![start(&mut dice), start(&mut dice)];
     two_clusters(&server);
@@ -189,17 +298,20 @@ async fn history(seed: u64, both_lead: bool) -> Result<Vec<(Verb, String, u64)>,
             std::mem::replace(&mut processes[place], fresh).crash();
         }
         for process in &mut processes {
-            // One that has lost the lead ends, and is started anew.
+            // One that has died or lost the lead is started anew.
             if process.task.is_finished() {
                 *process = start(&mut dice);
             }
         }
-        happen(&server, &mut dice);
+        happen(&server, &mut dice, &asks);
         if let Some(violation) = found.lock().unwrap().clone() {
             return Err(violation);
         }
     }
-    for process in &processes {
+    for process in &mut processes {
+        if process.task.is_finished() {
+            *process = start(&mut dice);
+        }
         process.connection.recover();
     }
     for name in ["a", "m"] {
@@ -221,13 +333,13 @@ async fn history(seed: u64, both_lead: bool) -> Result<Vec<(Verb, String, u64)>,
     // Longer than any back-off.
     for _ in 0..84 {
         sleep(Duration::from_secs(5)).await;
-        if counts() == (2, 9, 11) && are_provisioned() {
+        if counts() == (2, 10, 12) && are_provisioned() {
             break;
         }
     }
     sleep(Duration::from_secs(5)).await;
     let counts = counts();
-    if counts != (2, 9, 11) {
+    if counts != (2, 10, 12) {
         return Err(format!("at the end (heads, workers, all) {counts:?}"));
     }
     for name in ["a", "m"] {
@@ -258,10 +370,14 @@ async fn history(seed: u64, both_lead: bool) -> Result<Vec<(Verb, String, u64)>,
         return Err(violation);
     }
     processes.into_iter().for_each(Process::crash);
-    Ok(vec![(Verb::Create, "version".to_owned(), server.resource_version())])
+    for resource in ["rayclusters", "pods", "services", "events"] {
+        log.lock().unwrap().push_str(&format!("{:?}\n", server.list(resource, "default")));
+    }
+    let log = std::mem::take(&mut *log.lock().unwrap());
+    Ok(log)
 }
 
-fn run(seed: u64, both_lead: bool) -> Result<Vec<(Verb, String, u64)>, String> {
+fn run(seed: u64, both_lead: bool) -> Result<String, String> {
     let ended = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(history(seed, both_lead))
@@ -300,5 +416,9 @@ fn both_lead() {
 
 #[test]
 fn a_seed_is_a_history() {
-    assert_eq!(run(1, false), run(1, false));
+    let (first, second) = (run(1, false).unwrap(), run(1, false).unwrap());
+    assert!(first.len() > 10_000, "{} bytes", first.len());
+    let differing = first.lines().zip(second.lines()).find(|(a, b)| a != b);
+    assert_eq!(differing, None);
+    assert_eq!(first.len(), second.len());
 }

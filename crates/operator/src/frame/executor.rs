@@ -190,7 +190,9 @@ impl Executor {
         };
         let slot = |object: &Value| object["metadata"]["annotations"][SLOT].as_str().map(str::to_owned);
         let is_ours = pod::controller(body).is_some_and(|uid| owners(&there).iter().any(|owner| owner["uid"] == uid));
-        if !is_ours && !(owners(body).is_empty() && owners(&there).is_empty()) {
+        // A claim that outlives its cluster has no owner.
+        let is_nobodys = owners(body).is_empty() && owners(&there).is_empty();
+        if !(is_ours || is_nobodys) {
             let fails = |class, why: &str| {
                 let message = format!("{} {name} exists and belongs to {why}", kind.kind);
                 Outcome::Failed(Problem { class, message, retry_after_ms: None })

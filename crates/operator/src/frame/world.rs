@@ -62,13 +62,13 @@ impl Unreadable {
 }
 
 impl Cluster {
-    fn read(value: Value) -> Cluster {
+    fn read(value: &Value) -> Cluster {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         Cluster {
             key: Key::new(text("/metadata/namespace"), text("/metadata/name")),
             uid: text("/metadata/uid"),
             resource_version: text("/metadata/resourceVersion"),
-            object: RayCluster::read_value(&value).map_err(|problem| Unreadable::new(problem, &value)),
+            object: RayCluster::read_value(value).map_err(|problem| Unreadable::new(problem, value)),
         }
     }
 }
@@ -342,7 +342,7 @@ impl World {
         let Some(kind) = self.kind(source) else { return };
         let mut inner = self.lock();
         if kind == &kind::RAY_CLUSTER {
-            inner.clusters.listed(place, Cluster::read(value));
+            inner.clusters.listed(place, Cluster::read(&value));
         } else if kind == &kind::POD {
             if let Some(pod) = indexed(&value) {
                 inner.pods.listed(place, pod);
@@ -377,7 +377,7 @@ impl World {
         trim(&mut value);
         self.with(|inner| {
             if kind == &kind::RAY_CLUSTER {
-                inner.clusters.learn(base, Cluster::read(value));
+                inner.clusters.learn(base, Cluster::read(&value));
                 // Whoever wrote it looks again by itself.
                 return Vec::new();
             }
@@ -493,7 +493,7 @@ fn changed_owners<T: Stored>(change: &Change<T>) -> Vec<Target> {
 impl Inner {
     fn apply(&mut self, source: usize, kind: &'static Kind, value: Value) -> Vec<Target> {
         if kind == &kind::RAY_CLUSTER {
-            let change = self.clusters.apply(Cluster::read(value));
+            let change = self.clusters.apply(Cluster::read(&value));
             change.map(|change| self.cluster_changed(&change)).unwrap_or_default()
         } else if kind == &kind::POD {
             let change = indexed(&value).and_then(|pod| self.pods.apply(pod));

@@ -101,6 +101,9 @@ fn services(pass: &Pass<'_>) -> Result<Vec<Value>, FieldError> {
 
 /// The gangs, for schedulers that want to be told. The place where pods of a gang that Mobula itself admits would be gated.
 pub(super) fn gangs(pass: &mut Pass<'_>) {
+    if pass.config.batch_scheduler.is_none() {
+        return;
+    }
     let objects = pass.children.gang_members().and_then(|members| pass.children.pod_groups(&members));
     match objects {
         Ok(objects) => {
@@ -132,7 +135,8 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     if exists_unwatched(pass, kind, &name) || has_other_name(pass, kind, &object) {
         return None;
     }
-    if !(if is_needed(part) { pass.may_try_needed(part) } else { pass.may_try(part) }) {
+    let may = if is_needed(part) { pass.may_try_needed(part) } else { pass.may_try(part) };
+    if !may {
         return None;
     }
     let is_account = [&kind::SERVICE_ACCOUNT, &kind::ROLE, &kind::ROLE_BINDING].contains(&kind);

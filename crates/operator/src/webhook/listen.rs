@@ -45,7 +45,7 @@ pub struct CertificateError {
 }
 
 impl CertificateError {
-    fn new(file: &Path, problem: impl ToString) -> Self {
+    fn new(file: &Path, problem: &(impl ToString + ?Sized)) -> Self {
         CertificateError { file: file.display().to_string(), problem: problem.to_string() }
     }
 }
@@ -67,26 +67,26 @@ impl CertificateFiles {
     async fn server_config(&self) -> Result<ServerConfig, CertificateError> {
         let pem = read(&self.certificate).await?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        let chain = chain.map_err(|error| CertificateError::new(&self.certificate, format!("not PEM: {error}")))?;
+        let chain = chain.map_err(|error| CertificateError::new(&self.certificate, &format!("not PEM: {error}")))?;
         if chain.is_empty() {
             return Err(CertificateError::new(&self.certificate, "no certificate in it"));
         }
         let key = PrivateKeyDer::from_pem_slice(&read(&self.key).await?)
-            .map_err(|error| CertificateError::new(&self.key, format!("no private key: {error}")))?;
+            .map_err(|error| CertificateError::new(&self.key, &format!("no private key: {error}")))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| CertificateError::new(&self.certificate, error))?
+            .map_err(|error| CertificateError::new(&self.certificate, &error))?
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .map_err(|error| CertificateError::new(&self.certificate, error))?;
+            .map_err(|error| CertificateError::new(&self.certificate, &error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
 }
 
 async fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {
-    tokio::fs::read(file).await.map_err(|error| CertificateError::new(file, format!("cannot be read: {error}")))
+    tokio::fs::read(file).await.map_err(|error| CertificateError::new(file, &format!("cannot be read: {error}")))
 }
 
 /// Connections whose handshake is over.

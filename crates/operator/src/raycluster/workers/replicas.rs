@@ -40,7 +40,7 @@ impl Group<'_> {
         {
             by_name.entry(worker.0.replica_name.as_str()).or_default().push(worker);
         }
-        let (mut steps, adopted) = self.adopt(pass, by_name.keys().copied().collect());
+        let (mut steps, adopted) = self.adopt(pass, &by_name.keys().copied().collect());
         let (mut kept, mut coming) = (Vec::new(), Vec::new());
         for (name, hosts) in &by_name {
             let is_named = hosts.iter().any(|(pod, _)| self.named.contains(pod.name.as_str()));
@@ -71,11 +71,12 @@ impl Group<'_> {
 
     /// Makes replicas of pods that belong to none: they were made without the feature gate RayMultiHostIndexing. They go on
     /// running; those that have failed go. The steps, and how many replicas these pods make. `taken`: names of replicas.
-    fn adopt(&self, pass: &mut Pass<'_>, taken: BTreeSet<&str>) -> (Vec<Step>, usize) {
+    fn adopt(&self, pass: &mut Pass<'_>, taken: &BTreeSet<&str>) -> (Vec<Step>, usize) {
         let strays = || self.pods.iter().filter(|(pod, _)| pod.replica_name.is_empty());
         let of = |wanted: Standing| strays().filter(move |(_, standing)| *standing == wanted).map(|(pod, _)| pod);
         let mut steps: Vec<Step> = of(Standing::Failed).map(|pod| self.deletion(pod, true)).collect();
-        if !steps.is_empty() && !(pass.may_try(&self.part) && pass.may_replace(&self.part)) {
+        let may = steps.is_empty() || (pass.may_try(&self.part) && pass.may_replace(&self.part));
+        if !may {
             steps.clear();
         }
         let mut hosts: Vec<&Arc<Pod>> = of(Standing::Active).collect();
