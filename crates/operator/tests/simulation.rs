@@ -266,6 +266,15 @@ fn happen(server: &ApiServer, dice: &mut Dice, asks: &Mutex<Asks>) {
     }
 }
 
+/// What a process has written apart from the Lease, and how often.
+fn writes(process: &Process) -> Vec<(Verb, String, u64)> {
+    let is_write =
+        |verb: Verb, name: &str| ![Verb::Get, Verb::List, Verb::Watch].contains(&verb) && !name.starts_with("leases");
+    let counts = process.connection.counts().into_iter();
+    let writes = counts.filter(|((verb, name), _)| is_write(*verb, name));
+    writes.map(|((verb, name), count)| (verb, name, count)).collect()
+}
+
 /// One history. `both_lead`: two operators act at once, without an election.
 async fn history(seed: u64, both_lead: bool) -> Result<String, String> {
     let server = server(seed);
@@ -352,16 +361,6 @@ async fn history(seed: u64, both_lead: bool) -> Result<String, String> {
     // What is as it should be is left alone.
     processes.iter().for_each(|process| process.connection.reset_counts());
     sleep(Duration::from_secs(60)).await;
-    let writes = |process: &Process| {
-        let counts = process.connection.counts().into_iter();
-        let is_write = |verb: Verb, name: &str| {
-            ![Verb::Get, Verb::List, Verb::Watch].contains(&verb) && !name.starts_with("leases")
-        };
-        counts
-            .filter(|((verb, name), _)| is_write(*verb, name))
-            .map(|((verb, name), count)| (verb, name, count))
-            .collect::<Vec<_>>()
-    };
     let idle: Vec<_> = processes.iter().flat_map(writes).collect();
     if !idle.is_empty() {
         return Err(format!("written without need: {idle:?}"));
