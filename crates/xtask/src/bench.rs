@@ -20,7 +20,8 @@ pub const COMMAND: Command = Command {
 
 fn bench(arguments: &Arguments) -> Result<()> {
     if arguments.has("--operators") {
-        parts::ensure(&parts::all()?)?;
+        let needed = ["etcd", "kube-apiserver", "kuberay-crds", "kuberay-operator"];
+        parts::ensure(&needed.map(parts::named).into_iter().collect::<Result<Vec<_>>>()?)?;
         run(&mut cargo(&["build", "--locked", "--release", "-p", "mobula"]))?;
         let mut operators = cargo(&["run", "--locked", "--release", "-p", "mobula-benches", "--bin", "side_by_side"]);
         return run(operators.args(["--", "operators"]).args(&arguments.passed_on));

@@ -18,11 +18,14 @@ pub const COMMAND: Command = Command {
     summary: "Fetches, builds and caches the real parts that the tests run.",
     help: "Ray from PyPI; etcd, Kubernetes' programs and KubeRay's CRDs from Go modules; cargo-deny from crates.io. Versions are\n\
            in tests/parts/VERSIONS, results under ${MOBULA_CACHE:-$HOME/.cache/mobula}/parts. Fails, naming the part, if one\n\
-           can't be had. From nothing it takes 15 to 25 minutes and 5 GB beside the caches of go and pip; the second time\n\
+           can't be had. From nothing it takes 10 to 20 minutes and 5 GB beside the caches of go and pip; the second time\n\
            nothing.",
     flags: &[
         ("--list", "say which parts are there and what they cost; fetch nothing"),
-        ("--peers", "also KubeRay's operator, which only comparisons run: 5 to 10 minutes more"),
+        (
+            "--extras",
+            "also what no test runs: KubeRay's operator, scheduler and controller-manager; 10 to 20 minutes more",
+        ),
     ],
     passes_on: false,
     run,
@@ -57,12 +60,12 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// Parts that no test runs, only comparisons.
-const PEERS: [&str; 1] = ["kuberay-operator"];
+/// Parts that `cargo xtask test` does not run: a peer to compare with, and controllers to look at it all with.
+const EXTRAS: [&str; 3] = ["kube-controller-manager", "kube-scheduler", "kuberay-operator"];
 
 /// The parts that tests run.
 pub fn of_tests() -> Result<Vec<Part>> {
-    Ok(all()?.into_iter().filter(|part| !PEERS.contains(&part.name.as_str())).collect())
+    Ok(all()?.into_iter().filter(|part| !EXTRAS.contains(&part.name.as_str())).collect())
 }
 
 /// All parts, as tests/parts/VERSIONS lists them.
@@ -123,7 +126,7 @@ pub fn list() -> Result<()> {
 
 fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.has("--list") {
-        ensure(&if arguments.has("--peers") { all()? } else { of_tests()? })?;
+        ensure(&if arguments.has("--extras") { all()? } else { of_tests()? })?;
     }
     list()
 }
@@ -205,8 +208,11 @@ mod tests {
     }
 
     #[test]
-    fn tests_do_not_build_what_only_comparisons_run() {
+    fn tests_do_not_build_what_they_do_not_run() {
         let names: Vec<String> = of_tests().unwrap().into_iter().map(|part| part.name).collect();
-        assert!(PEERS.iter().all(|peer| named(peer).is_ok() && !names.iter().any(|name| name == peer)), "{names:?}");
+        assert!(
+            EXTRAS.iter().all(|extra| named(extra).is_ok() && !names.iter().any(|name| name == extra)),
+            "{names:?}"
+        );
     }
 }
