@@ -25,8 +25,9 @@ use crate::{parts, wait};
 /// How long the server may take to be ready and to serve RayClusters, on a machine that is busy with other things.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
+/// Every request, but for those of the stand-ins.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\n\
-                            rules: [{level: Metadata}]\n";
+                            rules: [{level: None, users: [stand-in]}, {level: Metadata}]\n";
 
 /// The running server.
 pub struct ApiServer {
@@ -98,15 +99,16 @@ impl ApiServer {
     /// The same, with another definition of RayCluster: that of whoever asks first.
     pub async fn shared_with(definition: &Path) -> Result<&'static ApiServer> {
         static SHARED: OnceCell<ApiServer> = OnceCell::const_new();
-        let server = SHARED.get_or_try_init(|| ApiServer::start(definition)).await?;
+        let server = SHARED.get_or_try_init(async || ApiServer::start(&[definition]).await).await?;
         for process in server.processes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter_mut() {
             process.must_run()?;
         }
         Ok(server)
     }
 
-    async fn start(definition: &Path) -> Result<ApiServer> {
-        // Shared, hence never dropped: the directory goes when this program ends.
+    /// One of its own, with these definitions.
+    pub async fn start(definitions: &[&Path]) -> Result<ApiServer> {
+        // The shared one is never dropped: the directory goes when this program ends.
         let directory =
             tempfile::Builder::new().prefix("mobula-api-").tempdir().context("no temporary directory")?.keep();
         process::remove_at_exit(&directory)?;
@@ -126,22 +128,24 @@ impl ApiServer {
             processes: Mutex::new(vec![api, etcd]),
             directory: directory.clone(),
         };
-        let took = server.wait_until_ready(definition).await?;
+        let took = server.wait_until_ready(definitions).await?;
         let (version, etcd) = (parts::version_of("kube-apiserver")?, parts::version_of("etcd")?);
         eprintln!("real part: kube-apiserver {version} on etcd {etcd}, ready after {:.1} s", took.as_secs_f64());
         Ok(server)
     }
 
-    async fn wait_until_ready(&self, definition: &Path) -> Result<Duration> {
+    async fn wait_until_ready(&self, definitions: &[&Path]) -> Result<Duration> {
         let start = std::time::Instant::now();
         let client = self.admin_client().await?;
         let readyz = async || self.text_or_error(&client, "/readyz").await;
         wait::until("kube-apiserver ready", START_LIMIT, readyz, |text| text == "ok").await?;
-        let crd = fs::read(definition).context("could not read the RayCluster definition")?;
-        let create = http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
-            .header("content-type", "application/yaml")
-            .body(crd)?;
-        let _: Value = client.request(create).await.context("could not create the RayCluster definition")?;
+        for definition in definitions {
+            let crd = fs::read(definition).with_context(|| format!("could not read {}", definition.display()))?;
+            let create = http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
+                .header("content-type", "application/yaml")
+                .body(crd)?;
+            let _: Value = client.request(create).await.with_context(|| format!("{}", definition.display()))?;
+        }
         let list = async || self.text_or_error(&client, "/apis/ray.io/v1/rayclusters").await;
         wait::until("RayClusters served", START_LIMIT, list, |text| text.contains("\"items\"")).await?;
         Ok(start.elapsed())
@@ -161,8 +165,31 @@ impl ApiServer {
         self.client(&self.admin).await
     }
 
+    /// A client that may do anything, and whose requests the audit log leaves out.
+    pub async fn stand_in_client(&self) -> Result<kube::Client> {
+        self.client(&self.authority.client("stand-in", Some("system:masters"))?).await
+    }
+
+    /// The file of a kubeconfig for a user of this name, who may do anything.
+    pub fn kubeconfig(&self, user: &str) -> Result<PathBuf> {
+        let certificate = self.authority.client(user, Some("system:masters"))?;
+        certificates::write(&self.directory, &format!("{user}.kubeconfig"), &self.config(&certificate).to_string())
+    }
+
+    /// Every request that a user of this name has made, and how often.
+    pub fn audit(&self, user: &str) -> Result<BTreeMap<Audited, usize>> {
+        audit(&self.audit_log, user)
+    }
+
     async fn client(&self, certificate: &Certificate) -> Result<kube::Client> {
-        let kubeconfig = json!({
+        let kubeconfig = Kubeconfig::from_yaml(&self.config(certificate).to_string())?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(kube::Client::try_from(config)?)
+    }
+
+    fn config(&self, certificate: &Certificate) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Config",
             "clusters": [{"name": "test", "cluster": {
                 "server": format!("https://127.0.0.1:{}", self.port),
                 "certificate-authority-data": BASE64.encode(self.authority.pem()),
@@ -173,10 +200,7 @@ impl ApiServer {
             }}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
             "current-context": "test",
-        });
-        let kubeconfig = Kubeconfig::from_yaml(&kubeconfig.to_string())?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(kube::Client::try_from(config)?)
+        })
     }
 
     /// Makes a namespace, and in it an account with the stock Role, for the RayCluster of this name.
@@ -244,20 +268,7 @@ impl Namespace {
 
     /// Every request that the account has made, and how often.
     pub fn audit(&self) -> Result<BTreeMap<Audited, usize>> {
-        let user = user(&self.name, &self.account);
-        let log = fs::read_to_string(&self.audit_log).context("could not read the audit log")?;
-        let mut requests = BTreeMap::new();
-        // The last line may be half written.
-        for event in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            let request = audited(&event);
-            // A watch that was accepted is told when it starts and once more, much later, when it ends.
-            let is_open_watch = request.verb == "watch" && request.code < 400;
-            let stage = if is_open_watch { "ResponseStarted" } else { "ResponseComplete" };
-            if event["user"]["username"] == user.as_str() && event["stage"] == stage {
-                *requests.entry(request).or_default() += 1;
-            }
-        }
-        Ok(requests)
+        audit(&self.audit_log, &user(&self.name, &self.account))
     }
 
     /// Fails if the account was refused the same thing twice.
@@ -268,6 +279,22 @@ impl Namespace {
         ensure!(refused.is_empty(), "refused more than once: {refused:?}");
         Ok(())
     }
+}
+
+fn audit(log: &Path, user: &str) -> Result<BTreeMap<Audited, usize>> {
+    let log = fs::read_to_string(log).context("could not read the audit log")?;
+    let mut requests = BTreeMap::new();
+    // The last line may be half written.
+    for event in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let request = audited(&event);
+        // A watch that was accepted is told when it starts and once more, much later, when it ends.
+        let is_open_watch = request.verb == "watch" && request.code < 400;
+        let stage = if is_open_watch { "ResponseStarted" } else { "ResponseComplete" };
+        if event["user"]["username"] == user && event["stage"] == stage {
+            *requests.entry(request).or_default() += 1;
+        }
+    }
+    Ok(requests)
 }
 
 fn audited(event: &Value) -> Audited {

@@ -1,26 +1,34 @@
 //! Stands in for scheduler and kubelets, for every pod of some namespaces: a pod gets a node, runs and is ready; a pod that
-//! is to go goes.
+//! is to go goes. A pod whose scheduling is gated waits.
+//!
+//! It is told of pods by one watch and lists nothing, so that it can look after thousands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use kube::Client;
+use futures::{StreamExt as _, pin_mut};
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::apiserver::post;
 
-/// How often it looks.
-const PERIOD: Duration = Duration::from_millis(30);
+/// Pods that are served at once.
+const AT_ONCE: usize = 24;
+/// How often something is tried.
+const TRIES: u32 = 5;
 
-/// Most pods that were seen at once, those on their way out included: namespace and group → number.
-pub type Most = BTreeMap<(String, String), usize>;
+/// Namespace and group.
+type Group = (String, String);
 
 /// The running stand-in; it ends when dropped.
 pub struct Nodes {
-    most: Arc<Mutex<Most>>,
+    tally: Arc<Mutex<Tally>>,
     task: JoinHandle<()>,
 }
 
@@ -31,82 +39,151 @@ impl Drop for Nodes {
 }
 
 impl Nodes {
-    /// Starts it for these namespaces.
+    /// Starts it for these namespaces; for all if there are none.
     pub fn start(client: Client, namespaces: &[&str]) -> Nodes {
-        let most = Arc::new(Mutex::new(Most::new()));
-        let paths: Vec<String> = namespaces.iter().map(|name| format!("/api/v1/namespaces/{name}/pods")).collect();
-        let seen = most.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                for path in &paths {
-                    if let Err(error) = turn(&client, path, &seen).await {
-                        eprintln!("the stand-in for the kubelets: {error:#}");
-                    }
-                }
-                tokio::time::sleep(PERIOD).await;
-            }
-        });
-        Nodes { most, task }
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let namespaces = namespaces.iter().map(|&name| name.to_owned()).collect();
+        let task = tokio::spawn(run(client, namespaces, tally.clone()));
+        Nodes { tally, task }
     }
 
-    /// Most pods of a group that were seen at once.
+    /// Most pods of a group that were there at once, those on their way out included.
     pub fn most(&self, namespace: &str, group: &str) -> usize {
-        let most = self.most.lock().unwrap_or_else(PoisonError::into_inner);
-        most.get(&(namespace.to_owned(), group.to_owned())).copied().unwrap_or_default()
+        self.tally().most.get(&(namespace.to_owned(), group.to_owned())).copied().unwrap_or_default()
+    }
+
+    /// Pods of a group that are there now, those on their way out included.
+    pub fn now(&self, namespace: &str, group: &str) -> usize {
+        self.tally().now.get(&(namespace.to_owned(), group.to_owned())).copied().unwrap_or_default()
+    }
+
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn turn(client: &Client, path: &str, most: &Mutex<Most>) -> Result<()> {
-    let list: Value = client.request(http::Request::get(path).body(Vec::new())?).await?;
-    let pods = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    count(pods, &mut most.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut tasks = JoinSet::new();
-    for pod in pods {
-        tasks.spawn(serve(client.clone(), path.to_owned(), pod.clone()));
+/// Pods by group, as the watch has told.
+#[derive(Default)]
+struct Tally {
+    pods: BTreeMap<String, Group>,
+    now: BTreeMap<Group, usize>,
+    most: BTreeMap<Group, usize>,
+}
+
+impl Tally {
+    fn came(&mut self, uid: &str, group: Group) {
+        if self.pods.insert(uid.to_owned(), group.clone()).is_none() {
+            let now = self.now.entry(group.clone()).or_default();
+            *now += 1;
+            let most = self.most.entry(group).or_default();
+            *most = (*most).max(*now);
+        }
     }
-    while let Some(done) = tasks.join_next().await {
-        done.context("a task has failed")??;
+
+    fn went(&mut self, uid: &str) {
+        if let Some(now) = self.pods.remove(uid).and_then(|group| self.now.get_mut(&group)) {
+            *now -= 1;
+        }
     }
+}
+
+/// What is done for a pod, once each.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Duty {
+    Run,
+    End,
+}
+
+async fn run(client: Client, namespaces: BTreeSet<String>, tally: Arc<Mutex<Tally>>) {
+    let resource = ApiResource {
+        group: String::new(),
+        version: "v1".into(),
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        plural: "pods".into(),
+    };
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    pin_mut!(events);
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let (mut begun, mut tasks) = (BTreeSet::new(), JoinSet::new());
+    while let Some(event) = events.next().await {
+        while tasks.try_join_next().is_some() {}
+        let (pod, is_there) = match event {
+            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => (pod, true),
+            Ok(watcher::Event::Delete(pod)) => (pod, false),
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => continue,
+            Err(error) => {
+                eprintln!("the stand-in for the kubelets: {error}");
+                continue;
+            }
+        };
+        let (Some(namespace), Some(uid)) = (pod.namespace(), pod.uid()) else { continue };
+        if !namespaces.is_empty() && !namespaces.contains(&namespace) {
+            continue;
+        }
+        let group = pod.labels().get("ray.io/group").cloned().unwrap_or_default();
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_there {
+            tally.came(&uid, (namespace, group))
+        } else {
+            tally.went(&uid)
+        }
+        drop(tally);
+        if let Some(duty) = duty(&pod).filter(|_| is_there)
+            && begun.insert((uid, duty))
+        {
+            tasks.spawn(serve(client.clone(), pod, duty, permits.clone()));
+        }
+    }
+}
+
+fn duty(pod: &DynamicObject) -> Option<Duty> {
+    let is_gated = pod.data["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty());
+    if pod.metadata.deletion_timestamp.is_some() {
+        Some(Duty::End)
+    } else if pod.data["status"]["phase"] != "Running" && !is_gated {
+        Some(Duty::Run)
+    } else {
+        None
+    }
+}
+
+async fn serve(client: Client, pod: DynamicObject, duty: Duty, permits: Arc<Semaphore>) {
+    let Ok(_permit) = permits.acquire_owned().await else { return };
+    let path = format!("/api/v1/namespaces/{}/pods", pod.namespace().unwrap_or_default());
+    for attempt in 1..=TRIES {
+        let done = match duty {
+            Duty::Run => start(&client, &path, &pod).await,
+            Duty::End => end(&client, &path, &pod).await,
+        };
+        // It may be gone, or on its way out, by now.
+        let is_over = |code: u16| [404, 409].contains(&code);
+        match done {
+            Ok(()) => return,
+            Err(error) => match error.downcast_ref::<kube::Error>() {
+                Some(kube::Error::Api(status)) if is_over(status.code) => return,
+                _ => eprintln!("the stand-in for the kubelets: {}: {error:#}", pod.name_any()),
+            },
+        }
+        tokio::time::sleep(Duration::from_millis(100) * attempt).await;
+    }
+}
+
+async fn end(client: &Client, path: &str, pod: &DynamicObject) -> Result<()> {
+    let path = format!("{path}/{}?gracePeriodSeconds=0", pod.name_any());
+    let _: Value = client.request(http::Request::delete(path).body(Vec::new())?).await?;
     Ok(())
 }
 
-fn count(pods: &[Value], most: &mut Most) {
-    let mut now = Most::new();
-    for pod in pods {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let metadata = &pod["metadata"];
-        *now.entry((text(&metadata["namespace"]), text(&metadata["labels"]["ray.io/group"]))).or_default() += 1;
-    }
-    for (group, number) in now {
-        let known = most.entry(group).or_default();
-        *known = number.max(*known);
-    }
-}
-
-async fn serve(client: Client, path: String, pod: Value) -> Result<()> {
-    let name = pod["metadata"]["name"].as_str().context("a pod without a name")?;
-    let done = if pod["metadata"]["deletionTimestamp"].is_string() {
-        let request = http::Request::delete(format!("{path}/{name}?gracePeriodSeconds=0")).body(Vec::new())?;
-        client.request::<Value>(request).await.map(|_| ()).map_err(anyhow::Error::from)
-    } else if pod["status"]["phase"] != "Running" {
-        run(&client, &path, name, &pod).await
-    } else {
-        Ok(())
-    };
-    // It may be gone, or on its way out, by now.
-    done.or_else(|error| match error.downcast_ref::<kube::Error>() {
-        Some(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
-        _ => Err(error),
-    })
-}
-
-async fn run(client: &Client, path: &str, name: &str, pod: &Value) -> Result<()> {
-    if pod["spec"]["nodeName"].is_null() {
+async fn start(client: &Client, path: &str, pod: &DynamicObject) -> Result<()> {
+    let name = pod.name_any();
+    if pod.data["spec"]["nodeName"].is_null() {
         let target = json!({"apiVersion": "v1", "kind": "Node", "name": "node"});
         let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target});
         post(client, &format!("{path}/{name}/binding"), &binding).await?;
     }
-    let containers = pod["spec"]["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let containers = pod.data["spec"]["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
     let statuses: Vec<Value> = containers.iter().map(running).collect();
     let ready = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let status = json!({"status": {
@@ -116,7 +193,7 @@ async fn run(client: &Client, path: &str, name: &str, pod: &Value) -> Result<()>
     let request = http::Request::patch(format!("{path}/{name}/status"))
         .header("content-type", "application/merge-patch+json")
         .body(serde_json::to_vec(&status)?)?;
-    let _: Value = client.request(request).await?;
+    let _: Value = client.request(request).await.context("could not say that it runs")?;
     Ok(())
 }
 
@@ -125,4 +202,22 @@ fn running(container: &Value) -> Value {
         "name": container["name"], "image": container["image"], "imageID": "", "ready": true, "started": true,
         "restartCount": 0, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_pods_at_once_are_kept() {
+        let mut tally = Tally::default();
+        let group = || ("ns".to_owned(), "small".to_owned());
+        for uid in ["a", "b", "a"] {
+            tally.came(uid, group());
+        }
+        tally.went("a");
+        tally.came("c", group());
+        tally.went("never-seen");
+        assert_eq!((tally.now[&group()], tally.most[&group()]), (2, 2));
+    }
 }

@@ -48,6 +48,11 @@ pub fn kube_apiserver() -> Result<PathBuf> {
     Ok(installed("kube-apiserver", version_of("kube-apiserver")?)?.join("kube-apiserver"))
 }
 
+/// KubeRay's operator, which only comparisons need.
+pub fn kuberay_operator() -> Result<PathBuf> {
+    Ok(installed("kuberay-operator", version_of("kuberay-operator")?)?.join("kuberay-operator"))
+}
+
 /// The file of KubeRay's RayCluster definition.
 pub fn raycluster_crd() -> Result<PathBuf> {
     kuberay_crd("rayclusters")

@@ -18,7 +18,7 @@ pub const COMMAND: Command = Command {
 };
 
 fn live(_: &Arguments) -> Result<()> {
-    parts::ensure(&parts::all()?)?;
+    parts::ensure(&parts::of_tests()?)?;
     // The show builds it too, to be sure that it is of now; here, so that this is not part of its time.
     run(&mut cargo(&["build", "--locked", "--quiet", "-p", "mobula"]))?;
     // Becomes the show, so that whoever interrupts it waits until it has cleaned up.

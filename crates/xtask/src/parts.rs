@@ -16,10 +16,17 @@ use crate::recipes;
 pub const COMMAND: Command = Command {
     name: "parts",
     summary: "Fetches, builds and caches the real parts that the tests run.",
-    help: "Ray from PyPI; etcd, kube-apiserver and KubeRay's CRDs from Go modules; cargo-deny from crates.io. Versions are in\n\
-           tests/parts/VERSIONS, results under ${MOBULA_CACHE:-$HOME/.cache/mobula}/parts. Fails, naming the part, if one can't\n\
-           be had. From nothing it takes 10 to 20 minutes and 5 GB beside the caches of go and pip; the second time nothing.",
-    flags: &[("--list", "say which parts are there and what they cost; fetch nothing")],
+    help: "Ray from PyPI; etcd, Kubernetes' programs and KubeRay's CRDs from Go modules; cargo-deny from crates.io. Versions are\n\
+           in tests/parts/VERSIONS, results under ${MOBULA_CACHE:-$HOME/.cache/mobula}/parts. Fails, naming the part, if one\n\
+           can't be had. From nothing it takes 10 to 20 minutes and 5 GB beside the caches of go and pip; the second time\n\
+           nothing.",
+    flags: &[
+        ("--list", "say which parts are there and what they cost; fetch nothing"),
+        (
+            "--extras",
+            "also what no test runs: KubeRay's operator, scheduler and controller-manager; 10 to 20 minutes more",
+        ),
+    ],
     passes_on: false,
     run,
 };
@@ -51,6 +58,14 @@ impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.name, self.version)
     }
+}
+
+/// Parts that `cargo xtask test` does not run: a peer to compare with, and controllers to look at it all with.
+const EXTRAS: [&str; 3] = ["kube-controller-manager", "kube-scheduler", "kuberay-operator"];
+
+/// The parts that tests run.
+pub fn of_tests() -> Result<Vec<Part>> {
+    Ok(all()?.into_iter().filter(|part| !EXTRAS.contains(&part.name.as_str())).collect())
 }
 
 /// All parts, as tests/parts/VERSIONS lists them.
@@ -104,14 +119,14 @@ pub fn list() -> Result<()> {
     for part in all()? {
         let directory = part.directory()?;
         let state = fs::read_to_string(directory.join(STAMP)).unwrap_or_else(|_| "not there".into());
-        println!("{:<8} {:<22} {:<16} {}", "part", part.to_string(), state.trim_end(), directory.display());
+        println!("{:<8} {:<32} {:<16} {}", "part", part.to_string(), state.trim_end(), directory.display());
     }
     Ok(())
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.has("--list") {
-        ensure(&all()?)?;
+        ensure(&if arguments.has("--extras") { all()? } else { of_tests()? })?;
     }
     list()
 }
@@ -184,7 +199,20 @@ mod tests {
         let require = |file: &str| fs::read_to_string(root().join("tests/parts").join(file)).unwrap();
         let etcd = named("etcd").unwrap().version;
         assert!(require("etcd/go.mod").contains(&format!("go.etcd.io/etcd/server/v3 v{etcd}")));
-        let kubernetes = named("kube-apiserver").unwrap().version;
-        assert!(require("kubernetes/go.mod").contains(&format!("k8s.io/kubernetes v{kubernetes}")));
+        for name in ["kube-apiserver", "kube-scheduler", "kube-controller-manager"] {
+            let kubernetes = named(name).unwrap().version;
+            assert!(require("kubernetes/go.mod").contains(&format!("k8s.io/kubernetes v{kubernetes}")), "{name}");
+        }
+        let kuberay = named("kuberay-operator").unwrap().version;
+        assert!(require("kuberay/go.mod").contains(&format!("github.com/ray-project/kuberay/ray-operator v{kuberay}")));
+    }
+
+    #[test]
+    fn tests_do_not_build_what_they_do_not_run() {
+        let names: Vec<String> = of_tests().unwrap().into_iter().map(|part| part.name).collect();
+        assert!(
+            EXTRAS.iter().all(|extra| named(extra).is_ok() && !names.iter().any(|name| name == extra)),
+            "{names:?}"
+        );
     }
 }

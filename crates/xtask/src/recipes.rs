@@ -15,11 +15,17 @@ pub fn install(part: &Part, directory: &Path) -> Result<()> {
         "etcd" => {
             go_build(root().join("tests/parts/etcd"), "go.etcd.io/etcd/server/v3", "-s -w", &directory.join("etcd"))
         }
-        "kube-apiserver" => go_build(
+        name @ ("kube-apiserver" | "kube-controller-manager" | "kube-scheduler") => go_build(
             root().join("tests/parts/kubernetes"),
-            "k8s.io/kubernetes/cmd/kube-apiserver",
+            &format!("k8s.io/kubernetes/cmd/{name}"),
             &kubernetes_flags(&part.version)?,
-            &directory.join("kube-apiserver"),
+            &directory.join(name),
+        ),
+        "kuberay-operator" => go_build(
+            root().join("tests/parts/kuberay"),
+            "github.com/ray-project/kuberay/ray-operator",
+            "-s -w",
+            &directory.join("kuberay-operator"),
         ),
         "kuberay-crds" => kuberay(&part.version, "config/crd/bases", directory),
         "kuberay-samples" => kuberay(&part.version, "config/samples", directory),

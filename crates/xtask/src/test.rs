@@ -31,7 +31,7 @@ fn test(arguments: &Arguments) -> Result<()> {
     if fast {
         integration.retain(|name| !NEED_PARTS.contains(&name.as_str()));
     } else {
-        parts::ensure(&parts::all()?)?;
+        parts::ensure(&parts::of_tests()?)?;
     }
     // Always the whole workspace, and targets by name: each choice of packages is a choice of features of their
     // dependencies, which would all be compiled anew.

@@ -59,7 +59,7 @@ impl Case {
         for namespace in &namespaces {
             post(&admin, "/api/v1/namespaces", &json!({"metadata": {"name": namespace}})).await?;
         }
-        let nodes = Nodes::start(server.admin_client().await?, &namespaces);
+        let nodes = Nodes::start(server.stand_in_client().await?, &namespaces);
         let directory = tempfile::Builder::new().prefix("mobula-operator-").tempdir().context("no directory")?;
         let account = server.account(HOME, ACCOUNT).await?;
         eprintln!("case {name}: real: kube-apiserver, etcd, RBAC; stood in for: scheduler, kubelets");

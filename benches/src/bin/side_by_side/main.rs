@@ -1,6 +1,6 @@
-//! Runs side by side with Ray's own scheduler and autoscaler; each prints a table for `benches/RESULTS.md`.
+//! Runs side by side with Ray's own scheduler and autoscaler, and with KubeRay's operator; each prints a table for `benches/RESULTS.md`.
 //!
-//! `cargo build --release && cargo run --release -p mobula-benches -- scheduler|memory|reaction|footprint|cost`
+//! `cargo build --release && cargo run --release -p mobula-benches -- scheduler|memory|reaction|footprint|cost|operators`
 
 // Measures real time, and starts itself again.
 #![allow(clippy::disallowed_methods)]
@@ -8,6 +8,7 @@
 mod cost;
 mod footprint;
 mod memory;
+mod operators;
 mod reaction;
 mod scheduler;
 
@@ -18,7 +19,7 @@ use anyhow::Result;
 use clap::Parser;
 use mobula_benches::classes::Size;
 
-/// Runs side by side with Ray's own scheduler and autoscaler.
+/// Runs side by side with Ray's own scheduler and autoscaler, and with KubeRay's operator.
 #[derive(Parser)]
 enum Run {
     /// CPU time of ray-v2 against that of Ray's own scheduler.
@@ -55,6 +56,8 @@ enum Run {
         #[arg(long, default_value_t = 1_000_000)]
         improve_work: u64,
     },
+    /// `mobula operator` beside KubeRay's.
+    Operators(operators::Options),
     /// What `memory` runs in a child process, too.
     #[command(hide = true)]
     OnePlan,
@@ -76,6 +79,7 @@ async fn main() -> Result<()> {
         Run::Reaction { rounds, ray_rounds } => reaction::run(rounds, ray_rounds).await,
         Run::Footprint { span_s } => footprint::run(Duration::from_secs(span_s)).await,
         Run::Cost { sizes, seeds, tick_work, improve_work } => cost::run(&sizes, seeds, tick_work, improve_work),
+        Run::Operators(options) => operators::run(&options).await,
         Run::OnePlan => memory::one_plan(),
         Run::OneTick { reply, cluster } => memory::one_tick(&reply, &cluster),
     }
