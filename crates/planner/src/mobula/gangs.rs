@@ -141,7 +141,7 @@ fn attempt(
 /// Notes that a gang needs the hosts on which something was put since `mark`.
 pub(super) fn keep(board: &mut Board<'_>, mark: &Mark) {
     for put in &board.puts[mark.puts()..] {
-        board.world.hosts.needed[put.host as usize] |= need::GANG;
+        board.world.hosts.keep(put.range(), need::GANG);
     }
 }
 
@@ -164,7 +164,7 @@ fn fill_by_index(
             while left > 0 {
                 let Some((host, slots)) = index.slots.best_fit(index.members, wanted, left) else { break };
                 let count = slots.min(left);
-                deal.put(board, host, count);
+                deal.put(board, host..host + 1, count);
                 left -= count;
                 index.sync(board);
             }
@@ -177,7 +177,7 @@ fn fill_by_index(
             _ => many(&level, left),
         };
         for (host, count) in shares {
-            deal.put(board, host, count);
+            deal.put(board, host..host + 1, count);
             left -= count;
             if work.together == Together::Apart {
                 taken.insert(host);
@@ -222,7 +222,7 @@ fn fill_present(
             Together::Apart => level.iter().take(left as usize).map(|candidate| (candidate.host, 1)).collect(),
         };
         for (host, count) in shares {
-            deal.put(board, host, count);
+            deal.put(board, host..host + 1, count);
             left -= count;
             if work.together == Together::Apart {
                 taken.insert(host);
@@ -257,7 +257,7 @@ fn fill_grown(
             continue;
         }
         let count = if work.together == Together::Apart { 1 } else { slots.min(left) };
-        deal.put(board, host, count);
+        deal.put(board, host..host + 1, count);
         left -= count;
         if work.together == Together::Apart {
             taken.insert(host);
@@ -527,7 +527,7 @@ fn fill_new(
     let mut left = left;
     for (host, count) in shares {
         debug_assert!(part.count >= count);
-        deal.put(board, host, count);
+        deal.put(board, host..host + 1, count);
         left -= count;
         if work.together == Together::Apart {
             taken.insert(host);

@@ -33,6 +33,7 @@ mod reasons;
 mod repack;
 mod report;
 mod resize;
+mod runs;
 mod shrink;
 mod slots;
 mod stocks;

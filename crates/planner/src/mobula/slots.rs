@@ -55,7 +55,7 @@ impl Members {
 
     /// Works in what has happened to hosts since.
     pub fn sync(&mut self, board: &Board<'_>) {
-        for &host in &board.touched[self.synced..] {
+        for host in board.touched[self.synced..].iter().cloned().flatten() {
             let at = host as usize;
             let now = board.world.hosts.stock.get(at).copied().unwrap_or(NOWHERE);
             if at >= self.stock.len() {

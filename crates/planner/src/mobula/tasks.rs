@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::board::{Board, Put};
 use super::demand::Class;
+use super::runs::Runs;
 use super::stocks::{State, StockId};
 use super::world::{Column, HostId, Hosts, World, need};
 use super::{Rules, lots, resize};
@@ -61,39 +62,35 @@ fn fill_one(
             left_open.push(alike);
             continue;
         }
-        let mut hosts = alike.hosts;
-        let full = (class.count / slots).min(hosts.len() as u64);
-        let rest = if full < hosts.len() as u64 { class.count - full * slots } else { 0 };
+        let mut others = alike.hosts;
+        let full = (class.count / slots).min(others.len() as u64);
+        let rest = if full < others.len() as u64 { class.count - full * slots } else { 0 };
         for (number, count) in [(full as usize, slots), (usize::from(rest > 0), rest)] {
             if number == 0 {
                 continue;
             }
-            let others = hosts.split_off(number);
+            let hosts = others.take(number);
             let filled = Alike { state, stock: put(board, class, &hosts, count), hosts };
             // What is full for all classes is not looked at again.
             if floor.is_open(&board.world.hosts, filled.stock) {
                 left_open.push(filled);
             }
-            hosts = others;
         }
-        if !hosts.is_empty() {
-            left_open.push(Alike { state, stock, hosts });
+        if others.len() > 0 {
+            left_open.push(Alike { state, stock, hosts: others });
         }
     }
     left_open
 }
 
 /// Puts so many of a class on each of these hosts, which are alike. Returns what they are then.
-fn put(board: &mut Board<'_>, class: &mut Class, hosts: &[HostId], count: u64) -> StockId {
-    let Board { world, puts, .. } = board;
-    let World { hosts: all, shapes, .. } = world;
-    let Some(first) = hosts.first() else { return 0 };
-    let stock = all.stocks.after(all.stock[*first as usize], shapes, class.shape, count as i64);
-    let demand = DemandRef::Class(class.at);
-    for &host in hosts {
-        all.stock[host as usize] = stock;
-        all.needed[host as usize] |= need::TASKS;
-        puts.push(Put { demand, host, count, shape: class.shape, taken: count as i64 });
+fn put(board: &mut Board<'_>, class: &mut Class, hosts: &Runs, count: u64) -> StockId {
+    let (demand, shape) = (DemandRef::Class(class.at), class.shape);
+    let mut stock = 0;
+    for range in hosts.ranges() {
+        board.put(Put { demand, host: range.start, hosts: range.len() as u32, count, shape, taken: count as i64 });
+        stock = board.world.hosts.stock[range.start as usize];
+        board.world.hosts.keep(range, need::TASKS);
     }
     class.count -= count * hosts.len() as u64;
     stock
@@ -105,8 +102,8 @@ pub(super) struct Alike {
     /// How much they should be left alone; what is kept for a gang or `request_resources` anyway is not kept for this.
     pub state: State,
     pub stock: StockId,
-    /// In ascending order.
-    pub hosts: Vec<HostId>,
+    /// Each range is of one group.
+    pub hosts: Runs,
 }
 
 /// Hosts in the order in which they are filled: those without accelerators first, then by how much they should be left alone,
@@ -122,9 +119,10 @@ pub(super) fn in_filling_order(world: &World<'_>) -> Vec<Alike> {
         let at = &mut known[stock as usize][usize::from(state == State::Busy)];
         if *at == usize::MAX {
             *at = alike.len();
-            alike.push(Alike { state, stock, hosts: Vec::new() });
+            alike.push(Alike { state, stock, hosts: Runs::default() });
         }
-        alike[*at].hosts.push(host as HostId);
+        let joins = host > 0 && hosts.group[host - 1] == hosts.group[host];
+        alike[*at].hosts.push(host as HostId..host as HostId + 1, joins);
     }
     alike.sort_by_key(|alike| (hosts.stocks.traits(alike.stock).is_scarce, alike.state));
     alike

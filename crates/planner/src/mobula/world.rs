@@ -101,10 +101,17 @@ impl Hosts {
         if self.is_given_up[at] { 0 } else { self.stocks.slots(self.stock[at], shape) }
     }
 
-    /// Takes (or, with a negative count, gives back) room for so many requests of `shape`.
-    pub fn take(&mut self, shapes: &[Shape], shape: ShapeId, host: HostId, count: i64) {
-        let stock = &mut self.stock[host as usize];
-        *stock = self.stocks.after(*stock, shapes, shape, count);
+    /// Takes (or, with a negative count, gives back) room for so many requests of `shape` on each of these hosts.
+    pub fn take(&mut self, shapes: &[Shape], shape: ShapeId, hosts: Range<HostId>, count: i64) {
+        // They are mostly alike.
+        for alike in self.stock[as_places(hosts)].chunk_by_mut(|a, b| a == b) {
+            alike.fill(self.stocks.after(alike[0], shapes, shape, count));
+        }
+    }
+
+    /// Notes what hosts are kept for.
+    pub fn keep(&mut self, hosts: Range<HostId>, need: u8) {
+        self.needed[as_places(hosts)].iter_mut().for_each(|needed| *needed |= need);
     }
 
     /// Makes so much more of some columns free.
@@ -234,7 +241,8 @@ impl<'a> World<'a> {
         let mut scarce: Index<*const Resources, bool> = Index::default();
         let mut last: Option<(*const Resources, Traits, StockId)> = None;
         let mut free = Vec::new();
-        for ((at, node), number) in (0..).zip(&snapshot.nodes).zip(numbers) {
+        let mut read: Vec<(StockId, u32)> = Vec::with_capacity(numbers.len());
+        for (at, node) in (0..).zip(&snapshot.nodes) {
             if !counts(at as usize, node) {
                 continue;
             }
@@ -250,10 +258,16 @@ impl<'a> World<'a> {
                 }
             };
             last = Some((available, traits, stock));
-            let group = if *number < self.groups.len() { *number as u32 } else { u32::MAX };
+            read.push((stock, at));
+        }
+        // Hosts that are alike follow one another, behind the first of them: what is decided of them is mostly the same.
+        read.sort_by_key(|(stock, _)| *stock);
+        for (stock, at) in read {
+            let number = numbers[at as usize];
+            let group = if number < self.groups.len() { number as u32 } else { u32::MAX };
             self.hosts.push(stock, group, Origin::Node(at));
-            if let Some(spec) = self.groups.get(*number).map(|group| group.spec).filter(|spec| spec.resize.is_some()) {
-                self.note_growth(spec, node);
+            if let Some(spec) = self.groups.get(number).map(|group| group.spec).filter(|spec| spec.resize.is_some()) {
+                self.note_growth(spec, &snapshot.nodes[at as usize]);
             }
         }
     }
@@ -555,6 +569,10 @@ fn state(node: &Node) -> State {
         (NodePhase::Running, Some(_)) => State::Idle,
         _ => State::Coming,
     }
+}
+
+fn as_places(hosts: Range<HostId>) -> Range<usize> {
+    hosts.start as usize..hosts.end as usize
 }
 
 fn raise(amounts: &mut [i64], column: Column, least: i64) {
