@@ -23,7 +23,7 @@ mod floors;
 mod gangs;
 mod limits;
 mod lots;
-mod order;
+pub(crate) mod order;
 mod over_maximum;
 mod pending;
 mod pools;
