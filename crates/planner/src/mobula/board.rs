@@ -59,6 +59,8 @@ pub(super) struct Board<'a> {
     pub puts: Vec<Put>,
     /// Hosts of which something was taken or given back, and hosts that came or went, in this order.
     pub touched: Vec<Range<HostId>>,
+    /// Groups of which something was launched, with the replicas.
+    launches: Vec<(usize, u32)>,
 }
 
 /// A state to come back to.
@@ -66,13 +68,17 @@ pub(super) struct Board<'a> {
 pub(super) struct Mark {
     puts: usize,
     hosts: usize,
-    launched: Vec<u32>,
-    limits: Limits,
+    launches: usize,
     /// Hosts that were to grow in place.
     grown: Vec<HostId>,
 }
 
 impl<'a> Board<'a> {
+    /// A board on which nothing is put yet.
+    pub fn new(world: World<'a>, limits: Limits) -> Self {
+        Board { world, limits, puts: Vec::new(), touched: Vec::new(), launches: Vec::new() }
+    }
+
     /// Puts requests on hosts that have room for them.
     pub fn put(&mut self, put: Put) {
         let World { hosts, shapes, .. } = &mut self.world;
@@ -84,14 +90,16 @@ impl<'a> Board<'a> {
     /// Launches so many replicas; returns the first host.
     pub fn launch(&mut self, group: usize, replicas: u64) -> HostId {
         self.limits.take(&self.world, group, replicas);
-        let first = self.world.launch(group, u32::try_from(replicas).unwrap_or(u32::MAX));
+        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+        let first = self.world.launch(group, replicas);
+        self.launches.push((group, replicas));
         self.touched.push(first..self.world.hosts.len() as HostId);
         first
     }
 
     /// A board on which all is as here; what was put there is not listed.
     pub fn copy(&self) -> Self {
-        Board { world: self.world.clone(), limits: self.limits.clone(), puts: Vec::new(), touched: Vec::new() }
+        Board::new(self.world.clone(), self.limits.clone())
     }
 
     /// Gives up all launched hosts that are not fixed, and takes `released` from the others; `kept` stays where it is.
@@ -129,8 +137,7 @@ impl<'a> Board<'a> {
         Mark {
             puts: self.puts.len(),
             hosts: self.world.hosts.len(),
-            launched: self.world.groups.iter().map(|group| group.launched).collect(),
-            limits: self.limits.clone(),
+            launches: self.launches.len(),
             grown: self.world.grown.keys().copied().collect(),
         }
     }
@@ -167,10 +174,10 @@ impl<'a> Board<'a> {
         }
         self.touched.push(mark.hosts as HostId..self.world.hosts.len() as HostId);
         self.world.hosts.truncate(mark.hosts);
-        for (group, launched) in self.world.groups.iter_mut().zip(&mark.launched) {
-            group.launched = *launched;
+        for (group, replicas) in self.launches.drain(mark.launches..) {
+            self.world.groups[group].launched -= replicas;
+            self.limits.give_back(&self.world, group, u64::from(replicas));
         }
-        self.limits.clone_from(&mark.limits);
     }
 }
 

@@ -229,7 +229,7 @@ impl<'a> Draft<'a> {
         }
         let census = census(snapshot, numbers, |at| out.get(at).copied().unwrap_or(false));
         let limits = Limits::new(&world, &census, memory);
-        let mut board = Board { world, limits, puts: Vec::new(), touched: Vec::new() };
+        let mut board = Board::new(world, limits);
         let floors = floors::minima(&mut board, &census);
         let reserved = match reserving {
             Reserving::First => floors::constraints(&mut board, rules),

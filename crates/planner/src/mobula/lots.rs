@@ -1,6 +1,6 @@
 //! Demand for new hosts in the words of [`crate::packing`], and its answer as launches and places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::Rules;
@@ -207,69 +207,64 @@ impl Owner {
 /// Returns what the launches cost.
 pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) -> f64 {
     let mut cost = 0.0;
-    let mut level = None;
-    // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
-    // opened for what the better ones can't hold.
-    while let Some(worst) = next_level(board, rules, classes, level) {
-        level = Some(worst);
-        loop {
-            let mut lots = Vec::new();
-            for class in classes.iter().filter(|class| class.count > 0) {
-                let bins = groups_for(board, rules, class.shape, |at| at <= worst);
-                if bins.contains(&true) {
-                    let owners = vec![Owner::Class(class.at, class.count)];
-                    let (shape, count) = (class.shape, class.count);
-                    lots.push(Lot { shape, most_per_host: u32::MAX, bins, owners, count, way: Way::InTurn });
-                }
-            }
-            if lots.is_empty() {
-                break;
-            }
-            let mut purchase = Purchase::new(board, rules, lots, Vec::new());
-            let packing = crate::packing::greedy(&purchase.problem);
-            let (launched, complete) = purchase.carry_out(board, rules, &packing);
-            cost += launched;
-            let left: BTreeMap<u32, u64> = purchase
-                .lots
-                .iter()
-                .flat_map(|lot| &lot.owners)
-                .filter_map(|owner| match owner {
-                    Owner::Class(at, left) => Some((*at, *left)),
-                    Owner::Gang(..) => None,
-                })
-                .collect();
-            let tried: Vec<u32> = purchase.lots.iter().map(|lot| lot.shape).collect();
-            for class in classes.iter_mut().filter(|class| class.count > 0 && tried.contains(&class.shape)) {
-                class.count = left.get(&class.at).copied().unwrap_or(0);
-            }
-            // What a quota cut is tried again with what room is left, as long as that helps.
-            if complete || launched == 0.0 {
-                break;
+    let mut worst = None;
+    let mut is_cut = false;
+    loop {
+        let levels: Vec<Vec<Option<Level>>> = classes
+            .iter()
+            .map(|class| if class.count > 0 { levels_of(board, rules, class.shape) } else { Vec::new() })
+            .collect();
+        // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
+        // opened for what the better ones can't hold; what a quota cut is tried again with what room is left.
+        if !is_cut {
+            let is_later = |level: &Level| worst.is_none_or(|worst| *level > worst);
+            let Some(next) = levels.iter().flatten().flatten().copied().filter(is_later).min() else { return cost };
+            worst = Some(next);
+        }
+        let mut lots = Vec::new();
+        for (class, levels) in classes.iter().zip(&levels) {
+            let bins: Vec<bool> = levels.iter().map(|level| level.is_some() && *level <= worst).collect();
+            if bins.contains(&true) {
+                let owners = vec![Owner::Class(class.at, class.count)];
+                let (shape, count) = (class.shape, class.count);
+                lots.push(Lot { shape, most_per_host: u32::MAX, bins, owners, count, way: Way::InTurn });
             }
         }
+        is_cut = false;
+        if lots.is_empty() {
+            continue;
+        }
+        let mut purchase = Purchase::new(board, rules, lots, Vec::new());
+        let packing = crate::packing::greedy(&purchase.problem);
+        let (launched, complete) = purchase.carry_out(board, rules, &packing);
+        cost += launched;
+        let left: BTreeMap<u32, u64> = purchase
+            .lots
+            .iter()
+            .flat_map(|lot| &lot.owners)
+            .filter_map(|owner| match owner {
+                Owner::Class(at, left) => Some((*at, *left)),
+                Owner::Gang(..) => None,
+            })
+            .collect();
+        let tried: BTreeSet<ShapeId> = purchase.lots.iter().map(|lot| lot.shape).collect();
+        for class in classes.iter_mut().filter(|class| class.count > 0 && tried.contains(&class.shape)) {
+            class.count = left.get(&class.at).copied().unwrap_or(0);
+        }
+        is_cut = !complete && launched > 0.0;
     }
-    cost
 }
 
 /// A level of preference: position among the alternatives of the label selectors, then the user's priority (negative).
 pub(super) type Level = (u8, i64);
 
-fn next_level(board: &Board<'_>, rules: &Rules<'_>, classes: &[Class], after: Option<Level>) -> Option<Level> {
-    let mut next: Option<Level> = None;
-    for class in classes.iter().filter(|class| class.count > 0) {
-        for group in 0..board.world.groups.len() {
-            let level = level_of(board, rules, class.shape, group);
-            let is_later = level.is_some_and(|level| after.is_none_or(|after| level > after));
-            if is_later && (next.is_none() || level < next) {
-                next = level;
-            }
-        }
-    }
-    next
+/// By group: at which level of preference it can be launched for a shape; `None`: it can't.
+pub(super) fn levels_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId) -> Vec<Option<Level>> {
+    (0..board.world.groups.len()).map(|group| level_of(board, rules, shape, group)).collect()
 }
 
 /// At which level of preference a group can be launched for a shape; `None`: it can't.
-pub(super) fn level_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, group: usize) -> Option<Level> {
+fn level_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, group: usize) -> Option<Level> {
     let world = &board.world;
     let (shape, spec) = (&world.shapes[shape as usize], &world.groups[group]);
     let is_misuse = spec.is_scarce && !shape.is_scarce && rules.keep_gpu_clean;
@@ -278,10 +273,4 @@ pub(super) fn level_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, gro
     }
     Some((world.rank(shape, spec.kind)?, -i64::from(spec.spec.priority)))
         .filter(|_| board.limits.room(world, group) > 0)
-}
-
-/// By group: whether it can be launched for a shape at a level that is wanted.
-fn groups_for(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, wanted: impl Fn(Level) -> bool) -> Vec<bool> {
-    let groups = 0..board.world.groups.len();
-    groups.map(|group| level_of(board, rules, shape, group).is_some_and(&wanted)).collect()
 }

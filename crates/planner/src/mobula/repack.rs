@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::Rules;
 use super::board::{Board, Deal, Put};
 use super::demand::{GangWork, Together};
-use super::lots::{Level, Lot, Owner, PresentClass, Purchase, Way, level_of};
+use super::lots::{Level, Lot, Owner, PresentClass, Purchase, Way, levels_of};
 use super::stocks::Traits;
 use super::tasks::{Alike, in_filling_order};
 use super::world::{HostId, ShapeId};
@@ -203,12 +203,11 @@ impl Sorted {
     ) -> Self {
         // Pieces of one owner and one shape belong together; those of tasks by level of preference, so that none of them goes
         // further down than it has to. (A gang is at one level.)
-        let mut levels: Index<(ShapeId, u32), Option<Level>> = Index::default();
+        let mut levels: Index<ShapeId, Vec<Option<Level>>> = Index::default();
         let mut level = |put: &Put| {
             let is_launched = put.host as usize >= board.world.present && matches!(put.demand, DemandRef::Class(_));
-            let group = board.world.hosts.group[put.host as usize];
-            let find = || level_of(trial, rules, put.shape, group as usize);
-            if is_launched { *levels.entry((put.shape, group)).or_insert_with(find) } else { None }
+            let levels = levels.entry(put.shape).or_insert_with(|| levels_of(trial, rules, put.shape));
+            if is_launched { levels[board.world.hosts.group[put.host as usize] as usize] } else { None }
         };
         let mut number_of: Index<PieceKey, usize> = Index::default();
         let mut pieces: Vec<(PieceKey, Vec<&Put>)> = Vec::new();
@@ -226,7 +225,9 @@ impl Sorted {
         order.sort_unstable_by_key(|number| pieces[*number].0);
         let groups = trial.world.groups.len();
         let mut class_of = vec![NO_CLASS; trial.world.hosts.len()];
-        for (bin, host) in (groups..).zip(present).flat_map(|(bin, class)| class.hosts.hosts().map(move |host| (bin, host))) {
+        for (bin, host) in
+            (groups..).zip(present).flat_map(|(bin, class)| class.hosts.hosts().map(move |host| (bin, host)))
+        {
             class_of[host as usize] = bin;
         }
         let mut within = Within { class_of: &class_of, groups, present, known: BTreeMap::new() };
@@ -236,7 +237,7 @@ impl Sorted {
         for number in order {
             let ((shape, owner, _), puts) = (pieces[number].0, &pieces[number].1);
             let reach = owner.reach(gangs).map(|reach| (reach.groups.as_slice(), within.classes(reach)));
-            let bins = allowed(board, trial, rules, shape, puts, reach, present);
+            let bins = allowed(board, trial, rules, (shape, &levels[&shape]), puts, reach, present);
             let taken: u64 = puts.iter().map(|put| put.all_taken()).sum();
             let (owner, apart) = owner.into_lot_owner(gangs, shape, puts, taken);
             let size = if apart { taken as u32 } else { u32::MAX };
@@ -368,13 +369,11 @@ fn allowed(
     board: &Board<'_>,
     trial: &Board<'_>,
     rules: &Rules<'_>,
-    shape: ShapeId,
+    (shape, levels): (ShapeId, &[Option<Level>]),
     puts: &[&Put],
     reach: Option<(&[bool], &[bool])>,
     present: &[PresentClass],
 ) -> Vec<bool> {
-    let groups = 0..trial.world.groups.len();
-    let levels: Vec<Option<Level>> = groups.map(|group| level_of(trial, rules, shape, group)).collect();
     let launched = puts.iter().filter(|put| put.host as usize >= board.world.present);
     let now = launched.filter_map(|put| levels[board.world.hosts.group[put.host as usize] as usize]).max();
     let worst = now.or(levels.iter().flatten().min().copied());

@@ -185,32 +185,36 @@ impl<'d, 'a> Report<'d, 'a> {
 
     /// What the launches of each group are for.
     fn purposes(&self) -> Vec<String> {
-        let groups = 0..self.decision.snapshot.node_types.len();
-        let count = |shares: &[Share], group: usize, whole: bool| -> u64 {
-            let launched = shares.iter().filter_map(|share| share.launched.get(&group));
-            if whole { launched.count() as u64 } else { launched.fold(0, |sum, count| sum.saturating_add(*count)) }
-        };
-        let purpose = |group: usize| {
+        let specs = &self.decision.snapshot.node_types;
+        // By group: gangs, and tasks or actors.
+        let mut counts = vec![(0_u64, 0_u64); specs.len()];
+        for (group, _) in self.gangs.iter().flat_map(|share| &share.launched) {
+            counts[*group].0 += 1;
+        }
+        for (group, count) in self.classes.iter().flat_map(|share| &share.launched) {
+            counts[*group].1 = counts[*group].1.saturating_add(*count);
+        }
+        let purpose = |(group, (gangs, tasks)): (usize, (u64, u64))| {
             let mut parts = Vec::new();
             if self.decision.floors.get(group).is_some_and(|floor| *floor > 0) {
-                let least = self.decision.snapshot.node_types[group].min_replicas;
+                let least = specs[group].min_replicas;
                 parts.push(format!("the minimum of {}", words::counted(u64::from(least), "replica")));
             }
             if self.decision.reserved.get(group).is_some_and(|reserved| *reserved > 0) {
                 parts.push("request_resources".to_owned());
             }
-            match count(&self.gangs, group, true) {
+            match gangs {
                 0 => {}
                 gangs => parts.push(words::counted(gangs, "gang")),
             }
-            match count(&self.classes, group, false) {
+            match tasks {
                 0 => {}
                 1 => parts.push("1 task or actor".to_owned()),
                 tasks => parts.push(format!("{tasks} tasks or actors")),
             }
             words::list(&parts)
         };
-        groups.map(purpose).collect()
+        counts.into_iter().enumerate().map(purpose).collect()
     }
 
     fn endings(&self, plan: &mut Plan) {
@@ -363,7 +367,7 @@ impl<'d, 'a> Report<'d, 'a> {
     /// `3 fit on running nodes and 5 on new nodes of gpu`.
     fn share_text(&self, share: &Share) -> String {
         let mut parts = Vec::new();
-        let mut part = |count: u64, place: String| {
+        let mut part = |count: u64, place: std::fmt::Arguments<'_>| {
             if count > 0 {
                 let verb = match (parts.is_empty(), count) {
                     (true, 1) => " fits",
@@ -373,15 +377,18 @@ impl<'d, 'a> Report<'d, 'a> {
                 parts.push(format!("{count}{verb} {place}"));
             }
         };
-        part(share.there, "on running nodes".to_owned());
-        part(share.coming, format!("on nodes that are on their way{}", waiting_text(share)));
+        part(share.there, format_args!("on running nodes"));
+        part(share.coming, format_args!("on nodes that are on their way{}", waiting_text(share)));
         for (group, count) in &share.launched {
-            part(*count, format!("on new nodes of {}", self.name(*group)));
+            part(*count, format_args!("on new nodes of {}", self.name(*group)));
         }
         for (group, count) in &share.later {
-            part(*count, format!("on nodes of {} that can't be launched yet", self.name(*group)));
+            part(*count, format_args!("on nodes of {} that can't be launched yet", self.name(*group)));
         }
-        words::list(&parts)
+        match &mut parts[..] {
+            [only] => std::mem::take(only),
+            parts => words::list(parts),
+        }
     }
 
     fn kept(&self, plan: &mut Plan) {

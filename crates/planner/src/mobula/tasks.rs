@@ -31,56 +31,53 @@ fn fill(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
     for class in classes {
         let shape = class.shape as usize;
         for rank in 0..board.world.alternatives(&board.world.shapes[shape]) {
-            if class.count == 0 {
-                break;
-            }
-            open = fill_one(board, rules, class, rank, open, &floor);
+            fill_one(board, rules, class, rank, &mut open, &floor);
         }
     }
 }
 
-/// Puts what it can of one class on hosts at one level of its label selectors. Returns the hosts that are open still.
+/// Puts what it can of one class on `open` hosts at one level of its label selectors. What is full then for all classes is
+/// not looked at again.
 fn fill_one(
     board: &mut Board<'_>,
     rules: &Rules<'_>,
     class: &mut Class,
     rank: u8,
-    open: Vec<Alike>,
+    open: &mut Vec<Alike>,
     floor: &Floor,
-) -> Vec<Alike> {
+) {
     let shapes = Arc::clone(&board.world.shapes);
     let shape = &shapes[class.shape as usize];
     let is_misuse_allowed = shape.is_scarce || !rules.keep_gpu_clean;
-    let mut left_open = Vec::with_capacity(open.len() + 2);
-    for alike in open {
-        let Alike { state, stock, .. } = alike;
+    let (mut at, mut is_full) = (0, false);
+    while let (1.., Some(alike)) = (class.count, open.get_mut(at)) {
         let stocks = &board.world.hosts.stocks;
-        let slots = if class.count > 0 { stocks.slots(stock, shape).max(0) as u64 } else { 0 };
-        let traits = stocks.traits(stock);
+        let slots = stocks.slots(alike.stock, shape).max(0) as u64;
+        let traits = stocks.traits(alike.stock);
         let is_fit = slots > 0 && (is_misuse_allowed || !traits.is_scarce);
         if !is_fit || board.world.rank(shape, traits.kind) != Some(rank) {
-            left_open.push(alike);
+            at += 1;
             continue;
         }
-        let mut others = alike.hosts;
-        let full = (class.count / slots).min(others.len() as u64);
-        let rest = if full < others.len() as u64 { class.count - full * slots } else { 0 };
-        for (number, count) in [(full as usize, slots), (usize::from(rest > 0), rest)] {
-            if number == 0 {
-                continue;
-            }
-            let hosts = others.take(number);
-            let filled = Alike { state, stock: put(board, class, &hosts, count), hosts };
-            // What is full for all classes is not looked at again.
-            if floor.is_open(&board.world.hosts, filled.stock) {
-                left_open.push(filled);
-            }
-        }
-        if others.len() > 0 {
-            left_open.push(Alike { state, stock, hosts: others });
+        // As many hosts as the class fills, or a part of one.
+        let (number, count) = match class.count / slots {
+            0 => (1, class.count),
+            full => (usize::try_from(full).unwrap_or(usize::MAX), slots),
+        };
+        let hosts = alike.hosts.take(number);
+        let filled = Alike { state: alike.state, stock: put(board, class, &hosts, count), hosts };
+        if alike.hosts.len() == 0 {
+            is_full |= !floor.is_open(&board.world.hosts, filled.stock);
+            *alike = filled;
+            at += 1;
+        } else if floor.is_open(&board.world.hosts, filled.stock) {
+            open.insert(at, filled);
+            at += 1;
         }
     }
-    left_open
+    if is_full {
+        open.retain(|alike| floor.is_open(&board.world.hosts, alike.stock));
+    }
 }
 
 /// Puts so many of a class on each of these hosts, which are alike. Returns what they are then.

@@ -29,7 +29,7 @@ pub(super) type ShapeId = u32;
 pub(super) type HostId = u32;
 
 /// What distinguishes one request from another.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
     /// Positive amounts in column order.
     pub needs: Vec<(Column, i64)>,
@@ -177,7 +177,7 @@ pub(super) struct World<'a> {
     keys: Arc<Vec<&'a str>>,
     // Boards are copied for trials, what was read is shared by all of them.
     pub shapes: Arc<Vec<Shape>>,
-    shape_ids: Arc<BTreeMap<Shape, ShapeId>>,
+    shape_ids: Arc<Index<Shape, ShapeId>>,
     selectors: Arc<Vec<&'a [LabelSelector]>>,
     selector_ids: Arc<BTreeMap<&'a [LabelSelector], u32>>,
     /// By selector, then by kind: position of the first alternative that matches; `u8::MAX` for none.
@@ -239,7 +239,7 @@ impl<'a> World<'a> {
         let snapshot = self.snapshot;
         // Equal nodes share their maps: each is read once.
         let mut scarce: Index<*const Resources, bool> = Index::default();
-        let mut last: Option<(*const Resources, Traits, StockId)> = None;
+        let mut known: Index<(*const Resources, Traits), StockId> = Index::default();
         let mut free = Vec::new();
         let mut read: Vec<(StockId, u32)> = Vec::with_capacity(numbers.len());
         for (at, node) in (0..).zip(&snapshot.nodes) {
@@ -249,15 +249,10 @@ impl<'a> World<'a> {
             let is_scarce = *scarce.entry(Arc::as_ptr(&node.total)).or_insert_with(|| is_scarce_host(&node.total));
             let kind = self.kind(&node.labels, &node.dynamic_labels, kinds);
             let traits = Traits { kind, is_scarce, state: state(node) };
-            let available = Arc::as_ptr(&node.available);
-            let stock = match last {
-                Some((same, alike, stock)) if same == available && alike == traits => stock,
-                _ => {
-                    self.read_amounts(&node.available, &mut free);
-                    self.hosts.stocks.intern(&free, traits)
-                }
-            };
-            last = Some((available, traits, stock));
+            let stock = *known.entry((Arc::as_ptr(&node.available), traits)).or_insert_with(|| {
+                self.read_amounts(&node.available, &mut free);
+                self.hosts.stocks.intern(&free, traits)
+            });
             read.push((stock, at));
         }
         // Hosts that are alike follow one another, behind the first of them: what is decided of them is mostly the same.
@@ -541,6 +536,7 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     fn of(snapshot: &'a Snapshot) -> Self {
         let mut seen: Index<*const Resources, ()> = Index::default();
+        let mut last = ptr::null();
         let mut steps: BTreeMap<&str, i64> = BTreeMap::new();
         let mut keys: BTreeSet<&str> = BTreeSet::new();
         let constraints = snapshot.constraints.iter().flat_map(|constraint| &constraint.requests);
@@ -548,7 +544,9 @@ impl<'a> Asked<'a> {
         for request in classes.chain(snapshot.gangs.iter().flat_map(|gang| &gang.bundles)) {
             let conditions = request.selectors.iter().flat_map(|selector| &selector.constraints);
             keys.extend(conditions.map(|condition| condition.key.as_str()));
-            if seen.insert(Arc::as_ptr(&request.resources), ()).is_some() {
+            // Bundles of a gang follow one another.
+            let this = Arc::as_ptr(&request.resources);
+            if std::mem::replace(&mut last, this) == this || seen.insert(this, ()).is_some() {
                 continue;
             }
             for (name, amount) in request.resources.iter().filter(|(_, amount)| **amount > Amount::ZERO) {
