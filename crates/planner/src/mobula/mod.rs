@@ -15,6 +15,7 @@
 //! Requests, nodes and groups are dense integers all the way ([`world`]); everything is said with its reason ([`report`],
 //! [`reasons`]).
 
+mod asked;
 mod board;
 mod close;
 mod decide;

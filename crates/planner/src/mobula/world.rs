@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
 
+use super::asked::Asked;
 use super::resize::{self, Headroom};
 use super::stocks::{State, StockId, Stocks, Traits};
 use crate::quick_hash::Index;
@@ -17,9 +18,6 @@ use crate::{Amount, LabelSelector, Labels, Node, NodePhase, NodeType, Request, R
 const IMPLICIT_PREFIX: &str = "node:__internal_implicit_resource_";
 /// Resources that every node has: work that asks for nothing else is kept off nodes that have more.
 const COMMON: [&str; 4] = ["CPU", "memory", "object_store_memory", "node:__internal_head__"];
-
-/// Most distinct resources that requests may name; requests for others are never served.
-const MAX_COLUMNS: usize = 512;
 
 /// Number of a resource that some request names, in name order.
 pub(super) type Column = u16;
@@ -523,43 +521,6 @@ struct Kinds<'a> {
     by_values: BTreeMap<Kind<'a>, u32>,
 }
 
-/// What requests name.
-struct Asked<'a> {
-    /// Resources, in name order.
-    resources: Vec<&'a str>,
-    /// By resource: the step of its column.
-    steps: Vec<i64>,
-    /// Label keys, sorted.
-    keys: Vec<&'a str>,
-}
-
-impl<'a> Asked<'a> {
-    fn of(snapshot: &'a Snapshot) -> Self {
-        let mut seen: Index<*const Resources, ()> = Index::default();
-        let mut last = ptr::null();
-        let mut steps: BTreeMap<&str, i64> = BTreeMap::new();
-        let mut keys: BTreeSet<&str> = BTreeSet::new();
-        let constraints = snapshot.constraints.iter().flat_map(|constraint| &constraint.requests);
-        let classes = snapshot.demand.iter().chain(constraints).map(|class| &class.request);
-        for request in classes.chain(snapshot.gangs.iter().flat_map(|gang| &gang.bundles)) {
-            let conditions = request.selectors.iter().flat_map(|selector| &selector.constraints);
-            keys.extend(conditions.map(|condition| condition.key.as_str()));
-            // Bundles of a gang follow one another.
-            let this = Arc::as_ptr(&request.resources);
-            if std::mem::replace(&mut last, this) == this || seen.insert(this, ()).is_some() {
-                continue;
-            }
-            for (name, amount) in request.resources.iter().filter(|(_, amount)| **amount > Amount::ZERO) {
-                let step = steps.entry(name).or_insert(0);
-                *step = gcd(*step, amount.steps());
-            }
-        }
-        // Whatever has so many distinct resources is held by no node.
-        let (resources, steps) = steps.into_iter().take(MAX_COLUMNS).unzip();
-        Asked { resources, steps, keys: keys.into_iter().collect() }
-    }
-}
-
 /// How much a node should be left alone.
 fn state(node: &Node) -> State {
     match (node.phase, node.idle_ms) {
@@ -577,10 +538,6 @@ fn raise(amounts: &mut [i64], column: Column, least: i64) {
     if let Some(amount) = amounts.get_mut(usize::from(column)) {
         *amount = least.max(*amount);
     }
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn unlisted(resource: &str) -> Amount {
