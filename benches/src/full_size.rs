@@ -1,8 +1,9 @@
 //! Problems for the planner at the size of a large platform, and those of public complaints.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mobula_planner::{DemandClass, Gang, GangStrategy, Locality, NodeType, Request, Snapshot};
+use mobula_planner::{DemandClass, Gang, GangStrategy, Locality, NodeType, Request, Resources, Snapshot};
 
 use crate::random::Random;
 use crate::shapes::{NOW_MS, gang, group, labelled, node, pinned, request, with_cpu};
@@ -46,11 +47,12 @@ const KINDS: [(&str, u64, i64, i64, i64); 10] = [
     ("compute-big", 2_720, 64, 128, 0),
 ];
 
-/// A mixture of everything; the same on every machine.
+/// A mixture of everything; the same on every machine, and nodes in the order in which the sidecar observes them.
 pub fn mix(mix: Mix, seed: u64) -> Snapshot {
     let mut random = Random(seed ^ 0x00f0_11f5);
     let mut snapshot = Snapshot { now_ms: NOW_MS, ..Snapshot::default() };
     snapshot.node_types = (0..mix.groups).map(|number| host_group(number, &mut random)).collect();
+    let mut nodes = Vec::new();
     for number in 0..mix.nodes {
         let at = random.below(mix.groups as u64) as usize;
         let used = match random.below(10) {
@@ -60,8 +62,11 @@ pub fn mix(mix: Mix, seed: u64) -> Snapshot {
         };
         let group = &mut snapshot.node_types[at];
         group.requested_replicas += 1;
-        snapshot.nodes.push(node(group, number, used));
+        nodes.push((at, node(group, number, used)));
     }
+    nodes.sort_by_key(|(group, _)| *group);
+    snapshot.nodes = nodes.into_iter().map(|(_, node)| node).collect();
+    share_amounts(&mut snapshot);
     let shapes = mix.shapes.min(mix.requests);
     for index in 0..shapes {
         let count = mix.requests / shapes + u64::from(index < mix.requests % shapes);
@@ -76,6 +81,17 @@ pub fn mix(mix: Mix, seed: u64) -> Snapshot {
         snapshot.gangs.push(gang);
     }
     snapshot
+}
+
+/// As the sidecar reads them: equal amounts are one map.
+fn share_amounts(snapshot: &mut Snapshot) {
+    let mut known: BTreeSet<Arc<Resources>> = BTreeSet::new();
+    for node in &mut snapshot.nodes {
+        match known.get(&node.available) {
+            Some(same) => node.available = Arc::clone(same),
+            None => drop(known.insert(Arc::clone(&node.available))),
+        }
+    }
 }
 
 /// Each kind in turn, then again at other prices.
@@ -197,6 +213,7 @@ mod tests {
         let largest = snapshot.gangs.iter().map(|gang| gang.bundles.len()).max();
         assert!(largest.is_some_and(|bundles| (257..=512).contains(&bundles)), "{largest:?}");
         assert_eq!(snapshot.demand.len(), 200);
+        assert!(snapshot.is_in_order());
     }
 
     #[test]

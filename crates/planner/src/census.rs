@@ -51,7 +51,16 @@ pub(crate) fn group_numbers(snapshot: &Snapshot) -> Vec<usize> {
     let none = snapshot.node_types.len();
     let numbers: Index<&str, usize> =
         snapshot.node_types.iter().enumerate().map(|(at, group)| (group.name.as_str(), at)).collect();
-    snapshot.nodes.iter().map(|node| numbers.get(node.group.as_str()).copied().unwrap_or(none)).collect()
+    // Nodes of a group mostly follow one another.
+    let mut last: Option<(&str, usize)> = None;
+    let mut number = |node: &'_ Node| match last {
+        Some((group, number)) if group == node.group => number,
+        _ => numbers.get_key_value(node.group.as_str()).map_or(none, |(group, number)| {
+            last = Some((group, *number));
+            *number
+        }),
+    };
+    snapshot.nodes.iter().map(&mut number).collect()
 }
 
 /// Counts the pods of every group, in the order of the snapshot, and then those of no group. `numbers` are

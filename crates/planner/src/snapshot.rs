@@ -34,6 +34,13 @@ pub struct Snapshot {
     pub quotas: Vec<Quota>,
 }
 
+impl Snapshot {
+    /// Whether nodes and hosts are in the order in which policy `mobula` looks at them; if not, it sorts a copy.
+    pub fn is_in_order(&self) -> bool {
+        crate::mobula::order::is_in_order(self, &crate::census::group_numbers(self))
+    }
+}
+
 /// One level of the topology: nodes with the same value of the label are in one domain, and a node without it is a domain of
 /// its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -52,7 +52,8 @@ pub(crate) fn gang(gang: &Gang) -> String {
         GangStrategy::StrictSpread => "STRICT_SPREAD",
     };
     let id = if gang.id.is_empty() { "without id" } else { &gang.id };
-    format!("gang {id} ({strategy}, {})", counted(gang.bundles.len() as u64, "bundle"))
+    let (bundles, plural) = (gang.bundles.len(), if gang.bundles.len() == 1 { "" } else { "s" });
+    format!("gang {id} ({strategy}, {bundles} bundle{plural})")
 }
 
 /// `1 node`, `2 nodes`.

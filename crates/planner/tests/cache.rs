@@ -27,6 +27,12 @@ enum Event {
     Idle(prop::sample::Index, i64),
     /// A node is gone.
     Gone(prop::sample::Index),
+    /// A node like another one has come, as the last of them.
+    Come(prop::sample::Index),
+    /// Nodes are observed in another order.
+    Turned(prop::sample::Index),
+    /// A group may have so many replicas.
+    Most(prop::sample::Index, u32),
     /// There is more of a demand.
     More(prop::sample::Index),
     /// A gang was placed or given up.
@@ -41,6 +47,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (at(), at()).prop_map(|(at, other)| Event::Node(at, other)),
         1 => (at(), 0..200_000_i64).prop_map(|(at, ms)| Event::Idle(at, ms)),
         1 => at().prop_map(Event::Gone),
+        1 => at().prop_map(Event::Come),
+        1 => at().prop_map(Event::Turned),
+        1 => (at(), 0..20_u32).prop_map(|(at, most)| Event::Most(at, most)),
         1 => at().prop_map(Event::More),
         1 => at().prop_map(Event::Fewer),
     ]
@@ -64,6 +73,15 @@ fn next(snapshot: &Snapshot, event: &Event, at: u64) -> Snapshot {
         }
         Event::Idle(at, ms) if nodes > 0 => next.nodes[at.index(nodes)].idle_ms = Some(*ms),
         Event::Gone(at) if nodes > 0 => next.nodes.remove(at.index(nodes)),
+        Event::Come(at) if nodes > 0 => {
+            let like = next.nodes[at.index(nodes)].clone();
+            next.nodes.push(mobula_planner::Node { instance_id: format!("{}-{nodes}", like.instance_id), ..like });
+        }
+        Event::Turned(at) if nodes > 0 => next.nodes.rotate_left(at.index(nodes)),
+        Event::Most(at, most) if !next.node_types.is_empty() => {
+            let at = at.index(next.node_types.len());
+            next.node_types[at].max_replicas = *most;
+        }
         Event::More(at) if !next.demand.is_empty() => {
             let at = at.index(next.demand.len());
             next.demand[at].count += 1;
@@ -97,10 +115,10 @@ fn is_same(policy: &dyn Policy, first: Snapshot, events: &[Event]) -> Result<(),
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_warm_plan_is_a_cold_plan(snapshot in random::rich_snapshots(), events in prop::collection::vec(event(), 2..6)) {
+    fn a_warm_plan_is_a_cold_plan(snapshot in random::rich_snapshots(), events in prop::collection::vec(event(), 2..12)) {
         for name in policy_names() {
             let policy = policy(name, &PolicyOptions::default()).unwrap();
             is_same(&*policy, snapshot.clone(), &events)?;

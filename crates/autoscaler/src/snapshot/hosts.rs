@@ -13,7 +13,7 @@ use crate::pod_needs::take;
 use crate::quotas::with_itself;
 use crate::surroundings::list;
 
-/// All Kubernetes nodes that are known, less what the pods of this RayCluster take of them.
+/// All Kubernetes nodes that are known, by name, less what the pods of this RayCluster take of them.
 pub(super) fn translate<'a>(observation: &'a Observation, groups: &'a [NodeType]) -> Vec<Host> {
     let pods = observation.pods.as_deref().unwrap_or_default();
     let taken = taken(pods);
@@ -34,7 +34,9 @@ pub(super) fn translate<'a>(observation: &'a Observation, groups: &'a [NodeType]
             unfit: node.unfit.clone().or_else(|| gates.closed(&node.taints)),
         }
     };
-    observation.surroundings.kube_nodes.iter().map(host).collect()
+    let mut hosts: Vec<Host> = observation.surroundings.kube_nodes.iter().map(host).collect();
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    hosts
 }
 
 /// Pods of each group by Kubernetes node.

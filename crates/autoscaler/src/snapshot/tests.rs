@@ -81,7 +81,9 @@ fn observation(groups: &[Value], state: gcs::ClusterState, pods: Option<Vec<PodV
 }
 
 fn built(observation: &Observation) -> Built {
-    build(observation, &SnapshotOptions::default()).unwrap()
+    let built = build(observation, &SnapshotOptions::default()).unwrap();
+    assert!(built.snapshot.is_in_order(), "policies need not sort: {:?}", instances(&built.snapshot));
+    built
 }
 
 /// The snapshot of what must give no warning.

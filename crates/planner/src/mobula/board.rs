@@ -1,21 +1,54 @@
 //! What is put where, and taking it back.
 
+use std::ops::Range;
+
 use super::Rules;
 use super::demand::{GangWork, Part, Run};
 use super::limits::Limits;
 use super::world::{Column, HostId, ShapeId, World, need};
 use crate::DemandRef;
 
-/// Identical pieces of demand on one host.
+/// Identical pieces of demand on hosts of one group that follow one another, the same on each.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Put {
+    /// What is on the first host; the bundles of a gang go on from host to host.
     pub demand: DemandRef,
+    /// The first host.
     pub host: HostId,
-    /// Tasks, or bundles.
+    /// How many hosts.
+    pub hosts: u32,
+    /// Tasks, or bundles, on each of them.
     pub count: u64,
     pub shape: ShapeId,
-    /// How often the shape is taken from the host: once for all bundles of a gang on one host.
+    /// How often the shape is taken from each host: once for all bundles of a gang on one host.
     pub taken: i64,
+}
+
+impl Put {
+    /// The hosts.
+    pub fn range(&self) -> Range<HostId> {
+        self.host..self.host + self.hosts
+    }
+
+    /// Tasks, or bundles, on all hosts.
+    pub fn pieces(&self) -> u64 {
+        self.count * u64::from(self.hosts)
+    }
+
+    /// How often the shape is taken from all hosts.
+    pub fn all_taken(&self) -> u64 {
+        self.taken.max(0) as u64 * u64::from(self.hosts)
+    }
+
+    /// What is on the host at this place.
+    pub fn demand_at(&self, place: u32) -> DemandRef {
+        match self.demand {
+            DemandRef::Class(at) => DemandRef::Class(at),
+            DemandRef::Gang { gang, first_bundle } => {
+                DemandRef::Gang { gang, first_bundle: first_bundle + place * self.count as u32 }
+            }
+        }
+    }
 }
 
 /// The state of planning: hosts with what is free of them, limits, and everything that found a place.
@@ -25,7 +58,9 @@ pub(super) struct Board<'a> {
     pub limits: Limits,
     pub puts: Vec<Put>,
     /// Hosts of which something was taken or given back, and hosts that came or went, in this order.
-    pub touched: Vec<HostId>,
+    pub touched: Vec<Range<HostId>>,
+    /// Groups of which something was launched, with the replicas.
+    launches: Vec<(usize, u32)>,
 }
 
 /// A state to come back to.
@@ -33,32 +68,38 @@ pub(super) struct Board<'a> {
 pub(super) struct Mark {
     puts: usize,
     hosts: usize,
-    launched: Vec<u32>,
-    limits: Limits,
+    launches: usize,
     /// Hosts that were to grow in place.
     grown: Vec<HostId>,
 }
 
 impl<'a> Board<'a> {
-    /// Puts `count` requests of a class on a host that has room for them.
+    /// A board on which nothing is put yet.
+    pub fn new(world: World<'a>, limits: Limits) -> Self {
+        Board { world, limits, puts: Vec::new(), touched: Vec::new(), launches: Vec::new() }
+    }
+
+    /// Puts requests on hosts that have room for them.
     pub fn put(&mut self, put: Put) {
         let World { hosts, shapes, .. } = &mut self.world;
-        hosts.take(shapes, put.shape, put.host, put.taken);
-        self.touched.push(put.host);
+        hosts.take(shapes, put.shape, put.range(), put.taken);
+        self.touched.push(put.range());
         self.puts.push(put);
     }
 
     /// Launches so many replicas; returns the first host.
     pub fn launch(&mut self, group: usize, replicas: u64) -> HostId {
         self.limits.take(&self.world, group, replicas);
-        let first = self.world.launch(group, u32::try_from(replicas).unwrap_or(u32::MAX));
-        self.touched.extend(first..self.world.hosts.len() as HostId);
+        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+        let first = self.world.launch(group, replicas);
+        self.launches.push((group, replicas));
+        self.touched.push(first..self.world.hosts.len() as HostId);
         first
     }
 
     /// A board on which all is as here; what was put there is not listed.
     pub fn copy(&self) -> Self {
-        Board { world: self.world.clone(), limits: self.limits.clone(), puts: Vec::new(), touched: Vec::new() }
+        Board::new(self.world.clone(), self.limits.clone())
     }
 
     /// Gives up all launched hosts that are not fixed, and takes `released` from the others; `kept` stays where it is.
@@ -66,7 +107,7 @@ impl<'a> Board<'a> {
     pub fn release(&mut self, fixed: &[bool], kept: Vec<Put>, released: &[Put], rules: &Rules<'_>) -> f64 {
         let World { hosts, shapes, groups, present, .. } = &mut self.world;
         for put in released {
-            hosts.take(shapes, put.shape, put.host, -put.taken);
+            hosts.take(shapes, put.shape, put.range(), -put.taken);
         }
         let mut given_up = vec![0_u64; groups.len()];
         for host in *present..hosts.len() {
@@ -80,7 +121,7 @@ impl<'a> Board<'a> {
         hosts.needed.iter_mut().for_each(|needed| *needed &= need::CONSTRAINT);
         for put in &kept {
             let reason = if matches!(put.demand, DemandRef::Class(_)) { need::TASKS } else { need::GANG };
-            hosts.needed[put.host as usize] |= reason;
+            hosts.keep(put.range(), reason);
         }
         let mut cost = 0.0;
         for (group, count) in given_up.into_iter().enumerate() {
@@ -96,8 +137,7 @@ impl<'a> Board<'a> {
         Mark {
             puts: self.puts.len(),
             hosts: self.world.hosts.len(),
-            launched: self.world.groups.iter().map(|group| group.launched).collect(),
-            limits: self.limits.clone(),
+            launches: self.launches.len(),
             grown: self.world.grown.keys().copied().collect(),
         }
     }
@@ -107,7 +147,7 @@ impl<'a> Board<'a> {
         if let Some(columns) = self.world.headroom.remove(&host) {
             self.world.hosts.add(host, &columns);
             self.world.grown.insert(host, columns);
-            self.touched.push(host);
+            self.touched.push(host..host + 1);
         }
     }
 
@@ -117,7 +157,7 @@ impl<'a> Board<'a> {
             let back: Vec<(Column, i64)> = columns.iter().map(|(column, amount)| (*column, -amount)).collect();
             self.world.hosts.add(host, &back);
             self.world.headroom.insert(host, columns);
-            self.touched.push(host);
+            self.touched.push(host..host + 1);
         }
     }
 
@@ -125,19 +165,19 @@ impl<'a> Board<'a> {
     pub fn back_to(&mut self, mark: &Mark) {
         for put in self.puts.drain(mark.puts..) {
             let World { hosts, shapes, .. } = &mut self.world;
-            hosts.take(shapes, put.shape, put.host, -put.taken);
-            self.touched.push(put.host);
+            hosts.take(shapes, put.shape, put.range(), -put.taken);
+            self.touched.push(put.range());
         }
         if self.world.grown.len() > mark.grown.len() {
             let grown = self.world.grown.keys().copied().filter(|host| mark.grown.binary_search(host).is_err());
             grown.collect::<Vec<_>>().into_iter().for_each(|host| self.shrink_back(host));
         }
-        self.touched.extend(mark.hosts as HostId..self.world.hosts.len() as HostId);
+        self.touched.push(mark.hosts as HostId..self.world.hosts.len() as HostId);
         self.world.hosts.truncate(mark.hosts);
-        for (group, launched) in self.world.groups.iter_mut().zip(&mark.launched) {
-            group.launched = *launched;
+        for (group, replicas) in self.launches.drain(mark.launches..) {
+            self.world.groups[group].launched -= replicas;
+            self.limits.give_back(&self.world, group, u64::from(replicas));
         }
-        self.limits.clone_from(&mark.limits);
     }
 }
 
@@ -175,7 +215,7 @@ impl Deal {
     /// Bundles of one gang and one shape that have places already, to be dealt again.
     pub fn again(gang: u32, shape: ShapeId, is_whole: bool, puts: &[&Put]) -> Self {
         let runs = puts.iter().filter_map(|put| match put.demand {
-            DemandRef::Gang { first_bundle, .. } => Some(Run { first: first_bundle, count: put.count as u32 }),
+            DemandRef::Gang { first_bundle, .. } => Some(Run { first: first_bundle, count: put.pieces() as u32 }),
             DemandRef::Class(_) => None,
         });
         let mut runs: Vec<Run> = runs.collect();
@@ -183,20 +223,30 @@ impl Deal {
         Deal { gang, shape, is_whole, runs, used: 0, next: 0 }
     }
 
-    /// Puts the next `count` bundles on a host (of a gang that shares a host: all).
-    pub fn put(&mut self, board: &mut Board<'_>, host: HostId, count: u32) {
+    /// Puts the next `count` bundles on each of these hosts, which are of one group (of a gang that shares a host: all on one).
+    pub fn put(&mut self, board: &mut Board<'_>, hosts: Range<HostId>, count: u32) {
+        let shape = self.shape;
         if self.is_whole {
             let bundles = self.runs.first().map_or(0, |run| u64::from(run.count));
             let demand = DemandRef::Gang { gang: self.gang, first_bundle: 0 };
-            return board.put(Put { demand, host, count: bundles, shape: self.shape, taken: 1 });
+            return board.put(Put { demand, host: hosts.start, hosts: 1, count: bundles, shape, taken: 1 });
         }
-        let mut left = count;
-        while let (1.., Some(run)) = (left, self.runs.get(self.next)) {
-            let take = left.min(run.count - self.used);
+        let mut host = hosts.start;
+        // Bundles that the host lacks still.
+        let mut lacks = count;
+        while let (true, 1.., Some(run)) = (host < hosts.end, count, self.runs.get(self.next)) {
+            let there = run.count - self.used;
+            // As many whole hosts as the run has bundles for, or a part of one.
+            let whole = if lacks == count { (there / count).min(hosts.end - host) } else { 0 };
+            let (filled, each) = if whole > 0 { (whole, count) } else { (1, lacks.min(there)) };
             let demand = DemandRef::Gang { gang: self.gang, first_bundle: run.first + self.used };
-            board.put(Put { demand, host, count: u64::from(take), shape: self.shape, taken: i64::from(take) });
-            left -= take;
-            self.used += take;
+            board.put(Put { demand, host, hosts: filled, count: u64::from(each), shape, taken: i64::from(each) });
+            if whole > 0 || each == lacks {
+                (host, lacks) = (host + filled, count);
+            } else {
+                lacks -= each;
+            }
+            self.used += filled * each;
             if self.used == run.count {
                 (self.next, self.used) = (self.next + 1, 0);
             }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Rules;
-use super::board::Mark;
+use super::board::{Mark, Put};
 use super::decide::Draft;
 use super::demand::{GangWork, Part, Together};
 use super::gangs::{self, Short};
@@ -54,7 +54,7 @@ impl<'a> Draft<'a> {
         let hardest =
             work.parts.iter().filter(|part| shapes[part.shape as usize].is_scarce).max_by_key(|part| part.count);
         let Some(part) = hardest.filter(|_| pool.domain_id.is_none()) else { return Ok(cost) };
-        let used: BTreeSet<HostId> = self.board.puts[mark.puts()..].iter().map(|put| put.host).collect();
+        let used: BTreeSet<HostId> = self.board.puts[mark.puts()..].iter().flat_map(Put::range).collect();
         if used.len() < 2 {
             return Ok(cost);
         }
@@ -95,7 +95,7 @@ impl<'a> Draft<'a> {
             let rank = world.rank(&world.shapes[put.shape as usize], world.hosts.traits(put.host).kind);
             all.rank = all.rank.max(rank.unwrap_or(u8::MAX));
             match world.node(put.host) {
-                Some(node) => all.coming += u64::from(node.phase != NodePhase::Running) * put.taken.max(0) as u64,
+                Some(node) => all.coming += u64::from(node.phase != NodePhase::Running) * put.all_taken(),
                 None => {
                     let group = &world.groups[world.hosts.group[put.host as usize] as usize];
                     all.priority = all.priority.min(group.spec.priority);

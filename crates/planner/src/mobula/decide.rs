@@ -194,13 +194,14 @@ pub(super) struct Draft<'a> {
     pub looks: usize,
 }
 
-/// Marks all hosts of the replica of a launched host.
-fn fix_replica(world: &World<'_>, host: HostId, fixed: &mut [bool]) {
-    let at = host as usize;
-    let Origin::New { host: number, .. } = world.hosts.origin[at] else { return };
-    let first = at - number as usize;
-    let replica = world.groups[world.hosts.group[at] as usize].hosts as usize;
-    fixed[first..first + replica].fill(true);
+/// Marks all hosts of the replicas of launched hosts.
+fn fix_replicas(world: &World<'_>, put: &Put, fixed: &mut [bool]) {
+    for at in put.range().map(|host| host as usize) {
+        let Origin::New { host: number, .. } = world.hosts.origin[at] else { return };
+        let first = at - number as usize;
+        let replica = world.groups[world.hosts.group[at] as usize].hosts as usize;
+        fixed[first..first + replica].fill(true);
+    }
 }
 
 impl<'a> Draft<'a> {
@@ -228,7 +229,7 @@ impl<'a> Draft<'a> {
         }
         let census = census(snapshot, numbers, |at| out.get(at).copied().unwrap_or(false));
         let limits = Limits::new(&world, &census, memory);
-        let mut board = Board { world, limits, puts: Vec::new(), touched: Vec::new() };
+        let mut board = Board::new(world, limits);
         let floors = floors::minima(&mut board, &census);
         let reserved = match reserving {
             Reserving::First => floors::constraints(&mut board, rules),
@@ -368,7 +369,7 @@ impl<'a> Draft<'a> {
                 Ok(cost) => {
                     let new_hosts = (self.board.world.hosts.len() - mark.hosts()) as u64;
                     let puts = &self.board.puts[mark.puts()..];
-                    let coming = puts.iter().filter(|put| self.board.world.is_coming(put.host)).map(|put| put.count);
+                    let coming = puts.iter().filter(|put| self.board.world.is_coming(put.host)).map(Put::pieces);
                     let key = (cost, [new_hosts, coming.sum(), self.spare(work, pool), at as u64]);
                     self.board.back_to(&mark);
                     if best.is_none_or(|best| key.0.total_cmp(&best.0).then(key.1.cmp(&best.1)).is_lt()) {
@@ -413,7 +414,7 @@ impl<'a> Draft<'a> {
             return;
         }
         for put in &self.board.puts[mark.puts()..] {
-            fix_replica(&self.board.world, put.host, &mut self.fixed);
+            fix_replicas(&self.board.world, put, &mut self.fixed);
         }
     }
 
@@ -457,13 +458,13 @@ impl<'a> Draft<'a> {
         let mut fixed = self.fixed.clone();
         fixed.resize(world.hosts.len(), false);
         for put in kept.iter().filter(|put| put.host as usize >= world.present) {
-            fix_replica(world, put.host, &mut fixed);
+            fix_replicas(world, put, &mut fixed);
         }
         let mut trial = self.board.copy();
         trial.release(&fixed, kept, &retried, rules);
         let mut classes = self.classes.clone();
         for class in &mut classes {
-            let given_back = retried.iter().filter(|put| put.demand == DemandRef::Class(class.at)).map(|put| put.count);
+            let given_back = retried.iter().filter(|put| put.demand == DemandRef::Class(class.at)).map(Put::pieces);
             class.count = given_back.fold(class.count, u64::saturating_add);
             tasks::serve(&mut trial, rules, std::slice::from_mut(class));
         }

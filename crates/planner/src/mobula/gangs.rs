@@ -125,7 +125,7 @@ fn attempt(
             match launch(board, rules, work, part.shape, left, site) {
                 Some(launched) => {
                     cost += launched.cost;
-                    left = fill_new(board, work, part, left, &launched.hosts, &mut deal, &mut taken);
+                    left = fill_new(board, work, left, &launched.hosts, &mut deal, &mut taken);
                 }
                 None => {
                     board.back_to(&mark);
@@ -141,7 +141,7 @@ fn attempt(
 /// Notes that a gang needs the hosts on which something was put since `mark`.
 pub(super) fn keep(board: &mut Board<'_>, mark: &Mark) {
     for put in &board.puts[mark.puts()..] {
-        board.world.hosts.needed[put.host as usize] |= need::GANG;
+        board.world.hosts.keep(put.range(), need::GANG);
     }
 }
 
@@ -164,7 +164,7 @@ fn fill_by_index(
             while left > 0 {
                 let Some((host, slots)) = index.slots.best_fit(index.members, wanted, left) else { break };
                 let count = slots.min(left);
-                deal.put(board, host, count);
+                deal.put(board, host..host + 1, count);
                 left -= count;
                 index.sync(board);
             }
@@ -176,18 +176,35 @@ fn fill_by_index(
             Together::Apart => level.iter().map(|candidate| (candidate.host, 1)).collect(),
             _ => many(&level, left),
         };
-        for (host, count) in shares {
-            deal.put(board, host, count);
-            left -= count;
-            if work.together == Together::Apart {
-                taken.insert(host);
-            }
-        }
+        left -= put_shares(board, work, &shares, deal, taken);
         if left == 0 {
             break;
         }
     }
     left
+}
+
+/// Puts so many bundles on each of these hosts. Returns how many that are.
+fn put_shares(
+    board: &mut Board<'_>,
+    work: &GangWork<'_>,
+    shares: &[(HostId, u32)],
+    deal: &mut Deal,
+    taken: &mut BTreeSet<HostId>,
+) -> u32 {
+    // Hosts that follow one another get their bundles at once.
+    let group = |host: HostId| board.world.hosts.group[host as usize];
+    let follows = |a: &(HostId, u32), b: &(HostId, u32)| b.0 == a.0 + 1 && b.1 == a.1 && group(a.0) == group(b.0);
+    let ranges: Vec<(HostId, u32, u32)> =
+        shares.chunk_by(follows).map(|range| (range[0].0, range.len() as u32, range[0].1)).collect();
+    for (first, hosts, count) in ranges {
+        deal.put(board, first..first + hosts, count);
+    }
+    // Bundles of another shape look for other hosts.
+    if work.together == Together::Apart && work.parts.len() > 1 {
+        taken.extend(shares.iter().map(|(host, _)| *host));
+    }
+    shares.iter().map(|(_, count)| count).sum()
 }
 
 /// A host that could take some bundles.
@@ -221,13 +238,7 @@ fn fill_present(
             Together::Many => many(level, left),
             Together::Apart => level.iter().take(left as usize).map(|candidate| (candidate.host, 1)).collect(),
         };
-        for (host, count) in shares {
-            deal.put(board, host, count);
-            left -= count;
-            if work.together == Together::Apart {
-                taken.insert(host);
-            }
-        }
+        left -= put_shares(board, work, &shares, deal, taken);
     }
     left
 }
@@ -257,7 +268,7 @@ fn fill_grown(
             continue;
         }
         let count = if work.together == Together::Apart { 1 } else { slots.min(left) };
-        deal.put(board, host, count);
+        deal.put(board, host..host + 1, count);
         left -= count;
         if work.together == Together::Apart {
             taken.insert(host);
@@ -504,7 +515,6 @@ impl Best {
 fn fill_new(
     board: &mut Board<'_>,
     work: &GangWork<'_>,
-    part: &Part,
     left: u32,
     hosts: &[(HostId, u32)],
     deal: &mut Deal,
@@ -524,14 +534,5 @@ fn fill_new(
             level.iter().map(share).filter(|(_, count)| *count > 0).collect()
         }
     };
-    let mut left = left;
-    for (host, count) in shares {
-        debug_assert!(part.count >= count);
-        deal.put(board, host, count);
-        left -= count;
-        if work.together == Together::Apart {
-            taken.insert(host);
-        }
-    }
-    left
+    left - put_shares(board, work, &shares, deal, taken)
 }

@@ -1,10 +1,12 @@
 //! Demand for new hosts in the words of [`crate::packing`], and its answer as launches and places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::Rules;
 use super::board::{Board, Deal, Put};
 use super::demand::Class;
+use super::runs::Runs;
 use super::world::{HostId, ShapeId, need};
 use crate::DemandRef;
 use crate::packing::{Bin, Item, Packing, Problem};
@@ -50,8 +52,8 @@ pub(super) struct PresentClass {
     pub free: Vec<i64>,
     /// What using one of them costs: nothing to speak of, but what should be left alone costs a little more.
     pub cost: f64,
-    /// In the order in which they are used.
-    pub hosts: Vec<HostId>,
+    /// In the order in which they are used; each range is of one group.
+    pub hosts: Runs,
 }
 
 /// Lots and what can hold them.
@@ -109,8 +111,8 @@ impl Purchase {
             hosts[pattern.bin] += pattern.times;
         }
         let (mut cost, mut complete) = (0.0, true);
-        let mut next: Vec<std::vec::IntoIter<HostId>> = vec![Vec::new().into_iter(); groups];
-        next.extend(self.present.iter().map(|class| class.hosts.clone().into_iter()));
+        let mut next: Vec<Runs> = vec![Runs::default(); groups];
+        next.extend(self.present.iter().map(|class| class.hosts.clone()));
         for (at, wanted) in hosts.into_iter().enumerate().filter(|(_, wanted)| *wanted > 0) {
             let group_hosts = u64::from(board.world.groups[at].hosts);
             let wanted = wanted.div_ceil(group_hosts);
@@ -118,14 +120,12 @@ impl Purchase {
             complete &= replicas == wanted;
             let first = board.launch(at, replicas);
             cost += rules.prices.cost[at] * (replicas * group_hosts) as f64;
-            let all: Vec<HostId> = (first..first + (replicas * group_hosts) as HostId).collect();
-            next[at] = all.into_iter();
+            next[at].push(first..first + (replicas * group_hosts) as HostId, false);
         }
         for pattern in &packing.patterns {
-            for _ in 0..pattern.times {
-                let Some(host) = next[pattern.bin].next() else { break };
+            for hosts in next[pattern.bin].take(pattern.times as usize).ranges() {
                 for &(item, count) in &pattern.items {
-                    self.lots[item].put(board, host, count);
+                    self.lots[item].put(board, hosts.clone(), count);
                 }
             }
         }
@@ -134,31 +134,38 @@ impl Purchase {
 }
 
 impl Lot {
-    /// Puts so many places of the lot on a host.
-    fn put(&mut self, board: &mut Board<'_>, host: HostId, count: u32) {
+    /// Puts so many places of the lot on each of these hosts, as far as there are any left.
+    fn put(&mut self, board: &mut Board<'_>, mut hosts: Range<HostId>, count: u32) {
+        while let (false, Some(first)) = (hosts.is_empty(), self.owners.first_mut()) {
+            // As many hosts as the first owner fills alone, or one that several share.
+            let filled = match self.way {
+                Way::InTurn => (first.wanted() / u64::from(count.max(1))).min(hosts.len() as u64) as u32,
+                Way::RoundRobin => 0,
+            };
+            let end = hosts.start + filled.max(1);
+            if filled > 0 {
+                first.put(board, self.shape, hosts.start..end, count);
+                self.count -= u64::from(count) * u64::from(filled);
+                if first.wanted() == 0 {
+                    self.owners.remove(0);
+                }
+            } else {
+                self.put_on_one(board, hosts.start..end, count);
+            }
+            hosts.start = end;
+        }
+    }
+
+    /// Puts so many places of the lot on one host, for whoever is next.
+    fn put_on_one(&mut self, board: &mut Board<'_>, host: Range<HostId>, count: u32) {
         let mut left = u64::from(count).min(self.count);
         self.count -= left;
-        while left > 0 && !self.owners.is_empty() {
-            let (taken, is_done) = match &mut self.owners[0] {
-                Owner::Class(at, wanted) => {
-                    let take = left.min(*wanted);
-                    let demand = DemandRef::Class(*at);
-                    board.put(Put { demand, host, count: take, shape: self.shape, taken: take as i64 });
-                    board.world.hosts.needed[host as usize] |= need::TASKS;
-                    *wanted -= take;
-                    (take, *wanted == 0)
-                }
-                Owner::Gang(deal, wanted) => {
-                    let most = if self.way == Way::RoundRobin { 1 } else { left };
-                    let take = most.min(u64::from(*wanted)) as u32;
-                    deal.put(board, host, take);
-                    board.world.hosts.needed[host as usize] |= need::GANG;
-                    *wanted -= take;
-                    (u64::from(take), *wanted == 0)
-                }
-            };
-            left -= taken;
-            if is_done {
+        while let (1.., Some(first)) = (left, self.owners.first_mut()) {
+            let most = if self.way == Way::RoundRobin { 1 } else { left };
+            let take = most.min(first.wanted());
+            first.put(board, self.shape, host.clone(), take as u32);
+            left -= take;
+            if first.wanted() == 0 {
                 self.owners.remove(0);
             } else if self.way == Way::RoundRobin {
                 self.owners.rotate_left(1);
@@ -167,73 +174,97 @@ impl Lot {
     }
 }
 
+impl Owner {
+    /// Places that it has still to get.
+    fn wanted(&self) -> u64 {
+        match self {
+            Owner::Class(_, wanted) => *wanted,
+            Owner::Gang(_, wanted) => u64::from(*wanted),
+        }
+    }
+
+    /// Takes so many places on each of these hosts.
+    fn put(&mut self, board: &mut Board<'_>, shape: ShapeId, hosts: Range<HostId>, count: u32) {
+        let need = match self {
+            Owner::Class(at, wanted) => {
+                let (demand, host, number) = (DemandRef::Class(*at), hosts.start, hosts.len() as u32);
+                let (each, taken) = (u64::from(count), i64::from(count));
+                board.put(Put { demand, host, hosts: number, count: each, shape, taken });
+                *wanted -= each * u64::from(number);
+                need::TASKS
+            }
+            Owner::Gang(deal, wanted) => {
+                deal.put(board, hosts.clone(), count);
+                *wanted -= count * hosts.len() as u32;
+                need::GANG
+            }
+        };
+        board.world.hosts.keep(hosts, need);
+    }
+}
+
 /// Launches hosts for tasks and actors that found no place; what found one is subtracted from the counts of `classes`.
 /// Returns what the launches cost.
 pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) -> f64 {
     let mut cost = 0.0;
-    let mut level = None;
-    // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
-    // opened for what the better ones can't hold.
-    while let Some(worst) = next_level(board, rules, classes, level) {
-        level = Some(worst);
-        loop {
-            let mut lots = Vec::new();
-            for class in classes.iter().filter(|class| class.count > 0) {
-                let bins = groups_for(board, rules, class.shape, |at| at <= worst);
-                if bins.contains(&true) {
-                    let owners = vec![Owner::Class(class.at, class.count)];
-                    let (shape, count) = (class.shape, class.count);
-                    lots.push(Lot { shape, most_per_host: u32::MAX, bins, owners, count, way: Way::InTurn });
-                }
-            }
-            if lots.is_empty() {
-                break;
-            }
-            let mut purchase = Purchase::new(board, rules, lots, Vec::new());
-            let packing = crate::packing::greedy(&purchase.problem);
-            let (launched, complete) = purchase.carry_out(board, rules, &packing);
-            cost += launched;
-            let left: BTreeMap<u32, u64> = purchase
-                .lots
-                .iter()
-                .flat_map(|lot| &lot.owners)
-                .filter_map(|owner| match owner {
-                    Owner::Class(at, left) => Some((*at, *left)),
-                    Owner::Gang(..) => None,
-                })
-                .collect();
-            let tried: Vec<u32> = purchase.lots.iter().map(|lot| lot.shape).collect();
-            for class in classes.iter_mut().filter(|class| class.count > 0 && tried.contains(&class.shape)) {
-                class.count = left.get(&class.at).copied().unwrap_or(0);
-            }
-            // What a quota cut is tried again with what room is left, as long as that helps.
-            if complete || launched == 0.0 {
-                break;
+    let mut worst = None;
+    let mut is_cut = false;
+    loop {
+        let levels: Vec<Vec<Option<Level>>> = classes
+            .iter()
+            .map(|class| if class.count > 0 { levels_of(board, rules, class.shape) } else { Vec::new() })
+            .collect();
+        // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
+        // opened for what the better ones can't hold; what a quota cut is tried again with what room is left.
+        if !is_cut {
+            let is_later = |level: &Level| worst.is_none_or(|worst| *level > worst);
+            let Some(next) = levels.iter().flatten().flatten().copied().filter(is_later).min() else { return cost };
+            worst = Some(next);
+        }
+        let mut lots = Vec::new();
+        for (class, levels) in classes.iter().zip(&levels) {
+            let bins: Vec<bool> = levels.iter().map(|level| level.is_some() && *level <= worst).collect();
+            if bins.contains(&true) {
+                let owners = vec![Owner::Class(class.at, class.count)];
+                let (shape, count) = (class.shape, class.count);
+                lots.push(Lot { shape, most_per_host: u32::MAX, bins, owners, count, way: Way::InTurn });
             }
         }
+        is_cut = false;
+        if lots.is_empty() {
+            continue;
+        }
+        let mut purchase = Purchase::new(board, rules, lots, Vec::new());
+        let packing = crate::packing::greedy(&purchase.problem);
+        let (launched, complete) = purchase.carry_out(board, rules, &packing);
+        cost += launched;
+        let left: BTreeMap<u32, u64> = purchase
+            .lots
+            .iter()
+            .flat_map(|lot| &lot.owners)
+            .filter_map(|owner| match owner {
+                Owner::Class(at, left) => Some((*at, *left)),
+                Owner::Gang(..) => None,
+            })
+            .collect();
+        let tried: BTreeSet<ShapeId> = purchase.lots.iter().map(|lot| lot.shape).collect();
+        for class in classes.iter_mut().filter(|class| class.count > 0 && tried.contains(&class.shape)) {
+            class.count = left.get(&class.at).copied().unwrap_or(0);
+        }
+        is_cut = !complete && launched > 0.0;
     }
-    cost
 }
 
 /// A level of preference: position among the alternatives of the label selectors, then the user's priority (negative).
 pub(super) type Level = (u8, i64);
 
-fn next_level(board: &Board<'_>, rules: &Rules<'_>, classes: &[Class], after: Option<Level>) -> Option<Level> {
-    let mut next: Option<Level> = None;
-    for class in classes.iter().filter(|class| class.count > 0) {
-        for group in 0..board.world.groups.len() {
-            let level = level_of(board, rules, class.shape, group);
-            let is_later = level.is_some_and(|level| after.is_none_or(|after| level > after));
-            if is_later && (next.is_none() || level < next) {
-                next = level;
-            }
-        }
-    }
-    next
+/// By group: at which level of preference it can be launched for a shape; `None`: it can't.
+pub(super) fn levels_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId) -> Vec<Option<Level>> {
+    (0..board.world.groups.len()).map(|group| level_of(board, rules, shape, group)).collect()
 }
 
 /// At which level of preference a group can be launched for a shape; `None`: it can't.
-pub(super) fn level_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, group: usize) -> Option<Level> {
+fn level_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, group: usize) -> Option<Level> {
     let world = &board.world;
     let (shape, spec) = (&world.shapes[shape as usize], &world.groups[group]);
     let is_misuse = spec.is_scarce && !shape.is_scarce && rules.keep_gpu_clean;
@@ -242,10 +273,4 @@ pub(super) fn level_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, gro
     }
     Some((world.rank(shape, spec.kind)?, -i64::from(spec.spec.priority)))
         .filter(|_| board.limits.room(world, group) > 0)
-}
-
-/// By group: whether it can be launched for a shape at a level that is wanted.
-fn groups_for(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, wanted: impl Fn(Level) -> bool) -> Vec<bool> {
-    let groups = 0..board.world.groups.len();
-    groups.map(|group| level_of(board, rules, shape, group).is_some_and(&wanted)).collect()
 }

@@ -15,6 +15,7 @@
 //! Requests, nodes and groups are dense integers all the way ([`world`]); everything is said with its reason ([`report`],
 //! [`reasons`]).
 
+mod asked;
 mod board;
 mod close;
 mod decide;
@@ -23,7 +24,7 @@ mod floors;
 mod gangs;
 mod limits;
 mod lots;
-mod order;
+pub(crate) mod order;
 mod over_maximum;
 mod pending;
 mod pools;
@@ -33,6 +34,7 @@ mod reasons;
 mod repack;
 mod report;
 mod resize;
+mod runs;
 mod shrink;
 mod slots;
 mod stocks;

@@ -14,16 +14,14 @@ pub(super) struct Ordered<'a> {
 }
 
 impl<'a> Ordered<'a> {
-    /// Nodes come by group in the order of the RayCluster, pods that are only asked for after those that are there, and by
-    /// name; Kubernetes nodes by name. What is observed so already is not copied.
+    /// What is observed in this order already is not copied.
     pub fn new(snapshot: &'a Snapshot) -> Self {
-        let numbers = group_numbers(snapshot);
         let nodes = &snapshot.nodes;
-        let compare = |a: usize, b: usize| numbers[a].cmp(&numbers[b]).then_with(|| by_name(&nodes[a], &nodes[b]));
-        let is_in_order = (1..nodes.len()).all(|at| compare(at - 1, at).is_le());
-        if is_in_order && snapshot.hosts.is_sorted_by(|a, b| a.name <= b.name) {
+        let numbers = group_numbers(snapshot);
+        if is_in_order(snapshot, &numbers) {
             return Ordered { snapshot: Cow::Borrowed(snapshot), was: Vec::new() };
         }
+        let compare = |a: usize, b: usize| compare((numbers[a], &nodes[a]), (numbers[b], &nodes[b]));
         let mut order: Vec<usize> = (0..nodes.len()).collect();
         order.sort_by(|a, b| compare(*a, *b));
         let mut ordered = snapshot.clone();
@@ -44,7 +42,32 @@ impl<'a> Ordered<'a> {
     }
 }
 
-fn by_name(a: &Node, b: &Node) -> Ordering {
-    let key = |node: &'_ Node| (node.phase == NodePhase::Requested, node.instance_id.is_empty());
-    key(a).cmp(&key(b)).then_with(|| a.instance_id.cmp(&b.instance_id)).then_with(|| a.ray_node_id.cmp(&b.ray_node_id))
+/// Whether policy `mobula` can plan with a snapshot as it is; `numbers` are [`group_numbers`].
+pub(crate) fn is_in_order(snapshot: &Snapshot, numbers: &[usize]) -> bool {
+    let mut nodes = numbers.iter().copied().zip(&snapshot.nodes);
+    let Some(mut last) = nodes.next() else { return hosts_are_in_order(snapshot) };
+    nodes.all(|node| compare(std::mem::replace(&mut last, node), node).is_le()) && hosts_are_in_order(snapshot)
+}
+
+/// Kubernetes nodes come by name.
+fn hosts_are_in_order(snapshot: &Snapshot) -> bool {
+    snapshot.hosts.is_sorted_by(|a, b| a.name <= b.name)
+}
+
+/// Nodes come by group in the order of the RayCluster, with their group's number; of a group those that are there first, by
+/// replica and name, then pods that are only asked for, by number; at the end Ray nodes that nobody manages.
+fn compare((of_a, a): (usize, &Node), (of_b, b): (usize, &Node)) -> Ordering {
+    let is_unmanaged = |node: &Node| node.instance_id.is_empty();
+    match (is_unmanaged(a), is_unmanaged(b)) {
+        (true, true) => return a.ray_node_id.cmp(&b.ray_node_id),
+        (true, false) => return Ordering::Greater,
+        (false, true) => return Ordering::Less,
+        (false, false) => {}
+    }
+    let is_requested = |node: &Node| node.phase == NodePhase::Requested;
+    of_a.cmp(&of_b).then_with(|| is_requested(a).cmp(&is_requested(b))).then_with(|| match is_requested(a) {
+        // Their names end in a number.
+        true => a.instance_id.len().cmp(&b.instance_id.len()).then_with(|| a.instance_id.cmp(&b.instance_id)),
+        false => a.replica.cmp(&b.replica).then_with(|| a.instance_id.cmp(&b.instance_id)),
+    })
 }

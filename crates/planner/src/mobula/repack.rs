@@ -5,11 +5,12 @@
 //! with what is free on hosts that are there anyway. Its answer is taken if it serves the same and is cheaper.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::Rules;
 use super::board::{Board, Deal, Put};
 use super::demand::{GangWork, Together};
-use super::lots::{Level, Lot, Owner, PresentClass, Purchase, Way, level_of};
+use super::lots::{Level, Lot, Owner, PresentClass, Purchase, Way, levels_of};
 use super::stocks::Traits;
 use super::tasks::{Alike, in_filling_order};
 use super::world::{HostId, ShapeId};
@@ -29,6 +30,9 @@ const MAX_SMALL: usize = 100;
 const TICK_WORK: u64 = 5_000;
 /// What using a present host costs, in parts of the cheapest launch: it only chooses between them.
 const PRESENT: f64 = 1e-9;
+
+/// The class of a present host that is in none.
+const NO_CLASS: usize = usize::MAX;
 
 /// What came of it.
 #[derive(Copy, Clone, Debug, Default)]
@@ -98,7 +102,7 @@ fn has_many_classes(board: &Board<'_>, is_free: impl Fn(&Put) -> bool) -> bool {
     }
     // Of hosts from which nothing else is taken, it is known what they will be.
     let mut is_open = vec![true; world.hosts.len()];
-    let taken = board.puts.iter().filter(|put| !is_free(put)).map(|put| put.host);
+    let taken = board.puts.iter().filter(|put| !is_free(put)).flat_map(Put::range);
     taken.chain(world.grown.keys().copied()).for_each(|host| is_open[host as usize] = false);
     let mut is_known = vec![false; world.hosts.stocks.len()];
     let mut classes = 0;
@@ -199,12 +203,11 @@ impl Sorted {
     ) -> Self {
         // Pieces of one owner and one shape belong together; those of tasks by level of preference, so that none of them goes
         // further down than it has to. (A gang is at one level.)
-        let mut levels: Index<(ShapeId, u32), Option<Level>> = Index::default();
+        let mut levels: Index<ShapeId, Vec<Option<Level>>> = Index::default();
         let mut level = |put: &Put| {
             let is_launched = put.host as usize >= board.world.present && matches!(put.demand, DemandRef::Class(_));
-            let group = board.world.hosts.group[put.host as usize];
-            let find = || level_of(trial, rules, put.shape, group as usize);
-            if is_launched { *levels.entry((put.shape, group)).or_insert_with(find) } else { None }
+            let levels = levels.entry(put.shape).or_insert_with(|| levels_of(trial, rules, put.shape));
+            if is_launched { levels[board.world.hosts.group[put.host as usize] as usize] } else { None }
         };
         let mut number_of: Index<PieceKey, usize> = Index::default();
         let mut pieces: Vec<(PieceKey, Vec<&Put>)> = Vec::new();
@@ -221,8 +224,12 @@ impl Sorted {
         let mut order: Vec<usize> = (0..pieces.len()).collect();
         order.sort_unstable_by_key(|number| pieces[*number].0);
         let groups = trial.world.groups.len();
-        let class_of: BTreeMap<HostId, usize> =
-            (groups..).zip(present).flat_map(|(bin, class)| class.hosts.iter().map(move |host| (*host, bin))).collect();
+        let mut class_of = vec![NO_CLASS; trial.world.hosts.len()];
+        for (bin, host) in
+            (groups..).zip(present).flat_map(|(bin, class)| class.hosts.hosts().map(move |host| (bin, host)))
+        {
+            class_of[host as usize] = bin;
+        }
         let mut within = Within { class_of: &class_of, groups, present, known: BTreeMap::new() };
         let mut lots: Vec<Lot> = Vec::new();
         let mut lot_of: BTreeMap<LotKey, usize> = BTreeMap::new();
@@ -230,8 +237,8 @@ impl Sorted {
         for number in order {
             let ((shape, owner, _), puts) = (pieces[number].0, &pieces[number].1);
             let reach = owner.reach(gangs).map(|reach| (reach.groups.as_slice(), within.classes(reach)));
-            let bins = allowed(board, trial, rules, shape, puts, reach, present);
-            let taken: u64 = puts.iter().map(|put| put.taken.max(0) as u64).sum();
+            let bins = allowed(board, trial, rules, (shape, &levels[&shape]), puts, reach, present);
+            let taken: u64 = puts.iter().map(|put| put.all_taken()).sum();
             let (owner, apart) = owner.into_lot_owner(gangs, shape, puts, taken);
             let size = if apart { taken as u32 } else { u32::MAX };
             let at = *lot_of.entry((shape, bins.clone(), size)).or_insert_with(|| {
@@ -246,31 +253,46 @@ impl Sorted {
         for lot in lots.iter_mut().filter(|lot| lot.way == Way::RoundRobin) {
             lot.most_per_host = u32::try_from(lot.owners.len()).unwrap_or(u32::MAX);
         }
-        let placed = fluid.iter().zip(piece_of).map(|(put, piece)| (put.host, lot_of_piece[piece], put.taken.max(0)));
-        let bin_of = |host: HostId| {
-            let group = board.world.hosts.group[host as usize] as usize;
-            class_of.get(&host).copied().unwrap_or(group)
+        let placed = fluid.iter().zip(piece_of).map(|(put, piece)| (put.range(), lot_of_piece[piece], put.taken));
+        let bin_of = |host: HostId| match class_of.get(host as usize) {
+            Some(class) if *class != NO_CLASS => *class,
+            _ => board.world.hosts.group[host as usize] as usize,
         };
-        let patterns = patterns(placed.collect(), bin_of);
-        let packing = Packing { patterns, left: vec![0; lots.len()] };
+        let packing = Packing { patterns: patterns(placed.collect(), bin_of), left: vec![0; lots.len()] };
         Sorted { lots, packing }
     }
 }
 
 /// How hosts are filled now: of each host the lots on it and how much of them.
-fn patterns(mut placed: Vec<(HostId, usize, i64)>, bin_of: impl Fn(HostId) -> usize) -> Vec<Pattern> {
-    // What was launched by a pattern is in the order of hosts already, and alike from one host to the next.
-    placed.sort();
+fn patterns(mut placed: Vec<(Range<HostId>, usize, i64)>, bin_of: impl Fn(HostId) -> usize) -> Vec<Pattern> {
+    // From where one of the ranges begins or ends to where the next one does, hosts are filled alike.
+    let mut bounds: Vec<HostId> = placed.iter().flat_map(|(hosts, ..)| [hosts.start, hosts.end]).collect();
+    bounds.sort_unstable();
+    bounds.dedup();
+    placed.sort_unstable_by_key(|(hosts, lot, _)| (hosts.start, *lot));
+    let mut placed = placed.into_iter().peekable();
+    let mut open: Vec<(Range<HostId>, usize, i64)> = Vec::new();
     let mut patterns: Vec<Pattern> = Vec::new();
-    let mut items: Vec<(usize, u32)> = Vec::new();
-    for on_host in placed.chunk_by(|a, b| a.0 == b.0) {
-        let bin = bin_of(on_host[0].0);
-        items.clear();
-        let of_lot = on_host.chunk_by(|a, b| a.1 == b.1);
-        items.extend(of_lot.map(|same| (same[0].1, same.iter().map(|(.., count)| *count as u32).sum())));
-        match patterns.last_mut() {
-            Some(last) if last.bin == bin && last.items == items => last.times += 1,
-            _ => patterns.push(Pattern { bin, items: items.clone(), times: 1 }),
+    for (start, end) in bounds.iter().zip(bounds.iter().skip(1)) {
+        open.retain(|(hosts, ..)| hosts.end > *start);
+        while let Some(next) = placed.next_if(|(hosts, ..)| hosts.start == *start) {
+            open.push(next);
+        }
+        if open.is_empty() {
+            continue;
+        }
+        let mut items: Vec<(usize, u32)> = open.iter().map(|(_, lot, taken)| (*lot, *taken as u32)).collect();
+        items.sort_unstable();
+        items.dedup_by(|next, first| {
+            first.1 += if next.0 == first.0 { next.1 } else { 0 };
+            next.0 == first.0
+        });
+        for host in *start..*end {
+            let bin = bin_of(host);
+            match patterns.last_mut() {
+                Some(last) if last.bin == bin && last.items == items => last.times += 1,
+                _ => patterns.push(Pattern { bin, items: items.clone(), times: 1 }),
+            }
         }
     }
     patterns.sort();
@@ -321,7 +343,7 @@ impl DemandOwner {
 /// Which classes of present hosts lie within what gangs may use.
 struct Within<'p> {
     /// By host: number of the bin that its class is.
-    class_of: &'p BTreeMap<HostId, usize>,
+    class_of: &'p [usize],
     /// Bins before those of present hosts.
     groups: usize,
     present: &'p [PresentClass],
@@ -333,7 +355,8 @@ impl Within<'_> {
     fn classes(&mut self, reach: &Reach) -> &[bool] {
         self.known.entry(std::ptr::from_ref(reach)).or_insert_with(|| {
             let mut hosts = vec![0; self.present.len()];
-            for bin in reach.hosts.iter().filter_map(|host| self.class_of.get(host)) {
+            let bins = reach.hosts.iter().filter_map(|host| self.class_of.get(*host as usize));
+            for bin in bins.filter(|bin| **bin != NO_CLASS) {
                 hosts[*bin - self.groups] += 1;
             }
             self.present.iter().zip(hosts).map(|(class, hosts)| class.hosts.len() == hosts).collect()
@@ -346,13 +369,11 @@ fn allowed(
     board: &Board<'_>,
     trial: &Board<'_>,
     rules: &Rules<'_>,
-    shape: ShapeId,
+    (shape, levels): (ShapeId, &[Option<Level>]),
     puts: &[&Put],
     reach: Option<(&[bool], &[bool])>,
     present: &[PresentClass],
 ) -> Vec<bool> {
-    let groups = 0..trial.world.groups.len();
-    let levels: Vec<Option<Level>> = groups.map(|group| level_of(trial, rules, shape, group)).collect();
     let launched = puts.iter().filter(|put| put.host as usize >= board.world.present);
     let now = launched.filter_map(|put| levels[board.world.hosts.group[put.host as usize] as usize]).max();
     let worst = now.or(levels.iter().flatten().min().copied());

@@ -8,7 +8,7 @@ use super::pending;
 use super::rate;
 use super::reasons;
 use super::resize;
-use super::world::Origin;
+use super::world::{HostId, Origin, World};
 use crate::census::{Census, Replicas, census, replicas};
 use crate::{
     Cost, DemandRef, DrainKind, GangPlan, Launch, Memory, Node, NodePhase, PendingCause, Placement, Plan, Reason,
@@ -50,6 +50,16 @@ struct Share {
     new_hosts: Vec<(usize, u32)>,
 }
 
+impl Share {
+    /// Notes what the pod of a host waits for, on which so many pieces are.
+    fn note_waiting(&mut self, world: &World<'_>, host: HostId, pieces: u64) {
+        let Some((node, cause)) = world.node(host).and_then(|node| Some((node, node.pending_cause?))) else { return };
+        let waited_ms = node.pending_since_ms.map_or(0, |since| world.snapshot.now_ms.saturating_sub(since));
+        let (count, most_ms) = self.waiting.entry(cause).or_default();
+        (*count, *most_ms) = (count.saturating_add(pieces), waited_ms.max(*most_ms));
+    }
+}
+
 struct Report<'d, 'a> {
     decision: &'d Decision<'a>,
     memory: &'d Memory,
@@ -86,36 +96,40 @@ impl<'d, 'a> Report<'d, 'a> {
     }
 
     fn share(&mut self) {
-        let (snapshot, world) = (self.decision.snapshot, &self.decision.board.world);
+        let world = &self.decision.board.world;
         for put in &self.decision.board.puts {
             let (share, is_gang) = match put.demand {
                 DemandRef::Class(at) => (self.classes.get_mut(at as usize), false),
                 DemandRef::Gang { gang, .. } => (self.gangs.get_mut(gang as usize), true),
             };
             let Some(share) = share else { continue };
-            let group = world.hosts.group[put.host as usize] as usize;
-            let place = match world.hosts.origin[put.host as usize] {
-                Origin::Node(node) => {
-                    if is_gang {
-                        share.present_hosts.push(put.host);
+            if put.host as usize >= world.present {
+                let group = world.hosts.group[put.host as usize] as usize;
+                let launched = put.range().filter(|host| !self.held_back.is_held(*host));
+                let number = if is_gang {
+                    let before = share.new_hosts.len();
+                    share.new_hosts.extend(launched.map(|host| (group, host)));
+                    (share.new_hosts.len() - before) as u32
+                } else {
+                    launched.count() as u32
+                };
+                for (number, places) in [(number, &mut share.launched), (put.hosts - number, &mut share.later)] {
+                    if number > 0 {
+                        let place = places.entry(group).or_default();
+                        *place = place.saturating_add(put.count.saturating_mul(u64::from(number)));
                     }
-                    let node = &snapshot.nodes[node as usize];
-                    if let (NodePhase::Pending | NodePhase::Requested, Some(cause)) = (node.phase, node.pending_cause) {
-                        let waited_ms = node.pending_since_ms.map_or(0, |since| snapshot.now_ms.saturating_sub(since));
-                        let (count, most_ms) = share.waiting.entry(cause).or_default();
-                        (*count, *most_ms) = (count.saturating_add(put.count), waited_ms.max(*most_ms));
-                    }
-                    if node.phase == NodePhase::Running { &mut share.there } else { &mut share.coming }
                 }
-                Origin::New { .. } if self.held_back.is_held(put.host) => share.later.entry(group).or_default(),
-                Origin::New { .. } => {
-                    if is_gang {
-                        share.new_hosts.push((group, put.host));
-                    }
-                    share.launched.entry(group).or_default()
-                }
-            };
-            *place = place.saturating_add(put.count);
+                continue;
+            }
+            if is_gang {
+                share.present_hosts.extend(put.range());
+            }
+            if world.is_coming(put.host) {
+                share.coming = share.coming.saturating_add(put.pieces());
+                put.range().for_each(|host| share.note_waiting(world, host, put.count));
+            } else {
+                share.there = share.there.saturating_add(put.pieces());
+            }
         }
         for share in &mut self.gangs {
             share.present_hosts.sort_unstable();
@@ -171,32 +185,36 @@ impl<'d, 'a> Report<'d, 'a> {
 
     /// What the launches of each group are for.
     fn purposes(&self) -> Vec<String> {
-        let groups = 0..self.decision.snapshot.node_types.len();
-        let count = |shares: &[Share], group: usize, whole: bool| -> u64 {
-            let launched = shares.iter().filter_map(|share| share.launched.get(&group));
-            if whole { launched.count() as u64 } else { launched.fold(0, |sum, count| sum.saturating_add(*count)) }
-        };
-        let purpose = |group: usize| {
+        let specs = &self.decision.snapshot.node_types;
+        // By group: gangs, and tasks or actors.
+        let mut counts = vec![(0_u64, 0_u64); specs.len()];
+        for (group, _) in self.gangs.iter().flat_map(|share| &share.launched) {
+            counts[*group].0 += 1;
+        }
+        for (group, count) in self.classes.iter().flat_map(|share| &share.launched) {
+            counts[*group].1 = counts[*group].1.saturating_add(*count);
+        }
+        let purpose = |(group, (gangs, tasks)): (usize, (u64, u64))| {
             let mut parts = Vec::new();
             if self.decision.floors.get(group).is_some_and(|floor| *floor > 0) {
-                let least = self.decision.snapshot.node_types[group].min_replicas;
+                let least = specs[group].min_replicas;
                 parts.push(format!("the minimum of {}", words::counted(u64::from(least), "replica")));
             }
             if self.decision.reserved.get(group).is_some_and(|reserved| *reserved > 0) {
                 parts.push("request_resources".to_owned());
             }
-            match count(&self.gangs, group, true) {
+            match gangs {
                 0 => {}
                 gangs => parts.push(words::counted(gangs, "gang")),
             }
-            match count(&self.classes, group, false) {
+            match tasks {
                 0 => {}
                 1 => parts.push("1 task or actor".to_owned()),
                 tasks => parts.push(format!("{tasks} tasks or actors")),
             }
             words::list(&parts)
         };
-        groups.map(purpose).collect()
+        counts.into_iter().enumerate().map(purpose).collect()
     }
 
     fn endings(&self, plan: &mut Plan) {
@@ -349,7 +367,7 @@ impl<'d, 'a> Report<'d, 'a> {
     /// `3 fit on running nodes and 5 on new nodes of gpu`.
     fn share_text(&self, share: &Share) -> String {
         let mut parts = Vec::new();
-        let mut part = |count: u64, place: String| {
+        let mut part = |count: u64, place: std::fmt::Arguments<'_>| {
             if count > 0 {
                 let verb = match (parts.is_empty(), count) {
                     (true, 1) => " fits",
@@ -359,15 +377,18 @@ impl<'d, 'a> Report<'d, 'a> {
                 parts.push(format!("{count}{verb} {place}"));
             }
         };
-        part(share.there, "on running nodes".to_owned());
-        part(share.coming, format!("on nodes that are on their way{}", waiting_text(share)));
+        part(share.there, format_args!("on running nodes"));
+        part(share.coming, format_args!("on nodes that are on their way{}", waiting_text(share)));
         for (group, count) in &share.launched {
-            part(*count, format!("on new nodes of {}", self.name(*group)));
+            part(*count, format_args!("on new nodes of {}", self.name(*group)));
         }
         for (group, count) in &share.later {
-            part(*count, format!("on nodes of {} that can't be launched yet", self.name(*group)));
+            part(*count, format_args!("on nodes of {} that can't be launched yet", self.name(*group)));
         }
-        words::list(&parts)
+        match &mut parts[..] {
+            [only] => std::mem::take(only),
+            parts => words::list(parts),
+        }
     }
 
     fn kept(&self, plan: &mut Plan) {
@@ -412,19 +433,19 @@ impl<'d, 'a> Report<'d, 'a> {
             DemandRef::Class(_) => false,
             DemandRef::Gang { gang, .. } => !self.gangs[gang as usize].later.is_empty(),
         };
-        plan.placements.reserve(self.decision.board.puts.len());
-        for put in &self.decision.board.puts {
-            if self.held_back.is_held(put.host) || is_waiting(put.demand) {
-                continue;
+        let puts = || self.decision.board.puts.iter().filter(|put| !is_waiting(put.demand));
+        plan.placements.reserve(puts().map(|put| put.hosts as usize).sum());
+        for put in puts() {
+            let group = world.hosts.group[put.host as usize];
+            for (place, host) in (0..).zip(put.range()).filter(|(_, host)| !self.held_back.is_held(*host)) {
+                let target = match world.hosts.origin[host as usize] {
+                    Origin::Node(node) => Target::Node(node),
+                    Origin::New { host: of_replica, .. } => {
+                        Target::New { group, replica: self.held_back.number(host), host: of_replica }
+                    }
+                };
+                plan.placements.push(Placement { demand: put.demand_at(place), target, count: put.count });
             }
-            let target = match world.hosts.origin[put.host as usize] {
-                Origin::Node(node) => Target::Node(node),
-                Origin::New { host, .. } => {
-                    let group = world.hosts.group[put.host as usize];
-                    Target::New { group, replica: self.held_back.number(put.host), host }
-                }
-            };
-            plan.placements.push(Placement { demand: put.demand, target, count: put.count });
         }
     }
 

@@ -61,7 +61,7 @@ pub(super) fn grow(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Clas
             }
             class.count -= count;
             let demand = DemandRef::Class(class.at);
-            board.put(Put { demand, host, count, shape: class.shape, taken: count as i64 });
+            board.put(Put { demand, host, hosts: 1, count, shape: class.shape, taken: count as i64 });
             board.world.hosts.needed[at] |= need::TASKS;
             is_used = true;
         }

@@ -4,7 +4,7 @@
 //! present is kept once for all shapes.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::ops::Bound;
 
 use super::board::Board;
@@ -34,8 +34,8 @@ pub(super) struct Members {
     synced: usize,
     /// By host: its stock when it was looked at last.
     stock: Vec<StockId>,
-    /// By stock: its hosts.
-    hosts: Vec<BTreeSet<HostId>>,
+    /// By stock: its hosts in ascending order. They mostly go from the front and come at the back.
+    hosts: Vec<VecDeque<HostId>>,
     /// Stocks that got a first host, in this order.
     woken: Vec<StockId>,
 }
@@ -49,13 +49,13 @@ impl Members {
             lists[*stock as usize].push(host);
         }
         let woken = (0..).zip(&lists).filter(|(_, list)| !list.is_empty()).map(|(stock, _)| stock).collect();
-        let hosts_of = lists.into_iter().map(BTreeSet::from_iter).collect();
+        let hosts_of = lists.into_iter().map(VecDeque::from).collect();
         Members { synced: board.touched.len(), stock: hosts.stock.clone(), hosts: hosts_of, woken }
     }
 
     /// Works in what has happened to hosts since.
     pub fn sync(&mut self, board: &Board<'_>) {
-        for &host in &board.touched[self.synced..] {
+        for host in board.touched[self.synced..].iter().cloned().flatten() {
             let at = host as usize;
             let now = board.world.hosts.stock.get(at).copied().unwrap_or(NOWHERE);
             if at >= self.stock.len() {
@@ -66,21 +66,28 @@ impl Members {
                 continue;
             }
             if let Some(hosts) = self.hosts.get_mut(before as usize) {
-                hosts.remove(&host);
+                match hosts.front() {
+                    Some(first) if *first == host => drop(hosts.pop_front()),
+                    _ => drop(hosts.binary_search(&host).map(|at| hosts.remove(at))),
+                }
             }
             if now != NOWHERE {
-                self.hosts.resize_with(self.hosts.len().max(now as usize + 1), BTreeSet::new);
+                self.hosts.resize_with(self.hosts.len().max(now as usize + 1), VecDeque::new);
                 let hosts = &mut self.hosts[now as usize];
-                if hosts.is_empty() {
-                    self.woken.push(now);
+                match hosts.back() {
+                    None => {
+                        self.woken.push(now);
+                        hosts.push_back(host);
+                    }
+                    Some(last) if *last < host => hosts.push_back(host),
+                    Some(_) => drop(hosts.binary_search(&host).map_err(|at| hosts.insert(at, host))),
                 }
-                hosts.insert(host);
             }
         }
         self.synced = board.touched.len();
     }
 
-    fn of(&self, stock: StockId) -> &BTreeSet<HostId> {
+    fn of(&self, stock: StockId) -> &VecDeque<HostId> {
         &self.hosts[stock as usize]
     }
 }
@@ -101,9 +108,9 @@ impl SlotIndex {
         SlotIndex { shape, synced: 0, buckets: BTreeMap::new() }
     }
 
-    /// Works in the stocks that have hosts since.
+    /// Works in the stocks that have hosts since. (One that has lost them again is woken when it gets others.)
     pub fn sync(&mut self, world: &World<'_>, members: &Members) {
-        for stock in &members.woken[self.synced..] {
+        for stock in members.woken[self.synced..].iter().filter(|stock| !members.of(**stock).is_empty()) {
             let (slots, wanted) = slots_of_stock(world, self.shape, *stock);
             if slots > 0 {
                 self.buckets.entry((wanted, slots)).or_default().insert(*stock);
@@ -131,7 +138,7 @@ impl SlotIndex {
         let first = |(key, stocks): (&(Wanted, u32), &mut BTreeSet<StockId>)| {
             // Those that lost their hosts are woken again when they get some.
             stocks.retain(|stock| !members.of(*stock).is_empty());
-            let found = stocks.iter().filter_map(|stock| members.of(*stock).first()).min();
+            let found = stocks.iter().filter_map(|stock| members.of(*stock).front()).min();
             if found.is_none() {
                 empty.push(*key);
             }

@@ -10,7 +10,7 @@ use crate::quick_hash;
 pub(super) type StockId = u32;
 
 /// What stays the same of a host while it is filled.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Traits {
     /// Which labels it has.
     pub kind: u32,
@@ -21,7 +21,7 @@ pub(super) struct Traits {
 }
 
 /// How much a host should be left alone, less from one to the next.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum State {
     /// It works already.
     #[default]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::board::{Board, Put};
 use super::demand::Class;
+use super::runs::Runs;
 use super::stocks::{State, StockId};
 use super::world::{Column, HostId, Hosts, World, need};
 use super::{Rules, lots, resize};
@@ -30,70 +31,63 @@ fn fill(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
     for class in classes {
         let shape = class.shape as usize;
         for rank in 0..board.world.alternatives(&board.world.shapes[shape]) {
-            if class.count == 0 {
-                break;
-            }
-            open = fill_one(board, rules, class, rank, open, &floor);
+            fill_one(board, rules, class, rank, &mut open, &floor);
         }
     }
 }
 
-/// Puts what it can of one class on hosts at one level of its label selectors. Returns the hosts that are open still.
+/// Puts what it can of one class on `open` hosts at one level of its label selectors. What is full then for all classes is
+/// not looked at again.
 fn fill_one(
     board: &mut Board<'_>,
     rules: &Rules<'_>,
     class: &mut Class,
     rank: u8,
-    open: Vec<Alike>,
+    open: &mut Vec<Alike>,
     floor: &Floor,
-) -> Vec<Alike> {
+) {
     let shapes = Arc::clone(&board.world.shapes);
     let shape = &shapes[class.shape as usize];
     let is_misuse_allowed = shape.is_scarce || !rules.keep_gpu_clean;
-    let mut left_open = Vec::with_capacity(open.len() + 2);
-    for alike in open {
-        let Alike { state, stock, .. } = alike;
+    let (mut at, mut is_full) = (0, false);
+    while let (1.., Some(alike)) = (class.count, open.get_mut(at)) {
         let stocks = &board.world.hosts.stocks;
-        let slots = if class.count > 0 { stocks.slots(stock, shape).max(0) as u64 } else { 0 };
-        let traits = stocks.traits(stock);
+        let slots = stocks.slots(alike.stock, shape).max(0) as u64;
+        let traits = stocks.traits(alike.stock);
         let is_fit = slots > 0 && (is_misuse_allowed || !traits.is_scarce);
         if !is_fit || board.world.rank(shape, traits.kind) != Some(rank) {
-            left_open.push(alike);
+            at += 1;
             continue;
         }
-        let mut hosts = alike.hosts;
-        let full = (class.count / slots).min(hosts.len() as u64);
-        let rest = if full < hosts.len() as u64 { class.count - full * slots } else { 0 };
-        for (number, count) in [(full as usize, slots), (usize::from(rest > 0), rest)] {
-            if number == 0 {
-                continue;
-            }
-            let others = hosts.split_off(number);
-            let filled = Alike { state, stock: put(board, class, &hosts, count), hosts };
-            // What is full for all classes is not looked at again.
-            if floor.is_open(&board.world.hosts, filled.stock) {
-                left_open.push(filled);
-            }
-            hosts = others;
-        }
-        if !hosts.is_empty() {
-            left_open.push(Alike { state, stock, hosts });
+        // As many hosts as the class fills, or a part of one.
+        let (number, count) = match class.count / slots {
+            0 => (1, class.count),
+            full => (usize::try_from(full).unwrap_or(usize::MAX), slots),
+        };
+        let hosts = alike.hosts.take(number);
+        let filled = Alike { state: alike.state, stock: put(board, class, &hosts, count), hosts };
+        if alike.hosts.len() == 0 {
+            is_full |= !floor.is_open(&board.world.hosts, filled.stock);
+            *alike = filled;
+            at += 1;
+        } else if floor.is_open(&board.world.hosts, filled.stock) {
+            open.insert(at, filled);
+            at += 1;
         }
     }
-    left_open
+    if is_full {
+        open.retain(|alike| floor.is_open(&board.world.hosts, alike.stock));
+    }
 }
 
 /// Puts so many of a class on each of these hosts, which are alike. Returns what they are then.
-fn put(board: &mut Board<'_>, class: &mut Class, hosts: &[HostId], count: u64) -> StockId {
-    let Board { world, puts, .. } = board;
-    let World { hosts: all, shapes, .. } = world;
-    let Some(first) = hosts.first() else { return 0 };
-    let stock = all.stocks.after(all.stock[*first as usize], shapes, class.shape, count as i64);
-    let demand = DemandRef::Class(class.at);
-    for &host in hosts {
-        all.stock[host as usize] = stock;
-        all.needed[host as usize] |= need::TASKS;
-        puts.push(Put { demand, host, count, shape: class.shape, taken: count as i64 });
+fn put(board: &mut Board<'_>, class: &mut Class, hosts: &Runs, count: u64) -> StockId {
+    let (demand, shape) = (DemandRef::Class(class.at), class.shape);
+    let mut stock = 0;
+    for range in hosts.ranges() {
+        board.put(Put { demand, host: range.start, hosts: range.len() as u32, count, shape, taken: count as i64 });
+        stock = board.world.hosts.stock[range.start as usize];
+        board.world.hosts.keep(range, need::TASKS);
     }
     class.count -= count * hosts.len() as u64;
     stock
@@ -105,8 +99,8 @@ pub(super) struct Alike {
     /// How much they should be left alone; what is kept for a gang or `request_resources` anyway is not kept for this.
     pub state: State,
     pub stock: StockId,
-    /// In ascending order.
-    pub hosts: Vec<HostId>,
+    /// Each range is of one group.
+    pub hosts: Runs,
 }
 
 /// Hosts in the order in which they are filled: those without accelerators first, then by how much they should be left alone,
@@ -122,9 +116,10 @@ pub(super) fn in_filling_order(world: &World<'_>) -> Vec<Alike> {
         let at = &mut known[stock as usize][usize::from(state == State::Busy)];
         if *at == usize::MAX {
             *at = alike.len();
-            alike.push(Alike { state, stock, hosts: Vec::new() });
+            alike.push(Alike { state, stock, hosts: Runs::default() });
         }
-        alike[*at].hosts.push(host as HostId);
+        let joins = host > 0 && hosts.group[host - 1] == hosts.group[host];
+        alike[*at].hosts.push(host as HostId..host as HostId + 1, joins);
     }
     alike.sort_by_key(|alike| (hosts.stocks.traits(alike.stock).is_scarce, alike.state));
     alike

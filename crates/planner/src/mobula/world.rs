@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
 
+use super::asked::Asked;
 use super::resize::{self, Headroom};
 use super::stocks::{State, StockId, Stocks, Traits};
 use crate::quick_hash::Index;
@@ -18,9 +19,6 @@ const IMPLICIT_PREFIX: &str = "node:__internal_implicit_resource_";
 /// Resources that every node has: work that asks for nothing else is kept off nodes that have more.
 const COMMON: [&str; 4] = ["CPU", "memory", "object_store_memory", "node:__internal_head__"];
 
-/// Most distinct resources that requests may name; requests for others are never served.
-const MAX_COLUMNS: usize = 512;
-
 /// Number of a resource that some request names, in name order.
 pub(super) type Column = u16;
 /// Number of a distinct request.
@@ -29,7 +27,7 @@ pub(super) type ShapeId = u32;
 pub(super) type HostId = u32;
 
 /// What distinguishes one request from another.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
     /// Positive amounts in column order.
     pub needs: Vec<(Column, i64)>,
@@ -101,10 +99,17 @@ impl Hosts {
         if self.is_given_up[at] { 0 } else { self.stocks.slots(self.stock[at], shape) }
     }
 
-    /// Takes (or, with a negative count, gives back) room for so many requests of `shape`.
-    pub fn take(&mut self, shapes: &[Shape], shape: ShapeId, host: HostId, count: i64) {
-        let stock = &mut self.stock[host as usize];
-        *stock = self.stocks.after(*stock, shapes, shape, count);
+    /// Takes (or, with a negative count, gives back) room for so many requests of `shape` on each of these hosts.
+    pub fn take(&mut self, shapes: &[Shape], shape: ShapeId, hosts: Range<HostId>, count: i64) {
+        // They are mostly alike.
+        for alike in self.stock[as_places(hosts)].chunk_by_mut(|a, b| a == b) {
+            alike.fill(self.stocks.after(alike[0], shapes, shape, count));
+        }
+    }
+
+    /// Notes what hosts are kept for.
+    pub fn keep(&mut self, hosts: Range<HostId>, need: u8) {
+        self.needed[as_places(hosts)].iter_mut().for_each(|needed| *needed |= need);
     }
 
     /// Makes so much more of some columns free.
@@ -170,7 +175,7 @@ pub(super) struct World<'a> {
     keys: Arc<Vec<&'a str>>,
     // Boards are copied for trials, what was read is shared by all of them.
     pub shapes: Arc<Vec<Shape>>,
-    shape_ids: Arc<BTreeMap<Shape, ShapeId>>,
+    shape_ids: Arc<Index<Shape, ShapeId>>,
     selectors: Arc<Vec<&'a [LabelSelector]>>,
     selector_ids: Arc<BTreeMap<&'a [LabelSelector], u32>>,
     /// By selector, then by kind: position of the first alternative that matches; `u8::MAX` for none.
@@ -232,28 +237,30 @@ impl<'a> World<'a> {
         let snapshot = self.snapshot;
         // Equal nodes share their maps: each is read once.
         let mut scarce: Index<*const Resources, bool> = Index::default();
-        let mut last: Option<(*const Resources, Traits, StockId)> = None;
+        let mut known: Index<(*const Resources, Traits), StockId> = Index::default();
         let mut free = Vec::new();
-        for ((at, node), number) in (0..).zip(&snapshot.nodes).zip(numbers) {
+        let mut read: Vec<(StockId, u32)> = Vec::with_capacity(numbers.len());
+        for (at, node) in (0..).zip(&snapshot.nodes) {
             if !counts(at as usize, node) {
                 continue;
             }
             let is_scarce = *scarce.entry(Arc::as_ptr(&node.total)).or_insert_with(|| is_scarce_host(&node.total));
             let kind = self.kind(&node.labels, &node.dynamic_labels, kinds);
             let traits = Traits { kind, is_scarce, state: state(node) };
-            let available = Arc::as_ptr(&node.available);
-            let stock = match last {
-                Some((same, alike, stock)) if same == available && alike == traits => stock,
-                _ => {
-                    self.read_amounts(&node.available, &mut free);
-                    self.hosts.stocks.intern(&free, traits)
-                }
-            };
-            last = Some((available, traits, stock));
-            let group = if *number < self.groups.len() { *number as u32 } else { u32::MAX };
+            let stock = *known.entry((Arc::as_ptr(&node.available), traits)).or_insert_with(|| {
+                self.read_amounts(&node.available, &mut free);
+                self.hosts.stocks.intern(&free, traits)
+            });
+            read.push((stock, at));
+        }
+        // Hosts that are alike follow one another, behind the first of them: what is decided of them is mostly the same.
+        read.sort_by_key(|(stock, _)| *stock);
+        for (stock, at) in read {
+            let number = numbers[at as usize];
+            let group = if number < self.groups.len() { number as u32 } else { u32::MAX };
             self.hosts.push(stock, group, Origin::Node(at));
-            if let Some(spec) = self.groups.get(*number).map(|group| group.spec).filter(|spec| spec.resize.is_some()) {
-                self.note_growth(spec, node);
+            if let Some(spec) = self.groups.get(number).map(|group| group.spec).filter(|spec| spec.resize.is_some()) {
+                self.note_growth(spec, &snapshot.nodes[at as usize]);
             }
         }
     }
@@ -514,40 +521,6 @@ struct Kinds<'a> {
     by_values: BTreeMap<Kind<'a>, u32>,
 }
 
-/// What requests name.
-struct Asked<'a> {
-    /// Resources, in name order.
-    resources: Vec<&'a str>,
-    /// By resource: the step of its column.
-    steps: Vec<i64>,
-    /// Label keys, sorted.
-    keys: Vec<&'a str>,
-}
-
-impl<'a> Asked<'a> {
-    fn of(snapshot: &'a Snapshot) -> Self {
-        let mut seen: Index<*const Resources, ()> = Index::default();
-        let mut steps: BTreeMap<&str, i64> = BTreeMap::new();
-        let mut keys: BTreeSet<&str> = BTreeSet::new();
-        let constraints = snapshot.constraints.iter().flat_map(|constraint| &constraint.requests);
-        let classes = snapshot.demand.iter().chain(constraints).map(|class| &class.request);
-        for request in classes.chain(snapshot.gangs.iter().flat_map(|gang| &gang.bundles)) {
-            let conditions = request.selectors.iter().flat_map(|selector| &selector.constraints);
-            keys.extend(conditions.map(|condition| condition.key.as_str()));
-            if seen.insert(Arc::as_ptr(&request.resources), ()).is_some() {
-                continue;
-            }
-            for (name, amount) in request.resources.iter().filter(|(_, amount)| **amount > Amount::ZERO) {
-                let step = steps.entry(name).or_insert(0);
-                *step = gcd(*step, amount.steps());
-            }
-        }
-        // Whatever has so many distinct resources is held by no node.
-        let (resources, steps) = steps.into_iter().take(MAX_COLUMNS).unzip();
-        Asked { resources, steps, keys: keys.into_iter().collect() }
-    }
-}
-
 /// How much a node should be left alone.
 fn state(node: &Node) -> State {
     match (node.phase, node.idle_ms) {
@@ -557,14 +530,14 @@ fn state(node: &Node) -> State {
     }
 }
 
+fn as_places(hosts: Range<HostId>) -> Range<usize> {
+    hosts.start as usize..hosts.end as usize
+}
+
 fn raise(amounts: &mut [i64], column: Column, least: i64) {
     if let Some(amount) = amounts.get_mut(usize::from(column)) {
         *amount = least.max(*amount);
     }
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn unlisted(resource: &str) -> Amount {

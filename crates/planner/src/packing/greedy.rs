@@ -169,6 +169,8 @@ struct Run<'a> {
     values: Vec<f64>,
     /// Items that still have pieces, in this run's order, by bin.
     candidates: Vec<Vec<usize>>,
+    /// By bin: the least that any of its items takes of each resource; a host with less is full.
+    least: Vec<Vec<i64>>,
     patterns: Vec<Pattern>,
     free: Vec<i64>,
 }
@@ -196,11 +198,12 @@ impl<'a> Run<'a> {
             *value *= weight;
         }
         let order = order(model, counts, &values, style);
-        let candidates = (0..model.bins())
+        let candidates: Vec<Vec<usize>> = (0..model.bins())
             .map(|bin| order.iter().copied().filter(|&item| model.fit(bin, item) > 0).collect())
             .collect();
+        let least = candidates.iter().map(|items| model.least(items)).collect();
         let (counts, shelf) = (counts.to_vec(), shelf.clone());
-        Run { model, counts, shelf, style, prices, values, candidates, patterns: Vec::new(), free: Vec::new() }
+        Run { model, counts, shelf, style, prices, values, candidates, least, patterns: Vec::new(), free: Vec::new() }
     }
 
     fn finish(mut self) -> Packing {
@@ -327,6 +330,9 @@ impl<'a> Run<'a> {
                 *free -= size * i64::from(count);
             }
             items.push((item, count));
+            if self.free.iter().zip(&self.least[bin]).any(|(free, least)| free < least) {
+                break;
+            }
         }
         items
     }

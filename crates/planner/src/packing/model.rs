@@ -79,6 +79,12 @@ impl<'a> Model<'a> {
         &self.capacities[bin * self.resources..(bin + 1) * self.resources]
     }
 
+    /// By resource: the least that any of these items takes.
+    pub fn least(&self, items: &[usize]) -> Vec<i64> {
+        let of_all = |resource: usize| items.iter().map(move |&item| self.size(item)[resource]).min();
+        (0..self.resources).map(|resource| of_all(resource).unwrap_or(0)).collect()
+    }
+
     /// How many of `item` one empty host of `bin` holds; 0: none, or not allowed.
     #[inline]
     pub fn fit(&self, bin: usize, item: usize) -> u32 {
