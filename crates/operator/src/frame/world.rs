@@ -9,10 +9,16 @@ use mobula_api::{FieldError, RayCluster, keys};
 use serde_json::Value;
 
 use super::{
+    capacity::Capacity,
     kind::{self, Kind},
     pod::{self, Pod},
     store::{Change, Key, Store, Stored},
 };
+
+mod gangs;
+
+use gangs::changed_capacity;
+pub use gangs::{CAPACITY_SOURCES, GangMember, GangWait, admission_target};
 
 /// A custom resource that may have to be reconciled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,6 +166,18 @@ pub struct Source {
     pub selector: &'static str,
 }
 
+impl Source {
+    /// It tells what nodes offer and what pods hold, whoever's they are: of the whole cluster, and kept as slim records.
+    fn is_capacity(&self) -> bool {
+        self.kind == &kind::NODE || (self.kind == &kind::POD && self.selector.is_empty())
+    }
+
+    /// Nothing waits for it: its kind may not be installed.
+    fn is_optional(&self) -> bool {
+        self.kind.kind == "PodGroup"
+    }
+}
+
 /// What the RayCluster reconciler needs to see.
 pub static RAY_CLUSTER_SOURCES: &[Source] = &[
     Source { kind: &kind::RAY_CLUSTER, selector: "" },
@@ -192,6 +210,8 @@ struct Inner {
     pods: Store<Indexed>,
     children: BTreeMap<usize, Store<Child>>,
     incarnations: BTreeMap<String, Incarnations>,
+    capacity: Capacity,
+    waits: BTreeMap<Key, Vec<GangWait>>,
     synced: BTreeSet<(usize, usize)>,
 }
 
@@ -206,6 +226,8 @@ pub struct ClusterView {
     pub children: Vec<Arc<Child>>,
     /// Incarnations of places that were used before.
     pub incarnations: Incarnations,
+    /// Its gangs that wait.
+    pub waits: Vec<GangWait>,
 }
 
 impl World {
@@ -224,7 +246,9 @@ impl World {
     pub fn watches(&self) -> Vec<(usize, usize, Source, String)> {
         let mut watches = Vec::new();
         for (number, source) in self.sources.iter().enumerate() {
-            for (place, namespace) in self.namespaces.iter().enumerate() {
+            let all = [String::new()];
+            let namespaces = if source.is_capacity() { &all[..] } else { &self.namespaces };
+            for (place, namespace) in namespaces.iter().enumerate() {
                 watches.push((number, place, *source, namespace.clone()));
             }
         }
@@ -237,12 +261,16 @@ impl World {
 
     /// Whether every watch has brought its first listing.
     pub fn is_synced(&self) -> bool {
-        self.lock().synced.len() == self.sources.len() * self.namespaces.len()
+        let inner = self.lock();
+        let mut needed = self.watches().into_iter().filter(|(_, _, source, _)| !source.is_optional());
+        needed.all(|(source, place, _, _)| inner.synced.contains(&(source, place)))
     }
 
     /// Every RayCluster that is known.
     pub fn targets(&self) -> Vec<Target> {
-        self.lock().clusters.iter().map(|(key, _)| target(key.clone())).collect()
+        let targets = self.lock().clusters.iter().map(|(key, _)| target(key.clone())).collect::<Vec<_>>();
+        let admission = self.admits().then(admission_target);
+        targets.into_iter().chain(admission).collect()
     }
 
     /// Every RayCluster that is known, as it is.
@@ -261,19 +289,26 @@ impl World {
             pods: pods.collect(),
             children: children.filter(|child| child.owner == cluster.uid).collect(),
             incarnations: inner.incarnations.get(&cluster.uid).cloned().unwrap_or_default(),
+            waits: inner.waits.get(key).cloned().unwrap_or_default(),
             cluster,
         })
     }
 
     /// A watch says that there is `value`.
     pub fn apply(&self, source: usize, value: Value) {
-        let Some(kind) = self.sources.get(source).map(|source| source.kind) else { return };
+        let Some(kind) = self.kind(source) else { return };
+        if self.is_capacity(source) {
+            return self.with(|inner| changed_capacity(inner.capacity.apply(kind, &value)));
+        }
         self.with(|inner| inner.apply(source, kind, value));
     }
 
     /// A watch says that `value` is gone.
     pub fn delete(&self, source: usize, value: Value) {
-        let Some(kind) = self.sources.get(source).map(|source| source.kind) else { return };
+        let Some(kind) = self.kind(source) else { return };
+        if self.is_capacity(source) {
+            return self.with(|inner| changed_capacity(inner.capacity.delete(kind, &value)));
+        }
         self.with(|inner| inner.delete(source, kind, value));
     }
 
@@ -281,6 +316,7 @@ impl World {
     pub fn listing_begins(&self, source: usize, place: usize) {
         let mut inner = self.lock();
         match self.kind(source) {
+            Some(kind) if self.is_capacity(source) => inner.capacity.listing_begins(kind),
             Some(kind) if kind == &kind::RAY_CLUSTER => inner.clusters.listing_begins(place),
             Some(kind) if kind == &kind::POD => inner.pods.listing_begins(place),
             _ => inner.children.entry(source).or_default().listing_begins(place),
@@ -291,7 +327,9 @@ impl World {
     pub fn listed(&self, source: usize, place: usize, value: Value) {
         let Some(kind) = self.kind(source) else { return };
         let mut inner = self.lock();
-        if kind == &kind::RAY_CLUSTER {
+        if self.is_capacity(source) {
+            inner.capacity.listed(kind, &value);
+        } else if kind == &kind::RAY_CLUSTER {
             inner.clusters.listed(place, Cluster::read(value));
         } else if kind == &kind::POD {
             if let Some(pod) = indexed(&value) {
@@ -309,7 +347,10 @@ impl World {
         let belongs = |key: &Key| namespace.is_empty() || key.namespace == namespace;
         self.with(|inner| {
             inner.synced.insert((source, place));
-            if kind == &kind::RAY_CLUSTER {
+            if self.is_capacity(source) {
+                inner.capacity.listing_ends(kind);
+                changed_capacity(true)
+            } else if kind == &kind::RAY_CLUSTER {
                 let changes = inner.clusters.listing_ends(place, belongs);
                 changes.iter().flat_map(|change| inner.cluster_changed(change)).collect()
             } else if kind == &kind::POD {
@@ -370,6 +411,10 @@ impl World {
     /// The name of a place is taken by another pod of the same owner: the next incarnation has another one.
     pub fn name_is_taken(&self, owner: &str, group: &str, replica: u32, incarnation: u32) {
         self.lock().retire(owner, group, replica, incarnation);
+    }
+
+    fn is_capacity(&self, source: usize) -> bool {
+        self.sources.get(source).is_some_and(Source::is_capacity)
     }
 
     fn kind(&self, source: usize) -> Option<&'static Kind> {
@@ -473,7 +518,10 @@ impl Inner {
             let pod = before.pod.clone();
             self.retire(&pod.owner, &pod.group, place.replica, place.incarnation);
         }
-        changed_owners(change)
+        let is_of_gang = |indexed: &Arc<Indexed>| indexed.pod.gang.is_some();
+        let concerns_gangs = [&change.0, &change.1].into_iter().flatten().any(is_of_gang);
+        let admission = concerns_gangs.then(admission_target);
+        changed_owners(change).into_iter().chain(admission).collect()
     }
 
     fn retire(&mut self, owner: &str, group: &str, replica: u32, incarnation: u32) {

@@ -7,7 +7,7 @@ use mobula_api::{FieldError, RayCluster};
 use crate::frame::{
     outcome::Memory,
     pod::Pod,
-    world::{Child, ClusterView, Incarnations},
+    world::{Child, ClusterView, GangWait, Incarnations},
 };
 
 /// What [`super::decide()`] sees.
@@ -21,6 +21,8 @@ pub struct Observed<'a> {
     pub children: &'a [Arc<Child>],
     /// Incarnations of places that were used before, by group and replica.
     pub incarnations: &'a Incarnations,
+    /// Its gangs that wait, as gang admission has found.
+    pub waits: &'a [GangWait],
     /// What came of earlier steps.
     pub memory: &'a Memory,
     /// 32 random bytes for a token, should one be needed.
@@ -34,8 +36,8 @@ impl<'a> Observed<'a> {
     /// If the RayCluster can't be read.
     pub fn new(view: &'a ClusterView, memory: &'a Memory, token: [u8; 32]) -> Result<Self, FieldError> {
         let cluster = view.cluster.object.as_ref().map_err(Clone::clone)?;
-        let ClusterView { pods, children, incarnations, .. } = view;
-        Ok(Observed { cluster, pods, children, incarnations, memory, token })
+        let ClusterView { pods, children, incarnations, waits, .. } = view;
+        Ok(Observed { cluster, pods, children, incarnations, waits, memory, token })
     }
 }
 

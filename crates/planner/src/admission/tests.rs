@@ -88,10 +88,7 @@ fn the_domain_in_which_least_is_left_is_taken() {
         place("f", "", 8, 8),
     ];
     let verdicts = admit(&places, &[gang("g", 0, vec![class(8, 2, 6)])], &rules(0));
-    assert_eq!(
-        verdicts,
-        [Verdict::Begins { nodes: vec![vec![3, 4]], domain: Some((0, "small".into())) }]
-    );
+    assert_eq!(verdicts, [Verdict::Begins { nodes: vec![vec![3, 4]], domain: Some((0, "small".into())) }]);
 }
 
 #[test]
