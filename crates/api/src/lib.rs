@@ -7,6 +7,7 @@
 //! * [`RayCluster::validate`] says what of it is refused, [`RayCluster::advice`] what is allowed and will not work.
 //! * [`Kind::faults`] says both of an object of any kind of `ray.io`.
 //! * [`PodView::from_value`] says where a pod is on its way to being a Ray node.
+//! * [`node`] and [`pod_needs`] say what a Kubernetes node takes, and what a pod takes of it, as the scheduler counts it.
 //! * [`TopologyObject::from_value`] reads what other schedulers say of the topology.
 //!
 //! Whatever can't be used is a [`FieldError`] that names the field, its value and what to do.
@@ -17,9 +18,11 @@ mod error;
 mod gates;
 pub mod keys;
 mod labels;
+pub mod node;
 mod object;
 mod options;
 mod pod;
+pub mod pod_needs;
 mod quantity;
 mod raycluster;
 mod raycronjob;

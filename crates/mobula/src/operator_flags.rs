@@ -1,7 +1,7 @@
 //! Flags that the operator and the commands about it have in common.
 
 use mobula_api::{Compat, FieldError, Gates};
-use mobula_operator::config::{BatchScheduler, Config};
+use mobula_operator::config::{BatchScheduler, Config, GangMode};
 
 use crate::input::{self, BadInput};
 
@@ -23,6 +23,11 @@ pub struct OperatorFlags {
     /// Hand pods to this scheduler: volcano, yunikorn, kai-scheduler or scheduler-plugins
     #[arg(long, value_name = "NAME", value_parser = batch_scheduler)]
     batch_scheduler: Option<BatchScheduler>,
+    /// Whose gangs wait until they fit as a whole: off, annotated (mobula.dev/gang-admission: "true") or all
+    ///
+    /// Not where a batch scheduler or Kueue sees to it. Nodes and all pods are watched for it.
+    #[arg(long, value_name = "WHOSE", value_parser = gang_mode)]
+    gang_admission: Option<GangMode>,
     /// Image of the autoscaler container where the RayCluster names none [default: the head's]
     ///
     /// A RayCluster keeps Ray's own autoscaler by the annotation mobula.dev/autoscaler: ray, by autoscalerOptions.image,
@@ -44,6 +49,10 @@ fn compat(text: &str) -> Result<Compat, String> {
     Compat::parse(text).map_err(|error| error.problem)
 }
 
+fn gang_mode(text: &str) -> Result<GangMode, String> {
+    text.parse().map_err(|error: FieldError| error.problem)
+}
+
 fn batch_scheduler(text: &str) -> Result<BatchScheduler, String> {
     text.parse().map_err(|error: FieldError| error.problem)
 }
@@ -59,6 +68,7 @@ impl OperatorFlags {
             config.read_file(&text).map_err(|error| BadInput::new(file, error))?;
         }
         config.batch_scheduler = self.batch_scheduler.or(config.batch_scheduler);
+        config.gangs.mode = self.gang_admission.unwrap_or(config.gangs.mode);
         config.autoscaler.image.clone_from(&self.autoscaler_image);
         config.autoscaler.wide_role = self.autoscaler_wide_role;
         config.read_env(env);

@@ -5,6 +5,7 @@ mod file;
 use std::{collections::BTreeMap, str::FromStr};
 
 use mobula_api::{Compat, FieldError, Gate, Gates, Rules};
+use mobula_planner::{TopologyLevel, topology_presets};
 use serde_json::Value;
 
 /// What the operator is told. Read once at the start, by the binary.
@@ -18,6 +19,8 @@ pub struct Config {
     pub gates: Gates,
     /// Which scheduler pods are handed to; none: whichever the pod template names.
     pub batch_scheduler: Option<BatchScheduler>,
+    /// Gangs that wait to be whole.
+    pub gangs: GangConfig,
     /// The autoscaler container.
     pub autoscaler: AutoscalerConfig,
     /// What goes into every pod.
@@ -38,6 +41,51 @@ pub struct Config {
     pub watch_namespaces: Vec<String>,
     /// The process.
     pub process: ProcessConfig,
+}
+
+/// Whose gangs wait to be whole.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum GangMode {
+    /// Nobody's. Nodes and foreign pods are not watched.
+    #[default]
+    Off,
+    /// Those of RayClusters whose annotation `mobula.dev/gang-admission` is `true`.
+    Annotated,
+    /// Those of all RayClusters whose annotation does not say `false`.
+    All,
+}
+
+impl FromStr for GangMode {
+    type Err = FieldError;
+
+    fn from_str(text: &str) -> Result<Self, FieldError> {
+        match text {
+            "off" => Ok(GangMode::Off),
+            "annotated" => Ok(GangMode::Annotated),
+            "all" => Ok(GangMode::All),
+            _ => Err(FieldError::new("--gang-admission", text, "must be off, annotated or all")),
+        }
+    }
+}
+
+/// Gang admission.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GangConfig {
+    /// Whose gangs.
+    pub mode: GangMode,
+    /// Levels of the topology, from broad to narrow.
+    pub levels: Vec<TopologyLevel>,
+    /// How long a gang that does not fit may be overtaken by others, in ms.
+    pub backfill_ms: i64,
+    /// How long the scheduler may take to bind a gang before it is given back, in ms.
+    pub bind_within_ms: i64,
+}
+
+impl Default for GangConfig {
+    fn default() -> Self {
+        let levels = topology_presets::preset("auto").unwrap_or_default();
+        GangConfig { mode: GangMode::Off, levels, backfill_ms: 300_000, bind_within_ms: 60_000 }
+    }
 }
 
 /// The autoscaler container of head pods.
@@ -197,6 +245,7 @@ impl Default for Config {
             compat: Compat::default(),
             gates: Gates::default(),
             batch_scheduler: None,
+            gangs: GangConfig::default(),
             autoscaler: AutoscalerConfig::default(),
             pods: PodConfig::default(),
             cluster_domain: "cluster.local".to_owned(),

@@ -6,10 +6,12 @@
 //! * [`render`]: what would be created for a RayCluster, without a cluster.
 //! * [`webhook`]: refuses by the same rules what is about to be written.
 //! * [`operator`]: the whole of it, wired to one client.
+//! * [`gangs`]: pods of a gang begin together or not at all.
 //! * [`frame`]: what all reconcilers share: decisions as values, the executor, stores, leader election.
 
 pub mod config;
 pub mod frame;
+pub mod gangs;
 pub mod names;
 pub mod operator;
 pub mod raycluster;

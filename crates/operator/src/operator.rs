@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use mobula_api::Compat;
 
 use crate::{
-    config::Config,
+    config::{Config, GangMode},
     frame::{
         controller::Controller,
         executor::Executor,
@@ -18,8 +18,9 @@ use crate::{
         pace::Pace,
         time::Clock,
         watch as feed,
-        world::World,
+        world::{CAPACITY_SOURCES, World},
     },
+    gangs::GangAdmission,
     raycluster::{self, RayClusters},
 };
 
@@ -66,7 +67,11 @@ pub enum Ended {
 impl Operator {
     /// An operator that has done nothing yet.
     pub fn new(config: Config, surroundings: Surroundings) -> Self {
-        let (world, changes) = World::new(&raycluster::sources(&config), &config.watch_namespaces);
+        let mut sources = raycluster::sources(&config);
+        if config.gangs.mode != GangMode::Off {
+            sources.extend(CAPACITY_SOURCES);
+        }
+        let (world, changes) = World::new(&sources, &config.watch_namespaces);
         Operator { metrics: Arc::default(), world, config: Arc::new(config), surroundings, changes }
     }
 
@@ -92,8 +97,10 @@ impl Operator {
         let mut post = Task(tokio::spawn(postman.run()));
         let pace = Pace::new(config.process.qps, config.process.burst);
         let executor = Executor::new(client, world.clone(), metrics.clone(), clock.clone(), pace, leads.clone());
-        let reconcilers: Vec<Arc<dyn crate::frame::controller::Reconciler>> =
-            vec![Arc::new(RayClusters::new(config.clone(), random))];
+        let reconcilers: Vec<Arc<dyn crate::frame::controller::Reconciler>> = vec![
+            Arc::new(RayClusters::new(config.clone(), random)),
+            Arc::new(GangAdmission::new(config.clone(), metrics.clone())),
+        ];
         let concurrency = config.process.concurrency.max(LEAST_CONCURRENCY) as usize;
         let controller = Controller::new(world, changes, executor, reconcilers, clock, metrics, outbox, concurrency);
         controller.run(leads.clone(), stop.clone()).await;

@@ -4,6 +4,7 @@
 //! a [`Memory`] (the little that must be remembered between ticks) to a [`Plan`] and the next memory. There is no clock, no
 //! randomness, no input and no output in this crate: the same input gives the same plan on every machine.
 
+pub mod admission;
 mod amount;
 mod cache;
 mod census;

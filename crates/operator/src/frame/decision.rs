@@ -49,6 +49,8 @@ pub struct Step {
     pub action: Action,
     /// The part of the custom resource that it serves (`head`, `group/a`, …). Failures and back-off are kept for each part.
     pub part: String,
+    /// Namespace of the object, where it is not that of the custom resource.
+    pub namespace: Option<String>,
     /// Later batches are not begun if it fails.
     pub is_blocking: bool,
     /// Said when it was done.
@@ -162,7 +164,14 @@ impl Action {
 impl Step {
     /// A step that says nothing and holds nothing up.
     pub fn new(part: impl Into<String>, action: Action) -> Self {
-        Step { action, part: part.into(), is_blocking: false, success: None, failure: None, replaces_broken: false }
+        let part = part.into();
+        Step { action, part, namespace: None, is_blocking: false, success: None, failure: None, replaces_broken: false }
+    }
+
+    /// It is done in `namespace`.
+    pub fn within(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
     }
 
     /// Later batches wait for it.

@@ -121,6 +121,8 @@ impl Executor {
         if has_failed() || !*self.leads.borrow() {
             return Outcome::Skipped;
         }
+        let elsewhere = step.namespace.as_ref().map(|namespace| Key::new(namespace.clone(), key.name.clone()));
+        let key = elsewhere.as_ref().unwrap_or(key);
         let outcome = match &step.action {
             Action::Create { kind, body, foreign } => self.create(key, kind, body, *foreign).await,
             Action::Delete { kind, name, uid } => self.delete(key, kind, name, uid).await,
@@ -252,6 +254,8 @@ impl Executor {
                 let base = patch.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
                 if !base.is_empty() {
                     self.world.learn(kind, base, answer);
+                } else if kind == &kind::POD {
+                    self.world.learn_newer(answer);
                 }
                 Outcome::Done
             }

@@ -26,6 +26,8 @@ kinds! {
     RAY_CLUSTER = "ray.io", "v1", "RayCluster", "rayclusters";
     /// A pod.
     POD = "", "v1", "Pod", "pods";
+    /// A node. It has no namespace.
+    NODE = "", "v1", "Node", "nodes";
     /// A Service.
     SERVICE = "", "v1", "Service", "services";
     /// A Secret.

@@ -34,6 +34,10 @@ struct State {
     events: BTreeMap<&'static str, u64>,
     /// Seconds from creation to the first Provisioned, by namespace, name, uid.
     provisioned_s: BTreeMap<(String, String, String), f64>,
+    /// Gangs that wait, that were given back, and how long those waited that began.
+    gangs_waiting: usize,
+    gangs_given_back: u64,
+    gang_wait: BTreeMap<&'static str, Durations>,
     is_leader: bool,
 }
 
@@ -95,6 +99,18 @@ impl Metrics {
         let series = (namespace.to_owned(), name.to_owned(), uid.to_owned());
         self.with(|state| {
             state.provisioned_s.entry(series).or_insert(after_ms.max(0) as f64 / 1e3);
+        });
+    }
+
+    /// Gang admission has looked at all gangs: so many wait, these have begun after so many ms, and so many were given back.
+    pub fn gangs(&self, waiting: usize, begun_after_ms: &[i64], given_back: u64) {
+        self.with(|state| {
+            state.gangs_waiting = waiting;
+            state.gangs_given_back += given_back;
+            for after_ms in begun_after_ms {
+                let waited = std::time::Duration::from_millis(u64::try_from(*after_ms).unwrap_or(0));
+                observe(&mut state.gang_wait, "gang-admission", waited);
+            }
         });
     }
 
@@ -208,6 +224,14 @@ fn state_text(out: &mut String, state: &State, with_resources: bool) -> std::fmt
     header(out, "mobula_operator_events_total", "counter", "Events, by reason")?;
     for (reason, count) in &state.events {
         writeln!(out, "mobula_operator_events_total{{reason=\"{reason}\"}} {count}")?;
+    }
+    if !state.gang_wait.is_empty() || state.gangs_waiting > 0 {
+        let help = "Time from the creation of a gang's oldest pod until its gates were lifted";
+        durations_text(out, "mobula_operator_gang_wait_seconds", help, &state.gang_wait)?;
+        header(out, "mobula_operator_gangs_waiting", "gauge", "Gangs that wait until they fit as a whole")?;
+        writeln!(out, "mobula_operator_gangs_waiting {}", state.gangs_waiting)?;
+        header(out, "mobula_operator_gangs_given_back_total", "counter", "Gangs that were not bound in time")?;
+        writeln!(out, "mobula_operator_gangs_given_back_total {}", state.gangs_given_back)?;
     }
     header(out, "leader_election_master_status", "gauge", "Whether this process leads")?;
     let leads = u8::from(state.is_leader);

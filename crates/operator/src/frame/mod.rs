@@ -8,15 +8,18 @@
 //!
 //! * [`decision`]: what is to be done, as a value.
 //! * [`world`]: everything that is watched, in stores with indices. A reconcile lists nothing from the API server.
+//! * [`capacity`]: what nodes offer and pods hold, for gang admission.
 //! * [`executor`]: carries a decision out: in batches, a bounded number of requests at once for each object, and fairly.
 //! * [`controller`]: which object is worked on when.
 //! * [`lease`]: who leads. What is not the leader's is not done.
 
 pub mod backoff;
+pub mod capacity;
 pub mod condition;
 pub mod controller;
 pub mod decision;
 pub mod executor;
+pub mod gang_pod;
 pub mod hash;
 pub mod http;
 pub mod kind;

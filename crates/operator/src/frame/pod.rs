@@ -1,9 +1,11 @@
 //! A pod, reduced to what reconcilers look at. Thousands of these are kept; the JSON they were read from is not.
 
+use std::sync::Arc;
+
 use mobula_api::{FieldError, PendingClass, PodRole, PodView, keys};
 use serde_json::Value;
 
-use super::time;
+use super::{gang_pod::GangPod, time};
 
 /// Annotation of worker pods that Mobula makes: `{replica}.{host}.{incarnation}`, what the name was derived from.
 pub const SLOT: &str = "mobula.dev/slot";
@@ -90,6 +92,8 @@ pub struct Pod {
     pub host_index: Option<u32>,
     /// The place that Mobula gave it.
     pub place: Option<Place>,
+    /// What gang admission looks at, if it belongs to a gang.
+    pub gang: Option<Arc<GangPod>>,
     /// Spec hash that the pod was made from (head).
     pub spec_hash: String,
     /// Version of the operator that stamped the hash (head).
@@ -123,6 +127,7 @@ impl Pod {
             replica_name: view.replica.clone().unwrap_or_default(),
             host_index: number(keys::REPLICA_HOST_INDEX),
             place: view.annotations.get(SLOT).and_then(|text| Place::parse(text)),
+            gang: GangPod::read(value).map(Arc::new),
             spec_hash: annotation(SPEC_HASH),
             operator_version: annotation(OPERATOR_VERSION),
             name: view.name,

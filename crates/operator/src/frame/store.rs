@@ -183,6 +183,16 @@ impl<T: Stored + PartialEq> Store<T> {
         self.apply(object)
     }
 
+    /// The answer to a write of ours that was made for whatever version there was. It counts if it is newer than what is
+    /// known: versions of one object are numbers that grow.
+    pub fn learn_newer(&mut self, object: T) -> Option<Change<T>> {
+        let number = |object: &T| object.resource_version().parse::<u64>().ok();
+        let known = self.objects.get(&object.key())?;
+        let is_newer = known.uid() == object.uid() && number(known)? < number(&object)?;
+        let base = known.resource_version().to_owned();
+        if is_newer { self.learn(&base, object) } else { None }
+    }
+
     /// A listing of `source` begins.
     pub fn listing_begins(&mut self, source: usize) {
         self.listing.insert(source, BTreeMap::new());

@@ -9,13 +9,18 @@ use mobula_api::{FieldError, RayCluster, keys};
 use serde_json::{Value, json};
 
 use super::{
+    capacity::Capacity,
     kind::{self, Kind},
     pod::{Place, Pod},
     store::{Change, Key, Store, Stored},
 };
 
+mod gangs;
 #[cfg(test)]
 mod tests;
+
+use gangs::changed_capacity;
+pub use gangs::{CAPACITY_SOURCES, GangMember, GangWait, admission_target};
 
 /// A custom resource that may have to be reconciled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -208,6 +213,18 @@ pub struct Source {
     pub selector: &'static str,
 }
 
+impl Source {
+    /// It tells what nodes offer and what pods hold, whoever's they are: of the whole cluster, and kept as slim records.
+    fn is_capacity(&self) -> bool {
+        self.kind == &kind::NODE || (self.kind == &kind::POD && self.selector.is_empty())
+    }
+
+    /// Nothing waits for it: its kind may not be installed.
+    fn is_optional(&self) -> bool {
+        self.kind.kind == "PodGroup"
+    }
+}
+
 /// What the RayCluster reconciler needs to see.
 pub static RAY_CLUSTER_SOURCES: &[Source] = &[
     Source { kind: &kind::RAY_CLUSTER, selector: "" },
@@ -242,6 +259,8 @@ struct Inner {
     pods: Store<Indexed>,
     children: BTreeMap<usize, Store<Child>>,
     incarnations: BTreeMap<String, Incarnations>,
+    capacity: Capacity,
+    waits: BTreeMap<Key, Vec<GangWait>>,
     synced: BTreeSet<(usize, usize)>,
 }
 
@@ -256,6 +275,8 @@ pub struct ClusterView {
     pub children: Vec<Arc<Child>>,
     /// Incarnations of places that were used before.
     pub incarnations: Incarnations,
+    /// Its gangs that wait.
+    pub waits: Vec<GangWait>,
 }
 
 impl World {
@@ -274,7 +295,9 @@ impl World {
     pub fn watches(&self) -> Vec<(usize, usize, Source, String)> {
         let mut watches = Vec::new();
         for (number, source) in self.sources.iter().enumerate() {
-            for (place, namespace) in self.namespaces.iter().enumerate() {
+            let all = [String::new()];
+            let namespaces = if source.is_capacity() { &all[..] } else { &self.namespaces };
+            for (place, namespace) in namespaces.iter().enumerate() {
                 watches.push((number, place, *source, namespace.clone()));
             }
         }
@@ -287,12 +310,16 @@ impl World {
 
     /// Whether every watch has brought its first listing.
     pub fn is_synced(&self) -> bool {
-        self.lock().synced.len() == self.sources.len() * self.namespaces.len()
+        let inner = self.lock();
+        let mut needed = self.watches().into_iter().filter(|(_, _, source, _)| !source.is_optional());
+        needed.all(|(source, place, _, _)| inner.synced.contains(&(source, place)))
     }
 
     /// Every RayCluster that is known.
     pub fn targets(&self) -> Vec<Target> {
-        self.lock().clusters.iter().map(|(key, _)| target(key.clone())).collect()
+        let targets = self.lock().clusters.iter().map(|(key, _)| target(key.clone())).collect::<Vec<_>>();
+        let admission = self.admits().then(admission_target);
+        targets.into_iter().chain(admission).collect()
     }
 
     /// Every RayCluster that is known, as it is.
@@ -311,19 +338,26 @@ impl World {
             pods: pods.collect(),
             children: children.filter(|child| child.is_of(&cluster.uid)).collect(),
             incarnations: inner.incarnations.get(&cluster.uid).cloned().unwrap_or_default(),
+            waits: inner.waits.get(key).cloned().unwrap_or_default(),
             cluster,
         })
     }
 
     /// A watch says that there is `value`.
     pub fn apply(&self, source: usize, value: Value) {
-        let Some(kind) = self.sources.get(source).map(|source| source.kind) else { return };
+        let Some(kind) = self.kind(source) else { return };
+        if self.is_capacity(source) {
+            return self.with(|inner| changed_capacity(inner.capacity.apply(kind, &value)));
+        }
         self.with(|inner| inner.apply(source, kind, value));
     }
 
     /// A watch says that `value` is gone.
     pub fn delete(&self, source: usize, value: Value) {
-        let Some(kind) = self.sources.get(source).map(|source| source.kind) else { return };
+        let Some(kind) = self.kind(source) else { return };
+        if self.is_capacity(source) {
+            return self.with(|inner| changed_capacity(inner.capacity.delete(kind, &value)));
+        }
         self.with(|inner| inner.delete(source, kind, value));
     }
 
@@ -331,6 +365,7 @@ impl World {
     pub fn listing_begins(&self, source: usize, place: usize) {
         let mut inner = self.lock();
         match self.kind(source) {
+            Some(kind) if self.is_capacity(source) => inner.capacity.listing_begins(kind),
             Some(kind) if kind == &kind::RAY_CLUSTER => inner.clusters.listing_begins(place),
             Some(kind) if kind == &kind::POD => inner.pods.listing_begins(place),
             _ => inner.children.entry(source).or_default().listing_begins(place),
@@ -341,7 +376,9 @@ impl World {
     pub fn listed(&self, source: usize, place: usize, value: Value) {
         let Some(kind) = self.kind(source) else { return };
         let mut inner = self.lock();
-        if kind == &kind::RAY_CLUSTER {
+        if self.is_capacity(source) {
+            inner.capacity.listed(kind, &value);
+        } else if kind == &kind::RAY_CLUSTER {
             inner.clusters.listed(place, Cluster::read(&value));
         } else if kind == &kind::POD {
             if let Some(pod) = indexed(&value) {
@@ -359,7 +396,10 @@ impl World {
         let belongs = |key: &Key| namespace.is_empty() || key.namespace == namespace;
         self.with(|inner| {
             inner.synced.insert((source, place));
-            if kind == &kind::RAY_CLUSTER {
+            if self.is_capacity(source) {
+                inner.capacity.listing_ends(kind);
+                changed_capacity(true)
+            } else if kind == &kind::RAY_CLUSTER {
                 let changes = inner.clusters.listing_ends(place, belongs);
                 changes.iter().flat_map(|change| inner.cluster_changed(change)).collect()
             } else if kind == &kind::POD {
@@ -428,6 +468,10 @@ impl World {
     /// Whether objects of the kind are watched: what there is of them is in the stores.
     pub fn is_watched(&self, kind: &Kind) -> bool {
         self.sources.iter().any(|source| source.kind == kind)
+    }
+
+    fn is_capacity(&self, source: usize) -> bool {
+        self.sources.get(source).is_some_and(Source::is_capacity)
     }
 
     fn kind(&self, source: usize) -> Option<&'static Kind> {
@@ -537,7 +581,10 @@ impl Inner {
         {
             self.retire(&cluster.key, &before.pod.owner, &before.pod.group, place);
         }
-        changed_owners(change)
+        let is_of_gang = |indexed: &Arc<Indexed>| indexed.pod.gang.is_some();
+        let concerns_gangs = [&change.0, &change.1].into_iter().flatten().any(is_of_gang);
+        let admission = concerns_gangs.then(admission_target);
+        changed_owners(change).into_iter().chain(admission).collect()
     }
 
     /// Nothing is kept of a cluster that is gone: its pods go after it.

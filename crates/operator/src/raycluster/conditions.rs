@@ -118,6 +118,22 @@ pub(super) fn provisioned(conditions: &mut Conditions, all_are_ready: bool, stat
     }
 }
 
+/// Whether gangs wait, which, and why. Only where Mobula admits them.
+pub(super) fn gangs(conditions: &mut Conditions, pass: &Pass<'_>) {
+    let name = "GangsAdmitted";
+    let waits = pass.observed.waits;
+    if !crate::gangs::admits(pass.observed.cluster, pass.config) {
+        return conditions.remove(name);
+    }
+    let gated = |gang: &Arc<crate::frame::gang_pod::GangPod>| gang.is_gated;
+    let is_any_gated = pass.observed.pods.iter().filter_map(|pod| pod.gang.as_ref()).any(gated);
+    if waits.is_empty() && !is_any_gated {
+        return conditions.set(name, Some(true), "Whole", "");
+    }
+    let said: Vec<String> = waits.iter().map(|wait| format!("gang {}: {}", wait.gang, wait.reason)).collect();
+    conditions.set(name, Some(false), "Waiting", &said.join("; "));
+}
+
 /// What can't be made, and why. Visible at once.
 pub(super) fn failure(conditions: &mut Conditions, pass: &Pass<'_>) {
     let name = "ReplicaFailure";

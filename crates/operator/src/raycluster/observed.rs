@@ -7,7 +7,7 @@ use mobula_api::RayCluster;
 use crate::frame::{
     outcome::Memory,
     pod::Pod,
-    world::{Child, ClusterView, Incarnations},
+    world::{Child, ClusterView, GangWait, Incarnations},
 };
 
 /// What [`super::decide()`] sees.
@@ -21,6 +21,8 @@ pub struct Observed<'a> {
     pub children: &'a [Arc<Child>],
     /// Incarnations of places that were used before, by group and replica.
     pub incarnations: &'a Incarnations,
+    /// Its gangs that wait, as gang admission has found.
+    pub waits: &'a [GangWait],
     /// What came of earlier steps.
     pub memory: &'a Memory,
     /// 32 random bytes for a token, should one be needed.
@@ -30,8 +32,8 @@ pub struct Observed<'a> {
 impl<'a> Observed<'a> {
     /// What `view` has of `cluster`.
     pub fn new(cluster: &'a RayCluster, view: &'a ClusterView, memory: &'a Memory, token: [u8; 32]) -> Self {
-        let ClusterView { pods, children, incarnations, .. } = view;
-        Observed { cluster, pods, children, incarnations, memory, token }
+        let ClusterView { pods, children, incarnations, waits, .. } = view;
+        Observed { cluster, pods, children, incarnations, waits, memory, token }
     }
 }
 

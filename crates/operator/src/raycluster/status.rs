@@ -22,6 +22,7 @@ const INVALID: &str = "Invalid";
 /// Says what the status should be, if that is not what is written.
 pub(super) fn write(pass: &mut Pass<'_>, state: State) {
     let cluster = pass.observed.cluster;
+    say_waits(pass);
     let mut conditions = Conditions::of(&cluster.status, pass.now_ms);
     let heads = pass.heads();
     let head = heads.iter().find(|(_, standing)| *standing == Standing::Active).or(heads.first()).map(|(pod, _)| pod);
@@ -34,6 +35,7 @@ pub(super) fn write(pass: &mut Pass<'_>, state: State) {
     conditions::head(&mut conditions, head);
     conditions::provisioned(&mut conditions, all_are_ready, state);
     conditions::failure(&mut conditions, pass);
+    conditions::gangs(&mut conditions, pass);
     conditions.remove(INVALID);
     let has_failed = conditions.is_true("ReplicaFailure");
 
@@ -65,6 +67,17 @@ pub(super) fn write(pass: &mut Pass<'_>, state: State) {
     status.insert("conditions".to_owned(), conditions.into_value());
     status.insert("observedGeneration".to_owned(), json!(cluster.metadata.generation));
     pace(pass, status);
+}
+
+/// Says once of each gang that it waits: how far it is from fitting is in the status, where it may change.
+fn say_waits(pass: &mut Pass<'_>) {
+    let waits = pass.observed.waits;
+    if waits.is_empty() {
+        return;
+    }
+    let gangs: Vec<String> = waits.iter().map(|wait| format!("{} ({} pods)", wait.gang, wait.pods)).collect();
+    let message = format!("Gangs of RayCluster {} wait until each fits as a whole: {}", pass.name(), gangs.join(", "));
+    pass.say_once("GangWaiting", "Admit", message);
 }
 
 /// Says in the status that the RayCluster is invalid.
@@ -221,7 +234,10 @@ fn groups(pass: &Pass<'_>) -> Value {
             object["pending"] = json!(pending);
         }
         let said = active.iter().find(|pod| !pod.is_ready() && !pod.pending_message.is_empty());
-        if let Some(pod) = said {
+        let wait = pass.observed.waits.iter().find(|wait| wait.group == spec.group_name);
+        if let Some(wait) = wait {
+            object["message"] = json!(format!("gang {}: {}", wait.gang, wait.reason));
+        } else if let Some(pod) = said {
             object["message"] = json!(pod.pending_message);
         }
         object

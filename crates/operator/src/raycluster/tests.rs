@@ -72,7 +72,8 @@ fn pods(workers: u32, change: impl Fn(&mut Pod)) -> Vec<Arc<Pod>> {
 
 fn decided(cluster: &RayCluster, pods: &[Arc<Pod>], memory: &Memory) -> Decision {
     let incarnations = Incarnations::new();
-    let observed = Observed { cluster, pods, children: &[], incarnations: &incarnations, memory, token: [0; 32] };
+    let observed =
+        Observed { cluster, pods, children: &[], incarnations: &incarnations, waits: &[], memory, token: [0; 32] };
     let decision = decide(&observed, &Config::default(), NOW_MS);
     assert_eq!(decision, decide(&observed, &Config::default(), NOW_MS), "the same again");
     decision
@@ -91,6 +92,7 @@ fn without_the_gate_replicas_of_several_hosts_are_single_pods() {
             pods: &pods,
             children: &[],
             incarnations: &incarnations,
+            waits: &[],
             memory: &memory,
             token: [0; 32],
         };
@@ -309,6 +311,7 @@ fn gangs_of_kubernetes_own_scheduler_are_made() {
         children: &[],
         memory: &memory,
         incarnations: &incarnations,
+        waits: &[],
         token: [0; 32],
     };
     let decision = decide(&observed, &config, NOW_MS);

@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use mobula_api::{FieldError, Gate, WorkerGroupSpec};
+use serde_json::{Value, json};
 
 use super::{
     children::Slot,
@@ -16,10 +17,11 @@ use super::{
 use crate::{
     frame::{
         decision::{Action, Foreign, Notice, Step},
+        gang_pod::{GANG, GATE},
         kind,
         pod::{Place, Pod},
     },
-    names,
+    gangs, names,
 };
 
 mod replicas;
@@ -63,6 +65,7 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         let pods = pass.workers(&spec.group_name);
         let named = spec.scale_strategy.iter().flat_map(|strategy| &strategy.workers_to_delete).map(String::as_str);
         let group = Group { spec, part, replicas, hosts, most, pods, named: named.collect() };
+        steps.extend(group.released(pass));
         steps.extend(if spec.suspend == Some(true) {
             group.suspended(pass)
         } else if hosts > 1 {
@@ -74,7 +77,33 @@ pub(super) fn make(pass: &mut Pass<'_>) {
     pass.decision.then(steps);
 }
 
+/// Lets a pod wait for the rest of its gang.
+fn gate(pod: &mut Value, gang: &str) {
+    pod["metadata"]["annotations"][GANG] = json!(gang);
+    match pod["spec"]["schedulingGates"].as_array_mut() {
+        Some(gates) => gates.push(json!({"name": GATE})),
+        None => pod["spec"]["schedulingGates"] = json!([{"name": GATE}]),
+    }
+}
+
 impl Group<'_> {
+    /// Lifts gates that nobody would lift any more, because gang admission was switched off.
+    fn released(&self, pass: &mut Pass<'_>) -> Vec<Step> {
+        let is_gated = |pod: &&Arc<Pod>| pod.gang.as_ref().is_some_and(|gang| gang.is_gated);
+        let gated: Vec<&Arc<Pod>> = self.with(Standing::Active).filter(is_gated).collect();
+        if gated.is_empty() || gangs::admits(pass.observed.cluster, pass.config) || !pass.may_try(&self.part) {
+            return Vec::new();
+        }
+        let release = |pod: &&Arc<Pod>| {
+            let others = pod.gang.iter().flat_map(|gang| &gang.other_gates).map(|gate| json!({"name": gate}));
+            let others: Vec<Value> = others.collect();
+            let gates = if others.is_empty() { Value::Null } else { others.into() };
+            let patch = json!({"metadata": {"uid": pod.uid}, "spec": {"schedulingGates": gates}});
+            Step::new(self.part.clone(), Action::Patch { kind: &kind::POD, name: pod.name.clone(), patch })
+        };
+        gated.iter().map(release).collect()
+    }
+
     fn with(&self, standing: Standing) -> impl Iterator<Item = &Arc<Pod>> {
         self.pods.iter().filter(move |(_, other)| *other == standing).map(|(pod, _)| pod)
     }
@@ -180,6 +209,9 @@ impl Group<'_> {
         let name = self.name(pass, place.replica, place.host, place.incarnation);
         let mut body = pass.children.worker_pod(self.spec, &slot, &name)?;
         mark(&mut body, place);
+        if gangs::admits(pass.observed.cluster, pass.config) {
+            gate(&mut body, &self.spec.group_name);
+        }
         let action = Action::Create { kind: &kind::POD, body, foreign: Foreign::Refused };
         let step = Step::new(self.part.clone(), action).says("CreatedWorkerPod", "Create", "Created worker Pod");
         Ok(step.complains("FailedToCreateWorkerPod", "Create", "Failed to create worker Pod"))

@@ -1,0 +1,229 @@
+//! What nodes offer, and what pods hold of it: slim records of all nodes and all pods that are bound to one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use mobula_api::{
+    node::{self, Taint},
+    pod_needs,
+};
+use mobula_planner::{Amount, Labels, Resources};
+use serde_json::Value;
+
+use super::{
+    gang_pod::requests,
+    kind::{self, Kind},
+    store::Key,
+};
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeRecord {
+    /// Labels.
+    pub labels: Arc<Labels>,
+    /// What it offers to pods.
+    pub total: Arc<Resources>,
+    /// Taints that a pod must tolerate.
+    pub taints: Vec<Taint>,
+    /// Why it is no target for any pod.
+    pub unfit: Option<String>,
+}
+
+/// What a pod holds.
+#[derive(Clone, Debug, PartialEq)]
+struct Held {
+    node: String,
+    requests: Arc<Resources>,
+}
+
+/// All nodes, and what is held of them.
+#[derive(Debug, Default)]
+pub struct Capacity {
+    nodes: BTreeMap<String, NodeRecord>,
+    held: BTreeMap<Key, Held>,
+    used: BTreeMap<String, Resources>,
+    /// Pods of a kind request the same: they share it.
+    shared: BTreeSet<Arc<Resources>>,
+    /// What a listing under way has brought.
+    listed: BTreeSet<Key>,
+}
+
+fn key(value: &Value) -> Key {
+    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    Key::new(text("/metadata/namespace"), text("/metadata/name"))
+}
+
+impl Capacity {
+    /// The nodes, by name, with what is free of each.
+    pub fn nodes(&self) -> impl Iterator<Item = (&String, &NodeRecord, Resources)> {
+        self.nodes.iter().map(|(name, record)| {
+            let mut free = (*record.total).clone();
+            if let Some(used) = self.used.get(name) {
+                change(&mut free, used, -1);
+            }
+            (name, record, free)
+        })
+    }
+
+    /// The node that a pod holds capacity of, as far as its watch has told.
+    pub fn node_of(&self, pod: &Key) -> Option<&str> {
+        self.held.get(pod).map(|held| held.node.as_str())
+    }
+
+    /// A watch says that there is `value`. True if that changes what is free.
+    pub fn apply(&mut self, kind: &'static Kind, value: &Value) -> bool {
+        if kind != &kind::NODE {
+            return self.pod(value);
+        }
+        let name = key(value).name;
+        let labels = value.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+        let labels: Labels =
+            labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
+        let offered = pod_needs::quantities(value.pointer("/status/allocatable")).into_iter();
+        let amount = |quantity: mobula_api::Quantity| Amount::from_f64(quantity.as_f64()).unwrap_or_default();
+        let total = self.share(offered.map(|(name, quantity)| (name, amount(quantity))).collect());
+        let (unfit, taints) = node::fitness(value);
+        let record = NodeRecord { labels: Arc::new(labels), total, taints, unfit };
+        let before = self.nodes.insert(name, record.clone());
+        before != Some(record)
+    }
+
+    fn pod(&mut self, value: &Value) -> bool {
+        let node = value.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default();
+        let phase = value.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
+        let key = key(value);
+        if node.is_empty() || ["Succeeded", "Failed"].contains(&phase) {
+            return self.free(&key);
+        }
+        let held = Held { node: node.to_owned(), requests: self.share(requests(value)) };
+        if self.held.get(&key) == Some(&held) {
+            return false;
+        }
+        self.free(&key);
+        change(self.used.entry(held.node.clone()).or_default(), &held.requests, 1);
+        self.held.insert(key, held);
+        true
+    }
+
+    /// A watch says that `value` is gone. True if that changes what is free.
+    pub fn delete(&mut self, kind: &'static Kind, value: &Value) -> bool {
+        let key = key(value);
+        if kind == &kind::NODE { self.nodes.remove(&key.name).is_some() } else { self.free(&key) }
+    }
+
+    fn free(&mut self, key: &Key) -> bool {
+        let Some(held) = self.held.remove(key) else { return false };
+        if let Some(used) = self.used.get_mut(&held.node) {
+            change(used, &held.requests, -1);
+            if used.values().all(|amount| amount.steps() == 0) {
+                self.used.remove(&held.node);
+            }
+        }
+        true
+    }
+
+    fn share(&mut self, resources: Resources) -> Arc<Resources> {
+        if let Some(known) = self.shared.get(&resources) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(resources);
+        // What nobody holds any more is dropped before there is too much of it.
+        if self.shared.len() >= MOST_SHARED {
+            self.shared.retain(|known| Arc::strong_count(known) > 1);
+        }
+        self.shared.insert(Arc::clone(&new));
+        new
+    }
+
+    /// A listing begins.
+    pub fn listing_begins(&mut self, kind: &'static Kind) {
+        let is_node = kind == &kind::NODE;
+        self.listed.retain(|key| key.namespace.is_empty() != is_node);
+    }
+
+    /// A listing has brought `value`.
+    pub fn listed(&mut self, kind: &'static Kind, value: &Value) {
+        self.listed.insert(key(value));
+        self.apply(kind, value);
+    }
+
+    /// The listing is whole: what it did not bring is gone.
+    pub fn listing_ends(&mut self, kind: &'static Kind) {
+        if kind == &kind::NODE {
+            let listed = &self.listed;
+            self.nodes.retain(|name, _| listed.contains(&Key::new("", name.clone())));
+        } else {
+            let gone: Vec<Key> = self.held.keys().filter(|key| !self.listed.contains(*key)).cloned().collect();
+            gone.iter().for_each(|key| {
+                self.free(key);
+            });
+        }
+        self.listing_begins(kind);
+    }
+}
+
+/// Kinds of pods and nodes that are remembered as such.
+const MOST_SHARED: usize = 4_096;
+
+/// Adds `amounts`, `sign` times.
+fn change(sums: &mut Resources, amounts: &Resources, sign: i64) {
+    for (name, amount) in amounts {
+        let sum = sums.entry(name.clone()).or_default();
+        *sum = Amount::from_steps(sum.steps().saturating_add(amount.steps().saturating_mul(sign)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(name: &str) -> Value {
+        json!({"metadata": {"name": name}, "status": {"allocatable": {"cpu": "4", "pods": 10},
+               "conditions": [{"type": "Ready", "status": "True"}]}})
+    }
+
+    fn pod(name: &str, node: &str, phase: &str) -> Value {
+        json!({"metadata": {"namespace": "ns", "name": name}, "status": {"phase": phase},
+               "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "1500m"}}}]}})
+    }
+
+    fn free_cpu(capacity: &Capacity) -> Vec<f64> {
+        capacity.nodes().map(|(_, _, free)| free["cpu"].as_f64()).collect()
+    }
+
+    #[test]
+    fn what_pods_hold_is_not_free() {
+        let mut capacity = Capacity::default();
+        assert!(capacity.apply(&kind::NODE, &node("n")));
+        assert!(!capacity.apply(&kind::NODE, &node("n")), "known");
+        assert!(!capacity.apply(&kind::POD, &pod("a", "", "Pending")));
+        assert!(capacity.apply(&kind::POD, &pod("a", "n", "Pending")));
+        assert!(capacity.apply(&kind::POD, &pod("b", "n", "Running")));
+        assert_eq!(free_cpu(&capacity), [1.0]);
+        assert!(capacity.apply(&kind::POD, &pod("a", "n", "Succeeded")));
+        assert!(capacity.delete(&kind::POD, &pod("b", "n", "Running")));
+        assert!(!capacity.delete(&kind::POD, &pod("b", "n", "Running")));
+        assert_eq!(free_cpu(&capacity), [4.0]);
+        assert!(capacity.used.is_empty());
+    }
+
+    #[test]
+    fn a_listing_says_what_is_gone() {
+        let mut capacity = Capacity::default();
+        capacity.apply(&kind::NODE, &node("n"));
+        capacity.apply(&kind::NODE, &node("m"));
+        capacity.apply(&kind::POD, &pod("a", "n", "Running"));
+        capacity.listing_begins(&kind::NODE);
+        capacity.listing_begins(&kind::POD);
+        capacity.listed(&kind::NODE, &node("n"));
+        capacity.listed(&kind::POD, &pod("b", "n", "Running"));
+        capacity.listing_ends(&kind::NODE);
+        capacity.listing_ends(&kind::POD);
+        assert_eq!(free_cpu(&capacity), [2.5]);
+        assert_eq!((capacity.node_of(&Key::new("ns", "a")), capacity.node_of(&Key::new("ns", "b"))), (None, Some("n")));
+    }
+}

@@ -1,0 +1,266 @@
+//! Which gangs begin, go on, wait, or are given back. Pure.
+
+use std::collections::BTreeMap;
+
+use mobula_planner::admission::{self, PodClass, PodGang, Rules, Verdict};
+use serde_json::{Value, json};
+
+use super::{
+    Decided,
+    observe::{Gang, Member, Sight},
+};
+use crate::{
+    config::GangConfig,
+    frame::{
+        decision::{Action, Step},
+        gang_pod::{ADMITTED, Admission, HOSTNAME},
+        kind,
+        outcome::Memory,
+        world::GangWait,
+    },
+};
+
+/// Where a gang stands.
+#[derive(Debug)]
+enum State<'a> {
+    /// Nothing of it waits.
+    Settled,
+    /// These pods are to begin together; a part of them may have begun already.
+    Asks { pods: Vec<&'a Member>, begun: Option<Admission> },
+    /// Pods are missing that the operator has not made yet.
+    Incomplete { there: usize, needed: usize },
+    /// All gates are lifted, the scheduler has yet to bind. It has until then, in Unix ms.
+    Binding { until_ms: i64 },
+    /// It has not become whole in time: these pods are given back.
+    Late { pods: Vec<&'a Member> },
+}
+
+/// Decides about all gangs at once.
+pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms: i64) -> Decided {
+    let mut decided = Decided::default();
+    let mut asking = Vec::new();
+    for gang in &sight.gangs {
+        match state(gang, config, now_ms) {
+            State::Settled => {}
+            State::Binding { until_ms } => decided.decision.wake_at(until_ms),
+            State::Incomplete { there, needed } => {
+                let reason = format!("{there} of {needed} pods exist");
+                wait(&mut decided, gang, there, reason);
+            }
+            State::Late { pods } => give_back(&mut decided, gang, &pods, memory, now_ms),
+            State::Asks { pods, begun } => {
+                if let Some(begun) = begun {
+                    decided.decision.wake_at(begun.at_ms.saturating_add(config.bind_within_ms));
+                }
+                if let Some(level) = &gang.unknown_level {
+                    let reason = format!("there is no topology level {level:?}: mend the annotation {}", super::DOMAIN);
+                    wait(&mut decided, gang, pods.len(), reason);
+                } else if may_try(&mut decided, gang, memory, now_ms) {
+                    asking.push((gang, pods, begun));
+                } else {
+                    wait(&mut decided, gang, pods.len(), "the last try failed: it is tried again soon".to_owned());
+                }
+            }
+        }
+    }
+    ask(&mut decided, sight, &asking, config, now_ms);
+    decided
+}
+
+fn part(gang: &Gang) -> String {
+    format!("gang/{}/{}", gang.cluster, gang.name)
+}
+
+fn wait(decided: &mut Decided, gang: &Gang, pods: usize, reason: String) {
+    let pods = u32::try_from(pods).unwrap_or(u32::MAX);
+    let wait = GangWait { gang: gang.name.clone(), group: gang.group.clone(), pods, reason };
+    decided.waits.entry(gang.cluster.clone()).or_default().push(wait);
+}
+
+/// Whether the back-off of a gang is over: after failed requests, and after it was given back.
+fn may_try(decided: &mut Decided, gang: &Gang, memory: &Memory, now_ms: i64) -> bool {
+    let part = part(gang);
+    let failed = memory.failures.get(&part).map(|failure| failure.next_try_ms);
+    let broken = memory.breakages.get(&part).map(|breakage| breakage.next_try_ms);
+    let Some(at_ms) = failed.max(broken).filter(|at_ms| now_ms < *at_ms) else { return true };
+    decided.decision.held.insert(part);
+    decided.decision.wake_at(at_ms);
+    false
+}
+
+fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
+    let (gated, lifted): (Vec<&Member>, Vec<&Member>) = gang.members.iter().partition(|member| member.pod.is_gated);
+    let mut admissions: BTreeMap<Admission, Vec<&Member>> = BTreeMap::new();
+    for member in &lifted {
+        if let Some(admission) = member.pod.admission {
+            admissions.entry(admission).or_default().push(member);
+        }
+    }
+    let mut binding = None;
+    for (admission, pods) in admissions {
+        let missing = (admission.pods as usize).saturating_sub(pods.len());
+        let is_of_it = |member: &&&Member| member.created_ms <= admission.youngest_ms;
+        let rest: Vec<&Member> = gated.iter().filter(is_of_it).take(missing).copied().collect();
+        let until_ms = admission.at_ms.saturating_add(config.bind_within_ms);
+        if rest.is_empty() && pods.iter().all(|member| member.is_bound) {
+            continue;
+        }
+        if now_ms >= until_ms {
+            return State::Late { pods };
+        }
+        if !rest.is_empty() {
+            return State::Asks { pods: rest, begun: Some(admission) };
+        }
+        binding = Some(binding.map_or(until_ms, |other: i64| other.min(until_ms)));
+    }
+    if let Some(until_ms) = binding {
+        return State::Binding { until_ms };
+    }
+    let needed = (gang.expected as usize).saturating_sub(lifted.len());
+    match gated.len() {
+        _ if needed == 0 => State::Settled,
+        there if there < needed => State::Incomplete { there, needed },
+        _ => State::Asks { pods: gated.into_iter().take(needed).collect(), begun: None },
+    }
+}
+
+/// A gang that has not become whole lets go of what it holds. Its pods are made again and wait again, after a while.
+fn give_back(decided: &mut Decided, gang: &Gang, pods: &[&Member], memory: &Memory, now_ms: i64) {
+    if !may_try(decided, gang, memory, now_ms) {
+        return;
+    }
+    decided.given_back += 1;
+    let reason = format!("{} pods are given back: the scheduler could not bind all of them in time", pods.len());
+    wait(decided, gang, pods.len(), reason);
+    let deletion = |member: &&Member| {
+        let action = Action::Delete { kind: &kind::POD, name: member.name.clone(), uid: member.uid.clone() };
+        let step = Step::new(part(gang), action).within(gang.cluster.namespace.clone());
+        Step { replaces_broken: true, ..step }
+    };
+    decided.decision.then(pods.iter().map(deletion).collect());
+}
+
+/// A gang that asks: its pods, and what of it has begun.
+type Asking<'a> = (&'a Gang, Vec<&'a Member>, Option<Admission>);
+
+/// Asks the planner where gangs fit, and lifts the gates of those that do.
+fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &GangConfig, now_ms: i64) {
+    let classes: Vec<Vec<Vec<&Member>>> = asking.iter().map(|(_, pods, _)| alike(pods)).collect();
+    let gangs: Vec<PodGang> =
+        asking.iter().zip(&classes).map(|(asking, classes)| request(asking, classes, sight)).collect();
+    let places: Vec<admission::Place> = sight.nodes.iter().map(|node| node.place.clone()).collect();
+    let rules = Rules { levels: config.levels.clone(), now_ms, backfill_ms: config.backfill_ms };
+    let mut lifts = Vec::new();
+    for (((gang, pods, begun), classes), verdict) in
+        asking.iter().zip(&classes).zip(admission::admit(&places, &gangs, &rules))
+    {
+        match verdict {
+            Verdict::Begins { nodes, domain } => {
+                let admission = begun.unwrap_or_else(|| new_admission(pods, now_ms));
+                if begun.is_none() {
+                    let since_ms = pods.iter().map(|member| member.created_ms).min().unwrap_or(now_ms);
+                    decided.begun_after_ms.push(now_ms.saturating_sub(since_ms).max(0));
+                }
+                decided.decision.wake_at(admission.at_ms.saturating_add(config.bind_within_ms));
+                let label = domain.and_then(|(level, value)| label(sight, config, level, &value, &nodes));
+                for (member, node) in classes.iter().flatten().zip(nodes.iter().flatten()) {
+                    lifts.push(lift(gang, member, &sight.nodes[*node].place, label.as_ref(), admission));
+                }
+            }
+            Verdict::Waits { reason, is_reserving } => {
+                wait(decided, gang, pods.len(), reason);
+                if !is_reserving {
+                    let since_ms = pods.iter().map(|member| member.created_ms).min().unwrap_or(now_ms);
+                    let late_ms = since_ms.saturating_add(config.backfill_ms);
+                    if late_ms > now_ms {
+                        decided.decision.wake_at(late_ms);
+                    }
+                }
+            }
+        }
+    }
+    decided.decision.then(lifts);
+}
+
+/// Pods by what the scheduler sees in them.
+fn alike<'a>(pods: &[&'a Member]) -> Vec<Vec<&'a Member>> {
+    let mut classes: Vec<Vec<&Member>> = Vec::new();
+    for &member in pods {
+        match classes.iter_mut().find(|class| class.first().is_some_and(|first| first.pod.is_like(&member.pod))) {
+            Some(class) => class.push(member),
+            None => classes.push(vec![member]),
+        }
+    }
+    classes
+}
+
+fn request((gang, pods, begun): &Asking<'_>, classes: &[Vec<&Member>], sight: &Sight) -> PodGang {
+    let class = |members: &Vec<&Member>| {
+        let first = members.first();
+        let may_use = sight.nodes.iter().map(|node| {
+            let place = &node.place;
+            let is_fit = node.record.unfit.is_none() && place.labels.contains_key(HOSTNAME);
+            is_fit && first.is_some_and(|it| it.pod.may_use(&place.name, &place.labels, &node.record.taints))
+        });
+        PodClass {
+            requests: first.map(|first| first.pod.requests.clone()).unwrap_or_default(),
+            count: u32::try_from(members.len()).unwrap_or(u32::MAX),
+            may_use: may_use.collect(),
+        }
+    };
+    let lifted = || gang.members.iter().filter(|member| !member.pod.is_gated);
+    PodGang {
+        id: format!("{}/{}", gang.cluster, gang.name),
+        priority: pods.iter().map(|member| member.pod.priority).max().unwrap_or(0),
+        since_ms: pods.iter().map(|member| member.created_ms).min().unwrap_or(0),
+        has_begun: begun.is_some(),
+        classes: classes.iter().map(class).collect(),
+        level: gang.level,
+        beside: lifted().find_map(|member| member.node),
+    }
+}
+
+fn new_admission(pods: &[&Member], now_ms: i64) -> Admission {
+    let youngest_ms = pods.iter().map(|member| member.created_ms).max().unwrap_or(now_ms);
+    Admission { pods: u32::try_from(pods.len()).unwrap_or(u32::MAX), youngest_ms, at_ms: now_ms }
+}
+
+/// The label that all nodes of the gang have in common: key and value of its domain.
+fn label(
+    sight: &Sight,
+    config: &GangConfig,
+    level: usize,
+    value: &str,
+    nodes: &[Vec<usize>],
+) -> Option<(String, String)> {
+    let have = |key: &&String| {
+        let mut all = nodes.iter().flatten();
+        all.all(|node| sight.nodes[*node].place.labels.get(*key).is_some_and(|own| own == value))
+    };
+    let key = config.levels.get(level)?.keys.iter().find(have)?;
+    Some((key.clone(), value.to_owned()))
+}
+
+/// Lifts the gate of a pod and pins it. What its selector says already can't be changed, and is so anyway.
+fn lift(
+    gang: &Gang,
+    member: &Member,
+    place: &admission::Place,
+    label: Option<&(String, String)>,
+    admission: Admission,
+) -> Step {
+    let mut selector = BTreeMap::new();
+    if let Some(host) = place.labels.get(HOSTNAME) {
+        selector.insert(HOSTNAME, host);
+    }
+    if let Some((key, value)) = label {
+        selector.insert(key, value);
+    }
+    let gates: Vec<Value> = member.pod.other_gates.iter().map(|gate| json!({"name": gate})).collect();
+    let patch = json!({
+        "metadata": {"uid": member.uid, "annotations": {ADMITTED: admission.to_text()}},
+        "spec": {"nodeSelector": selector, "schedulingGates": if gates.is_empty() { Value::Null } else { gates.into() }},
+    });
+    let action = Action::Patch { kind: &kind::POD, name: member.name.clone(), patch };
+    Step::new(part(gang), action).within(gang.cluster.namespace.clone())
+}
