@@ -4,8 +4,8 @@ mod given;
 
 use given::*;
 use mobula_planner::{
-    Amount, Constraint, GangStrategy, Memory, Mobula, Node, NodeResize, NodeType, Plan, Policy, ResizeSpec, Severity, Snapshot,
-    lint,
+    Amount, Constraint, GangStrategy, Memory, Mobula, Node, NodeResize, NodeType, Plan, Policy, ResizeSpec, Severity,
+    Snapshot, lint,
 };
 
 fn resizable() -> NodeType {

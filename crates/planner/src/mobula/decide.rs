@@ -8,7 +8,7 @@ use super::demand::{self, Class, GangWork, Together};
 use super::floors::{self, Lacking};
 use super::gangs::{self, Indices, Short};
 use super::limits::Limits;
-use super::pools::{Map, Places, Pool, Sites};
+use super::pools::{Map, Places, Pool, Sites, Tier};
 use super::price::Prices;
 use super::repack::{self, FluidGangs, Reach, Repacked};
 use super::world::{HostId, Origin, World};
@@ -28,7 +28,7 @@ pub(super) struct GangFate {
     pub domain: Option<String>,
     pub fabric: Option<String>,
     /// What is not as it should be, for people.
-    pub drawback: &'static str,
+    pub drawback: String,
     /// What all places of it had to be, for people.
     pub condition: String,
     /// What found no place, in the place where most of it did.
@@ -124,6 +124,7 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     if let Some(cheaper) = reserving_last(&draft, &rules, again) {
         (draft, repacked, fixed_cost) = cheaper;
     }
+    draft.say_how_near(&map);
     let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, &numbers, memory);
     Decision {
         snapshot,
@@ -175,11 +176,11 @@ enum Reserving {
 pub(super) struct Draft<'a> {
     pub board: Board<'a>,
     classes: Vec<Class>,
-    gangs: Vec<GangWork<'a>>,
-    fates: Vec<GangFate>,
+    pub gangs: Vec<GangWork<'a>>,
+    pub fates: Vec<GangFate>,
     /// By gang in the order of the snapshot, those that may be packed anew: what they may use.
     fluid: BTreeMap<u32, Option<Arc<Reach>>>,
-    reaches: BTreeMap<(Option<DomainId>, Option<String>), Arc<Reach>>,
+    reaches: BTreeMap<(Vec<DomainId>, Option<String>), Arc<Reach>>,
     lacking: Vec<Lacking>,
     floors: Vec<u64>,
     reserved: Vec<u64>,
@@ -310,43 +311,49 @@ impl<'a> Draft<'a> {
     }
 
     fn place_gang(&mut self, rules: &Rules<'_>, map: &Map<'a>, work: &GangWork<'a>) {
-        let Places { pools, otherwise, drawback, condition } = map.places(&self.board, work, &mut self.sites);
+        let Places { tiers, condition } = map.places(&self.board, work, &mut self.sites);
         let fate = &mut self.fates[work.at as usize];
         fate.condition = condition;
-        let chosen = self.best(rules, work, &pools).map(|at| (&pools[at], ""));
-        let chosen = chosen.or(otherwise.as_ref().map(|pool| (pool, drawback)));
+        let mut choose = |tier: &Tier| match &tier.pools[..] {
+            // There is nothing to be compared.
+            [pool] if pool.is_everywhere() => Some(0),
+            pools => self.best(rules, work, pools),
+        };
+        let chosen = tiers.iter().find_map(|tier| Some((&tier.pools[choose(tier)?], tier.drawback)));
+        let pools = || tiers.iter().flat_map(|tier| &tier.pools).collect::<Vec<_>>();
         let Some((pool, drawback)) = chosen else {
             if work.fabric == Some(FabricWish::Required) {
                 let groups = 0..self.board.world.groups.len();
                 self.fates[work.at as usize].lacks_rdma =
                     groups.map(|group| map.fabrics.group(group).is_none()).collect();
             }
-            return self.wait(rules, work, &pools.iter().collect::<Vec<_>>());
+            return self.wait(rules, work, &pools());
         };
         let mark = self.board.mark();
         let placed = gangs::place(&mut self.board, rules, work, pool, &mut self.indices);
         match placed.and_then(|cost| self.draw_closer(rules, map, work, pool, (&mark, cost))) {
-            Ok(_) => {
+            Ok(closer) => {
                 gangs::keep(&mut self.board, &mark);
                 let fate = &mut self.fates[work.at as usize];
                 fate.is_placed = true;
-                (fate.domain, fate.fabric, fate.drawback) = (pool.domain.clone(), pool.fabric.clone(), drawback);
+                (fate.domain, fate.fabric) = (pool.domain.clone(), pool.fabric.clone());
+                fate.drawback = drawback.to_owned();
                 self.note_fluid(work, pool, &mark);
-                self.note_room(pool, &mark);
+                self.note_room(map, closer.as_ref().unwrap_or(pool), &mark);
             }
             Err(short) => {
                 self.fates[work.at as usize].short = Some(short);
-                let all: Vec<&Pool> = pools.iter().chain([pool]).collect();
-                self.wait(rules, work, &all);
+                self.wait(rules, work, &pools());
             }
         }
     }
 
     /// Notes what was launched for a gang in a domain where there is only so much room.
-    fn note_room(&mut self, pool: &Pool, mark: &Mark) {
-        let Some(domain) = pool.domain_id else { return };
+    fn note_room(&mut self, map: &Map<'a>, pool: &Pool, mark: &Mark) {
         let launched = self.board.world.hosts.len() - mark.hosts();
-        *self.sites.launched.entry(domain).or_default() += launched as u32;
+        if launched > 0 {
+            map.note_launched(&pool.domains, launched as u32, &mut self.sites);
+        }
     }
 
     /// Holds what a gang could use that waits for running work to end.
@@ -421,7 +428,7 @@ impl<'a> Draft<'a> {
     fn reach(&mut self, pool: &Pool) -> Option<Arc<Reach>> {
         let groups = pool.group_mask()?;
         let present = self.board.world.present;
-        let key = (pool.domain_id, pool.fabric.clone());
+        let key = (pool.domains.clone(), pool.fabric.clone());
         let reach = self.reaches.entry(key).or_insert_with(|| {
             let hosts = pool.hosts(present).filter(|host| (*host as usize) < present).collect();
             Arc::new(Reach { groups, hosts })

@@ -5,6 +5,7 @@ use super::demand::{Class, GangWork, Together};
 use super::gangs::Short;
 use super::limits::Closed;
 use super::world::{Column, Shape, ShapeId, World};
+use crate::topology::Required;
 use crate::{Memory, Node, NodePhase, Resources, UnmetCause, words};
 
 /// Most groups that one reason names.
@@ -36,6 +37,13 @@ pub(super) fn of_gang(
             let what = if work.together == Together::One { "all of its bundles together" } else { "a bundle" };
             return (cause, format!("{what} {}: {text}", shape_text(world, part.shape)));
         }
+    }
+    if let Some(Required { level: None, name, group }) = work.near.required {
+        let levels: Vec<String> = world.snapshot.topology.iter().map(|level| level.name.clone()).collect();
+        let levels = if levels.is_empty() { "has none".to_owned() } else { format!("has {}", words::list(&levels)) };
+        let text =
+            format!("group {group} requires one {name} for it, which is no level of the topology: that {levels}");
+        return (UnmetCause::Limit, text);
     }
     let Some(short) = fate.short else {
         let condition = if fate.condition.is_empty() { "in one place" } else { &fate.condition };

@@ -15,6 +15,7 @@
 
 mod fabric;
 mod level;
+mod nearness;
 mod rdma;
 mod room;
 mod sight;
@@ -27,6 +28,7 @@ use std::sync::OnceLock;
 
 pub use fabric::{FabricId, Fabrics};
 pub use level::Level;
+pub use nearness::{Near, Required, level_named};
 pub use rdma::is_rdma_resource;
 pub use room::{DomainRoom, GroupDomain};
 
