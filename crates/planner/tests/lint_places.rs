@@ -365,7 +365,11 @@ fn a_gang_in_one_domain_of_a_level_that_a_group_requires() {
     assert_eq!(rules("row", Some("rack=r1"), &r2, apart), ["one-domain"; 2], "neither true nor one domain");
     assert_eq!(rules("row", Some("rack=r2"), &r1, apart), ["one-domain"], "what is said is not true");
     assert_eq!(rules("row", None, &r1, apart), ["one-domain"], "nothing is said");
-    assert_eq!(rules("row", Some("rack=r1"), &[], apart), ["one-domain"], "without the label it is a domain of its own");
+    assert_eq!(
+        rules("row", Some("rack=r1"), &[], apart),
+        ["one-domain"],
+        "without the label it is a domain of its own"
+    );
     assert_eq!(rules("aisle", Some("rack=r1"), &r1, apart), ["one-domain"], "no such level");
     // Sixteen GPUs are too many for one node, packed or not.
     assert_eq!(rules("row", None, &r1, GangStrategy::Pack), ["one-domain"]);

@@ -2,10 +2,12 @@
 
 mod given;
 
+use std::sync::Arc;
+
 use given::*;
 use mobula_planner::{
-    Amount, Constraint, GangStrategy, Memory, Mobula, Node, NodeResize, NodeType, Plan, Policy, ResizeSpec, Severity,
-    Snapshot, lint,
+    Amount, Constraint, GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Labels, Memory, Mobula, Node,
+    NodeResize, NodeType, Plan, Policy, ResizeSpec, Severity, Snapshot, lint,
 };
 
 fn resizable() -> NodeType {
@@ -125,4 +127,26 @@ fn what_pods_grow_by_counts_for_request_resources_at_every_step() {
             assert_eq!((launches(&plan), plan.resize.len()), (vec![], resizes), "step {number}, {calls} calls");
         }
     }
+}
+
+#[test]
+fn of_pods_that_could_grow_those_that_labels_prefer_come_first() {
+    let cpu = resizable();
+    let zoned = |name: &str, zone: &str| {
+        let labels = Arc::new(Labels::from([("zone".to_owned(), zone.to_owned())]));
+        Node { labels, ..resized_by(busy(&cpu, name), as_started()) }
+    };
+    let mut snapshot = cluster(&[&cpu], vec![zoned("a", "second"), zoned("b", "first"), zoned("c", "third")]);
+    snapshot.gangs = vec![gang("aa", GangStrategy::Pack, &[("CPU", 4)], 1)];
+    let zone = |zone: &str| LabelSelector {
+        constraints: vec![LabelConstraint {
+            key: "zone".into(),
+            operator: LabelOperator::In,
+            values: vec![zone.into()],
+        }],
+    };
+    snapshot.gangs[0].bundles[0].selectors = vec![zone("first"), zone("second")];
+    let plan = plan_of(&snapshot);
+    let grown: Vec<&str> = plan.resize.iter().map(|to| to.instance_id.as_str()).collect();
+    assert_eq!((grown, launches(&plan)), (vec!["b"], vec![]));
 }

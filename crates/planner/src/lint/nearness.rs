@@ -19,7 +19,8 @@ impl<'a> Check<'a> {
     ) {
         let snapshot = self.snapshot;
         let said = said.and_then(|said| said.split_once('='));
-        if let Some((key, value)) = said {
+        let is_checked = |key: &str| gang.locality.as_ref().is_some_and(|locality| locality.label == key);
+        if let Some((key, value)) = said.filter(|(key, _)| !is_checked(key)) {
             let is_outside = |host: &&Target| self.place_label(**host, key).is_some_and(|other| other != value);
             if let Some(host) = hosts.iter().find(is_outside) {
                 let text = format!("{} is not in {key}={value}, where gang {} is", self.target_name(*host), gang.id);

@@ -6,7 +6,7 @@ use super::Rules;
 use super::board::{Board, Deal, Mark};
 use super::demand::{GangWork, Part, Together};
 use super::pools::Pool;
-use super::slots::{Members, SlotIndex, Wanted, slots_of};
+use super::slots::{Members, SlotIndex, Wanted, slots_of, slots_when_grown};
 use super::world::{HostId, ShapeId, World, need};
 
 /// Part of a gang that found no place.
@@ -243,19 +243,22 @@ fn fill_grown(
     deal: &mut Deal,
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
-    let label = own_label(work);
-    let hosts: Vec<HostId> = board.world.headroom.keys().copied().filter(|host| site.pool.has_host(*host)).collect();
-    for host in hosts {
-        let is_open = label.as_ref().is_none_or(|label| board.world.label(host, label).is_none());
-        if left == 0 || !is_open || taken.contains(&host) {
-            continue;
+    let (label, world) = (own_label(work), &board.world);
+    let mut hosts: Vec<(Wanted, HostId)> = Vec::new();
+    for host in world.headroom.keys().copied().filter(|host| site.pool.has_host(*host) && !taken.contains(host)) {
+        let (slots, wanted) = slots_when_grown(world, part.shape, host);
+        let is_open = label.as_ref().is_none_or(|label| world.label(host, label).is_none());
+        if slots > 0 && is_open && !(wanted.is_misuse && rules.keep_gpu_clean) {
+            hosts.push((wanted, host));
+        }
+    }
+    hosts.sort_unstable();
+    for (_, host) in hosts {
+        if left == 0 {
+            break;
         }
         board.grow(host);
-        let (slots, wanted) = slots_of(&board.world, part.shape, host);
-        if slots == 0 || (wanted.is_misuse && rules.keep_gpu_clean) {
-            board.shrink_back(host);
-            continue;
-        }
+        let (slots, _) = slots_of(&board.world, part.shape, host);
         let count = if work.together == Together::Apart { 1 } else { slots.min(left) };
         deal.put(board, host, count);
         left -= count;

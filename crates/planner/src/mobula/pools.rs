@@ -6,7 +6,7 @@ use super::board::Board;
 use super::demand::{GangWork, Together};
 use super::world::{HostId, Origin};
 use crate::topology::{DomainId, FabricId, Fabrics, GroupDomain, Topology};
-use crate::{FabricWish, GangStrategy};
+use crate::{FabricWish, GangStrategy, PendingCause};
 
 /// Hosts that a gang may use, and groups that may be launched for it.
 #[derive(Clone, Debug, Default)]
@@ -299,12 +299,17 @@ impl<'a> Map<'a> {
             GroupDomain::OneOf(rooms) => {
                 let room = rooms.iter().find(|room| room.domain == domain).map_or(0, |room| room.room);
                 is_fluid &= room == 0;
-                // Pods on their way that count as being here take this room.
+                // Pods on their way that count as being here take this room, whatever their group; others than its own only if
+                // they look for a place already.
                 let coming = present.iter().filter(|host| {
+                    let is_own = world.hosts.group[**host as usize] as usize == group;
                     let is_to_come = |node: u32| !topology.is_placed(node as usize);
-                    let origin = world.hosts.origin[**host as usize];
-                    world.hosts.group[**host as usize] as usize == group
-                        && matches!(origin, Origin::Node(node) if is_to_come(node))
+                    let is_gated = || {
+                        let cause = world.node(**host).and_then(|node| node.pending_cause);
+                        cause == Some(PendingCause::Gated)
+                    };
+                    matches!(world.hosts.origin[**host as usize], Origin::Node(node) if is_to_come(node))
+                        && (is_own || !is_gated())
                 });
                 // So do those that this plan launches for others, whatever their group.
                 let room = room.saturating_sub(coming.count() as u32);

@@ -61,6 +61,8 @@ pub(super) mod need {
     pub const GANG: u8 = 2;
     /// `request_resources`.
     pub const CONSTRAINT: u8 = 4;
+    /// A gang that waits for running work to end; nothing is put there for it yet.
+    pub const HELD: u8 = 8;
 }
 
 /// All hosts, one column a property.
