@@ -148,6 +148,15 @@ fn drawn(seed: u64) -> Snapshot {
     rich_snapshots().new_tree(&mut runner).expect("snapshots can be drawn").current()
 }
 
+/// A gang once took more than a quota left to two groups together.
+#[test]
+fn plans_that_were_once_wrong_are_clean() {
+    let snapshot = drawn(2211);
+    for policy in policies() {
+        assert_eq!(violations(&snapshot, &plan(&*policy, &snapshot)), [], "{}", policy.name());
+    }
+}
+
 /// Seeds with which plans were once not content. In the order of their numbers: CPU work of a gang took hosts with GPUs in one
 /// zone though it could have hosts without in another; late pods were given up for the very pods that were launched because
 /// nothing else could stand in for them (2323 and 2745); what was served in the second place was not packed with the rest.

@@ -359,7 +359,7 @@ pub(super) struct Choice {
     pub room: u64,
 }
 
-/// Launches what holds `left` more bundles, as cheaply as can be seen, or nothing.
+/// Launches what holds `left` more bundles, as cheaply as can be seen. `None`: there is no room for it; part of it may be launched.
 fn launch(
     board: &mut Board<'_>,
     rules: &Rules<'_>,
@@ -368,24 +368,44 @@ fn launch(
     left: u32,
     site: Site<'_>,
 ) -> Option<Launched> {
+    let mut launched = Launched { cost: 0.0, hosts: Vec::new() };
+    let mut left = u64::from(left);
+    while left > 0 {
+        for (choice, replicas) in best_cover(board, rules, work, shape, left as u32, site)? {
+            // Groups share quotas and the cluster's maximum: what one takes, another one may lack.
+            let fits = replicas.min(board.limits.room(&board.world, choice.group));
+            let first = board.launch(choice.group, fits);
+            launched.cost += choice.cost * fits as f64;
+            let count = fits as u32 * choice.hosts;
+            launched.hosts.extend((first..first + count).map(|host| (host, choice.slots)));
+            left = left.saturating_sub(fits * choice.in_replica);
+            if fits < replicas {
+                break;
+            }
+        }
+    }
+    Some(launched)
+}
+
+/// What to launch for `left` more bundles, each group by itself within its limits, and the first one in any case.
+fn best_cover(
+    board: &Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    shape: ShapeId,
+    left: u32,
+    site: Site<'_>,
+) -> Option<Vec<(Choice, u64)>> {
     let most_hosts = site.room(site.pool.most_new_hosts.unwrap_or(u32::MAX), &board.world);
     let choices = choices(board, rules, work, shape, left, site);
     // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
     // opened when the better ones together can't do it.
     let level = |choice: &Choice| (choice.rank, -i64::from(board.world.groups[choice.group].spec.priority));
     let levels: BTreeSet<(u8, i64)> = choices.iter().map(level).collect();
-    let cover = levels.into_iter().find_map(|worst| {
+    levels.into_iter().find_map(|worst| {
         let open: Vec<Choice> = choices.iter().filter(|choice| level(choice) <= worst).copied().collect();
         cover(&open, u64::from(left), work.together == Together::Many, most_hosts)
-    })?;
-    let mut launched = Launched { cost: 0.0, hosts: Vec::new() };
-    for (choice, replicas) in cover {
-        let first = board.launch(choice.group, replicas);
-        launched.cost += choice.cost * replicas as f64;
-        let count = replicas as u32 * choice.hosts;
-        launched.hosts.extend((first..first + count).map(|host| (host, choice.slots)));
-    }
-    Some(launched)
+    })
 }
 
 fn choices(
