@@ -32,6 +32,18 @@ pub const EXPLAIN: &str = "mobula.dev/explain";
 pub const AUTOSCALER: &str = "mobula.dev/autoscaler";
 /// Annotation of a group's pod template: whether its pods must reach each other by RDMA.
 pub const FABRIC: &str = "mobula.dev/fabric";
+/// Annotation of a group's pod template: level of the topology of which a placement group on its pods must have one domain.
+pub const TOPOLOGY_REQUIRED: &str = "mobula.dev/topology-required";
+/// Annotation of a group's pod template: level of the topology of which a placement group on its pods should have one domain.
+pub const TOPOLOGY_PREFERRED: &str = "mobula.dev/topology-preferred";
+/// As [`TOPOLOGY_REQUIRED`], as Kueue says it: the label key of a level.
+pub const KUEUE_TOPOLOGY_REQUIRED: &str = "kueue.x-k8s.io/podset-required-topology";
+/// As [`TOPOLOGY_PREFERRED`], as Kueue says it.
+pub const KUEUE_TOPOLOGY_PREFERRED: &str = "kueue.x-k8s.io/podset-preferred-topology";
+/// As [`TOPOLOGY_REQUIRED`], as KAI says it.
+pub const KAI_TOPOLOGY_REQUIRED: &str = "kai.scheduler/topology-required-placement";
+/// As [`TOPOLOGY_PREFERRED`], as KAI says it.
+pub const KAI_TOPOLOGY_PREFERRED: &str = "kai.scheduler/topology-preferred-placement";
 
 /// Finalizer that the operator removes once an idle cluster is cleaned up.
 pub const IDLE_TERMINATION_FINALIZER: &str = "ray.io/idle-termination-cleanup-finalizer";

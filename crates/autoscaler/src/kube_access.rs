@@ -286,11 +286,12 @@ impl KubeAccess {
     }
 
     /// The objects of a kind, each with its version and kind; none where the API server does not know it. A group may serve a
-    /// kind in another version than the one that it prefers.
-    pub async fn list_optional(&self, what: OptionalKind) -> Result<Vec<Value>, KubeError> {
+    /// kind in another version than the one that it prefers. `selector`: only those whose labels it selects.
+    pub async fn list_optional(&self, what: OptionalKind, selector: Option<&str>) -> Result<Vec<Value>, KubeError> {
         let within = if what.is_namespaced { format!("namespaces/{}/", self.namespace) } else { String::new() };
         for version in self.served_versions(what.group).await? {
-            let path = format!("/apis/{}/{version}/{within}{}", what.group, what.resource);
+            let query = selector.map_or_else(String::new, |selector| format!("?labelSelector={selector}"));
+            let path = format!("/apis/{}/{version}/{within}{}{query}", what.group, what.resource);
             let mut list = match self.send("list", Method::GET, &path, None).await {
                 Err(error) if error.kind == KubeErrorKind::NotFound => continue,
                 answer => answer?,

@@ -22,6 +22,8 @@ use serde_json::Value;
 use crate::pod_needs::{self, Quantities, amounts, take};
 use crate::surroundings::text;
 
+pub(crate) use workload::selector as workloads_of;
+
 /// What quotas call the number of pods.
 pub(crate) const PODS: &str = "pods";
 

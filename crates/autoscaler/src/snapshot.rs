@@ -6,6 +6,7 @@
 mod demand;
 mod groups;
 mod hosts;
+mod nearness;
 mod nodes;
 mod pending;
 mod quotas;
@@ -112,7 +113,7 @@ pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Bui
     let cluster = &observation.cluster;
     let cluster_settings = cluster.settings()?;
     let mut warnings = Warnings::default();
-    let node_types = groups::translate(cluster, cluster_settings.suspended, &options.prices, &mut warnings)?;
+    let node_types = groups::translate(cluster, cluster_settings.suspended, options, &mut warnings)?;
     let demand = demand::translate(&observation.state, &observation.gang_created_ms, &mut warnings);
     let keep = nodes::Keep { node_id: demand.selects_by(RAY_NODE_ID_LABEL), node_address: demand.asks_for("node:") };
     let nodes = nodes::translate(observation, &node_types, keep, &mut warnings);

@@ -40,8 +40,9 @@ pub use plan::{
 pub use ray_v2::RayV2;
 pub use snapshot::{
     Bundle, CapacityType, Constraint, DemandClass, FabricWish, Gang, GangStrategy, GroupFacts, Host, LabelConstraint,
-    LabelOperator, LabelSelector, Locality, Node, NodePhase, NodeResize, NodeType, Offering, Patience, PendingCause,
-    PlacementConstraint, Quota, Request, ResizeSpec, Settings, Snapshot, TopologyLevel, UpscalingMode, Versions,
+    LabelOperator, LabelSelector, Locality, Nearness, Node, NodePhase, NodeResize, NodeType, Offering, Patience,
+    PendingCause, PlacementConstraint, Quota, Request, ResizeSpec, Settings, Snapshot, TopologyLevel, UpscalingMode,
+    Versions,
 };
 
 /// A way of deciding. Policies are values: stateless, shareable, compared in benchmarks by running one snapshot through each.

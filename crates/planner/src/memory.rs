@@ -18,6 +18,9 @@ pub struct Memory {
     pub pending_unneeded_since_ms: BTreeMap<String, Vec<i64>>,
     /// Group → why and until when nothing is launched of it, because what was launched did not come (policy `mobula`).
     pub blocked: BTreeMap<String, Blocked>,
+    /// Group → unix time in ms until which late pods of it are waited for, because nothing could stand in for them (policy
+    /// `mobula`).
+    pub borne_until_ms: BTreeMap<String, i64>,
     /// Group → unix time in ms since when the RayCluster has been asking for pods of it that do not exist (policy `mobula`).
     pub requested_since_ms: BTreeMap<String, i64>,
     /// Instance → unix time in ms at which demand last needed it, of those that are idle or nearly so (policy `mobula`).

@@ -308,6 +308,18 @@ pub struct GroupFacts {
     pub pod_requests: Resources,
     /// What the user says about RDMA (`mobula.dev/fabric` in the annotations of the pod template); `None`: nothing.
     pub fabric: Option<FabricWish>,
+    /// What the user says of how near the hosts of a gang have to be to each other.
+    pub nearness: Nearness,
+}
+
+/// How near the hosts of a gang have to be, or should be, by levels of the topology: each by its name or by a label key of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Nearness {
+    /// All in one domain of this level, or the gang is not started.
+    pub required: Option<String>,
+    /// All in one domain of this level, else of the next broader one and so on, where that costs nothing.
+    pub preferred: Option<String>,
 }
 
 /// Bounds of in-place resize.

@@ -5,7 +5,7 @@ mod given;
 use std::sync::Arc;
 
 use given::launches;
-use given::random::{a_request, rich_snapshots, steady_snapshots};
+use given::random::{a_request, near_snapshots, rich_snapshots, steady_snapshots};
 use mobula_planner::{
     DemandClass, DemandRef, Memory, Placement, Plan, Policy, PolicyOptions, Severity, Snapshot, Target, Unmet,
     UnmetKind, Violation, idempotence, lint, monotonicity, policy, policy_names,
@@ -96,6 +96,14 @@ proptest! {
         prop_assert_eq!(violations(&snapshot, &plan), []);
     }
 
+    /// That hosts are as near as groups require is what the linter holds of every gang that is served.
+    #[test]
+    fn mobula_keeps_gangs_as_near_as_groups_require(snapshot in near_snapshots()) {
+        for policy in [mobula(0), mobula(3_000)] {
+            prop_assert_eq!(violations(&snapshot, &plan(&*policy, &snapshot)), []);
+        }
+    }
+
     #[test]
     fn mobula_does_not_mind_the_order_of_tasks(snapshot in steady_snapshots(), turn in 0..9_usize) {
         let mut turned = snapshot.clone();
@@ -140,13 +148,27 @@ fn drawn(seed: u64) -> Snapshot {
     rich_snapshots().new_tree(&mut runner).expect("snapshots can be drawn").current()
 }
 
-/// Planning again, once a plan is carried out, changes nothing. It may where a gang that could be in several domains finds
-/// another one the second time, and displaces what was launched there for others; that is seen on about one of 1,000 such
-/// snapshots, which are far more crowded than clusters are.
+/// A gang once took more than a quota left to two groups together.
+#[test]
+fn plans_that_were_once_wrong_are_clean() {
+    let snapshot = drawn(2211);
+    for policy in policies() {
+        assert_eq!(violations(&snapshot, &plan(&*policy, &snapshot)), [], "{}", policy.name());
+    }
+}
+
+/// Seeds with which plans were once not content. In the order of their numbers: CPU work of a gang took hosts with GPUs in one
+/// zone though it could have hosts without in another; late pods were given up for the very pods that were launched because
+/// nothing else could stand in for them (2323 and 2745); what was served in the second place was not packed with the rest.
+const ONCE_RESTLESS: [u64; 4] = [1439, 2323, 2745, 3217];
+
+/// Planning again, once a plan is carried out, changes nothing. It may where a gang, the second time, fits on hosts that were
+/// launched for others, and what it had before holds tasks for which the maxima left no place: more is served then, and more is
+/// launched. That is seen on one (2020) of the first 5,000 such snapshots, which are far more crowded than clusters are.
 #[test]
 fn mobula_is_content_with_what_it_launched() {
     let policy = mobula(0);
     let is_content = |seed: &u64| idempotence(&*policy, &drawn(*seed), &Memory::default()).is_empty();
-    let restless: Vec<u64> = (0..600).filter(|seed| !is_content(seed)).collect();
+    let restless: Vec<u64> = (0..600).chain(ONCE_RESTLESS).filter(|seed| !is_content(seed)).collect();
     assert!(restless.is_empty(), "not content with seeds {restless:?}");
 }

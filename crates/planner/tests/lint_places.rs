@@ -348,6 +348,34 @@ fn a_gang_in_one_domain() {
 }
 
 #[test]
+fn a_gang_in_one_domain_of_a_level_that_a_group_requires() {
+    let rules = |required: &str, said: Option<&str>, rack: &[(&str, &str)], strategy: GangStrategy| {
+        broken(|snapshot, plan| {
+            let keys = vec!["rack".to_owned()];
+            snapshot.topology = vec![TopologyLevel { name: "row".into(), keys, ..TopologyLevel::default() }];
+            snapshot.node_types[GPU as usize].facts.nearness.required = Some(required.to_owned());
+            snapshot.nodes[1].labels = labels(rack);
+            snapshot.gangs[0].strategy = strategy;
+            plan.gangs[0].domain = said.map(str::to_owned);
+        })
+    };
+    let (r1, r2, apart) = ([("rack", "r1")], [("rack", "r2")], GangStrategy::StrictSpread);
+    assert_eq!(rules("row", Some("rack=r1"), &r1, apart), NONE);
+    assert_eq!(rules("rack", Some("rack=r1"), &r1, apart), NONE);
+    assert_eq!(rules("row", Some("rack=r1"), &r2, apart), ["one-domain"; 2], "neither true nor one domain");
+    assert_eq!(rules("row", Some("rack=r2"), &r1, apart), ["one-domain"], "what is said is not true");
+    assert_eq!(rules("row", None, &r1, apart), ["one-domain"], "nothing is said");
+    assert_eq!(
+        rules("row", Some("rack=r1"), &[], apart),
+        ["one-domain"],
+        "without the label it is a domain of its own"
+    );
+    assert_eq!(rules("aisle", Some("rack=r1"), &r1, apart), ["one-domain"], "no such level");
+    // Sixteen GPUs are too many for one node, packed or not.
+    assert_eq!(rules("row", None, &r1, GangStrategy::Pack), ["one-domain"]);
+}
+
+#[test]
 fn nodes_to_come_without_the_label_are_where_the_plan_says() {
     let rules = |said: Option<&str>| {
         broken(|snapshot, plan| {

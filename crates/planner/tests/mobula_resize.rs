@@ -2,10 +2,12 @@
 
 mod given;
 
+use std::sync::Arc;
+
 use given::*;
 use mobula_planner::{
-    Amount, GangStrategy, Memory, Mobula, Node, NodeResize, NodeType, Plan, Policy, ResizeSpec, Severity, Snapshot,
-    lint,
+    Amount, Constraint, GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Labels, Memory, Mobula, Node,
+    NodeResize, NodeType, Plan, Policy, ResizeSpec, Severity, Snapshot, lint,
 };
 
 fn resizable() -> NodeType {
@@ -99,4 +101,52 @@ fn a_resize_under_way_is_not_asked_for_again_and_one_that_failed_is_not_tried_ag
     snapshot.nodes = vec![resized_by(busy(&cpu, "a"), NodeResize { failed: true, ..as_started() })].into();
     let plan = plan_of(&snapshot);
     assert_eq!((launches(&plan), plan.resize.len()), (vec![("cpu", 1)], 0));
+}
+
+/// `request_resources` is measured by the empty cluster: what pods grow by, or will grow by, is part of that.
+#[test]
+fn what_pods_grow_by_counts_for_request_resources_at_every_step() {
+    let cpu = resizable();
+    let asked = |calls: i64| (0..calls).map(|_| Constraint { requests: vec![tasks(&[("CPU", 7)], 1)] }).collect();
+    let under_way = NodeResize { in_progress: true, desired_cpu: Some(Amount::from_units(8)), ..as_started() };
+    let eight = NodeType { resources: resources(&[("CPU", 8), ("memory", 16)]), ..cpu.clone() };
+    let steps = [
+        (resized_by(pending(&cpu, "a"), as_started()), 0),
+        (resized_by(free(&cpu, "a"), as_started()), 1),
+        (resized_by(busy(&cpu, "a"), as_started()), 1),
+        (resized_by(free(&cpu, "a"), under_way.clone()), 0),
+        (resized_by(busy(&cpu, "a"), under_way), 0),
+        (resized_by(free(&eight, "a"), NodeResize { current_cpu: Amount::from_units(8), ..as_started() }), 0),
+    ];
+    for (number, (pod, resizes)) in steps.into_iter().enumerate() {
+        let mut snapshot = cluster(&[&cpu], vec![pod]);
+        for calls in 1..3 {
+            // Each call is for the whole cluster: two of them ask for no more than one.
+            snapshot.constraints = asked(calls);
+            let plan = plan_of(&snapshot);
+            assert_eq!((launches(&plan), plan.resize.len()), (vec![], resizes), "step {number}, {calls} calls");
+        }
+    }
+}
+
+#[test]
+fn of_pods_that_could_grow_those_that_labels_prefer_come_first() {
+    let cpu = resizable();
+    let zoned = |name: &str, zone: &str| {
+        let labels = Arc::new(Labels::from([("zone".to_owned(), zone.to_owned())]));
+        Node { labels, ..resized_by(busy(&cpu, name), as_started()) }
+    };
+    let mut snapshot = cluster(&[&cpu], vec![zoned("a", "second"), zoned("b", "first"), zoned("c", "third")]);
+    snapshot.gangs = vec![gang("aa", GangStrategy::Pack, &[("CPU", 4)], 1)];
+    let zone = |zone: &str| LabelSelector {
+        constraints: vec![LabelConstraint {
+            key: "zone".into(),
+            operator: LabelOperator::In,
+            values: vec![zone.into()],
+        }],
+    };
+    snapshot.gangs[0].bundles[0].selectors = vec![zone("first"), zone("second")];
+    let plan = plan_of(&snapshot);
+    let grown: Vec<&str> = plan.resize.iter().map(|to| to.instance_id.as_str()).collect();
+    assert_eq!((grown, launches(&plan)), (vec!["b"], vec![]));
 }

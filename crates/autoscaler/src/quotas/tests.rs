@@ -199,3 +199,13 @@ fn amounts_that_can_not_be_read_are_said_with_what_is_assumed() {
     );
     assert_eq!(Source::ElasticQuota.doubts(&json!({"spec": {"max": {"cpu": "1"}}})), [""; 0]);
 }
+
+#[test]
+fn only_workloads_of_the_raycluster_and_of_its_owners_are_asked_for() {
+    assert_eq!(workload::selector(&cluster(&json!({}))), None);
+    let owned = json!({"uid": "u-1", "ownerReferences": [{"kind": "RayJob", "name": "j", "uid": "u-2"}]});
+    let expected = "kueue.x-k8s.io%2Fjob-uid%20in%20%28u-2%2Cu-1%29";
+    assert_eq!(workload::selector(&cluster(&owned)).as_deref(), Some(expected));
+    // What is no uid does not come into a URL.
+    assert_eq!(workload::selector(&cluster(&json!({"uid": "a&b"}))), None);
+}

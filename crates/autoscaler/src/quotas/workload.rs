@@ -1,5 +1,6 @@
 //! What Kueue has granted to a RayCluster.
 
+use mobula_api::RayCluster;
 use mobula_planner::{Amount, Quota, Resources};
 use serde_json::Value;
 
@@ -31,6 +32,16 @@ pub(super) fn read(object: &Value, tenant: &Tenant) -> Vec<Quota> {
         })
     };
     list(object, "/status/admission/podSetAssignments").iter().filter_map(granted).collect()
+}
+
+/// The selector of the workloads of a RayCluster and of what owns it, as a part of a URL: Kueue labels each with the uid of its
+/// job. `None`: no uid is known.
+pub(crate) fn selector(cluster: &RayCluster) -> Option<String> {
+    let owners = cluster.metadata.extra.get("ownerReferences").and_then(Value::as_array).into_iter().flatten();
+    let uids = owners.map(|owner| text(owner, "/uid")).chain([cluster.metadata.uid.as_str()]);
+    let is_uid = |uid: &&str| !uid.is_empty() && uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let uids: Vec<&str> = uids.filter(is_uid).collect();
+    (!uids.is_empty()).then(|| format!("kueue.x-k8s.io%2Fjob-uid%20in%20%28{}%29", uids.join("%2C")))
 }
 
 /// Counts that can't be read.

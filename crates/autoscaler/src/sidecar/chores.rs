@@ -19,7 +19,7 @@ use crate::{
     metrics::own,
     pace::{BackoffLimits, Backoffs},
     prices::Refreshed,
-    quotas::{Reading, Source},
+    quotas::{Reading, Source, workloads_of},
     rbac::{self, OptionalKind, Permission},
     resize, surroundings,
     topology::DescribedTopology,
@@ -224,7 +224,10 @@ pub(super) async fn first_look(context: &Context, state: &mut LoopState, cluster
         return;
     }
     let around = Around { cluster, pods, waiting: BTreeSet::new(), asked: BTreeSet::new() };
-    read_surroundings(context, state, &around).await;
+    let looked = tokio::time::timeout(CHORE_LIMIT, read_surroundings(context, state, &around)).await;
+    if looked.is_err() {
+        tracing::warn!(limit_s = CHORE_LIMIT.as_secs(), "quotas and nodes could not be read before the first plan");
+    }
 }
 
 /// What the surroundings are those of.
@@ -242,7 +245,10 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
     let kube = kube(context);
     let kinds: Vec<(Permission, OptionalKind)> = state.permissions.optional_kinds().collect();
     // Side by side, and each with its own limit: a kind that is slow must not cost what the others say.
-    let optional = kinds.iter().map(|(_, kind)| tokio::time::timeout(REQUEST_LIMIT, kube.list_optional(*kind)));
+    let of_cluster = workloads_of(around.cluster);
+    let selector = |kind: OptionalKind| of_cluster.as_deref().filter(|_| kind.kind == Source::Workload.kind());
+    let optional =
+        kinds.iter().map(|(_, kind)| tokio::time::timeout(REQUEST_LIMIT, kube.list_optional(*kind, selector(*kind))));
     let (optional, quotas, nodes) = tokio::join!(
         join_all(optional),
         async { if state.permissions.has(Permission::ListQuotas) { Some(kube.list_quotas().await) } else { None } },

@@ -8,18 +8,17 @@ use mobula_planner::{Amount, FabricWish, GroupFacts, NodeType, ResizeSpec, Resou
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Warnings;
+use super::{SnapshotOptions, Warnings, nearness};
 use crate::pod_needs::{amounts, requests};
-use crate::prices::Prices;
 
 /// Head first, then the worker groups in their order. `suspended`: the whole cluster is.
 pub(super) fn translate(
     cluster: &RayCluster,
     suspended: bool,
-    prices: &Prices,
+    options: &SnapshotOptions,
     warnings: &mut Warnings,
 ) -> Result<Vec<NodeType>, FieldError> {
-    let shapes = cluster.group_shapes()?;
+    let (shapes, prices) = (cluster.group_shapes()?, &options.prices);
     for name in prices.0.keys().filter(|name| shapes.iter().all(|shape| shape.name != **name)) {
         warnings.push(format!("prices: {name}: the RayCluster has no such group: ignored"));
     }
@@ -34,9 +33,10 @@ pub(super) fn translate(
     for (shape, template) in shapes.into_iter().zip(templates) {
         let offerings = offerings(&shape.name);
         let fabric = fabric(&shape.name, template, warnings);
+        let nearness = nearness::read(&shape.name, template, &options.topology, warnings);
         let mut group = node_type(shape, suspended)?;
         group.facts.pod_requests = amounts(&requests(template));
-        group.facts.fabric = fabric;
+        (group.facts.fabric, group.facts.nearness) = (fabric, nearness);
         node_types.push(NodeType { offerings, ..group });
     }
     Ok(node_types)

@@ -114,6 +114,8 @@ impl HyperNodes {
     /// For each HyperNode the hosts in it, directly or by narrower ones.
     fn members(&self, hosts: &[Host], notes: &mut Vec<String>) -> Vec<BTreeSet<usize>> {
         let by_name: BTreeMap<&str, usize> = hosts.iter().zip(0..).map(|(host, at)| (host.name.as_str(), at)).collect();
+        let mut named: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        self.list.iter().enumerate().for_each(|(at, domain)| named.entry(&domain.name).or_default().push(at));
         let mut members: Vec<BTreeSet<usize>> = Vec::with_capacity(self.list.len());
         for domain in &self.list {
             let mut own = BTreeSet::new();
@@ -126,7 +128,18 @@ impl HyperNodes {
                     }
                 }
             }
-            for (at, other) in self.list.iter().enumerate().filter(|(_, other)| domain.holds(other)) {
+            let mut inner: BTreeSet<usize> = BTreeSet::new();
+            for selector in &domain.inner {
+                match selector {
+                    Selector::Exact(name) => inner.extend(named.get(name.as_str()).into_iter().flatten()),
+                    Selector::Regex(pattern) => {
+                        let is_meant = |(_, other): &(usize, &Domain)| pattern.is_match(other.name.as_bytes());
+                        inner.extend(self.list.iter().enumerate().filter(is_meant).map(|(at, _)| at));
+                    }
+                    Selector::Labels(_) => {}
+                }
+            }
+            for (at, other) in inner.into_iter().filter_map(|at| Some((at, self.list.get(at)?))) {
                 // In this order whatever is narrower is known already; anything else could hold itself.
                 match members.get(at).filter(|_| other.tier < domain.tier) {
                     Some(inner) => own.extend(inner),
@@ -139,16 +152,6 @@ impl HyperNodes {
             members.push(own);
         }
         members
-    }
-}
-
-impl Domain {
-    fn holds(&self, other: &Domain) -> bool {
-        self.inner.iter().any(|selector| match selector {
-            Selector::Exact(name) => *name == other.name,
-            Selector::Regex(pattern) => pattern.is_match(other.name.as_bytes()),
-            Selector::Labels(_) => false,
-        })
     }
 }
 

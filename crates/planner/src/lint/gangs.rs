@@ -52,6 +52,7 @@ impl<'a> Check<'a> {
                 hosts.dedup();
                 self.strategy(gang, mine, &hosts);
                 self.locality(gang, planned.and_then(|planned| planned.domain.as_deref()), &hosts, &members);
+                self.nearness(gang, planned.and_then(|planned| planned.domain.as_deref()), &hosts, &members);
                 self.fabric(gang, planned.and_then(|planned| planned.fabric.as_deref()), &hosts, &members);
                 self.level_sizes(gang, &hosts);
                 self.hosts_said(gang, planned, &hosts);
@@ -178,15 +179,19 @@ impl<'a> Check<'a> {
 
     /// The domain of a level in which a host is, by its labels in Ray or those of its Kubernetes node.
     pub(super) fn domain(&self, host: Target, level: &'a TopologyLevel) -> Option<&'a str> {
-        let kubernetes = match host {
-            Target::Node(at) => self.snapshot.nodes.get(at as usize).and_then(|node| node.host.as_deref()),
+        level.keys.iter().find_map(|key| self.place_label(host, key))
+    }
+
+    /// The value of a label of a host in Ray, else of its Kubernetes node.
+    pub(super) fn place_label(&self, host: Target, key: &str) -> Option<&'a str> {
+        let of_host = || match host {
+            Target::Node(at) => {
+                let name = self.snapshot.nodes.get(at as usize)?.host.as_deref()?;
+                self.hosts.get(name)?.labels.get(key).map(String::as_str)
+            }
             Target::New { .. } => None,
         };
-        let labels = kubernetes.and_then(|name| self.hosts.get(name)).map(|host| &host.labels);
-        level.keys.iter().find_map(|key| {
-            let of_host = || labels.and_then(|labels| labels.get(key)).map(String::as_str);
-            self.label(host, key).or_else(of_host)
-        })
+        self.label(host, key).or_else(of_host)
     }
 
     /// What is said of a gang's hosts is what the placements say.

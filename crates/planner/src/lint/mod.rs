@@ -5,6 +5,7 @@
 mod dynamic;
 mod fabrics;
 mod gangs;
+mod nearness;
 mod places;
 
 pub use dynamic::{apply, idempotence, monotonicity};

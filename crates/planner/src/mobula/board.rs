@@ -118,7 +118,7 @@ impl<'a> Board<'a> {
                 }
             }
         }
-        hosts.needed.iter_mut().for_each(|needed| *needed &= need::CONSTRAINT);
+        hosts.needed.iter_mut().for_each(|needed| *needed &= need::CONSTRAINT | need::HELD);
         for put in &kept {
             let reason = if matches!(put.demand, DemandRef::Class(_)) { need::TASKS } else { need::GANG };
             hosts.keep(put.range(), reason);

@@ -5,6 +5,7 @@
 //! kept, not where Ray puts the gang among more hosts than it needs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::Rules;
 use super::board::{Mark, Put};
@@ -14,8 +15,8 @@ use super::gangs::{self, Short};
 use super::pools::{Map, Pool};
 use super::slots::slots_of;
 use super::world::{HostId, Origin};
-use crate::NodePhase;
 use crate::topology::{DomainId, GroupDomain};
+use crate::{DemandRef, NodePhase};
 
 /// Most hosts that one plan looks at for this, counted again for each gang and level: the oldest gangs come first.
 pub(super) const MAX_LOOKS: usize = 200_000;
@@ -39,9 +40,16 @@ impl Reluctance {
     }
 }
 
+/// The levels at which a gang may be drawn closer, from broad to narrow.
+fn levels(map: &Map<'_>, work: &GangWork<'_>) -> Range<usize> {
+    let broadest = work.near.required.and_then(|required| required.level).map_or(0, |required| required + 1);
+    let all = map.topology.levels().len();
+    broadest..work.near.preferred.map_or(all, |preferred| preferred + 1)
+}
+
 impl<'a> Draft<'a> {
     /// Moves a gang, which was placed in `pool` since `mark`, to a narrower domain if that is no dearer and takes no hosts
-    /// that are wanted less. Returns what its launches cost.
+    /// that are wanted less. Returns where it is then, if it was moved.
     pub(super) fn draw_closer(
         &mut self,
         rules: &Rules<'_>,
@@ -49,22 +57,23 @@ impl<'a> Draft<'a> {
         work: &GangWork<'a>,
         pool: &Pool,
         (mark, cost): (&Mark, f64),
-    ) -> Result<f64, Short> {
+    ) -> Result<Option<Pool>, Short> {
         let shapes = &self.board.world.shapes;
-        let hardest =
-            work.parts.iter().filter(|part| shapes[part.shape as usize].is_scarce).max_by_key(|part| part.count);
-        let Some(part) = hardest.filter(|_| pool.domain_id.is_none()) else { return Ok(cost) };
+        let wanted = work.near.preferred;
+        let counts = |part: &&Part| wanted.is_some() || shapes[part.shape as usize].is_scarce;
+        let hardest = work.parts.iter().filter(counts).max_by_key(|part| part.count);
+        let Some(part) = hardest.filter(|_| wanted.is_some() || pool.domains.is_empty()) else { return Ok(None) };
         let used: BTreeSet<HostId> = self.board.puts[mark.puts()..].iter().flat_map(Put::range).collect();
         if used.len() < 2 {
-            return Ok(cost);
+            return Ok(None);
         }
         let new_hosts = self.board.world.hosts.len() - mark.hosts();
         let before = self.reluctance(mark);
-        for level in (0..map.topology.levels().len()).rev() {
+        for level in levels(map, work).rev() {
             let of = |host: &HostId| self.labelled_domain(map, level, *host);
             let mut domains = used.iter().map(of);
             if domains.next().flatten().is_some_and(|first| domains.all(|domain| domain == Some(first))) {
-                return Ok(cost);
+                return Ok(None);
             }
             let is_known = map.topology.domains(level).next().is_some();
             if !is_known || !map.topology.levels()[level].is_nested || self.looks > MAX_LOOKS {
@@ -78,13 +87,48 @@ impl<'a> Draft<'a> {
                 };
                 let is_cheap = closer <= cost && self.board.world.hosts.len() - mark.hosts() <= new_hosts;
                 if is_cheap && self.reluctance(mark).is_no_worse_than(before) {
-                    return Ok(closer);
+                    return Ok(Some(close));
                 }
                 self.board.back_to(mark);
             }
             gangs::place(&mut self.board, rules, work, pool, &mut self.indices)?;
         }
-        Ok(cost)
+        Ok(None)
+    }
+
+    /// Says of gangs that prefer to be in one domain of a level how near they came, now that everything has its place.
+    pub(super) fn say_how_near(&mut self, map: &Map<'a>) {
+        let prefers = |work: &&GangWork<'_>| work.near.preferred.is_some() && self.fates[work.at as usize].is_placed;
+        let mut hosts: BTreeMap<u32, BTreeSet<HostId>> =
+            self.gangs.iter().filter(prefers).map(|work| (work.at, BTreeSet::new())).collect();
+        if hosts.is_empty() {
+            return;
+        }
+        for put in &self.board.puts {
+            if let DemandRef::Gang { gang, .. } = put.demand
+                && let Some(hosts) = hosts.get_mut(&gang)
+            {
+                hosts.insert(put.host);
+            }
+        }
+        for work in &self.gangs {
+            let (Some(wanted), Some(hosts)) = (work.near.preferred, hosts.get(&work.at)) else { continue };
+            let one = |level: usize| {
+                let mut domains = hosts.iter().map(|host| self.labelled_domain(map, level, *host));
+                let first = domains.next()??;
+                domains.all(|domain| domain == Some(first)).then_some((level, first))
+            };
+            let reached = levels(map, work).rev().find_map(one);
+            let name = |level: usize| map.topology.levels().get(level).map_or("", |level| level.name.as_str());
+            let fate = &mut self.fates[work.at as usize];
+            fate.domain = reached.and_then(|(_, domain)| map.topology.label_value(domain)).or(fate.domain.take());
+            let is_near = hosts.len() < 2 || reached.is_some_and(|(level, _)| level == wanted);
+            if !is_near && fate.drawback.is_empty() {
+                let or_wider =
+                    if reached.is_none() && levels(map, work).len() > 1 { ", nor a wider place," } else { "" };
+                fate.drawback = format!("no one {}{or_wider} is known to hold it at this cost", name(wanted));
+            }
+        }
     }
 
     /// How little the hosts are wanted on which something was placed since `mark`.

@@ -8,7 +8,7 @@ use super::demand::{self, Class, GangWork, Together};
 use super::floors::{self, Lacking};
 use super::gangs::{self, Indices, Short};
 use super::limits::Limits;
-use super::pools::{Map, Places, Pool, Sites};
+use super::pools::{Map, Places, Pool, Sites, Tier};
 use super::price::Prices;
 use super::repack::{self, FluidGangs, Reach, Repacked};
 use super::world::{HostId, Origin, World};
@@ -20,6 +20,8 @@ use crate::{DemandRef, FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, T
 
 /// Most launched hosts times classes of tasks for which it is tried to serve more within the limits.
 const MAX_RETRIED: usize = 20_000;
+/// Most times that what is launched is packed anew because more could be served.
+const MAX_ROUNDS: usize = 2;
 
 /// What becomes of a gang.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +30,7 @@ pub(super) struct GangFate {
     pub domain: Option<String>,
     pub fabric: Option<String>,
     /// What is not as it should be, for people.
-    pub drawback: &'static str,
+    pub drawback: String,
     /// What all places of it had to be, for people.
     pub condition: String,
     /// What found no place, in the place where most of it did.
@@ -41,8 +43,17 @@ pub(super) struct GangFate {
     pub most_new_hosts: Option<u32>,
     /// By group: whether it is no candidate because it has no RDMA.
     pub lacks_rdma: Vec<bool>,
-    /// It could be whole once what runs now has ended.
-    pub waits_for_work: bool,
+    pub work: RunningWork,
+}
+
+/// Whether a gang that found no place could be whole once what runs now has ended.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum RunningWork {
+    MakesRoom,
+    #[default]
+    MakesNone,
+    /// Enough older gangs wait, of which that was asked.
+    NotAsked,
 }
 
 /// Everything that was decided.
@@ -89,6 +100,9 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     over_maximum::find(snapshot, &numbers, &mut given_up);
     let mut draft = Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory, Reserving::First);
     for (group, late) in &late {
+        if pending::is_borne(memory, group, snapshot.now_ms) {
+            continue;
+        }
         let mut units = late.units(snapshot);
         units.truncate(draft.above_minimum(numbers[late.nodes[0]]));
         let mut blocked = memory.clone();
@@ -107,23 +121,34 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
                 Some(better) => (given, chosen) = (tried, Some(better)),
                 None => too_many = tried,
             }
-            tried = given.midpoint(too_many);
+            // Mostly all of them can be given up, or none.
+            tried = if given == 0 && too_many > 2 { 1 } else { given.midpoint(too_many) };
         }
         // Where they have to be waited for, nothing more is launched of a group that does not deliver, if others can stand in.
-        if chosen.is_none() && draft.launches(numbers[late.nodes[0]]) {
+        let launches = draft.launches(numbers[late.nodes[0]]);
+        if chosen.is_none() && launches {
             chosen = attempt(0);
         }
-        let Some((other, out)) = chosen else { continue };
+        let is_left = given < units.len();
+        let Some((other, out)) = chosen else {
+            pending::bear(memory, group, launches, snapshot.now_ms);
+            continue;
+        };
         for at in units[..given].iter().flatten() {
             given_up.ends.push((*at, TerminateCause::AllocationTimeout, late.text.clone()));
         }
         (draft, given_up.nodes, *memory) = (other, out, blocked);
+        if is_left {
+            pending::bear(memory, group, false, snapshot.now_ms);
+        }
     }
+    let at_first = draft.cost(&rules);
     let (mut repacked, mut fixed_cost) = draft.finish(&rules);
     let again = || Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory, Reserving::Last);
-    if let Some(cheaper) = reserving_last(&draft, &rules, again) {
+    if let Some(cheaper) = reserving_last(&draft, at_first, &rules, again) {
         (draft, repacked, fixed_cost) = cheaper;
     }
+    draft.say_how_near(&map);
     let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, &numbers, memory);
     Decision {
         snapshot,
@@ -145,9 +170,11 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
 }
 
 /// A draft for which it is looked at last what `request_resources` lacks, if that serves as much and is cheaper: what it asks for
-/// may be what tasks and gangs get anyway.
+/// may be what tasks and gangs get anyway. `at_first` is what the draft cost before it was packed anew: what is not cheaper then
+/// is not looked at any further.
 fn reserving_last<'a>(
     draft: &Draft<'a>,
+    at_first: f64,
     rules: &Rules<'_>,
     again: impl FnOnce() -> Draft<'a>,
 ) -> Option<(Draft<'a>, Repacked, f64)> {
@@ -156,6 +183,11 @@ fn reserving_last<'a>(
         return None;
     }
     let mut other = again();
+    let mut peek = other.board.clone();
+    floors::constraints(&mut peek, rules);
+    if cost(&peek, rules) >= at_first * (1.0 - 1e-9) {
+        return None;
+    }
     let (repacked, fixed_cost) = other.finish(rules);
     other.reserve(rules);
     let is_cheaper = other.cost(rules) < draft.cost(rules) * (1.0 - 1e-9);
@@ -175,11 +207,11 @@ enum Reserving {
 pub(super) struct Draft<'a> {
     pub board: Board<'a>,
     classes: Vec<Class>,
-    gangs: Vec<GangWork<'a>>,
-    fates: Vec<GangFate>,
+    pub gangs: Vec<GangWork<'a>>,
+    pub fates: Vec<GangFate>,
     /// By gang in the order of the snapshot, those that may be packed anew: what they may use.
     fluid: BTreeMap<u32, Option<Arc<Reach>>>,
-    reaches: BTreeMap<(Option<DomainId>, Option<String>), Arc<Reach>>,
+    reaches: BTreeMap<(Vec<DomainId>, Option<String>), Arc<Reach>>,
     lacking: Vec<Lacking>,
     floors: Vec<u64>,
     reserved: Vec<u64>,
@@ -192,6 +224,13 @@ pub(super) struct Draft<'a> {
     waiting: usize,
     /// Hosts that were looked at to bring gangs closer together.
     pub looks: usize,
+}
+
+/// What everything that is launched costs.
+fn cost(board: &Board<'_>, rules: &Rules<'_>) -> f64 {
+    let hosts = &board.world.hosts;
+    let launched = (board.world.present..hosts.len()).filter(|host| !hosts.is_given_up[*host]);
+    launched.map(|host| rules.prices.cost[hosts.group[host] as usize]).sum()
 }
 
 /// Marks all hosts of the replicas of launched hosts.
@@ -266,11 +305,21 @@ impl<'a> Draft<'a> {
     /// Packs anew what may be, and serves what this leaves room for. Returns what came of it, and the cost of the minima that
     /// are launched.
     fn finish(&mut self, rules: &Rules<'_>) -> (Repacked, f64) {
-        let finished = self.repack(rules);
-        // Packed anew, what is served may leave room under a maximum or a quota.
-        if self.classes.iter().any(|class| class.count > 0) {
+        let mut finished = self.repack(rules);
+        for _ in 0..MAX_ROUNDS {
+            // Packed anew, what is served may leave room under a maximum or a quota.
+            let (left, hosts) = (self.unserved(), self.board.world.hosts.len());
+            if left.2 == 0 {
+                break;
+            }
             tasks::serve(&mut self.board, rules, &mut self.classes);
             self.serve_the_hardest_first(rules);
+            if self.unserved() == left || self.board.world.hosts.len() == hosts {
+                break;
+            }
+            // And what is launched for what has its place only now may be spared.
+            self.fixed.resize(self.board.world.hosts.len(), false);
+            finished = self.repack(rules);
         }
         finished
     }
@@ -287,9 +336,7 @@ impl<'a> Draft<'a> {
 
     /// What everything that is launched costs.
     fn cost(&self, rules: &Rules<'_>) -> f64 {
-        let hosts = &self.board.world.hosts;
-        let launched = (self.board.world.present..hosts.len()).filter(|host| !hosts.is_given_up[*host]);
-        launched.map(|host| rules.prices.cost[hosts.group[host] as usize]).sum()
+        cost(&self.board, rules)
     }
 
     /// Replicas of a group that may go before it is at its minimum.
@@ -311,66 +358,83 @@ impl<'a> Draft<'a> {
     }
 
     fn place_gang(&mut self, rules: &Rules<'_>, map: &Map<'a>, work: &GangWork<'a>) {
-        let Places { pools, otherwise, drawback, condition } = map.places(&self.board, work, &mut self.sites);
+        let Places { tiers, condition } = map.places(&self.board, work, &mut self.sites);
         let fate = &mut self.fates[work.at as usize];
         fate.condition = condition;
-        let chosen = self.best(rules, work, &pools).map(|at| (&pools[at], ""));
-        let chosen = chosen.or(otherwise.as_ref().map(|pool| (pool, drawback)));
+        let mut choose = |tier: &Tier| match &tier.pools[..] {
+            // There is nothing to be compared.
+            [pool] if pool.is_everywhere() => Some(0),
+            pools => self.best(rules, work, pools),
+        };
+        let chosen = tiers.iter().find_map(|tier| Some((&tier.pools[choose(tier)?], tier.drawback)));
+        let pools = || tiers.iter().flat_map(|tier| &tier.pools).collect::<Vec<_>>();
         let Some((pool, drawback)) = chosen else {
             if work.fabric == Some(FabricWish::Required) {
                 let groups = 0..self.board.world.groups.len();
                 self.fates[work.at as usize].lacks_rdma =
                     groups.map(|group| map.fabrics.group(group).is_none()).collect();
             }
-            return self.wait(rules, work, &pools.iter().collect::<Vec<_>>());
+            return self.wait(rules, work, &pools());
         };
         let mark = self.board.mark();
         let placed = gangs::place(&mut self.board, rules, work, pool, &mut self.indices);
         match placed.and_then(|cost| self.draw_closer(rules, map, work, pool, (&mark, cost))) {
-            Ok(_) => {
+            Ok(closer) => {
                 gangs::keep(&mut self.board, &mark);
                 let fate = &mut self.fates[work.at as usize];
                 fate.is_placed = true;
-                (fate.domain, fate.fabric, fate.drawback) = (pool.domain.clone(), pool.fabric.clone(), drawback);
+                (fate.domain, fate.fabric) = (pool.domain.clone(), pool.fabric.clone());
+                fate.drawback = drawback.to_owned();
                 self.note_fluid(work, pool, &mark);
-                self.note_room(pool, &mark);
+                self.note_room(map, closer.as_ref().unwrap_or(pool), &mark);
             }
             Err(short) => {
                 self.fates[work.at as usize].short = Some(short);
-                let all: Vec<&Pool> = pools.iter().chain([pool]).collect();
-                self.wait(rules, work, &all);
+                self.wait(rules, work, &pools());
             }
         }
     }
 
     /// Notes what was launched for a gang in a domain where there is only so much room.
-    fn note_room(&mut self, pool: &Pool, mark: &Mark) {
-        let Some(domain) = pool.domain_id else { return };
+    fn note_room(&mut self, map: &Map<'a>, pool: &Pool, mark: &Mark) {
         let launched = self.board.world.hosts.len() - mark.hosts();
-        *self.sites.launched.entry(domain).or_default() += launched as u32;
+        if launched > 0 {
+            map.note_launched(&pool.domains, launched as u32, &mut self.sites);
+        }
     }
 
     /// Holds what a gang could use that waits for running work to end.
     fn wait(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[&Pool]) {
-        if self.waiting < waiting::MAX_WAITING {
-            self.waiting += 1;
-            self.fates[work.at as usize].waits_for_work = waiting::hold(&mut self.board, rules, work, pools);
+        let fate = &mut self.fates[work.at as usize];
+        if self.waiting == waiting::MAX_WAITING {
+            fate.work = RunningWork::NotAsked;
+            return;
+        }
+        self.waiting += 1;
+        if waiting::hold(&mut self.board, rules, work, pools) {
+            fate.work = RunningWork::MakesRoom;
         }
     }
 
-    /// The pool in which the gang costs the least; of equal ones the one where most of it can start at once, then the one that
-    /// it leaves the least room in.
+    /// The pool in which the gang costs the least; of equal ones the one where it takes the least of hosts with accelerators that
+    /// it does not need, then the one where most of it can start at once, then the one that it leaves the least room in.
     fn best(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[Pool]) -> Option<usize> {
         let mark = self.board.mark();
-        let mut best: Option<(f64, [u64; 4])> = None;
+        let mut best: Option<(f64, [u64; 5])> = None;
         let mut nearest: Option<(Short, usize)> = None;
         for (at, pool) in pools.iter().enumerate() {
             match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
                 Ok(cost) => {
                     let new_hosts = (self.board.world.hosts.len() - mark.hosts()) as u64;
-                    let puts = &self.board.puts[mark.puts()..];
-                    let coming = puts.iter().filter(|put| self.board.world.is_coming(put.host)).map(Put::pieces);
-                    let key = (cost, [new_hosts, coming.sum(), self.spare(work, pool), at as u64]);
+                    let (puts, world) = (&self.board.puts[mark.puts()..], &self.board.world);
+                    let count = |counts: &dyn Fn(&Put) -> bool| -> u64 {
+                        puts.iter().filter(|put| counts(put)).map(Put::pieces).sum()
+                    };
+                    let misused = count(&|put| {
+                        world.hosts.traits(put.host).is_scarce && !world.shapes[put.shape as usize].is_scarce
+                    });
+                    let coming = count(&|put| world.is_coming(put.host));
+                    let key = (cost, [new_hosts, misused, coming, self.spare(work, pool), at as u64]);
                     self.board.back_to(&mark);
                     if best.is_none_or(|best| key.0.total_cmp(&best.0).then(key.1.cmp(&best.1)).is_lt()) {
                         best = Some(key);
@@ -422,7 +486,7 @@ impl<'a> Draft<'a> {
     fn reach(&mut self, pool: &Pool) -> Option<Arc<Reach>> {
         let groups = pool.group_mask()?;
         let present = self.board.world.present;
-        let key = (pool.domain_id, pool.fabric.clone());
+        let key = (pool.domains.clone(), pool.fabric.clone());
         let reach = self.reaches.entry(key).or_insert_with(|| {
             let hosts = pool.hosts(present).filter(|host| (*host as usize) < present).collect();
             Arc::new(Reach { groups, hosts })

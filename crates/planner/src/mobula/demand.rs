@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::stocks::StockId;
 use super::world::{ShapeId, World};
+use crate::topology::Near;
 use crate::{FabricWish, Gang, GangStrategy, Request};
 
 /// Tasks or actors that are alike.
@@ -54,6 +55,7 @@ pub(super) struct GangWork<'a> {
     pub parts: Vec<Part>,
     pub together: Together,
     pub fabric: Option<FabricWish>,
+    pub near: Near<'a>,
 }
 
 /// Tasks and actors, the hardest to place first.
@@ -101,7 +103,7 @@ fn gang_work<'a>(world: &mut World<'a>, at: u32, gang: &'a Gang) -> GangWork<'a>
     } else {
         parts(world, &gang.bundles)
     };
-    GangWork { at, gang, parts, together, fabric: None }
+    GangWork { at, gang, parts, together, fabric: None, near: Near::of(world.snapshot, gang) }
 }
 
 fn parts<'a>(world: &mut World<'a>, bundles: &'a [Request]) -> Vec<Part> {

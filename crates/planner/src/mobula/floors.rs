@@ -60,12 +60,7 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
             reserved.lacking.push(Lacking { at, classes });
             continue;
         }
-        for (host, columns) in &empty.world.grown {
-            if board.world.headroom.remove(host).is_some() {
-                board.world.hosts.add(*host, columns);
-                board.world.grown.insert(*host, columns.clone());
-            }
-        }
+        empty.world.grown.keys().for_each(|host| board.grow(*host));
         for (host, needed) in empty.world.hosts.needed.iter().enumerate().take(present) {
             if *needed & need::TASKS != 0 {
                 board.world.hosts.needed[host] |= need::CONSTRAINT;

@@ -6,7 +6,7 @@ use super::Rules;
 use super::board::{Board, Deal, Mark};
 use super::demand::{GangWork, Part, Together};
 use super::pools::Pool;
-use super::slots::{Members, SlotIndex, Wanted, slots_of};
+use super::slots::{Members, SlotIndex, Wanted, slots_of, slots_when_grown};
 use super::world::{HostId, ShapeId, World, need};
 
 /// Part of a gang that found no place.
@@ -254,19 +254,22 @@ fn fill_grown(
     deal: &mut Deal,
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
-    let label = own_label(work);
-    let hosts: Vec<HostId> = board.world.headroom.keys().copied().filter(|host| site.pool.has_host(*host)).collect();
-    for host in hosts {
-        let is_open = label.as_ref().is_none_or(|label| board.world.label(host, label).is_none());
-        if left == 0 || !is_open || taken.contains(&host) {
-            continue;
+    let (label, world) = (own_label(work), &board.world);
+    let mut hosts: Vec<(Wanted, HostId)> = Vec::new();
+    for host in world.headroom.keys().copied().filter(|host| site.pool.has_host(*host) && !taken.contains(host)) {
+        let (slots, wanted) = slots_when_grown(world, part.shape, host);
+        let is_open = label.as_ref().is_none_or(|label| world.label(host, label).is_none());
+        if slots > 0 && is_open && !(wanted.is_misuse && rules.keep_gpu_clean) {
+            hosts.push((wanted, host));
+        }
+    }
+    hosts.sort_unstable();
+    for (_, host) in hosts {
+        if left == 0 {
+            break;
         }
         board.grow(host);
-        let (slots, wanted) = slots_of(&board.world, part.shape, host);
-        if slots == 0 || (wanted.is_misuse && rules.keep_gpu_clean) {
-            board.shrink_back(host);
-            continue;
-        }
+        let (slots, _) = slots_of(&board.world, part.shape, host);
         let count = if work.together == Together::Apart { 1 } else { slots.min(left) };
         deal.put(board, host..host + 1, count);
         left -= count;
@@ -367,7 +370,7 @@ pub(super) struct Choice {
     pub room: u64,
 }
 
-/// Launches what holds `left` more bundles, as cheaply as can be seen, or nothing.
+/// Launches what holds `left` more bundles, as cheaply as can be seen. `None`: there is no room for it; part of it may be launched.
 fn launch(
     board: &mut Board<'_>,
     rules: &Rules<'_>,
@@ -376,24 +379,44 @@ fn launch(
     left: u32,
     site: Site<'_>,
 ) -> Option<Launched> {
+    let mut launched = Launched { cost: 0.0, hosts: Vec::new() };
+    let mut left = u64::from(left);
+    while left > 0 {
+        for (choice, replicas) in best_cover(board, rules, work, shape, left as u32, site)? {
+            // Groups share quotas and the cluster's maximum: what one takes, another one may lack.
+            let fits = replicas.min(board.limits.room(&board.world, choice.group));
+            let first = board.launch(choice.group, fits);
+            launched.cost += choice.cost * fits as f64;
+            let count = fits as u32 * choice.hosts;
+            launched.hosts.extend((first..first + count).map(|host| (host, choice.slots)));
+            left = left.saturating_sub(fits * choice.in_replica);
+            if fits < replicas {
+                break;
+            }
+        }
+    }
+    Some(launched)
+}
+
+/// What to launch for `left` more bundles, each group by itself within its limits, and the first one in any case.
+fn best_cover(
+    board: &Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    shape: ShapeId,
+    left: u32,
+    site: Site<'_>,
+) -> Option<Vec<(Choice, u64)>> {
     let most_hosts = site.room(site.pool.most_new_hosts.unwrap_or(u32::MAX), &board.world);
     let choices = choices(board, rules, work, shape, left, site);
     // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
     // opened when the better ones together can't do it.
     let level = |choice: &Choice| (choice.rank, -i64::from(board.world.groups[choice.group].spec.priority));
     let levels: BTreeSet<(u8, i64)> = choices.iter().map(level).collect();
-    let cover = levels.into_iter().find_map(|worst| {
+    levels.into_iter().find_map(|worst| {
         let open: Vec<Choice> = choices.iter().filter(|choice| level(choice) <= worst).copied().collect();
         cover(&open, u64::from(left), work.together == Together::Many, most_hosts)
-    })?;
-    let mut launched = Launched { cost: 0.0, hosts: Vec::new() };
-    for (choice, replicas) in cover {
-        let first = board.launch(choice.group, replicas);
-        launched.cost += choice.cost * replicas as f64;
-        let count = replicas as u32 * choice.hosts;
-        launched.hosts.extend((first..first + count).map(|host| (host, choice.slots)));
-    }
-    Some(launched)
+    })
 }
 
 fn choices(

@@ -15,6 +15,17 @@ pub(super) struct Limits {
     /// Pods up to the cluster's maximum.
     cluster_pods: u64,
     quotas: Vec<QuotaLeft>,
+    /// What is kept for gangs that have waited for long: nobody else gets it.
+    kept: Vec<Kept>,
+}
+
+/// Replicas of one group that are kept for a gang.
+#[derive(Copy, Clone, Debug)]
+struct Kept {
+    /// Index into the snapshot's gangs.
+    gang: u32,
+    group: usize,
+    replicas: u64,
 }
 
 /// What is left of one quota.
@@ -63,7 +74,33 @@ impl Limits {
             pods: MAX_LAUNCHES,
             cluster_pods: most.saturating_sub(nodes + others),
             quotas: snapshot.quotas.iter().map(|quota| QuotaLeft::new(world, quota)).collect(),
+            kept: Vec::new(),
         }
+    }
+
+    /// Keeps so many replicas of a group for a gang, as far as there is room for them.
+    pub fn keep(&mut self, world: &World<'_>, group: usize, replicas: u64, gang: u32) {
+        let replicas = replicas.min(self.room(world, group));
+        if replicas > 0 {
+            self.take(world, group, replicas);
+            self.kept.push(Kept { gang, group, replicas });
+        }
+    }
+
+    /// What could be launched if nothing were kept: for a gang, what is not kept for others; for `None`, whoever it is kept for.
+    pub fn without_kept(&self, world: &World<'_>, gang: Option<u32>) -> Limits {
+        let mut limits = self.clone();
+        let is_given_back = |kept: &Kept| gang.is_none_or(|gang| kept.gang == gang);
+        for kept in self.kept.iter().filter(|kept| is_given_back(kept)) {
+            limits.give_back(world, kept.group, kept.replicas);
+        }
+        limits.kept.retain(|kept| !is_given_back(kept));
+        limits
+    }
+
+    /// The oldest gang for which something is kept.
+    pub fn keeps_for(&self) -> Option<u32> {
+        self.kept.first().map(|kept| kept.gang)
     }
 
     /// Replicas of a group that may still be launched.

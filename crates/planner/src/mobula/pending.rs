@@ -8,6 +8,8 @@ use crate::{Blocked, Memory, NodePhase, PendingCause, Snapshot, words};
 const REFUSED_BACKOFF_MS: i64 = 60_000;
 /// First back-off of a group whose pods did not come up.
 const BACKOFF_MS: i64 = 300_000;
+/// For how long late pods that nothing can stand in for are waited for before that is asked again.
+const BEAR_MS: i64 = 30_000;
 /// Longest back-off.
 const MOST_BACKOFF_MS: i64 = 3_600_000;
 
@@ -114,12 +116,29 @@ pub(super) fn block(memory: &mut Memory, group: &str, cause: Option<PendingCause
     *blocked = Blocked { cause, until_ms: now_ms.saturating_add(backoff_ms), times: blocked.times.saturating_add(1) };
 }
 
+/// Whether late pods of a group are waited for without asking anew who could stand in.
+pub(super) fn is_borne(memory: &Memory, group: &str, now_ms: i64) -> bool {
+    memory.borne_until_ms.get(group).is_some_and(|until_ms| *until_ms > now_ms)
+}
+
+/// Waits for late pods of a group, because nothing can stand in for them: it costs several plans to find that out. Where more
+/// of the group is launched, these get their time as well, and do not stand in for the ones that are late.
+pub(super) fn bear(memory: &mut Memory, group: &str, launches: bool, now_ms: i64) {
+    let bear_ms = if launches { BACKOFF_MS } else { BEAR_MS };
+    memory.borne_until_ms.insert(group.to_owned(), now_ms.saturating_add(bear_ms));
+}
+
 /// Forgets what is long past, and groups that are gone: a group that was given another chance and took it starts anew.
 pub(super) fn forget(snapshot: &Snapshot, memory: &mut Memory) {
     let names: BTreeSet<&str> = snapshot.node_types.iter().map(|group| group.name.as_str()).collect();
     let past_ms = snapshot.now_ms.saturating_sub(MOST_BACKOFF_MS);
     memory.blocked.retain(|group, blocked| names.contains(group.as_str()) && blocked.until_ms > past_ms);
     memory.requested_since_ms.retain(|group, _| names.contains(group.as_str()));
+    // A clock that was set back must not make it last for ever.
+    let (now_ms, latest_ms) = (snapshot.now_ms, snapshot.now_ms.saturating_add(BACKOFF_MS));
+    memory
+        .borne_until_ms
+        .retain(|group, until_ms| names.contains(group.as_str()) && (now_ms..=latest_ms).contains(until_ms));
 }
 
 /// That a group is left alone, and why, after "is".

@@ -1,12 +1,12 @@
 //! Where a gang may be: everywhere, or within one domain, or within one fabric.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::board::Board;
 use super::demand::{GangWork, Together};
 use super::world::{HostId, Origin};
 use crate::topology::{DomainId, FabricId, Fabrics, GroupDomain, Topology};
-use crate::{FabricWish, GangStrategy};
+use crate::{FabricWish, GangStrategy, PendingCause};
 
 /// Hosts that a gang may use, and groups that may be launched for it.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +17,8 @@ pub(super) struct Pool {
     groups: Option<Vec<u32>>,
     /// Most hosts that may be launched altogether; `None`: no limit of the pool's own.
     pub most_new_hosts: Option<u32>,
-    /// The domain that it is, and as people say it.
-    pub domain_id: Option<DomainId>,
+    /// The domains that it lies in, and what people call it.
+    pub domains: Vec<DomainId>,
     pub domain: Option<String>,
     /// The fabric that it is, as people say it.
     pub fabric: Option<String>,
@@ -35,6 +35,12 @@ impl Pool {
     /// Whether it is everything.
     pub fn is_everywhere(&self) -> bool {
         self.hosts.is_none() && self.groups.is_none() && self.most_new_hosts.is_none()
+    }
+
+    /// Whether nothing can be there.
+    fn is_empty(&self) -> bool {
+        let has_hosts = self.hosts.as_ref().is_none_or(|hosts| !hosts.is_empty());
+        !has_hosts && self.groups.as_ref().is_some_and(|groups| groups.iter().all(|room| *room == 0))
     }
 
     /// The hosts in it, of so many.
@@ -83,8 +89,8 @@ impl Pool {
         Pool {
             hosts: both(&self.hosts, &other.hosts),
             groups,
-            most_new_hosts: self.most_new_hosts.or(other.most_new_hosts),
-            domain_id: self.domain_id.or(other.domain_id),
+            most_new_hosts: self.most_new_hosts.into_iter().chain(other.most_new_hosts).min(),
+            domains: self.domains.iter().chain(&other.domains).copied().collect(),
             domain: self.domain.clone().or(other.domain.clone()),
             fabric: self.fabric.clone().or(other.fabric.clone()),
             is_fluid: self.is_fluid && other.is_fluid && self.most_new_hosts.is_none(),
@@ -92,15 +98,20 @@ impl Pool {
     }
 }
 
+/// Places that are as good as each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tier {
+    /// To be compared with each other, the best is taken.
+    pub pools: Vec<Pool>,
+    /// Why these are worse than those of the tier before, for people.
+    pub drawback: &'static str,
+}
+
 /// The places that a gang may choose from.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
-    /// To be compared with each other, the best is taken.
-    pub pools: Vec<Pool>,
-    /// To be taken if none of them can hold the gang.
-    pub otherwise: Option<Pool>,
-    /// Why `otherwise` is worse, for people.
-    pub drawback: &'static str,
+    /// The first one in which some pool can hold the gang is taken.
+    pub tiers: Vec<Tier>,
     /// What all of the pools have in common, for people; empty if there is nothing to say.
     pub condition: String,
 }
@@ -108,13 +119,17 @@ pub(super) struct Places {
 /// Present hosts by domain and by fabric, found out once.
 #[derive(Debug, Default)]
 pub(super) struct Sites {
-    /// Hosts that this plan launches for gangs of a domain.
-    pub launched: BTreeMap<DomainId, u32>,
+    /// Hosts that this plan launches for gangs in a domain, and in those within it.
+    launched: BTreeMap<DomainId, u32>,
     domains: BTreeMap<usize, BTreeMap<DomainId, Vec<HostId>>>,
     fabrics: Option<BTreeMap<FabricId, Vec<HostId>>>,
 }
 
 impl Sites {
+    fn launched_in(&self, domain: DomainId) -> u32 {
+        self.launched.get(&domain).copied().unwrap_or(0)
+    }
+
     /// Present hosts of each domain of a level.
     fn domains(&mut self, map: &Map<'_>, board: &Board<'_>, level: usize) -> &BTreeMap<DomainId, Vec<HostId>> {
         self.domains.entry(level).or_insert_with(|| {
@@ -155,6 +170,12 @@ impl Sites {
     }
 }
 
+/// What is in one of these and one of those.
+fn both(these: &[Pool], those: &[Pool]) -> Vec<Pool> {
+    let pairs = these.iter().flat_map(|one| those.iter().map(move |other| one.and(other)));
+    pairs.filter(|pool| !pool.is_empty()).collect()
+}
+
 /// Hosts that are nodes of the snapshot, with their index there.
 fn present_nodes(board: &Board<'_>) -> impl Iterator<Item = (HostId, usize)> {
     (0..).zip(&board.world.hosts.origin).filter_map(|(host, origin)| match origin {
@@ -183,39 +204,53 @@ impl<'a> Map<'a> {
         Map { topology, fabrics }
     }
 
-    /// The places of a gang: one domain where its locality asks for it, one fabric where RDMA is wanted.
+    /// The places of a gang: one domain where its locality or a group asks for it, one fabric where RDMA is wanted.
     pub fn places(&self, board: &Board<'_>, work: &GangWork<'_>, sites: &mut Sites) -> Places {
         let fabrics = self.fabric_pools(board, work, sites);
-        let Some((label, domains)) = self.domain_pools(board, work, sites) else {
-            return match (work.fabric, fabrics.is_empty()) {
-                (None, _) | (Some(FabricWish::Preferred), true) => {
-                    Places { otherwise: Some(Pool::everywhere()), ..Places::default() }
-                }
-                (Some(FabricWish::Preferred), false) => Places {
-                    pools: fabrics,
-                    otherwise: Some(Pool::everywhere()),
-                    drawback: "no one fabric can hold it: without RDMA between all of its nodes it falls back to TCP",
-                    condition: String::new(),
-                },
-                (Some(FabricWish::Required), _) => Places {
-                    pools: fabrics,
-                    condition: "all on nodes of one fabric (RDMA)".to_owned(),
-                    ..Places::default()
-                },
-            };
-        };
-        let condition = format!("all in one domain of {label}");
-        let both = || -> Vec<Pool> {
-            domains.iter().flat_map(|domain| fabrics.iter().map(|fabric| domain.and(fabric))).collect()
-        };
-        match work.fabric {
+        let domains = self.domain_pools(board, work, sites);
+        let is_local = domains.is_some();
+        let mut conditions = Vec::new();
+        let mut pools = domains.map(|(label, domains)| {
+            conditions.push(format!("in one domain of {label}"));
+            domains
+        });
+        if let Some((required, domains)) = self.required_pools(board, work, sites) {
+            conditions.push(required);
+            pools = Some(pools.map_or_else(|| domains.clone(), |pools| both(&pools, &domains)));
+        }
+        let anywhere = pools.clone().unwrap_or_else(|| vec![Pool::everywhere()]);
+        let within = || pools.as_ref().map_or_else(|| fabrics.clone(), |pools| both(pools, &fabrics));
+        let tier = |pools: Vec<Pool>| Tier { pools, drawback: "" };
+        let tiers = match work.fabric {
             Some(FabricWish::Required) => {
-                let condition = format!("{condition} and of one fabric (RDMA)");
-                Places { pools: both(), condition, ..Places::default() }
+                let what = if conditions.is_empty() { "on nodes of one fabric (RDMA)" } else { "of one fabric (RDMA)" };
+                conditions.push(what.to_owned());
+                vec![tier(within())]
             }
             // Whoever is in one domain of accelerators is close enough; what RDMA adds is not asked for by name.
-            _ => Places { pools: domains, condition, ..Places::default() },
+            Some(FabricWish::Preferred) if !fabrics.is_empty() && !is_local => {
+                let drawback = "no one fabric can hold it: without RDMA between all of its nodes it falls back to TCP";
+                vec![tier(within()), Tier { pools: anywhere, drawback }]
+            }
+            _ => vec![tier(anywhere)],
+        };
+        let condition = if conditions.is_empty() { String::new() } else { format!("all {}", conditions.join(" and ")) };
+        Places { tiers, condition }
+    }
+
+    /// One domain of the level that a group requires, and that condition for people.
+    fn required_pools(&self, board: &Board<'_>, work: &GangWork<'_>, sites: &mut Sites) -> Option<(String, Vec<Pool>)> {
+        let required = work.near.required?;
+        let condition = format!("in one {}, as group {} requires", required.name, required.group);
+        let Some(level) = required.level else { return Some((condition, Vec::new())) };
+        let bound = self.topology.bound_domain(level, work.gang);
+        if bound.is_none() && !self.topology.holders(work.gang).is_empty() {
+            // What is left of it is in several domains: no choice makes them one again.
+            return None;
         }
+        let domains = bound.map_or_else(|| self.topology.domains(level).collect(), |domain| vec![domain]);
+        let pools = domains.into_iter().map(|domain| self.domain_of(board, work, level, domain, sites));
+        Some((condition, pools.collect()))
     }
 
     fn domain_pools(&self, board: &Board<'_>, work: &GangWork<'_>, sites: &mut Sites) -> Option<(String, Vec<Pool>)> {
@@ -230,13 +265,7 @@ impl<'a> Map<'a> {
             Some(domain) => vec![domain],
             None => self.topology.domains(level).collect(),
         };
-        let launched = sites.launched.clone();
-        let present = sites.domains(self, board, level);
-        let pools = domains.into_iter().map(|domain| {
-            let present = present.get(&domain).map_or(&[][..], Vec::as_slice);
-            let used = launched.get(&domain).copied().unwrap_or(0);
-            self.domain_pool(board, work, level, domain, present, used)
-        });
+        let pools = domains.into_iter().map(|domain| self.domain_of(board, work, level, domain, sites));
         Some((locality.label.clone(), pools.collect()))
     }
 
@@ -249,9 +278,8 @@ impl<'a> Map<'a> {
         domain: DomainId,
         sites: &mut Sites,
     ) -> Pool {
-        let used = sites.launched.get(&domain).copied().unwrap_or(0);
-        let present = sites.domains(self, board, level).get(&domain).map_or(&[][..], Vec::as_slice);
-        self.domain_pool(board, work, level, domain, present, used)
+        sites.domains(self, board, level);
+        self.domain_pool(board, work, level, domain, sites)
     }
 
     fn domain_pool(
@@ -260,25 +288,32 @@ impl<'a> Map<'a> {
         work: &GangWork<'_>,
         level: usize,
         domain: DomainId,
-        present: &[HostId],
-        used: u32,
+        sites: &Sites,
     ) -> Pool {
         let (topology, world) = (&self.topology, &board.world);
+        let present = sites.domains.get(&level).and_then(|domains| domains.get(&domain));
+        let present = present.map_or(&[][..], Vec::as_slice);
         let mut is_fluid = true;
         let mut of_group = |group: usize| match topology.of_group(level, group) {
             GroupDomain::Pinned(pinned) if *pinned == domain => u32::MAX,
             GroupDomain::OneOf(rooms) => {
                 let room = rooms.iter().find(|room| room.domain == domain).map_or(0, |room| room.room);
                 is_fluid &= room == 0;
-                // Pods on their way that count as being here take this room.
+                // Pods on their way that count as being here take this room, whatever their group; others than its own only if
+                // they look for a place already.
                 let coming = present.iter().filter(|host| {
+                    let is_own = world.hosts.group[**host as usize] as usize == group;
                     let is_to_come = |node: u32| !topology.is_placed(node as usize);
-                    let origin = world.hosts.origin[**host as usize];
-                    world.hosts.group[**host as usize] as usize == group
-                        && matches!(origin, Origin::Node(node) if is_to_come(node))
+                    let is_gated = || {
+                        let cause = world.node(**host).and_then(|node| node.pending_cause);
+                        cause == Some(PendingCause::Gated)
+                    };
+                    matches!(world.hosts.origin[**host as usize], Origin::Node(node) if is_to_come(node))
+                        && (is_own || !is_gated())
                 });
                 // So do those that this plan launches for others, whatever their group.
-                room.saturating_sub(coming.count() as u32).saturating_sub(used)
+                let room = room.saturating_sub(coming.count() as u32);
+                room.saturating_sub(sites.launched_in(domain)).min(self.room_around(group, domain, sites))
             }
             GroupDomain::Pinned(_) | GroupDomain::Own => 0,
         };
@@ -294,11 +329,35 @@ impl<'a> Map<'a> {
             most_new_hosts: most.map(|most| most.saturating_sub(topology.hosts_in(domain) + launched.len() as u32)),
             hosts: Some(present.iter().copied().chain(launched).collect()),
             groups: Some(groups),
-            domain_id: Some(domain),
+            domains: vec![domain],
             domain: topology.label_value(domain),
             fabric: None,
             is_fluid: is_fluid && most.is_none(),
         }
+    }
+
+    /// The least room that is left to a group in the domains around this one: what is launched somewhere in them may have come
+    /// up right here.
+    fn room_around(&self, group: usize, domain: DomainId, sites: &Sites) -> u32 {
+        if sites.launched.is_empty() {
+            return u32::MAX;
+        }
+        let around = std::iter::successors(self.topology.parent(domain), |outer| self.topology.parent(*outer));
+        let rooms = around.filter_map(|outer| match self.topology.of_group(self.topology.level_of(outer)?, group) {
+            GroupDomain::OneOf(rooms) => {
+                let room = rooms.iter().find(|room| room.domain == outer)?.room;
+                Some(room.saturating_sub(sites.launched_in(outer)))
+            }
+            GroupDomain::Pinned(_) | GroupDomain::Own => None,
+        });
+        rooms.min().unwrap_or(u32::MAX)
+    }
+
+    /// Notes that so many hosts are launched for a gang in these domains.
+    pub fn note_launched(&self, domains: &[DomainId], hosts: u32, sites: &mut Sites) {
+        let outwards = |inner: &DomainId| std::iter::successors(Some(*inner), |inner| self.topology.parent(*inner));
+        let around: BTreeSet<DomainId> = domains.iter().flat_map(outwards).collect();
+        around.into_iter().for_each(|domain| *sites.launched.entry(domain).or_default() += hosts);
     }
 
     fn fabric_pools(&self, board: &Board<'_>, work: &GangWork<'_>, sites: &mut Sites) -> Vec<Pool> {

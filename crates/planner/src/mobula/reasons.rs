@@ -1,10 +1,11 @@
 //! Why demand found no place: what comes nearest, and what would make it fit.
 
-use super::decide::{Decision, GangFate};
+use super::decide::{Decision, GangFate, RunningWork};
 use super::demand::{Class, GangWork, Together};
 use super::gangs::Short;
 use super::limits::Closed;
 use super::world::{Column, Shape, ShapeId, World};
+use crate::topology::Required;
 use crate::{Memory, Node, NodePhase, Resources, UnmetCause, words};
 
 /// Most groups that one reason names.
@@ -16,8 +17,7 @@ pub(super) fn of_class(decision: &Decision<'_>, memory: &Memory, class: &Class) 
     if holders.groups.is_empty() {
         return holders.nobody(&decision.board.world, class.shape);
     }
-    let (cause, text) = closed(decision, memory, class.shape, &holders.groups);
-    (cause, text)
+    closed(decision, memory, class.shape, &holders.groups, None)
 }
 
 /// Why a gang found no place.
@@ -36,6 +36,13 @@ pub(super) fn of_gang(
             let what = if work.together == Together::One { "all of its bundles together" } else { "a bundle" };
             return (cause, format!("{what} {}: {text}", shape_text(world, part.shape)));
         }
+    }
+    if let Some(Required { level: None, name, group }) = work.near.required {
+        let levels: Vec<String> = world.snapshot.topology.iter().map(|level| level.name.clone()).collect();
+        let levels = if levels.is_empty() { "has none".to_owned() } else { format!("has {}", words::list(&levels)) };
+        let text =
+            format!("group {group} requires one {name} for it, which is no level of the topology: that {levels}");
+        return (UnmetCause::Limit, text);
     }
     let Some(short) = fate.short else {
         let condition = if fate.condition.is_empty() { "in one place" } else { &fate.condition };
@@ -66,7 +73,7 @@ pub(super) fn of_gang(
         }
         None => match room_there(decision, work, short, &there, fate.rooms.as_deref()) {
             Some(text) => (UnmetCause::Limit, text),
-            None => closed(decision, memory, short.shape, &there),
+            None => closed(decision, memory, short.shape, &there, Some(work)),
         },
     };
     let lacks_rdma = elsewhere.into_iter().filter(|group| fate.lacks_rdma.get(*group) == Some(&true));
@@ -77,7 +84,11 @@ pub(super) fn of_gang(
         let more = words::counted(replicas as u64, "more replica");
         format!("; it takes {more} of {}", world.groups[group].spec.name)
     });
-    let later = if fate.waits_for_work { ", or that work which runs now has ended" } else { "" };
+    let later = match fate.work {
+        RunningWork::MakesRoom => ", or that work which runs now has ended",
+        RunningWork::MakesNone => "",
+        RunningWork::NotAsked => ", or that room is left by older gangs, which wait for work that runs now",
+    };
     (cause, format!("{what}{near}{condition}: {why}{more}{later}; nothing is started for a part of it"))
 }
 
@@ -124,12 +135,32 @@ fn replicas_needed(
 }
 
 /// What keeps groups that could hold a shape from being launched.
-fn closed(decision: &Decision<'_>, memory: &Memory, shape: ShapeId, groups: &[usize]) -> (UnmetCause, String) {
-    let (world, limits) = (&decision.board.world, &decision.board.limits);
+fn closed(
+    decision: &Decision<'_>,
+    memory: &Memory,
+    shape: ShapeId,
+    groups: &[usize],
+    asks: Option<&GangWork<'_>>,
+) -> (UnmetCause, String) {
+    let world = &decision.board.world;
+    // What is kept for the gang that asks is no reason why it can't have it; what is kept for another one is.
+    let limits = match asks {
+        Some(work) => &decision.board.limits.without_kept(world, Some(work.at)),
+        None => &decision.board.limits,
+    };
+    let all = limits.without_kept(world, None);
+    let keeper = limits.keeps_for().and_then(|gang| world.snapshot.gangs.get(gang as usize));
     let mut texts = Vec::new();
     let mut waits = false;
     for &group in groups {
         let spec = world.groups[group].spec;
+        let kept = all.room(world, group).saturating_sub(limits.room(world, group));
+        if let Some(gang) = keeper.filter(|_| kept > 0) {
+            waits = true;
+            let (kept, gang) = (words::counted(kept, "more replica"), words::gang(gang));
+            texts.push(format!("group {} could hold it, but {kept} of it can be launched only for {gang}", spec.name));
+            continue;
+        }
         let why = match limits.closed(world, group, memory) {
             Some(closed) => {
                 waits |= matches!(closed, Closed::Blocked(..))

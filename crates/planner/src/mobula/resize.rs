@@ -6,7 +6,7 @@ use super::Rules;
 use super::board::{Board, Put};
 use super::demand::Class;
 use super::world::{Column, HostId, World, need};
-use crate::{Amount, DemandRef, Node, NodePhase, NodeType, Resize};
+use crate::{Amount, DemandRef, Node, NodePhase, NodeType, Resize, Resources};
 
 /// By how much a host could grow, by column.
 pub(super) type Headroom = BTreeMap<HostId, Vec<(Column, i64)>>;
@@ -22,7 +22,7 @@ fn largest(spec: &NodeType, node: &Node) -> Option<(Amount, Amount)> {
 
 /// By how much more CPU and memory than it shows a node may be planned with: what a resize under way brings; and for a pod on
 /// its way, what it can be resized to once it runs.
-pub(super) fn expected(spec: &NodeType, node: &Node) -> Option<(Amount, Amount)> {
+fn expected(spec: &NodeType, node: &Node) -> Option<(Amount, Amount)> {
     let bounds = spec.resize?;
     let more = |to: Amount, from: Amount| Amount::from_steps(to.steps().saturating_sub(from.steps()).max(0));
     if node.phase != NodePhase::Running {
@@ -35,11 +35,59 @@ pub(super) fn expected(spec: &NodeType, node: &Node) -> Option<(Amount, Amount)>
 }
 
 /// By how much a node could grow; CPU, and memory in bytes.
-pub(super) fn possible(spec: &NodeType, node: &Node) -> Option<(Amount, Amount)> {
+fn possible(spec: &NodeType, node: &Node) -> Option<(Amount, Amount)> {
     let (cpu, memory) = largest(spec, node)?;
     let pod = node.resize.as_ref()?;
     let more = |to: Amount, from: Amount| Amount::from_steps(to.steps().saturating_sub(from.steps()));
     Some((more(cpu, pod.current_cpu), more(memory, pod.current_memory)))
+}
+
+impl World<'_> {
+    /// Notes by how much a host grows or could grow in place, of which so much is free.
+    pub(super) fn note_growth(&mut self, host: HostId, spec: &NodeType, node: &Node, free: &Resources) {
+        if let Some((cpu, memory)) = expected(spec, node) {
+            let growth = self.growth(free, cpu, memory);
+            self.hosts.add(host, &growth);
+        }
+        if let Some((cpu, memory)) = possible(spec, node) {
+            self.headroom.insert(host, self.growth(free, cpu, memory));
+        }
+    }
+
+    /// Notes it again of a host that was made empty; what is to grow already, does.
+    pub(super) fn grow_again(&mut self, host: HostId) {
+        let group = self.hosts.group.get(host as usize).and_then(|group| self.groups.get(*group as usize));
+        let spec = group.map(|group| group.spec).filter(|spec| spec.resize.is_some());
+        let (Some(spec), Some(node)) = (spec, self.node(host)) else { return };
+        let is_to_grow = self.grown.contains_key(&host);
+        self.note_growth(host, spec, node, &node.total);
+        if let Some(columns) = self.headroom.get(&host).filter(|_| is_to_grow).cloned() {
+            self.headroom.remove(&host);
+            self.hosts.add(host, &columns);
+            self.grown.insert(host, columns);
+        }
+    }
+
+    /// How many more steps of CPU and memory are free of a node if so much comes to what is free now.
+    fn growth(&self, free: &Resources, cpu: Amount, memory: Amount) -> Vec<(Column, i64)> {
+        let mut growth = self.columns(cpu, memory);
+        for (column, amount) in &mut growth {
+            let (name, step) = (self.resources[usize::from(*column)], self.steps[usize::from(*column)]);
+            let free = free.get(name).map_or(0, |free| free.steps().max(0));
+            let more = if name == "CPU" { cpu } else { memory };
+            *amount = free.saturating_add(more.steps().max(0)) / step - free / step;
+        }
+        growth
+    }
+
+    /// CPU and memory as columns, where somebody asks for them.
+    pub(super) fn columns(&self, cpu: Amount, memory: Amount) -> Vec<(Column, i64)> {
+        let named = [("CPU", cpu), ("memory", memory)].into_iter().filter_map(|(name, amount)| {
+            let column = self.resources.binary_search(&name).ok()?;
+            Some((column as Column, amount.steps().max(0) / self.steps[column]))
+        });
+        named.collect()
+    }
 }
 
 /// Puts tasks and actors on hosts that can grow in place: that is faster than a new pod, and costs no more.

@@ -158,7 +158,7 @@ fn idle_unit(board: &Board<'_>, map: &Map<'_>, group: usize, nodes: &[usize], ne
         return Idle::Kept(first, "other pods of its replica are needed or not idle".to_owned());
     }
     let needs = nodes.iter().map(|at| needed[*at]).fold(0, |all, needed| all | needed);
-    let why = if needs & need::GANG != 0 {
+    let why = if needs & (need::GANG | need::HELD) != 0 {
         "it is held for a gang"
     } else if needs & need::TASKS != 0 {
         "pending work fits on it"
@@ -226,13 +226,13 @@ impl Shrink {
         memory: &mut Memory,
     ) {
         let snapshot = board.world.snapshot;
+        let ends: BTreeSet<usize> = self.ends.iter().map(|(at, ..)| *at).collect();
         let mut since_ms: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         let is_pending = |_: usize, node: &Node| matches!(node.phase, NodePhase::Pending | NodePhase::Requested);
         for (group, nodes) in replicas(board, given_up, numbers, is_pending) {
             let spec = board.world.groups[group].spec;
             let is_coming = |at: &usize| matches!(snapshot.nodes[*at].phase, NodePhase::Pending | NodePhase::Requested);
-            let ends = |at: &usize| self.ends.iter().any(|(other, ..)| other == at);
-            if !nodes.iter().all(|at| is_coming(at) && needed[*at] == 0) || nodes.iter().any(ends) {
+            if !nodes.iter().all(|at| is_coming(at) && needed[*at] == 0 && !ends.contains(at)) {
                 continue;
             }
             let times = since_ms.entry(spec.name.clone()).or_default();

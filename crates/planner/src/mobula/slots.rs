@@ -9,7 +9,7 @@ use std::ops::Bound;
 
 use super::board::Board;
 use super::stocks::{State, StockId};
-use super::world::{HostId, ShapeId, World};
+use super::world::{Column, HostId, Shape, ShapeId, World};
 
 /// More bundles of a shape on one host than this make no difference.
 const MAX_SLOTS: i64 = 1 << 20;
@@ -191,10 +191,29 @@ pub(super) fn slots_of(world: &World<'_>, shape: ShapeId, host: HostId) -> (u32,
     }
 }
 
+/// The same of a host that has grown in place as far as it can.
+pub(super) fn slots_when_grown(world: &World<'_>, shape: ShapeId, host: HostId) -> (u32, Wanted) {
+    let Some(more) = world.headroom.get(&host) else { return slots_of(world, shape, host) };
+    let of = &world.shapes[shape as usize];
+    let stock = world.hosts.stock[host as usize];
+    let free = world.hosts.stocks.free(stock);
+    let grown = |(column, amount): &(Column, i64)| {
+        let more = more.iter().find(|(other, _)| other == column).map_or(0, |(_, more)| *more);
+        (free[usize::from(*column)] + more) / amount
+    };
+    let slots = of.needs.iter().map(grown).min().unwrap_or(MAX_SLOTS);
+    wanted_slots(world, of, stock, slots)
+}
+
 fn slots_of_stock(world: &World<'_>, shape: ShapeId, stock: StockId) -> (u32, Wanted) {
-    let nothing = (0, Wanted::default());
     let shape = &world.shapes[shape as usize];
-    let slots = world.hosts.stocks.slots(stock, shape).min(MAX_SLOTS);
+    wanted_slots(world, shape, stock, world.hosts.stocks.slots(stock, shape))
+}
+
+/// So many slots, if its labels let a shape onto a stock, and how much it is wanted there.
+fn wanted_slots(world: &World<'_>, shape: &Shape, stock: StockId, slots: i64) -> (u32, Wanted) {
+    let nothing = (0, Wanted::default());
+    let slots = slots.min(MAX_SLOTS);
     if slots <= 0 {
         return nothing;
     }

@@ -112,7 +112,8 @@ pub(super) fn in_filling_order(world: &World<'_>) -> Vec<Alike> {
     let mut known = vec![[usize::MAX; 2]; hosts.stocks.len()];
     for host in (0..hosts.len()).filter(|host| !hosts.is_given_up[*host]) {
         let stock = hosts.stock[host];
-        let state = if hosts.needed[host] != 0 { State::Busy } else { hosts.stocks.traits(stock).state };
+        // Where a gang waits for its hosts, other work does not come first for that.
+        let state = if hosts.needed[host] & !need::HELD != 0 { State::Busy } else { hosts.stocks.traits(stock).state };
         let at = &mut known[stock as usize][usize::from(state == State::Busy)];
         if *at == usize::MAX {
             *at = alike.len();

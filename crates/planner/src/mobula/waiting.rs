@@ -37,7 +37,7 @@ pub(super) fn hold(board: &mut Board<'_>, rules: &Rules<'_>, work: &GangWork<'_>
         let is_old = age_ms.is_some_and(|age_ms| age_ms > BACKFILL_MS);
         for (at, before) in before.iter().enumerate().filter(|_| is_old) {
             let replicas = empty.world.groups[at].launched.saturating_sub(*before);
-            board.limits.take(&board.world, at, u64::from(replicas));
+            board.limits.keep(&board.world, at, u64::from(replicas), work.at);
         }
         return true;
     }
@@ -55,7 +55,7 @@ fn hold_idle_hosts(board: &mut Board<'_>, work: &GangWork<'_>, pool: &Pool) {
             if slots > 0 {
                 let slots = if work.together == super::demand::Together::Apart { 1 } else { slots };
                 left = left.saturating_sub(slots);
-                world.hosts.needed[host as usize] |= need::GANG;
+                world.hosts.needed[host as usize] |= need::HELD;
             }
         }
     }

@@ -9,7 +9,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::asked::Asked;
-use super::resize::{self, Headroom};
+use super::resize::Headroom;
 use super::stocks::{State, StockId, Stocks, Traits};
 use crate::quick_hash::Index;
 use crate::{Amount, LabelSelector, Labels, Node, NodePhase, NodeType, Request, Resources, Snapshot, words};
@@ -59,6 +59,8 @@ pub(super) mod need {
     pub const GANG: u8 = 2;
     /// `request_resources`.
     pub const CONSTRAINT: u8 = 4;
+    /// A gang that waits for running work to end; nothing is put there for it yet.
+    pub const HELD: u8 = 8;
 }
 
 /// All hosts, one column a property.
@@ -170,7 +172,7 @@ pub(super) struct World<'a> {
     /// Names of the columns.
     pub resources: Arc<Vec<&'a str>>,
     /// By column: how many 1/10,000 units one step is.
-    steps: Arc<Vec<i64>>,
+    pub steps: Arc<Vec<i64>>,
     /// Label keys that requests ask for, sorted.
     keys: Arc<Vec<&'a str>>,
     // Boards are copied for trials, what was read is shared by all of them.
@@ -260,42 +262,10 @@ impl<'a> World<'a> {
             let group = if number < self.groups.len() { number as u32 } else { u32::MAX };
             self.hosts.push(stock, group, Origin::Node(at));
             if let Some(spec) = self.groups.get(number).map(|group| group.spec).filter(|spec| spec.resize.is_some()) {
-                self.note_growth(spec, &snapshot.nodes[at as usize]);
+                let node = &snapshot.nodes[at as usize];
+                self.note_growth(self.hosts.len() as HostId - 1, spec, node, &node.available);
             }
         }
-    }
-
-    /// Notes by how much the last host grows or could grow in place.
-    fn note_growth(&mut self, spec: &NodeType, node: &Node) {
-        let host = self.hosts.len() as HostId - 1;
-        if let Some((cpu, memory)) = resize::expected(spec, node) {
-            let growth = self.growth(node, cpu, memory);
-            self.hosts.add(host, &growth);
-        }
-        if let Some((cpu, memory)) = resize::possible(spec, node) {
-            self.headroom.insert(host, self.growth(node, cpu, memory));
-        }
-    }
-
-    /// How many more steps of CPU and memory are free of a node if so much comes to what is free now.
-    fn growth(&self, node: &Node, cpu: Amount, memory: Amount) -> Vec<(Column, i64)> {
-        let mut growth = self.columns(cpu, memory);
-        for (column, amount) in &mut growth {
-            let (name, step) = (self.resources[usize::from(*column)], self.steps[usize::from(*column)]);
-            let free = node.available.get(name).map_or(0, |free| free.steps().max(0));
-            let more = if name == "CPU" { cpu } else { memory };
-            *amount = free.saturating_add(more.steps().max(0)) / step - free / step;
-        }
-        growth
-    }
-
-    /// CPU and memory as columns, where somebody asks for them.
-    fn columns(&self, cpu: Amount, memory: Amount) -> Vec<(Column, i64)> {
-        let named = [("CPU", cpu), ("memory", memory)].into_iter().filter_map(|(name, amount)| {
-            let column = self.resources.binary_search(&name).ok()?;
-            Some((column as Column, amount.steps().max(0) / self.steps[column]))
-        });
-        named.collect()
     }
 
     /// The node of the snapshot that a host is.
@@ -441,7 +411,7 @@ impl<'a> World<'a> {
         firsts.map(words::selector).collect::<Vec<_>>().join(" and ")
     }
 
-    /// Makes hosts empty: all that they have is free.
+    /// Makes hosts empty: all that they have is free, and what they grow or could grow by comes to that.
     pub fn empty_hosts(&mut self, hosts: Range<usize>) {
         // Equal nodes share their maps: each is read once.
         let mut last: Option<(*const Resources, Traits, StockId)> = None;
@@ -467,6 +437,7 @@ impl<'a> World<'a> {
             };
             self.hosts.stock[host] = stock;
             self.hosts.needed[host] = 0;
+            self.grow_again(host as HostId);
         }
     }
 

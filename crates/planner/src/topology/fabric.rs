@@ -121,7 +121,7 @@ impl Fabrics {
         if self.names.is_empty() {
             return None;
         }
-        kinds.retain(|bundle| ACCELERATORS.iter().any(|name| amount(&bundle.resources, name) > Amount::ZERO));
+        kinds.retain(|bundle| has_accelerator(&bundle.resources));
         if kinds.is_empty() || !is_over_several_hosts(snapshot, topology, gang) {
             return None;
         }
@@ -277,10 +277,14 @@ fn amount(resources: &Resources, name: &str) -> Amount {
     resources.get(name).copied().unwrap_or_default()
 }
 
+/// Whether there are accelerators whose hosts talk to each other by RDMA.
+pub(super) fn has_accelerator(resources: &Resources) -> bool {
+    ACCELERATORS.iter().any(|name| amount(resources, name) > Amount::ZERO)
+}
+
 /// Whether bundles with accelerators can't all be on one host: several are wanted by name, or the largest is too small.
 fn is_over_several_hosts(snapshot: &Snapshot, topology: &Topology<'_>, gang: &Gang) -> bool {
-    let has_accelerator = |b: &&Request| ACCELERATORS.iter().any(|name| amount(&b.resources, name) > Amount::ZERO);
-    let bundles: Vec<&Request> = gang.bundles.iter().filter(has_accelerator).collect();
+    let bundles: Vec<&Request> = gang.bundles.iter().filter(|bundle| has_accelerator(&bundle.resources)).collect();
     // The others are where they were.
     if !topology.holders(gang).is_empty() || gang.rescheduling {
         return true;
@@ -297,7 +301,7 @@ fn is_over_several_hosts(snapshot: &Snapshot, topology: &Topology<'_>, gang: &Ga
 }
 
 /// Whether one empty node of the group could hold the request.
-fn could_hold(group: &NodeType, request: &Request) -> bool {
+pub(super) fn could_hold(group: &NodeType, request: &Request) -> bool {
     let has = |(name, wanted): (&String, &Amount)| amount(&group.resources, name) >= *wanted;
     let matches = |selector: &LabelSelector| {
         selector.constraints.iter().all(|constraint| {

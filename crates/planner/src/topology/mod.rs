@@ -15,6 +15,7 @@
 
 mod fabric;
 mod level;
+mod nearness;
 mod rdma;
 mod room;
 mod sight;
@@ -27,6 +28,7 @@ use std::sync::OnceLock;
 
 pub use fabric::{FabricId, Fabrics};
 pub use level::Level;
+pub use nearness::{Near, Required, level_named};
 pub use rdma::is_rdma_resource;
 pub use room::{DomainRoom, GroupDomain};
 
@@ -191,12 +193,12 @@ impl<'a> Topology<'a> {
         }
     }
 
-    /// Nodes that hold bundles of the gang (it carries on there once what is missing has been placed).
+    /// Nodes that hold bundles of the gang and stay (it carries on there once what is missing has been placed).
     pub fn holders(&self, gang: &Gang) -> &[usize] {
         let holders = self.holders.get_or_init(|| {
             let mut holders: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
             for (at, node) in self.snapshot.nodes.iter().enumerate() {
-                if node.phase == NodePhase::Stopped {
+                if matches!(node.phase, NodePhase::Stopped | NodePhase::Leaving) {
                     continue;
                 }
                 for id in node.dynamic_labels.keys().filter_map(|label| label.strip_prefix(GANG_LABEL_PREFIX)) {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mobula_planner::{
-    Amount, DemandClass, Gang, GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Labels, Locality, Node,
-    NodePhase, NodeType, Offering, Quota, Request, Resources, Snapshot, UpscalingMode,
+    Amount, DemandClass, Gang, GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Labels, Locality, Nearness,
+    Node, NodePhase, NodeType, Offering, Quota, Request, Resources, Snapshot, TopologyLevel, UpscalingMode,
 };
 use proptest::prelude::*;
 
@@ -156,6 +156,45 @@ pub fn steady_snapshots() -> impl Strategy<Value = Snapshot> {
         }
         let mut seen = BTreeSet::new();
         snapshot.demand.retain(|class| seen.insert(class.request.clone()));
+        snapshot
+    })
+}
+
+/// Rich snapshots in zones and rows, whose groups say how near gangs have to be, or should be.
+pub fn near_snapshots() -> impl Strategy<Value = Snapshot> {
+    let level = || prop::sample::select(vec![None, None, Some("zone"), Some("row"), Some("aisle")]);
+    let row = || prop::sample::select(vec![None, Some("r1"), Some("r2"), Some("r3")]);
+    let groups = prop::collection::vec((level(), level(), row()), 3);
+    (rich_snapshots(), groups, prop::collection::vec(row(), 32)).prop_map(|(mut snapshot, groups, rows)| {
+        let named = |name: &str| name.to_owned();
+        let level =
+            |name: &str| TopologyLevel { name: named(name), keys: vec![named(name)], ..TopologyLevel::default() };
+        snapshot.topology = ["zone", "row"].map(level).into();
+        let with_row = |labels: &mut Arc<Labels>, row: Option<&str>| {
+            let labels = Arc::make_mut(labels);
+            row.into_iter().for_each(|row| drop(labels.insert(named("row"), format!("{}-{row}", labels["zone"]))));
+        };
+        for (group, (required, preferred, row)) in snapshot.node_types.iter_mut().zip(&groups) {
+            // A misspelled level holds gangs when it is required; it is not what is looked at here.
+            let required = required.filter(|level| *level != "aisle").map(named);
+            group.facts.nearness = Nearness { required, preferred: preferred.map(named) };
+            with_row(&mut group.labels, *row);
+        }
+        let pinned: Vec<(String, bool)> = snapshot
+            .node_types
+            .iter()
+            .zip(groups)
+            .map(|(group, (.., row))| (group.name.clone(), row.is_some()))
+            .collect();
+        for (node, row) in snapshot.nodes.iter_mut().zip(rows) {
+            let group = snapshot.node_types.iter().find(|group| group.name == node.group);
+            let is_pinned = pinned.iter().any(|(name, is_pinned)| *name == node.group && *is_pinned);
+            match group.filter(|_| is_pinned) {
+                Some(group) => node.labels = Arc::clone(&group.labels),
+                None if node.phase == NodePhase::Running => with_row(&mut node.labels, row),
+                None => {}
+            }
+        }
         snapshot
     })
 }

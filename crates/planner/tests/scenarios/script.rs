@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mobula_planner::{
     Amount, CapacityType, Constraint, DemandClass, FabricWish, Gang, GangStrategy, GroupFacts, Host, LabelConstraint,
-    LabelOperator, LabelSelector, Labels, Locality, NodeType, Offering, PendingCause, PlacementConstraint,
+    LabelOperator, LabelSelector, Labels, Locality, Nearness, NodeType, Offering, PendingCause, PlacementConstraint,
     PolicyOptions, Quota, Request, Resources, Settings, TopologyLevel, UpscalingMode,
 };
 use serde::Deserialize;
@@ -101,6 +101,10 @@ pub struct GroupLine {
     #[serde(default)]
     node_selector: Labels,
     fabric: Option<FabricWish>,
+    /// Level of the topology of which its gangs must have one domain.
+    required: Option<String>,
+    /// Level of the topology of which its gangs should have one domain.
+    preferred: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -333,6 +337,7 @@ impl GroupLine {
                 expected_labels: self.expects.clone(),
                 pod_requests: pod,
                 fabric: self.fabric,
+                nearness: Nearness { required: self.required.clone(), preferred: self.preferred.clone() },
             },
             ..NodeType::default()
         })

@@ -1,4 +1,6 @@
-use mobula_planner::{Amount, CapacityType, FabricWish, Host, NodePhase, Offering, PendingCause, Quota, TopologyLevel};
+use mobula_planner::{
+    Amount, CapacityType, FabricWish, Host, Nearness, NodePhase, Offering, PendingCause, Quota, TopologyLevel,
+};
 
 use super::super::Surroundings;
 use super::*;
@@ -79,6 +81,51 @@ fn what_a_pod_requests_and_what_its_template_says_of_rdma_are_facts_of_its_group
     assert_eq!(
         odd.warnings,
         ["group gpu: annotation mobula.dev/fabric: \"always\": must be required or preferred: ignored"]
+    );
+}
+
+#[test]
+fn how_near_gangs_have_to_be_is_read_from_annotations_of_mobula_kueue_and_kai() {
+    let level = |name: &str, key: &str| TopologyLevel {
+        name: name.to_owned(),
+        keys: vec![key.to_owned()],
+        ..TopologyLevel::default()
+    };
+    let topology = vec![level("block", "example.com/block"), level("rack", "example.com/rack")];
+    let options = SnapshotOptions { topology, ..SnapshotOptions::default() };
+    let read = |annotations: Value, options: &SnapshotOptions| {
+        let group = gpu_group(&json!({"template": {"metadata": {"annotations": annotations}}}));
+        let built = build(&of_nodes(&[group], vec![], None), options).unwrap();
+        let Nearness { required, preferred } = built.snapshot.node_types[1].facts.nearness.clone();
+        (required.unwrap_or_default(), preferred.unwrap_or_default(), built.warnings)
+    };
+    let clean = |required: &str, preferred: &str| (required.to_owned(), preferred.to_owned(), vec![]);
+    let own = json!({"mobula.dev/topology-required": "block", "mobula.dev/topology-preferred": "rack",
+        "kueue.x-k8s.io/podset-required-topology": "example.com/rack"});
+    assert_eq!(read(own, &options), clean("block", "rack"));
+    let kueue = json!({"kueue.x-k8s.io/podset-preferred-topology": "example.com/rack"});
+    assert_eq!(read(kueue, &options), clean("", "example.com/rack"));
+    let kai = json!({"kai.scheduler/topology-required-placement": "example.com/block"});
+    assert_eq!(read(kai, &options), clean("example.com/block", ""));
+
+    let (required, _, warnings) = read(json!({"mobula.dev/topology-required": "rakc"}), &options);
+    assert_eq!(required, "rakc");
+    assert_eq!(
+        warnings,
+        [
+            "group gpu: annotation mobula.dev/topology-required: \"rakc\": must be a level of the topology, by its name or a \
+            label key of it; its levels are block, rack: placement groups on its pods are held"
+        ]
+    );
+    let (required, _, warnings) =
+        read(json!({"kueue.x-k8s.io/podset-required-topology": 7}), &SnapshotOptions::default());
+    assert_eq!(required, "");
+    assert_eq!(
+        warnings,
+        [
+            "group gpu: annotation kueue.x-k8s.io/podset-required-topology: 7: must be a level of the topology, which has \
+            none: ignored"
+        ]
     );
 }
 
