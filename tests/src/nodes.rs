@@ -125,9 +125,9 @@ async fn run(client: Client, namespaces: BTreeSet<String>, tally: Arc<Mutex<Tall
         let group = pod.labels().get("ray.io/group").cloned().unwrap_or_default();
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         if is_there {
-            tally.came(&uid, (namespace, group))
+            tally.came(&uid, (namespace, group));
         } else {
-            tally.went(&uid)
+            tally.went(&uid);
         }
         drop(tally);
         if let Some(duty) = duty(&pod).filter(|_| is_there)
