@@ -14,7 +14,7 @@ const IMPURE: [&str; 12] =
 const PROTOBUF: [&str; 7] = ["pbjson", "pbjson-build", "prost", "prost-build", "protox", "tonic", "tonic-prost"];
 
 /// Crates whose code must not ask the operating system for the time, randomness or the environment.
-const CORES: [&str; 7] = [
+const CORES: [&str; 8] = [
     "crates/api/",
     "crates/apiserver/",
     "crates/autoscaler/",
@@ -22,6 +22,7 @@ const CORES: [&str; 7] = [
     "crates/operator/",
     "crates/planner/",
     "crates/traces/",
+    "sim/",
 ];
 
 /// `tree`: `cargo tree -p mobula-planner --prefix none --format {p}`.
