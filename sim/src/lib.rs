@@ -20,6 +20,7 @@ pub mod queue;
 pub mod ray;
 pub mod run;
 pub mod scenario;
+pub mod soak;
 pub mod span;
 pub mod summary;
 pub mod world;

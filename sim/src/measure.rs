@@ -89,6 +89,8 @@ pub struct Measures {
     pub drained: u64,
     /// Orders that met no capacity.
     pub stock_outs: u64,
+    /// Faults that befell somebody.
+    pub faults: u64,
     /// Spot nodes taken away.
     pub reclaimed: u64,
     /// Kubernetes nodes that came.

@@ -3,17 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mobula_apiserver::{ApiServer, Clock, Connection, Ids, Kind, Settings};
-use mobula_operator::config::Config;
-use mobula_operator::operator::{Operator, Surroundings};
+use mobula_apiserver::{ApiServer, Clock, Ids, Kind, Settings};
 use mobula_planner::PolicyOptions;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::chance::stream;
 use crate::clock::{START_UNIX_MS, VirtualClock};
 use crate::log::{EventLog, Sink};
-use crate::network;
 use crate::scenario::Scenario;
 use crate::summary::Summary;
 use crate::world::{SidecarPlan, World};
@@ -39,6 +34,8 @@ pub struct Order {
     pub sink: Option<Sink>,
     /// Who looks on.
     pub progress: Arc<Progress>,
+    /// Look at the invariants in every turn, and at the end that nothing is left over.
+    pub is_soak: bool,
 }
 
 /// What came of a run.
@@ -67,6 +64,16 @@ pub enum Failure {
         /// The last lines of the log.
         tail: Vec<String>,
     },
+    /// Something is as it must never be.
+    #[error("{at}: {what}; last events:\n  {}", .tail.join("\n  "))]
+    Broken {
+        /// The virtual time.
+        at: String,
+        /// What.
+        what: String,
+        /// The last lines of the log.
+        tail: Vec<String>,
+    },
     /// The log can't be written.
     #[error("the log can't be written: {0}")]
     Log(String),
@@ -88,7 +95,7 @@ pub fn run(order: Order) -> Result<Outcome, Failure> {
 }
 
 async fn history(order: Order) -> Result<Outcome, Failure> {
-    let Order { scenario, policy, seed, sink, progress } = order;
+    let Order { scenario, policy, seed, sink, progress, is_soak } = order;
     let clock = VirtualClock::start();
     let log = EventLog::new(sink);
     let server = ApiServer::new(Settings {
@@ -101,8 +108,7 @@ async fn history(order: Order) -> Result<Outcome, Failure> {
     let named = mobula_planner::policy(&policy, &options).ok_or_else(|| Failure::Policy(policy.clone()))?;
     let plan = SidecarPlan { policy: named, options };
     let horizon_us = scenario.horizon.as_us();
-    let mut world = World::new(scenario.clone(), seed, server.clone(), clock, log.clone(), plan);
-    let operator = Process::start(&server, &scenario, clock, seed);
+    let mut world = World::new(scenario.clone(), seed, server, clock, log.clone(), plan);
     world.begin().map_err(Failure::SetUp)?;
     let ended = world
         .run(horizon_us, |world| {
@@ -113,49 +119,24 @@ async fn history(order: Order) -> Result<Outcome, Failure> {
                 let at = crate::span::Span::from_us(now_us).to_string();
                 return Err(Failure::Stuck { at, tail: world.log.tail() });
             }
-            Ok(())
+            match world.violation().filter(|_| is_soak) {
+                Some(violation) => Err(broken(world, violation)),
+                None => Ok(()),
+            }
         })
         .await;
     ended?;
+    if let Some(leftover) = world.leftover().filter(|_| is_soak) {
+        return Err(broken(&world, leftover));
+    }
     world.finish();
-    world.measures.operator_requests = operator.connection.counts().values().sum();
-    operator.task.abort();
     log.finish().map_err(|error| Failure::Log(error.to_string()))?;
     let hash = log.hash();
     let summary = Summary::of(&world.measures, &policy, seed, scenario.horizon, &hash, log.lines());
     Ok(Outcome { summary, hash })
 }
 
-/// An operator that runs.
-struct Process {
-    connection: Connection,
-    task: JoinHandle<()>,
-    /// Kept, so that it is not told to stop.
-    _stop: watch::Sender<bool>,
-}
-
-impl Process {
-    fn start(server: &ApiServer, scenario: &Scenario, clock: VirtualClock, seed: u64) -> Process {
-        let faults = network::faults(&scenario.network, stream(seed, "network", "operator"));
-        let connection = server.connect().with_faults(faults);
-        let mut config = Config::default();
-        config.process.leader_election = false;
-        config.process.qps = 0.0;
-        config.autoscaler.wide_role = scenario.sidecar.wide_role;
-        let (stop, stopped) = watch::channel(false);
-        let surroundings = Surroundings {
-            client: connection.client("default"),
-            clock: Arc::new(move || clock.unix_ms()),
-            random: Arc::new(|| [7; 32]),
-            identity: "operator".to_owned(),
-            lease_namespace: "kube-system".to_owned(),
-            instance: String::new(),
-        };
-        let operator = Operator::new(config, surroundings);
-        let task = tokio::spawn(async move {
-            let ended = operator.run(stopped).await;
-            tracing::warn!(?ended, "the operator has ended");
-        });
-        Process { connection, task, _stop: stop }
-    }
+fn broken(world: &World, what: String) -> Failure {
+    let at = crate::span::Span::from_us(world.clock.now_us()).to_string();
+    Failure::Broken { at, what, tail: world.log.tail() }
 }

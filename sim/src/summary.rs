@@ -68,6 +68,8 @@ pub struct Summary {
     pub preempted: u64,
     /// Orders of nodes that met no capacity.
     pub stock_outs: u64,
+    /// Faults that befell somebody.
+    pub faults: u64,
     /// Spot nodes taken away.
     pub reclaimed: u64,
     /// Running work that was lost.
@@ -113,6 +115,7 @@ impl Summary {
             drained: measures.drained,
             preempted: measures.preempted,
             stock_outs: measures.stock_outs,
+            faults: measures.faults,
             reclaimed: measures.reclaimed,
             disruptions: measures.disruptions,
             patches: measures.patches,

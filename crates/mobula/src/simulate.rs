@@ -2,6 +2,7 @@
 
 mod runs;
 mod show;
+mod soak;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub struct Args {
 enum What {
     /// Print a commented scenario to start from
     Init,
+    /// Run random scenarios with faults, and look at the invariants in every turn
+    Soak(soak::SoakArgs),
 }
 
 /// A scenario, and how it is run.
@@ -68,11 +71,11 @@ pub struct RunArgs {
 
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
-    if let Some(What::Init) = args.what {
-        print(scenario::TEMPLATE);
-        return ExitCode::SUCCESS;
+    match &args.what {
+        Some(What::Init) => finish(Ok(scenario::TEMPLATE.to_owned())),
+        Some(What::Soak(soak)) => finish(soak::run(soak)),
+        None => finish(simulate(&args.run)),
     }
-    finish(simulate(&args.run))
 }
 
 /// Arguments of `mobula compare`.

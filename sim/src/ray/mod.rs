@@ -47,10 +47,16 @@ pub struct Needs {
 /// Something that began or ended, for those who count.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
-    /// A task or actor started after so long, in µs.
-    TaskStarted { waited_us: u64 },
-    /// All bundles of a group are placed after so long, in µs.
-    GangPlaced { waited_us: u64 },
+    /// A task or actor started.
+    TaskStarted {
+        /// After so long, in µs.
+        waited_us: u64,
+    },
+    /// All bundles of a group are placed.
+    GangPlaced {
+        /// After so long, in µs.
+        waited_us: u64,
+    },
     /// A task ended as planned.
     TaskDone,
     /// The work of a group ended as planned.

@@ -78,6 +78,9 @@ pub(super) fn check(scenario: &Scenario, place: &Place<'_>) -> Result<(), BadSce
         if fault.value.every.is_some_and(|every| every.mean_s() <= 0.0) {
             return Err(place.bad(fault, format!("faults[{index}].every"), "must be above 0"));
         }
+        if fault.value.kind.lasts() && fault.value.lasts.is_none() {
+            return Err(place.bad(fault, format!("faults[{index}].lasts"), "is missing: this fault ends after a time"));
+        }
     }
     Ok(())
 }

@@ -61,3 +61,18 @@ pub enum FaultKind {
     /// Images are pulled ten times as slowly.
     SlowPull,
 }
+
+impl FaultKind {
+    /// Whether it goes on until it ends.
+    pub fn lasts(self) -> bool {
+        matches!(
+            self,
+            FaultKind::NodeUnhealthy
+                | FaultKind::ApiDown
+                | FaultKind::GcsHangs
+                | FaultKind::GcsGarbage
+                | FaultKind::StockOut
+                | FaultKind::SlowPull
+        )
+    }
+}

@@ -19,6 +19,8 @@ const LOOK_AGAIN: Span = Span::from_s(1);
 const RESTART_AFTER: Span = Span::from_s(1);
 const FIRST_BACK_OFF_S: u64 = 10;
 const LAST_BACK_OFF_S: u64 = 300;
+/// How much longer a slow pull takes.
+const SLOW_PULL: u64 = 10;
 
 impl World {
     fn plan(&mut self, key: &Key, step: Step, after: Span) {
@@ -39,6 +41,7 @@ impl World {
         let has_images = self.nodes.get(node).is_some_and(|node| pod.images.is_subset(&node.images));
         let names = pod.containers.clone();
         let pull = if has_images { Span::ZERO } else { self.draw(&self.scenario.pods.pull, "pull", key) };
+        let pull = if self.pulls_slowly { Span::from_us(pull.as_us().saturating_mul(SLOW_PULL)) } else { pull };
         self.edit_pod(key, |pod| {
             pod["spec"]["nodeName"] = json!(node);
             if let Some(status) = pod["status"].as_object_mut() {

@@ -2,9 +2,12 @@
 //! comes in as news; whatever is due is done; then time goes on.
 
 mod affinity;
+mod check;
+mod faults;
 mod kubelet;
 mod node;
 mod objects;
+mod operator;
 mod placing;
 mod pod;
 mod provisioner;
@@ -30,6 +33,7 @@ use crate::clock::VirtualClock;
 use crate::inbox::{Inbox, News};
 use crate::log::EventLog;
 use crate::measure::Measures;
+use crate::network::Outage;
 use crate::queue::Queue;
 use crate::scenario::Scenario;
 
@@ -77,6 +81,10 @@ enum Event {
     Collect,
     /// Kubernetes Events end.
     Expire,
+    /// Something goes wrong.
+    Fault { index: usize, number: u64 },
+    /// Something is right again.
+    FaultEnds(faults::Lasting),
 }
 
 /// How a pod goes on.
@@ -127,6 +135,13 @@ pub struct World {
     is_collection_planned: bool,
     is_expiry_planned: bool,
     steps_chance: Vec<Seeded>,
+    operator: Option<operator::OperatorProcess>,
+    most_pods: BTreeMap<(Key, String), u64>,
+    operators: u64,
+    sidecars: u64,
+    outage: Outage,
+    has_no_stock: bool,
+    pulls_slowly: bool,
 }
 
 impl World {
@@ -166,6 +181,13 @@ impl World {
             is_collection_planned: false,
             is_expiry_planned: false,
             steps_chance,
+            operator: None,
+            most_pods: BTreeMap::new(),
+            operators: 0,
+            sidecars: 0,
+            outage: Outage::default(),
+            has_no_stock: false,
+            pulls_slowly: false,
         }
     }
 
@@ -174,9 +196,11 @@ impl World {
     /// # Errors
     /// If the API server refuses an object.
     pub fn begin(&mut self) -> Result<(), String> {
+        self.start_operator();
         self.begin_nodes();
         self.begin_objects()?;
         self.begin_work();
+        self.begin_faults();
         self.settle();
         Ok(())
     }
@@ -243,6 +267,8 @@ impl World {
                 self.server.settle();
             }
             Event::Expire => self.expire_events(),
+            Event::Fault { index, number } => self.fault_comes(index, number),
+            Event::FaultEnds(lasting) => self.fault_ends(lasting),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Assumptions: scheduler, kubelets and controllers hear of changes at once; their latencies are modelled where they act. Kubernetes
 //! Events end after an hour, as in a real API server. The garbage collector goes round half a second after a deletion.
 
+use mobula_api::RayCluster;
 use mobula_apiserver::{ApiServer, Changed};
 use serde_json::Value;
 
@@ -110,11 +111,25 @@ impl World {
                 kind => format!("{}s", kind.to_lowercase()),
             };
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            if kind == "RayCluster" {
+                self.note_groups(object);
+            }
             self.server
                 .create(&resource, object.clone())
                 .map_err(|refusal| format!("{kind} {name}: the API server refuses it: {refusal}"))?;
         }
         Ok(())
+    }
+
+    /// Most pods of each group of a RayCluster.
+    fn note_groups(&mut self, object: &Value) {
+        let Ok(cluster) = RayCluster::from_value(object.clone()) else { return };
+        let namespace = if cluster.metadata.namespace.is_empty() { "default" } else { &cluster.metadata.namespace };
+        let key = Key { namespace: namespace.to_owned(), name: cluster.metadata.name.clone() };
+        for shape in cluster.group_shapes().unwrap_or_default() {
+            let most = u64::from(shape.max_replicas) * u64::from(shape.num_of_hosts);
+            self.most_pods.insert((key.clone(), shape.name), most);
+        }
     }
 
     pub(super) fn object_changed(&mut self, change: Change) {

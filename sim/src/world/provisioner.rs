@@ -193,7 +193,8 @@ impl World {
         let name = format!("{}-{index}", pool.name);
         self.pools[number].on_order.remove(&index);
         let orders = self.pools[number].orders;
-        if happens(&mut self.chance("stock-out", &format!("{name}/{orders}")), pool.stock_out) {
+        let is_out = self.has_no_stock;
+        if is_out || happens(&mut self.chance("stock-out", &format!("{name}/{orders}")), pool.stock_out) {
             self.log.note(now_us, "stock-out", &name, None);
             self.measures.stock_outs += 1;
             self.pools[number].blocked_until_us = now_us + self.scenario.provisioner.back_off().as_us();

@@ -233,6 +233,7 @@ impl World {
             }
         }
         self.settle_accounts();
+        self.kill_operator();
     }
 }
 

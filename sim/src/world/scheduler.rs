@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use mobula_planner::{Labels, Resources};
 
+use super::Key;
 use super::affinity::{Neighbours, Placed};
 use super::node::KubeNode;
 use super::pod::PodSpec;
@@ -129,9 +130,9 @@ fn rank(spec: &PodSpec, node: &KubeNode, score: Score) -> (i64, i64) {
 
 /// A pod that may have to go for one of higher priority.
 #[derive(Copy, Clone, Debug)]
-pub struct Victim<'a, K> {
+pub struct Victim<'a> {
     /// Who.
-    pub key: &'a K,
+    pub key: &'a Key,
     /// What it takes.
     pub spec: &'a PodSpec,
     /// Later is younger.
@@ -139,21 +140,21 @@ pub struct Victim<'a, K> {
 }
 
 /// The node on which the fewest and least important pods must go to make room, and which.
-pub fn preempt<'a, K: Clone>(
+pub fn preempt<'a>(
     spec: &PodSpec,
     nodes: &'a BTreeMap<String, KubeNode>,
-    on_node: impl Fn(&KubeNode) -> Vec<Victim<'a, K>>,
-) -> Option<(&'a str, Vec<K>)> {
+    on_node: impl Fn(&KubeNode) -> Vec<Victim<'a>>,
+) -> Option<(&'a str, Vec<Key>)> {
     if !spec.may_preempt {
         return None;
     }
-    let mut best: Option<((i64, usize), &str, Vec<K>)> = None;
+    let mut best: Option<((i64, usize), &str, Vec<Key>)> = None;
     for node in nodes.values() {
-        let mut victims: Vec<Victim<'_, K>> =
+        let mut victims: Vec<Victim<'_>> =
             on_node(node).into_iter().filter(|victim| victim.spec.priority < spec.priority).collect();
         victims.sort_by_key(|victim| (victim.spec.priority, std::cmp::Reverse(victim.number)));
         let mut free = node.free.clone();
-        let mut gone: Vec<&Victim<'_, K>> = Vec::new();
+        let mut gone: Vec<&Victim<'_>> = Vec::new();
         for victim in &victims {
             if misfit(spec, node, &free).is_none() {
                 break;

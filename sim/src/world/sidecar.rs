@@ -67,8 +67,8 @@ fn config(settings: &SidecarSettings, plan: &SidecarPlan, cluster: &Key) -> Side
 
 impl World {
     pub(super) fn start_sidecar(&mut self, cluster: &Key, gcs: &Arc<Head>, life: u64) -> SidecarProcess {
-        let name = format!("sidecar {cluster}/{life}");
-        let faults = network::faults(&self.scenario.network, self.chance("network", &name));
+        let name = format!("sidecar {cluster}/{life}/{}", self.sidecars);
+        let faults = network::faults(&self.scenario.network, self.outage.clone(), self.chance("network", &name));
         let is_wide = self.scenario.sidecar.wide_role;
         let served: Vec<String> = Kind::built_in().into_iter().map(|kind| kind.plural).collect();
         let access = move |asked: &Asked| stock_role(asked) || (is_wide && served.contains(&asked.resource));
@@ -89,6 +89,19 @@ impl World {
             }
         });
         SidecarProcess { connection, task }
+    }
+
+    /// The sidecar of a head is killed, and the kubelet starts it again.
+    pub(super) fn restart_sidecar(&mut self, cluster: &Key) {
+        let Some(head) = self.clusters.get_mut(cluster).and_then(|cluster| cluster.head.as_mut()) else { return };
+        let Some(before) = head.sidecar.take() else { return };
+        let gcs = head.gcs.clone();
+        self.count_sidecar(Some(before));
+        self.sidecars += 1;
+        let sidecar = self.start_sidecar(cluster, &gcs, self.sidecars);
+        if let Some(head) = self.clusters.get_mut(cluster).and_then(|cluster| cluster.head.as_mut()) {
+            head.sidecar = Some(sidecar);
+        }
     }
 
     /// A sidecar is ended, and what it has asked for is counted.

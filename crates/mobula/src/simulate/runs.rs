@@ -38,6 +38,20 @@ struct Running {
 
 /// The outcomes in the order of the jobs, and how fast it went.
 pub fn run_all(scenario: &Arc<Scenario>, jobs: &[Job], events: Option<&Path>) -> anyhow::Result<(Vec<Outcome>, String)> {
+    run_jobs(scenario, jobs, events, false)
+}
+
+/// One run with its invariants looked at in every turn.
+pub fn run_soak(scenario: &Arc<Scenario>, job: &Job) -> anyhow::Result<()> {
+    run_jobs(scenario, std::slice::from_ref(job), None, true).map(drop)
+}
+
+fn run_jobs(
+    scenario: &Arc<Scenario>,
+    jobs: &[Job],
+    events: Option<&Path>,
+    is_soak: bool,
+) -> anyhow::Result<(Vec<Outcome>, String)> {
     let started = Instant::now();
     let mut waiting: VecDeque<(usize, Job)> = jobs.iter().cloned().enumerate().collect();
     let mut outcomes: Vec<Option<Outcome>> = vec![None; jobs.len()];
@@ -51,7 +65,7 @@ pub fn run_all(scenario: &Arc<Scenario>, jobs: &[Job], events: Option<&Path>) ->
             && let Some((index, job)) = waiting.pop_front()
         {
             busy.fetch_add(1, Ordering::Relaxed);
-            let progress = start(scenario, &job, index, events, tell.clone())?;
+            let progress = start(scenario, &job, index, (events, is_soak), tell.clone())?;
             let entry = Running { job, progress, last_us: 0, moved: Instant::now() };
             running.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(entry);
         }
@@ -84,7 +98,7 @@ fn start(
     scenario: &Arc<Scenario>,
     job: &Job,
     index: usize,
-    events: Option<&Path>,
+    (events, is_soak): (Option<&Path>, bool),
     tell: mpsc::Sender<Told>,
 ) -> anyhow::Result<Arc<Progress>> {
     let sink = match events {
@@ -101,6 +115,7 @@ fn start(
         seed: job.seed,
         sink,
         progress: progress.clone(),
+        is_soak,
     };
     let work = move || {
         // Nobody listens any more: another run has failed.
