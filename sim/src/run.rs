@@ -119,7 +119,7 @@ async fn history(order: Order) -> Result<Outcome, Failure> {
                 let at = crate::span::Span::from_us(now_us).to_string();
                 return Err(Failure::Stuck { at, tail: world.log.tail() });
             }
-            match world.violation().filter(|_| is_soak) {
+            match is_soak.then(|| world.violation()).flatten() {
                 Some(violation) => Err(broken(world, violation)),
                 None => Ok(()),
             }

@@ -72,7 +72,7 @@ impl Soak {
         for (name, lines) in [("work", &self.work), ("faults", &self.faults)] {
             if !lines.is_empty() {
                 let _ = writeln!(text, "{name}:");
-                lines.iter().for_each(|line| drop(writeln!(text, "  - {line}")));
+                lines.iter().for_each(|line| text += &format!("  - {line}\n"));
             }
         }
         text
@@ -101,8 +101,13 @@ impl Soak {
 fn work(chance: &mut Seeded) -> String {
     let (at, count, minutes) = (1 + chance.below(40), 1 + chance.below(40), 1 + chance.below(8));
     match chance.below(3) {
-        0 => format!("{{at: {at}m, gang: {{strategy: strict-spread, bundles: {}, needs: {{CPU: 4}}, duration: {minutes}m}}}}", 1 + count % 8),
-        1 => format!("{{at: {at}m, every: {{exponential: 2m}}, until: 50m, tasks: {{needs: {{CPU: 2}}, duration: {minutes}m}}}}"),
+        0 => format!(
+            "{{at: {at}m, gang: {{strategy: strict-spread, bundles: {}, needs: {{CPU: 4}}, duration: {minutes}m}}}}",
+            1 + count % 8
+        ),
+        1 => format!(
+            "{{at: {at}m, every: {{exponential: 2m}}, until: 50m, tasks: {{needs: {{CPU: 2}}, duration: {minutes}m}}}}"
+        ),
         _ => format!("{{at: {at}m, tasks: {{count: {count}, needs: {{CPU: 1}}, duration: {minutes}m}}}}"),
     }
 }

@@ -60,6 +60,7 @@ fn scenarios() -> Vec<PathBuf> {
 /// Each scenario's summaries stand beside it. `MOBULA_REWRITE_GOLDEN=1` writes them anew: read the difference before it is
 /// committed. Hash and number of events are left out: they change with every dependency.
 #[test]
+#[ignore = "60 simulated hours: cargo test --release -p mobula-sim --test runs -- --ignored"]
 fn the_scenarios_that_ship_come_out_as_they_did() {
     let mut wrong = Vec::new();
     for file in scenarios() {
@@ -89,6 +90,17 @@ fn the_scenarios_that_ship_come_out_as_they_did() {
 }
 
 #[test]
+fn the_scenarios_that_ship_can_be_read() {
+    assert!(scenarios().len() >= 12);
+    for file in scenarios() {
+        let text = fs::read_to_string(&file).unwrap();
+        let directory = file.parent().unwrap().to_path_buf();
+        let files = |name: &str| fs::read_to_string(directory.join(name)).map_err(|error| error.to_string());
+        Scenario::read(&file.to_string_lossy(), &text, &files).unwrap();
+    }
+}
+
+#[test]
 fn errors_name_file_line_and_field() {
     let error = |from: &str, to: &str| {
         let text = TEMPLATE.replace(from, to);
@@ -105,7 +117,8 @@ fn errors_name_file_line_and_field() {
     assert!(kind.contains("objects[0].kind") && kind.contains("RayJob: is not simulated"), "{kind}");
     let (policy, line) = error("policies: [mobula]", "policies: [magic]");
     assert!(policy.starts_with(&format!("s.yaml:{line}: policies: magic: unknown")), "{policy}");
-    let (nothing, _) = error("    gang: {strategy: strict-spread, bundles: 4, needs: {CPU: 4}, duration: 5m}\n", "    times: 3\n");
+    let (nothing, _) =
+        error("    gang: {strategy: strict-spread, bundles: 4, needs: {CPU: 4}, duration: 5m}\n", "    times: 3\n");
     assert!(nothing.contains("work[1]") && nothing.contains("exactly one of"), "{nothing}");
     let (pool, _) = error("    most: 20\n", "    most: 0\n");
     assert!(pool.contains("nodes[1].count"), "{pool}");

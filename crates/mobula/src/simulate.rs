@@ -22,11 +22,14 @@ use runs::Job;
 
 /// Arguments of `mobula simulate`.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 The operator, the sidecars and the planner are those of production; the API server, Ray and the machines are simulated, and time is virtual. \
 The same binary, scenario, policy and seed give the same history: its fingerprint is the hash.
 With -o json: one document a run, in a list.
-Exit status: 0 if all was run; 1 if a run failed or two runs differed; 2 for a scenario that can't be used.")]
+Exit status: 0 if all was run; 1 if a run failed or two runs differed; 2 for a scenario that can't be used."
+)]
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
@@ -102,7 +105,11 @@ fn finish(said: anyhow::Result<String>) -> ExitCode {
         }
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<BadInput>() || error.is::<scenario::BadScenario>() { EXIT_BAD_INPUT } else { 1 })
+            ExitCode::from(if error.is::<BadInput>() || error.is::<scenario::BadScenario>() {
+                EXIT_BAD_INPUT
+            } else {
+                1
+            })
         }
     }
 }

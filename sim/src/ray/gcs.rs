@@ -78,10 +78,7 @@ impl Head {
     ) -> Head {
         let own = |text: (&str, &str)| (text.0.to_owned(), text.1.to_owned());
         let is_v2 = if identity.is_v2 { b"1".to_vec() } else { b"0".to_vec() };
-        let keys = [
-            (own(V2_KEY), is_v2),
-            (own(("session", "session_name")), identity.session.clone().into_bytes()),
-        ];
+        let keys = [(own(V2_KEY), is_v2), (own(("session", "session_name")), identity.session.clone().into_bytes())];
         let state = HeadState {
             is_up: false,
             fault: None,
@@ -226,9 +223,10 @@ impl Gcs for Head {
 
     fn kv_keys(&self, namespace: String, prefix: String) -> Reply<'_, Vec<String>> {
         let state = self.state();
-        let keys = state.keys.keys().filter(|(of, key)| {
-            (namespace.is_empty() || *of == namespace) && key.starts_with(&prefix)
-        });
+        let keys = state
+            .keys
+            .keys()
+            .filter(|(of, key)| (namespace.is_empty() || *of == namespace) && key.starts_with(&prefix));
         reply(keys.map(|(_, key)| key.clone()).collect())
     }
 
@@ -266,12 +264,14 @@ impl Runtime {
 
     /// `GetClusterResourceState` without version and session.
     fn cluster_state(&self, now_us: u64) -> ClusterState {
-        let pending = self.view.waiting.iter().map(|(class, count)| RequestByCount {
-            request: request(&self.classes[*class], true),
-            count: *count,
-        });
+        let pending = self
+            .view
+            .waiting
+            .iter()
+            .map(|(class, count)| RequestByCount { request: request(&self.classes[*class], true), count: *count });
         let constraint = self.constraint.iter().map(|requests| {
-            let counted = |(needs, count): &(Needs, i64)| RequestByCount { request: request(needs, false), count: *count };
+            let counted =
+                |(needs, count): &(Needs, i64)| RequestByCount { request: request(needs, false), count: *count };
             requests.iter().map(counted).collect()
         });
         let living = self.nodes.iter().map(|(number, node)| self.node_state(*number, node, now_us));

@@ -77,11 +77,7 @@ fn work_that_waits_starts_when_there_is_room_and_says_how_long_it_waited() {
     ray.advance(5 * S);
     assert_eq!(
         ray.take_notices(),
-        [
-            Notice::TaskStarted { waited_us: 0 },
-            Notice::TaskDone,
-            Notice::TaskStarted { waited_us: 5 * S },
-        ]
+        [Notice::TaskStarted { waited_us: 0 }, Notice::TaskDone, Notice::TaskStarted { waited_us: 5 * S },]
     );
     ray.advance(10 * S);
     assert_eq!(ray.nodes.values().filter_map(|node| node.idle_since_us).max(), Some(10 * S));

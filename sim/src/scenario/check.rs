@@ -132,7 +132,8 @@ fn check_objects(scenario: &Scenario, place: &Place<'_>) -> Result<BTreeSet<(Str
         let bad = |name: &str, problem: String| place.bad(object, format!("objects[{index}].{name}"), problem);
         let kind = object.value["kind"].as_str().unwrap_or_default();
         if ["RayJob", "RayService", "RayCronJob"].contains(&kind) {
-            let problem = format!("{kind}: is not simulated: its reconciler does not exist yet; use a RayCluster and `work`");
+            let problem =
+                format!("{kind}: is not simulated: its reconciler does not exist yet; use a RayCluster and `work`");
             return Err(bad("kind", problem));
         }
         if !TAKEN.contains(&kind) {
@@ -141,7 +142,8 @@ fn check_objects(scenario: &Scenario, place: &Place<'_>) -> Result<BTreeSet<(Str
         if kind != "RayCluster" {
             continue;
         }
-        let cluster = RayCluster::from_value(object.value.clone()).map_err(|error| bad("RayCluster", error.to_string()))?;
+        let cluster =
+            RayCluster::from_value(object.value.clone()).map_err(|error| bad("RayCluster", error.to_string()))?;
         cluster.group_shapes().map_err(|error| bad("RayCluster", error.to_string()))?;
         let namespace = if cluster.metadata.namespace.is_empty() { "default" } else { &cluster.metadata.namespace };
         if !clusters.insert((namespace.to_owned(), cluster.metadata.name.clone())) {
@@ -149,7 +151,9 @@ fn check_objects(scenario: &Scenario, place: &Place<'_>) -> Result<BTreeSet<(Str
         }
     }
     if clusters.is_empty() {
-        return Err(place.plain("manifests", "there is no RayCluster: name a file with one, or write it under `objects`"));
+        return Err(
+            place.plain("manifests", "there is no RayCluster: name a file with one, or write it under `objects`")
+        );
     }
     Ok(clusters)
 }
@@ -167,10 +171,11 @@ fn check_step(step: &Step, clusters: &BTreeSet<(String, String)>) -> Result<(), 
         return Err(("every", "must be above 0".into()));
     }
     let is_amount = |amount: &mobula_planner::Amount| amount.steps() > 0;
-    let check_tasks = |name: &'static str, tasks: &Tasks| match tasks.needs.iter().find(|(_, amount)| !is_amount(amount)) {
-        Some((resource, amount)) => Err((name, format!("needs.{resource}: {}: must be above 0", amount.as_f64()))),
-        None => Ok(()),
-    };
+    let check_tasks =
+        |name: &'static str, tasks: &Tasks| match tasks.needs.iter().find(|(_, amount)| !is_amount(amount)) {
+            Some((resource, amount)) => Err((name, format!("needs.{resource}: {}: must be above 0", amount.as_f64()))),
+            None => Ok(()),
+        };
     match what {
         What::Tasks(tasks) if tasks.duration.is_none() => Err(("tasks", "duration: is missing".into())),
         What::Tasks(tasks) => check_tasks("tasks", tasks),
@@ -179,7 +184,9 @@ fn check_step(step: &Step, clusters: &BTreeSet<(String, String)>) -> Result<(), 
             Err(("gang", format!("bundles: {}: must be from 1 to 100000", gang.bundles)))
         }
         What::Gang(gang) => match gang.needs.iter().find(|(_, amount)| !is_amount(amount)) {
-            Some((resource, amount)) => Err(("gang", format!("needs.{resource}: {}: must be above 0", amount.as_f64()))),
+            Some((resource, amount)) => {
+                Err(("gang", format!("needs.{resource}: {}: must be above 0", amount.as_f64())))
+            }
             None if gang.needs.is_empty() => Err(("gang", "needs: is empty".into())),
             None => Ok(()),
         },

@@ -236,11 +236,7 @@ pub struct Ray {
 
 impl Default for Ray {
     fn default() -> Self {
-        Ray {
-            poll: Span::from_s(1),
-            death_after: Span::from_ms(12_500),
-            latency: Spread::Constant(Span::from_ms(1)),
-        }
+        Ray { poll: Span::from_s(1), death_after: Span::from_ms(12_500), latency: Spread::Constant(Span::from_ms(1)) }
     }
 }
 

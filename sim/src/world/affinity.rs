@@ -163,9 +163,8 @@ impl Neighbours {
         if self.away.iter().any(|(key, value)| node.labels.get(key) == Some(value)) {
             return Some("didn't match pod anti-affinity rules");
         }
-        let is_full = |(key, full): &(String, BTreeSet<String>)| {
-            node.labels.get(key).is_none_or(|value| full.contains(value))
-        };
+        let is_full =
+            |(key, full): &(String, BTreeSet<String>)| node.labels.get(key).is_none_or(|value| full.contains(value));
         self.full.iter().any(is_full).then_some("didn't match pod topology spread constraints")
     }
 }

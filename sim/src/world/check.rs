@@ -46,7 +46,8 @@ impl World {
     /// No group has more pods than its most replicas take; those that leave are left out.
     fn groups_are_bounded(&self) -> Option<String> {
         let mut counts: BTreeMap<(&Key, &str), u64> = BTreeMap::new();
-        for pod in self.pods.values().filter(|pod| !pod.is_head && !pod.is_leaving && pod.stage != super::Stage::Ended) {
+        for pod in self.pods.values().filter(|pod| !pod.is_head && !pod.is_leaving && pod.stage != super::Stage::Ended)
+        {
             if let Some(cluster) = &pod.cluster {
                 *counts.entry((cluster, &pod.group)).or_default() += 1;
             }

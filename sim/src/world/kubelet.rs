@@ -23,7 +23,7 @@ const LAST_BACK_OFF_S: u64 = 300;
 const SLOW_PULL: u64 = 10;
 
 impl World {
-    fn plan(&mut self, key: &Key, step: Step, after: Span) {
+    pub(super) fn plan(&mut self, key: &Key, step: Step, after: Span) {
         let Some(uid) = self.pods.get(key).map(|pod| pod.uid.clone()) else { return };
         let at_us = self.clock.now_us().saturating_add(after.as_us());
         self.queue.push(at_us, Event::Pod { key: key.clone(), uid, step });
@@ -62,6 +62,7 @@ impl World {
             (Step::Register, Stage::Starting) if !pod.is_leaving => self.register(key),
             (Step::Restart, Stage::Ended) if !pod.is_leaving => self.start(key),
             (Step::Bury, _) => self.bury_ray(key),
+            (Step::Exit, Stage::Registered) => self.end_container(key, 0, "Completed"),
             (Step::Finish, _) if !pod.is_stuck => {
                 let _ = self.server.finish_pod(&key.namespace, &key.name);
             }

@@ -100,6 +100,8 @@ enum Step {
     Restart,
     /// The health check has given up on its Ray node.
     Bury,
+    /// `ray start --block` sees that its raylet has left.
+    Exit,
     /// It has ended after its deletion.
     Finish,
 }

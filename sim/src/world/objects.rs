@@ -67,11 +67,7 @@ fn read(changed: &Changed<'_>) -> Vec<Change> {
         ("events", None, Some(_)) => changes.push(Change::Event(key())),
         ("priorityclasses", None, Some(class)) => {
             let may_preempt = class["preemptionPolicy"] != "Never";
-            changes.push(Change::Priority(
-                changed.name.to_owned(),
-                class["value"].as_i64().unwrap_or(0),
-                may_preempt,
-            ));
+            changes.push(Change::Priority(changed.name.to_owned(), class["value"].as_i64().unwrap_or(0), may_preempt));
         }
         _ => {}
     }

@@ -110,7 +110,8 @@ impl World {
     fn call_unschedulable(&mut self, key: &Key, reason: &str) -> bool {
         let Some(pod) = self.pods.get_mut(key).filter(|pod| !pod.is_called_unschedulable) else { return false };
         pod.is_called_unschedulable = true;
-        let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": reason});
+        let condition =
+            json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": reason});
         self.edit_pod(key, |pod| set_condition(pod, condition));
         true
     }

@@ -181,7 +181,8 @@ impl Pod {
         let env = items(pod, "/spec/containers/0/env");
         let is_v2 = |variable: &Value| {
             let value = text(variable, "/value");
-            text(variable, "/name") == "RAY_enable_autoscaler_v2" && (value == "1" || value.eq_ignore_ascii_case("true"))
+            text(variable, "/name") == "RAY_enable_autoscaler_v2"
+                && (value == "1" || value.eq_ignore_ascii_case("true"))
         };
         Pod {
             uid: text(pod, "/metadata/uid").to_owned(),

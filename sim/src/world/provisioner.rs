@@ -114,7 +114,10 @@ impl World {
         if let Some(next_us) = next_us.filter(|_| !self.is_scan_planned) {
             self.is_scan_planned = true;
             let scan_us = self.scenario.provisioner.scan().as_us().max(1_000);
-            self.queue.push(next_us.div_ceil(scan_us).saturating_mul(scan_us).max(self.clock.now_us() + scan_us), Event::Scan);
+            self.queue.push(
+                next_us.div_ceil(scan_us).saturating_mul(scan_us).max(self.clock.now_us() + scan_us),
+                Event::Scan,
+            );
         }
     }
 
@@ -274,10 +277,7 @@ impl PoolState {
 /// Whether a fresh node of the pool would take the pod.
 fn would_fit(spec: &PodSpec, pool: &crate::scenario::NodePool) -> bool {
     let free: Resources = node::capacity(pool);
-    let any = KubeNode {
-        labels: node::labels(pool, &pool.name, 0),
-        ..KubeNode::new(0, pool, 0, 0, false)
-    };
+    let any = KubeNode { labels: node::labels(pool, &pool.name, 0), ..KubeNode::new(0, pool, 0, 0, false) };
     // Which value of a label a node has is only known when it is ordered.
     let mut labels = any.labels.clone();
     let differing: BTreeMap<&String, ()> =

@@ -56,7 +56,8 @@ fn admit(review: &mut Review<'_>) -> Result<(), Refusal> {
 
 /// What a pod takes, by all the names that a quota may have for it.
 fn takes(pod: &Value) -> Resources {
-    let mut sums = Resources::from([("pods".to_owned(), Amount::from_units(1)), ("count/pods".to_owned(), Amount::from_units(1))]);
+    let mut sums =
+        Resources::from([("pods".to_owned(), Amount::from_units(1)), ("count/pods".to_owned(), Amount::from_units(1))]);
     for (name, amount) in pod_needs::amounts(&pod_needs::requests(pod)) {
         sums.insert(format!("requests.{name}"), amount);
         sums.insert(name, amount);

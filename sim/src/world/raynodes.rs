@@ -14,6 +14,7 @@ use super::pod::Stage;
 use super::sidecar::SidecarProcess;
 use super::{Event, Key, Step, World};
 use crate::ray::{Head, HeadIdentity, Joining, Notice, Runtime};
+use crate::span::Span;
 
 /// A RayCluster with its Ray.
 pub(super) struct Cluster {
@@ -39,6 +40,8 @@ pub(super) struct LiveHead {
 }
 
 const RAY_VERSION: &str = "2.60.0";
+/// From a raylet that has left to the end of its container: `ray start --block` looks once a second.
+const EXIT_AFTER: Span = Span::from_s(1);
 
 impl World {
     pub(super) fn cluster(&mut self, key: &Key) -> &mut Cluster {
@@ -96,12 +99,12 @@ impl World {
         self.with_ray(key, |_, _| ());
     }
 
-    /// A Ray node has left by itself: its container has ended.
+    /// A Ray node has left by itself: its container ends.
     pub(super) fn ray_left(&mut self, cluster: &Key, pod: &str) {
         self.log.note(self.clock.now_us(), "ray-left", &format!("{cluster} {pod}"), None);
         self.measures.drained += 1;
         let key = Key { namespace: cluster.namespace.clone(), name: pod.to_owned() };
-        self.end_container(&key, 0, "Completed");
+        self.plan(&key, Step::Exit, EXIT_AFTER);
     }
 
     /// Whether the head of a cluster has a GCS that answers.
@@ -120,7 +123,8 @@ impl World {
             known.lives += 1;
             known.lives
         };
-        let mut ids = self.chance("cluster-id", &if survives { cluster.to_string() } else { format!("{cluster}/{life}") });
+        let mut ids =
+            self.chance("cluster-id", &if survives { cluster.to_string() } else { format!("{cluster}/{life}") });
         let identity = HeadIdentity {
             cluster: cluster.clone(),
             cluster_id: hex(&mut ids),

@@ -26,9 +26,10 @@ pub fn misfit(spec: &PodSpec, node: &KubeNode, free: &Resources) -> Option<Strin
     if !matches_labels(spec, &node.name, &node.labels) {
         return Some("didn't match Pod's node affinity/selector".to_owned());
     }
-    let short = spec.requests.iter().find(|(name, amount)| {
-        amount.steps() > 0 && free.get(*name).is_none_or(|free| free < amount)
-    });
+    let short = spec
+        .requests
+        .iter()
+        .find(|(name, amount)| amount.steps() > 0 && free.get(*name).is_none_or(|free| free < amount));
     short.map(|(name, _)| if name == "pods" { "Too many pods".to_owned() } else { format!("Insufficient {name}") })
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::affinity::Placed;
 use super::pod::PodSpec;
-use super::scheduler::{choose, misfit, preempt, Victim};
+use super::scheduler::{Victim, choose, misfit, preempt};
 use super::*;
 use crate::scenario::{NodePool, Score};
 

@@ -37,7 +37,11 @@ struct Running {
 }
 
 /// The outcomes in the order of the jobs, and how fast it went.
-pub fn run_all(scenario: &Arc<Scenario>, jobs: &[Job], events: Option<&Path>) -> anyhow::Result<(Vec<Outcome>, String)> {
+pub fn run_all(
+    scenario: &Arc<Scenario>,
+    jobs: &[Job],
+    events: Option<&Path>,
+) -> anyhow::Result<(Vec<Outcome>, String)> {
     run_jobs(scenario, jobs, events, false)
 }
 
