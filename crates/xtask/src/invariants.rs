@@ -55,6 +55,21 @@ pub fn only_gcs_knows_protobuf(tree: &str) -> Vec<String> {
     found
 }
 
+/// `tree`: as for [`only_gcs_knows_protobuf`].
+pub fn only_the_binary_knows_the_simulator(tree: &str) -> Vec<String> {
+    let mut member = "";
+    let mut found = Vec::new();
+    for line in tree.lines() {
+        let Some(name) = line.split_whitespace().next() else { continue };
+        if let Some(name) = name.strip_prefix('0') {
+            member = name;
+        } else if name == "1mobula-sim" && !["mobula", "mobula-benches", "mobula-tests"].contains(&member) {
+            found.push(format!("{member} depends on mobula-sim: production code must not know that it is simulated"));
+        }
+    }
+    found
+}
+
 /// No unsafe code, and no permission for it.
 pub fn nothing_unsafe(sources: &[Source]) -> Vec<String> {
     let word = concat!("un", "safe");
@@ -150,6 +165,14 @@ mod tests {
         assert_eq!(only_gcs_knows_protobuf(fine), Vec::<String>::new());
         let found = only_gcs_knows_protobuf("0mobula-autoscaler v0.1.0 (/x)\n1tonic v0.14.0\n");
         assert_eq!(found, ["mobula-autoscaler depends on tonic: only mobula-gcs knows protobuf"]);
+    }
+
+    #[test]
+    fn production_code_that_knows_the_simulator_is_found() {
+        let fine = "0mobula v0.1.0 (/x)\n1mobula-sim v0.1.0 (/x)\n";
+        assert_eq!(only_the_binary_knows_the_simulator(fine), Vec::<String>::new());
+        let found = only_the_binary_knows_the_simulator("0mobula-operator v0.1.0 (/x)\n1mobula-sim v0.1.0 (/x)\n");
+        assert_eq!(found.len(), 1);
     }
 
     #[test]
