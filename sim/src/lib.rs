@@ -7,7 +7,7 @@
 //! One run is one thread with one paused runtime of tokio: time goes on when nothing is left to do. Chance is a seed. Everything
 //! that happens is in one log, whose hash is the run's fingerprint: the same binary, scenario, policy and seed give the same.
 //!
-//! No file is opened here, and no clock asked: [`scenario::Files`] brings files, [`run::Watch`] may look at the progress.
+//! No file is opened here, and no clock asked: [`scenario::Files`] brings files, [`run::Progress`] shows how far a run is.
 
 pub mod chance;
 pub mod clock;

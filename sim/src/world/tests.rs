@@ -1,4 +1,5 @@
-//! The models on their own: placing, affinity, preemption, provisioning.
+//! The models on their own: placing, affinity, preemption, labels of nodes.
+#![allow(clippy::needless_pass_by_value, reason = "JSON is written where it is used")]
 
 use std::collections::BTreeMap;
 
