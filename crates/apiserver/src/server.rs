@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::delete::{Deleted, Options, Propagation};
 use crate::identity::{Clock, Ids};
 use crate::kind::Kind;
+use crate::observe::Changed;
 use crate::refusal::Refusal;
 use crate::request::Verb;
 use crate::state::{Shared, State, lock};
@@ -107,6 +108,11 @@ impl ApiServer {
     /// Takes all hooks away.
     pub fn admit_all(&self) {
         lock(&self.shared).clear_hooks();
+    }
+
+    /// From now on `observer` is shown every change as it is written, in order. It must not call the server.
+    pub fn observe(&self, observer: impl Fn(&Changed<'_>) + Send + Sync + 'static) {
+        lock(&self.shared).store.observe(Arc::new(observer));
     }
 
     /// Creates an object as a client would. Its namespace is in its metadata, or `default`.

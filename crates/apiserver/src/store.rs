@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::kind::Kind;
 use crate::object;
+use crate::observe::{Changed, Observer};
 use crate::refusal::Refusal;
 use crate::watch::{End, Watcher};
 
@@ -70,6 +71,7 @@ pub(crate) struct Store {
     pub(crate) dependents: BTreeMap<String, BTreeSet<Place>>,
     /// Objects and owners that the garbage collector should look at.
     pub(crate) suspects: BTreeSet<String>,
+    observers: Vec<Observer>,
 }
 
 impl Store {
@@ -82,6 +84,7 @@ impl Store {
             uids: BTreeMap::new(),
             dependents: BTreeMap::new(),
             suspects: BTreeSet::new(),
+            observers: Vec::new(),
         }
     }
 
@@ -97,7 +100,7 @@ impl Store {
         self.index(place, before.as_deref(), Some(&after));
         let change =
             Change { version: self.version, at: Instant::now(), before, after: Arc::clone(&after), is_deletion: false };
-        self.tables[place.table].record(change, self.history_limit);
+        self.record(place.table, change);
         after
     }
 
@@ -120,8 +123,28 @@ impl Store {
             after: Arc::clone(&after),
             is_deletion: true,
         };
-        self.tables[place.table].record(change, self.history_limit);
+        self.record(place.table, change);
         Some(after)
+    }
+
+    /// From now on `observer` is shown every change.
+    pub(crate) fn observe(&mut self, observer: Observer) {
+        self.observers.push(observer);
+    }
+
+    fn record(&mut self, table: TableId, change: Change) {
+        if !self.observers.is_empty() {
+            let changed = Changed {
+                kind: &self.tables[table].kind,
+                namespace: &change.after.namespace,
+                name: &change.after.name,
+                version: change.version,
+                before: change.before.as_ref().map(|before| &before.value),
+                after: (!change.is_deletion).then_some(&change.after.value),
+            };
+            self.observers.iter().for_each(|observer| observer(&changed));
+        }
+        self.tables[table].record(change, self.history_limit);
     }
 
     /// Keeps `uids`, `dependents` and `suspects` true.

@@ -309,6 +309,7 @@ impl Sidecar {
         }
         tokio::pin!(shutdown);
         let begun = tokio::select! {
+            biased;
             begun = start::begin(context) => begun,
             () = &mut shutdown => return Ok(()),
         };
@@ -321,6 +322,7 @@ impl Sidecar {
             }
             let Some(wait) = turn_unless(context, &mut state, shutdown.as_mut()).await else { break };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = &mut shutdown => break,
             }
@@ -342,6 +344,7 @@ async fn turn_unless(
     let turn = turn(context, state);
     tokio::pin!(turn);
     tokio::select! {
+        biased;
         wait = &mut turn => return Some(wait),
         () = shutdown => {}
     }

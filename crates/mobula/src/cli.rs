@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{crd, explain, lint, operator, plan, render, replay, reproduce, sidecar};
+use crate::{crd, explain, lint, operator, plan, render, replay, reproduce, sidecar, simulate};
 
 /// Exit code for a command line or an input that can't be used.
 pub const EXIT_BAD_INPUT: u8 = 2;
@@ -39,6 +39,10 @@ pub enum Command {
     Crd(crd::Args),
     /// Run the experiments of a paper again, beside what was published
     Reproduce(reproduce::Args),
+    /// Run a scenario in virtual time: the production code in a simulated world
+    Simulate(simulate::Args),
+    /// Run policies through the same simulated worlds, and say what differs
+    Compare(simulate::CompareArgs),
 }
 
 /// Why there is nothing to run.

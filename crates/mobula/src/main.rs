@@ -15,6 +15,7 @@ mod render;
 mod replay;
 mod reproduce;
 mod sidecar;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -33,5 +34,7 @@ fn main() -> ExitCode {
         cli::Command::Lint(args) => lint::run(&args),
         cli::Command::Crd(args) => crd::run(&args),
         cli::Command::Reproduce(args) => reproduce::run(&args),
+        cli::Command::Simulate(args) => simulate::run(&args),
+        cli::Command::Compare(args) => simulate::run_compare(&args),
     }
 }

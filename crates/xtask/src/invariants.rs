@@ -14,7 +14,7 @@ const IMPURE: [&str; 12] =
 const PROTOBUF: [&str; 7] = ["pbjson", "pbjson-build", "prost", "prost-build", "protox", "tonic", "tonic-prost"];
 
 /// Crates whose code must not ask the operating system for the time, randomness or the environment.
-const CORES: [&str; 7] = [
+const CORES: [&str; 8] = [
     "crates/api/",
     "crates/apiserver/",
     "crates/autoscaler/",
@@ -22,6 +22,7 @@ const CORES: [&str; 7] = [
     "crates/operator/",
     "crates/planner/",
     "crates/traces/",
+    "sim/",
 ];
 
 /// `tree`: `cargo tree -p mobula-planner --prefix none --format {p}`.
@@ -49,6 +50,21 @@ pub fn only_gcs_knows_protobuf(tree: &str) -> Vec<String> {
             && PROTOBUF.contains(&name)
         {
             found.push(format!("{member} depends on {name}: only mobula-gcs knows protobuf"));
+        }
+    }
+    found
+}
+
+/// `tree`: as for [`only_gcs_knows_protobuf`].
+pub fn only_the_binary_knows_the_simulator(tree: &str) -> Vec<String> {
+    let mut member = "";
+    let mut found = Vec::new();
+    for line in tree.lines() {
+        let Some(name) = line.split_whitespace().next() else { continue };
+        if let Some(name) = name.strip_prefix('0') {
+            member = name;
+        } else if name == "1mobula-sim" && !["mobula", "mobula-benches", "mobula-tests"].contains(&member) {
+            found.push(format!("{member} depends on mobula-sim: production code must not know that it is simulated"));
         }
     }
     found
@@ -149,6 +165,14 @@ mod tests {
         assert_eq!(only_gcs_knows_protobuf(fine), Vec::<String>::new());
         let found = only_gcs_knows_protobuf("0mobula-autoscaler v0.1.0 (/x)\n1tonic v0.14.0\n");
         assert_eq!(found, ["mobula-autoscaler depends on tonic: only mobula-gcs knows protobuf"]);
+    }
+
+    #[test]
+    fn production_code_that_knows_the_simulator_is_found() {
+        let fine = "0mobula v0.1.0 (/x)\n1mobula-sim v0.1.0 (/x)\n";
+        assert_eq!(only_the_binary_knows_the_simulator(fine), Vec::<String>::new());
+        let found = only_the_binary_knows_the_simulator("0mobula-operator v0.1.0 (/x)\n1mobula-sim v0.1.0 (/x)\n");
+        assert_eq!(found.len(), 1);
     }
 
     #[test]

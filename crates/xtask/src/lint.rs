@@ -4,7 +4,8 @@ use anyhow::{Result, bail};
 
 use crate::command::{Arguments, Command, cargo, output, root, run};
 use crate::invariants::{
-    bans_hold, files_are_short, members_inherit, nothing_unsafe, only_gcs_knows_protobuf, planner_is_pure,
+    bans_hold, files_are_short, members_inherit, nothing_unsafe, only_gcs_knows_protobuf,
+    only_the_binary_knows_the_simulator, planner_is_pure,
 };
 use crate::{parts, sources};
 
@@ -47,6 +48,7 @@ fn invariants() -> Result<()> {
     let found = [
         planner_is_pure(&planner),
         only_gcs_knows_protobuf(&direct),
+        only_the_binary_knows_the_simulator(&direct),
         nothing_unsafe(&sources),
         files_are_short(&sources),
         members_inherit(&sources),

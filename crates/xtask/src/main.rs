@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask lint|test|parts|live|bench|doctor`.
+//! Developer commands: `cargo xtask lint|test|parts|live|bench|soak|doctor`.
 //!
 //! Small on purpose (one dependency), so that it compiles in a second: the work is done by cargo, go and pip.
 #![allow(clippy::disallowed_methods)] // a developer tool asks for the time and the environment
@@ -11,6 +11,7 @@ mod lint;
 mod live;
 mod parts;
 mod recipes;
+mod soak;
 mod sources;
 mod test;
 
@@ -18,8 +19,8 @@ use std::process::ExitCode;
 
 use command::Command;
 
-const COMMANDS: [Command; 6] =
-    [lint::COMMAND, test::COMMAND, parts::COMMAND, live::COMMAND, bench::COMMAND, doctor::COMMAND];
+const COMMANDS: [Command; 7] =
+    [lint::COMMAND, test::COMMAND, parts::COMMAND, live::COMMAND, bench::COMMAND, soak::COMMAND, doctor::COMMAND];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -93,6 +93,7 @@ where
     let service = TowerToHyperService::new(Front { gcs, hang_up: hang_up.clone() });
     let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
     tokio::select! {
+        biased;
         ended = builder.serve_connection(TokioIo::new(stream), service) => {
             if let Err(error) = ended {
                 debug!(%error, "connection ended");

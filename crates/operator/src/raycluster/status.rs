@@ -77,7 +77,7 @@ fn say_waits(pass: &mut Pass<'_>) {
     }
     let gangs: Vec<String> = waits.iter().map(|wait| format!("{} ({} pods)", wait.gang, wait.pods)).collect();
     let message = format!("Gangs of RayCluster {} wait until each fits as a whole: {}", pass.name(), gangs.join(", "));
-    pass.say_once("GangWaiting", "Admit", message);
+    pass.say_state("GangWaiting", "Admit", message);
 }
 
 /// Says in the status that the RayCluster is invalid.

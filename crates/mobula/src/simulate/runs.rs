@@ -1,0 +1,153 @@
+//! Runs side by side, each on a fresh thread, with somebody who looks on: for the progress, and so that nothing hangs for ever.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write as _};
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use mobula_sim::log::Sink;
+use mobula_sim::run::{Failure, Order, Outcome, Progress, run};
+use mobula_sim::scenario::Scenario;
+use mobula_sim::span::Span;
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub policy: String,
+    pub seed: u64,
+}
+
+/// How often somebody looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A run whose virtual time stands still for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A run that goes on.
+struct Running {
+    job: Job,
+    progress: Arc<Progress>,
+    last_us: u64,
+    moved: Instant,
+}
+
+/// The outcomes in the order of the jobs, and how fast it went.
+pub fn run_all(
+    scenario: &Arc<Scenario>,
+    jobs: &[Job],
+    events: Option<&Path>,
+) -> anyhow::Result<(Vec<Outcome>, String)> {
+    run_jobs(scenario, jobs, events, false)
+}
+
+/// One run with its invariants looked at in every turn.
+pub fn run_soak(scenario: &Arc<Scenario>, job: &Job) -> anyhow::Result<()> {
+    run_jobs(scenario, std::slice::from_ref(job), None, true).map(drop)
+}
+
+fn run_jobs(
+    scenario: &Arc<Scenario>,
+    jobs: &[Job],
+    events: Option<&Path>,
+    is_soak: bool,
+) -> anyhow::Result<(Vec<Outcome>, String)> {
+    let started = Instant::now();
+    let mut waiting: VecDeque<(usize, Job)> = jobs.iter().cloned().enumerate().collect();
+    let mut outcomes: Vec<Option<Outcome>> = vec![None; jobs.len()];
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(jobs.len()).max(1);
+    let (tell, told) = mpsc::channel();
+    let running: Mutex<Vec<Option<Running>>> = Mutex::new((0..jobs.len()).map(|_| None).collect());
+    let busy = AtomicUsize::new(0);
+    let show = std::io::stderr().is_terminal();
+    while outcomes.iter().any(Option::is_none) {
+        while busy.load(Ordering::Relaxed) < threads
+            && let Some((index, job)) = waiting.pop_front()
+        {
+            busy.fetch_add(1, Ordering::Relaxed);
+            let progress = start(scenario, &job, index, (events, is_soak), tell.clone())?;
+            let entry = Running { job, progress, last_us: 0, moved: Instant::now() };
+            running.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(entry);
+        }
+        match told.recv_timeout(LOOK_EVERY) {
+            Ok((index, outcome)) => {
+                busy.fetch_sub(1, Ordering::Relaxed);
+                let ended = running.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
+                let Job { policy, seed } = ended.map_or_else(|| jobs[index].clone(), |ended| ended.job);
+                let outcome: Result<Outcome, Failure> = outcome;
+                outcomes[index] = Some(outcome.with_context(|| format!("policy {policy}, seed {seed}"))?);
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                look(&mut running.lock().unwrap_or_else(PoisonError::into_inner), scenario, show)?;
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(anyhow!("a run ended without a word")),
+        }
+    }
+    if show {
+        eprint!("\r\x1b[K");
+    }
+    let simulated = Span::from_us(scenario.horizon.as_us().saturating_mul(jobs.len() as u64));
+    let real_s = started.elapsed().as_secs_f64().max(1e-3);
+    let speed = format!("{simulated} simulated in {real_s:.1} s: {:.0} times as fast", simulated.as_f64_s() / real_s);
+    Ok((outcomes.into_iter().flatten().collect(), speed))
+}
+
+type Told = (usize, Result<Outcome, Failure>);
+
+fn start(
+    scenario: &Arc<Scenario>,
+    job: &Job,
+    index: usize,
+    (events, is_soak): (Option<&Path>, bool),
+    tell: mpsc::Sender<Told>,
+) -> anyhow::Result<Arc<Progress>> {
+    let sink = match events {
+        Some(path) => {
+            let file = File::create(path).with_context(|| path.display().to_string())?;
+            Some(Box::new(BufWriter::new(file)) as Sink)
+        }
+        None => None,
+    };
+    let progress = Arc::new(Progress::default());
+    let order = Order {
+        scenario: scenario.clone(),
+        policy: job.policy.clone(),
+        seed: job.seed,
+        sink,
+        progress: progress.clone(),
+        is_soak,
+    };
+    let work = move || {
+        // Nobody listens any more: another run has failed.
+        let _ = tell.send((index, run(order)));
+    };
+    thread::Builder::new().name(format!("seed {}", job.seed)).spawn(work).context("no thread for a run")?;
+    Ok(progress)
+}
+
+/// Shows how far it is, and gives up a run whose time stands still.
+fn look(running: &mut [Option<Running>], scenario: &Scenario, show: bool) -> anyhow::Result<()> {
+    let horizon_us = scenario.horizon.as_us().max(1);
+    let mut shown = Vec::new();
+    for entry in running.iter_mut().flatten() {
+        let at_us = entry.progress.at_us.load(Ordering::Relaxed);
+        if at_us != entry.last_us {
+            (entry.last_us, entry.moved) = (at_us, Instant::now());
+        }
+        if entry.moved.elapsed() > PATIENCE {
+            let (at, Job { policy, seed }) = (Span::from_us(at_us), &entry.job);
+            let waited = PATIENCE.as_secs();
+            return Err(anyhow!("policy {policy}, seed {seed}: the virtual time stands still at {at} for {waited} s"));
+        }
+        shown.push(format!("seed {} {:>3} %", entry.job.seed, at_us.saturating_mul(100) / horizon_us));
+    }
+    if show {
+        eprint!("\r\x1b[K{}", shown.join("  "));
+        let _ = std::io::stderr().flush();
+    }
+    Ok(())
+}

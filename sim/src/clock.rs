@@ -1,0 +1,43 @@
+//! The clock of a run: virtual, and the same for everybody.
+
+use mobula_autoscaler::clock::Clock as SidecarClock;
+use tokio::time::Instant;
+
+use crate::span::Span;
+
+/// When every simulation begins: 2026-01-01T00:00:00Z, in Unix ms.
+pub const START_UNIX_MS: i64 = 1_767_225_600_000;
+
+/// Says what time it is. Copies agree.
+#[derive(Copy, Clone, Debug)]
+pub struct VirtualClock {
+    start: Instant,
+}
+
+impl VirtualClock {
+    /// A clock that begins now. Call it inside the run's runtime.
+    pub fn start() -> VirtualClock {
+        VirtualClock { start: Instant::now() }
+    }
+
+    /// Time since the beginning, in µs.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The moment that is so long after the beginning.
+    pub fn instant(&self, at_us: u64) -> Instant {
+        self.start + Span::from_us(at_us).to_duration()
+    }
+
+    /// Unix time in ms.
+    pub fn unix_ms(&self) -> i64 {
+        START_UNIX_MS.saturating_add(i64::try_from(self.now_us() / 1_000).unwrap_or(i64::MAX))
+    }
+}
+
+impl SidecarClock for VirtualClock {
+    fn now_unix_ms(&self) -> i64 {
+        self.unix_ms()
+    }
+}

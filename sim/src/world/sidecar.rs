@@ -1,0 +1,113 @@
+//! The sidecar beside each head: production's own, started and stopped by the kubelet of the head pod.
+
+use std::sync::Arc;
+
+use mobula_apiserver::{Asked, Connection, Kind, Verb};
+use mobula_autoscaler::pace::Pace;
+use mobula_autoscaler::prices::Prices;
+use mobula_autoscaler::recorder::RecorderConfig;
+use mobula_autoscaler::sidecar::{Sidecar, SidecarConfig};
+use mobula_autoscaler::snapshot::SnapshotOptions;
+use mobula_gcs::server::{SharedGcs, duplex_channel};
+use mobula_planner::{Policy, PolicyOptions, topology_presets};
+use tokio::task::JoinHandle;
+
+use super::{Key, World};
+use crate::network;
+use crate::ray::Head;
+use crate::scenario::SidecarSettings;
+
+/// How sidecars are made.
+#[derive(Clone)]
+pub struct SidecarPlan {
+    /// How they decide.
+    pub policy: Arc<dyn Policy>,
+    /// What the policy was made with.
+    pub options: PolicyOptions,
+}
+
+/// A sidecar that runs.
+pub(super) struct SidecarProcess {
+    connection: Connection,
+    task: JoinHandle<()>,
+}
+
+/// What KubeRay's stock Role gives, beside access reviews.
+fn stock_role(asked: &Asked) -> bool {
+    match (asked.resource.as_str(), asked.subresource.as_str()) {
+        ("pods", "") => matches!(asked.verb, Verb::Get | Verb::List | Verb::Watch | Verb::Patch),
+        ("pods", "resize") => asked.verb == Verb::Patch,
+        ("rayclusters", "") => matches!(asked.verb, Verb::Get | Verb::Patch),
+        ("selfsubjectaccessreviews", _) => true,
+        _ => false,
+    }
+}
+
+/// Settings of a sidecar, as the scenario says.
+fn config(settings: &SidecarSettings, plan: &SidecarPlan, cluster: &Key) -> SidecarConfig {
+    let prices = settings.prices.as_ref().and_then(|prices| Prices::from_value(&prices.value).ok());
+    let topology = settings.topology.as_ref().and_then(|name| topology_presets::preset(&name.value));
+    SidecarConfig {
+        policy: plan.policy.clone(),
+        policy_options: plan.options,
+        snapshot: SnapshotOptions {
+            max_in_flight: settings.max_in_flight,
+            prices: prices.unwrap_or_default(),
+            topology: topology.unwrap_or_default(),
+            ..SnapshotOptions::default()
+        },
+        pace: Pace { min_interval: settings.interval.to_duration(), ..Pace::default() },
+        recorder: RecorderConfig { limit_bytes: 0, ..RecorderConfig::default() },
+        listen: None,
+        // Ray's event file would be a real file.
+        ray_events: false,
+        ..SidecarConfig::new(&cluster.namespace, &cluster.name)
+    }
+}
+
+impl World {
+    pub(super) fn start_sidecar(&mut self, cluster: &Key, gcs: &Arc<Head>, life: u64) -> SidecarProcess {
+        let name = format!("sidecar {cluster}/{life}/{}", self.sidecars);
+        let faults = network::faults(&self.scenario.network, self.outage.clone(), self.chance("network", &name));
+        let is_wide = self.scenario.sidecar.wide_role;
+        let served: Vec<String> = Kind::built_in().into_iter().map(|kind| kind.plural).collect();
+        let access = move |asked: &Asked| stock_role(asked) || (is_wide && served.contains(&asked.resource));
+        let connection = self.server.connect().with_access("sidecar", access).with_faults(faults);
+        let client = connection.client(&cluster.namespace);
+        let shared: SharedGcs = gcs.clone();
+        let gcs = mobula_gcs::Client::from_channel(duplex_channel(shared));
+        let config = config(&self.scenario.sidecar, &self.sidecar_plan, cluster);
+        self.log.note(self.clock.now_us(), "sidecar-starts", &cluster.to_string(), None);
+        let clock = Arc::new(self.clock);
+        let task = tokio::spawn(async move {
+            let ended = match Sidecar::new(config, client, gcs, clock) {
+                Ok(sidecar) => Box::pin(sidecar.run(std::future::pending())).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
+                tracing::error!(%error, "the sidecar has ended");
+            }
+        });
+        SidecarProcess { connection, task }
+    }
+
+    /// The sidecar of a head is killed, and the kubelet starts it again.
+    pub(super) fn restart_sidecar(&mut self, cluster: &Key) {
+        let Some(head) = self.clusters.get_mut(cluster).and_then(|cluster| cluster.head.as_mut()) else { return };
+        let Some(before) = head.sidecar.take() else { return };
+        let gcs = head.gcs.clone();
+        self.count_sidecar(Some(before));
+        self.sidecars += 1;
+        let sidecar = self.start_sidecar(cluster, &gcs, self.sidecars);
+        if let Some(head) = self.clusters.get_mut(cluster).and_then(|cluster| cluster.head.as_mut()) {
+            head.sidecar = Some(sidecar);
+        }
+    }
+
+    /// A sidecar is ended, and what it has asked for is counted.
+    pub(super) fn count_sidecar(&mut self, sidecar: Option<SidecarProcess>) {
+        let Some(SidecarProcess { connection, task }) = sidecar else { return };
+        task.abort();
+        self.measures.sidecar_requests(&connection.counts());
+    }
+}
