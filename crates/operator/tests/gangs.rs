@@ -271,11 +271,10 @@ async fn history(seed: u64) -> Result<(), String> {
             // A gang of which a part was lifted and a part was not: by a crash or a fault, and not for long.
             let (mut oldest, mut lifted) = (0, 0);
             server.each("pods", "", |pod| {
-                if pod["metadata"]["labels"]["ray.io/cluster"] == name {
-                    if let Some(text) = pod["metadata"]["annotations"]["mobula.dev/gang-admitted"].as_str() {
-                        oldest = text.split('.').next().unwrap().parse().unwrap();
-                        lifted += 1;
-                    }
+                let admitted = pod["metadata"]["annotations"]["mobula.dev/gang-admitted"].as_str();
+                if let Some(text) = admitted.filter(|_| pod["metadata"]["labels"]["ray.io/cluster"] == name) {
+                    oldest = text.split('.').next().unwrap().parse().unwrap();
+                    lifted += 1;
                 }
             });
             let is_partial = lifted > 0 && lifted < oldest;

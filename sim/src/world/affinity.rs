@@ -124,7 +124,7 @@ impl Neighbours {
     pub fn of<'a>(
         namespace: &str,
         spec: &PodSpec,
-        placed: impl Iterator<Item = Placed<'a>> + Clone,
+        placed: &(impl Iterator<Item = Placed<'a>> + Clone),
         candidates: &[&KubeNode],
     ) -> Neighbours {
         let value = |node: &KubeNode, key: &str| node.labels.get(key).cloned();

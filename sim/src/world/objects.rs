@@ -71,7 +71,7 @@ fn read(changed: &Changed<'_>) -> Vec<Change> {
         }
         _ => {}
     }
-    let ends = changed.after.is_none_or(|after| is_leaving(after));
+    let ends = changed.after.is_none_or(is_leaving);
     if ends && !["events", "leases", "nodes"].contains(&changed.kind.plural.as_str()) {
         changes.push(Change::Deletion);
     }

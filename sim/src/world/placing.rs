@@ -86,7 +86,7 @@ impl World {
                 add(sum, &pod.spec.requests);
             }
         }
-        scheduler::choose(&key.namespace, spec, &self.nodes, placed, &reserved, self.scenario.scheduler.score)
+        scheduler::choose(&key.namespace, spec, &self.nodes, &placed, &reserved, self.scenario.scheduler.score)
             .map(str::to_owned)
     }
 
@@ -124,7 +124,7 @@ impl World {
         let on_node = |node: &super::KubeNode| {
             let pods = node.pods.iter().filter_map(|key| self.pods.get_key_value(key));
             let staying = pods.filter(|(_, pod)| !pod.is_leaving);
-            staying.map(|(key, pod)| Victim { key, spec: &*pod.spec, number: pod.number }).collect()
+            staying.map(|(key, pod)| Victim { key, spec: &pod.spec, number: pod.number }).collect()
         };
         let Some((node, victims)) = scheduler::preempt(spec, &self.nodes, on_node) else { return };
         let node = node.to_owned();

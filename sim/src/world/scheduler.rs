@@ -60,7 +60,7 @@ pub fn choose<'a>(
     namespace: &str,
     spec: &PodSpec,
     nodes: &'a BTreeMap<String, KubeNode>,
-    placed: impl Iterator<Item = Placed<'a>> + Clone,
+    placed: &(impl Iterator<Item = Placed<'a>> + Clone),
     reserved: &BTreeMap<String, Resources>,
     score: Score,
 ) -> Result<&'a str, String> {

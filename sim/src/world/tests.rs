@@ -36,7 +36,7 @@ fn spec(cpu: u32, extra: Value) -> PodSpec {
 }
 
 fn place(spec: &PodSpec, nodes: &BTreeMap<String, KubeNode>, placed: &[Placed<'_>]) -> Result<String, String> {
-    choose("default", spec, nodes, placed.iter().copied(), &BTreeMap::new(), Score::LeastAllocated).map(str::to_owned)
+    choose("default", spec, nodes, &placed.iter().copied(), &BTreeMap::new(), Score::LeastAllocated).map(str::to_owned)
 }
 
 fn take(nodes: &mut BTreeMap<String, KubeNode>, name: &str, pod: &str, spec: &PodSpec) {
@@ -50,7 +50,7 @@ fn the_emptiest_node_that_fits_is_taken() {
     assert_eq!(place(&pod, &nodes, &[]).unwrap(), "n-0");
     take(&mut nodes, "n-0", "a", &pod);
     assert_eq!(place(&pod, &nodes, &[]).unwrap(), "n-1");
-    let most = choose("default", &pod, &nodes, [].into_iter(), &BTreeMap::new(), Score::MostAllocated);
+    let most = choose("default", &pod, &nodes, &[].into_iter(), &BTreeMap::new(), Score::MostAllocated);
     assert_eq!(most, Ok("n-0"));
     assert_eq!(place(&spec(9, json!({})), &nodes, &[]), Err("0/2 nodes are available: 2 Insufficient cpu.".into()));
 }

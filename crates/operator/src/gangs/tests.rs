@@ -70,11 +70,11 @@ fn gang(name: &str, expected: u32, members: Vec<Member>) -> Gang {
 }
 
 fn patches(decided: &Decided) -> Vec<(&str, &serde_json::Value)> {
-    let patch = |action| match action {
-        &Action::Patch { ref name, ref patch, .. } => Some((name.as_str(), patch)),
+    let patches = decided.decision.steps().filter_map(|step| match &step.action {
+        Action::Patch { name, patch, .. } => Some((name.as_str(), patch)),
         _ => None,
-    };
-    decided.decision.steps().filter_map(|step| patch(&step.action)).collect()
+    });
+    patches.collect()
 }
 
 fn deletions(decided: &Decided) -> Vec<&str> {
