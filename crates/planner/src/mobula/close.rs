@@ -108,7 +108,7 @@ impl<'a> Draft<'a> {
             if let DemandRef::Gang { gang, .. } = put.demand
                 && let Some(hosts) = hosts.get_mut(&gang)
             {
-                hosts.insert(put.host);
+                hosts.extend(put.range());
             }
         }
         for work in &self.gangs {

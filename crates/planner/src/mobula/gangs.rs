@@ -193,8 +193,8 @@ fn put_shares(
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
     // Hosts that follow one another get their bundles at once.
-    let group = |host: HostId| board.world.hosts.group[host as usize];
-    let follows = |a: &(HostId, u32), b: &(HostId, u32)| b.0 == a.0 + 1 && b.1 == a.1 && group(a.0) == group(b.0);
+    let world = &board.world;
+    let follows = |a: &(HostId, u32), b: &(HostId, u32)| b.0 == a.0 + 1 && b.1 == a.1 && world.are_one_kind(a.0, b.0);
     let ranges: Vec<(HostId, u32, u32)> =
         shares.chunk_by(follows).map(|range| (range[0].0, range.len() as u32, range[0].1)).collect();
     for (first, hosts, count) in ranges {

@@ -119,7 +119,7 @@ pub(super) fn in_filling_order(world: &World<'_>) -> Vec<Alike> {
             *at = alike.len();
             alike.push(Alike { state, stock, hosts: Runs::default() });
         }
-        let joins = host > 0 && hosts.group[host - 1] == hosts.group[host];
+        let joins = host > 0 && world.are_one_kind(host as HostId - 1, host as HostId);
         alike[*at].hosts.push(host as HostId..host as HostId + 1, joins);
     }
     alike.sort_by_key(|alike| (hosts.stocks.traits(alike.stock).is_scarce, alike.state));

@@ -276,6 +276,13 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Whether what is said of one of two hosts, but for what is free of it, holds for the other: they may be in one range.
+    pub fn are_one_kind(&self, a: HostId, b: HostId) -> bool {
+        let is_new = |host: HostId| host as usize >= self.present;
+        let group = |host: HostId| self.hosts.group[host as usize];
+        is_new(a) == is_new(b) && group(a) == group(b) && self.hosts.traits(a) == self.hosts.traits(b)
+    }
+
     /// Whether Ray does not run on a host yet.
     pub fn is_coming(&self, host: HostId) -> bool {
         self.node(host).is_none_or(|node| node.phase != NodePhase::Running)
