@@ -47,6 +47,11 @@ fn is_gated(pod: &Value) -> bool {
     pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty())
 }
 
+/// kube-scheduler binds no pod that is being deleted.
+fn is_leaving(pod: &Value) -> bool {
+    pod["metadata"]["deletionTimestamp"].is_string()
+}
+
 fn gpus(pod: &Value) -> i64 {
     let limits = &pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"];
     limits.as_i64().or_else(|| limits.as_str().and_then(|text| text.parse().ok())).unwrap_or(0)
@@ -58,7 +63,7 @@ fn schedule(server: &ApiServer, nodes: &[(&str, i64)]) {
     let mut pending = Vec::new();
     server.each("pods", "", |pod| match pod["spec"]["nodeName"].as_str() {
         Some(node) => *used.entry(node.to_owned()).or_default() += gpus(pod),
-        None if !is_gated(pod) => pending.push(pod.clone()),
+        None if !is_gated(pod) && !is_leaving(pod) => pending.push(pod.clone()),
         None => {}
     });
     for pod in pending {
@@ -208,12 +213,13 @@ fn bad_connection(server: &ApiServer, seed: u64) -> Connection {
     })
 }
 
-/// GPUs that pods hold or are pinned to, beyond what a node has.
+/// A node of which pods hold, or will hold, more GPUs than it has.
 fn overcommitted(server: &ApiServer, nodes: &[(&str, i64)]) -> Option<String> {
     let mut pinned: BTreeMap<String, i64> = BTreeMap::new();
     server.each("pods", "", |pod| {
         let host = pod["spec"]["nodeSelector"]["kubernetes.io/hostname"].as_str();
-        if let Some(host) = host.filter(|_| !is_gated(pod)) {
+        let holds_or_will = pod["spec"]["nodeName"].is_string() || !is_gated(pod) && !is_leaving(pod);
+        if let Some(host) = host.filter(|_| holds_or_will) {
             *pinned.entry(host.to_owned()).or_default() += gpus(pod);
         }
     });

@@ -39,6 +39,8 @@ enum State<'a> {
 pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms: i64) -> Decided {
     let mut decided = Decided::default();
     let mut asking = Vec::new();
+    // An answer that was lost may have lifted gates: until that is known, nobody else is given what they may hold.
+    let is_unsure = sight.gangs.iter().any(|gang| has_failed_lately(gang, memory, now_ms));
     for gang in &sight.gangs {
         match state(gang, config, now_ms) {
             State::Settled => {}
@@ -55,7 +57,7 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
                 if let Some(level) = &gang.unknown_level {
                     let reason = format!("there is no topology level {level:?}: mend the annotation {}", super::DOMAIN);
                     wait(&mut decided, gang, pods.len(), reason);
-                } else if may_try(&mut decided, gang, memory, now_ms) {
+                } else if may_try(&mut decided, gang, memory, now_ms) && !is_unsure {
                     asking.push((gang, pods, begun));
                 } else {
                     wait(&mut decided, gang, pods.len(), "the last try failed: it is tried again soon".to_owned());
@@ -86,6 +88,10 @@ fn may_try(decided: &mut Decided, gang: &Gang, memory: &Memory, now_ms: i64) -> 
     decided.decision.held.insert(part);
     decided.decision.wake_at(at_ms);
     false
+}
+
+fn has_failed_lately(gang: &Gang, memory: &Memory, now_ms: i64) -> bool {
+    memory.failures.get(&part(gang)).is_some_and(|failure| now_ms < failure.next_try_ms)
 }
 
 fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
