@@ -1,6 +1,6 @@
 //! The validating webhook: what the reconciler would refuse is refused when it is written.
 //!
-//! Off unless `ENABLE_WEBHOOKS=true`, as in KubeRay, whose paths these are. [`review`](review::review) is pure; [`serve()`] is
+//! Off unless `ENABLE_WEBHOOKS=true`, as in KubeRay, whose paths these are. `review` is pure; [`serve()`] is
 //! the HTTPS around it.
 
 mod listen;
