@@ -39,35 +39,34 @@ pub fn planner_is_pure(tree: &str) -> Vec<String> {
 
 /// `tree`: `cargo tree --workspace --depth 1 --prefix depth --format {p}`, lines like `0mobula-gcs v0.1.0` and `1prost v0.14.1`.
 pub fn only_gcs_knows_protobuf(tree: &str) -> Vec<String> {
-    let mut member = "";
-    let mut found = Vec::new();
-    for line in tree.lines() {
-        let Some(name) = line.split_whitespace().next() else { continue };
-        if let Some(name) = name.strip_prefix('0') {
-            member = name;
-        } else if let Some(name) = name.strip_prefix('1')
-            && member != "mobula-gcs"
-            && PROTOBUF.contains(&name)
-        {
-            found.push(format!("{member} depends on {name}: only mobula-gcs knows protobuf"));
-        }
-    }
-    found
+    direct_dependencies(tree)
+        .filter(|(member, name)| *member != "mobula-gcs" && PROTOBUF.contains(name))
+        .map(|(member, name)| format!("{member} depends on {name}: only mobula-gcs knows protobuf"))
+        .collect()
 }
 
 /// `tree`: as for [`only_gcs_knows_protobuf`].
 pub fn only_the_binary_knows_the_simulator(tree: &str) -> Vec<String> {
+    direct_dependencies(tree)
+        .filter(|(member, name)| {
+            *name == "mobula-sim" && !["mobula", "mobula-benches", "mobula-tests"].contains(member)
+        })
+        .map(|(member, _)| {
+            format!("{member} depends on mobula-sim: production code must not know that it is simulated")
+        })
+        .collect()
+}
+
+/// Each member with each package that it depends on itself.
+fn direct_dependencies(tree: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut member = "";
-    let mut found = Vec::new();
-    for line in tree.lines() {
-        let Some(name) = line.split_whitespace().next() else { continue };
+    tree.lines().filter_map(move |line| {
+        let name = line.split_whitespace().next()?;
         if let Some(name) = name.strip_prefix('0') {
             member = name;
-        } else if name == "1mobula-sim" && !["mobula", "mobula-benches", "mobula-tests"].contains(&member) {
-            found.push(format!("{member} depends on mobula-sim: production code must not know that it is simulated"));
         }
-    }
-    found
+        Some((member, name.strip_prefix('1')?))
+    })
 }
 
 /// No unsafe code, and no permission for it.
