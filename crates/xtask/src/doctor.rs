@@ -12,7 +12,7 @@ use crate::parts;
 pub const COMMAND: Command = Command {
     name: "doctor",
     summary: "Checks what must be on the machine, and says how to get what is missing.",
-    help: "Rust and a C compiler are needed to build; Python and Go, disk and memory only for the tests with real parts.",
+    help: "Rust and a C compiler are needed to build; Python, Go and apt, disk and memory only for the tests with real parts.",
     flags: &[],
     passes_on: false,
     run: doctor,
@@ -62,6 +62,11 @@ fn doctor(_: &Arguments) -> Result<()> {
             what: "Go",
             state: version("go", &["version"], MIN_GO),
             remedy: "install Go 1.26 or newer: https://go.dev/dl",
+        },
+        Finding {
+            what: "apt, dpkg",
+            state: runs("apt-get", &["--version"]).and_then(|_| runs("dpkg-deb", &["--version"])),
+            remedy: "Redis, and what a Kubernetes node runs, are unpacked from Debian's packages: use Debian or Ubuntu",
         },
         Finding { what: "disk", state: disk(), remedy: "free some, or set MOBULA_CACHE to a directory with more room" },
         Finding {

@@ -5,7 +5,9 @@
 
 mod bench;
 mod command;
+mod debian;
 mod doctor;
+mod images;
 mod invariants;
 mod lint;
 mod live;

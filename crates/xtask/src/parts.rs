@@ -16,16 +16,13 @@ use crate::recipes;
 pub const COMMAND: Command = Command {
     name: "parts",
     summary: "Fetches, builds and caches the real parts that the tests run.",
-    help: "Ray from PyPI; etcd, Kubernetes' programs and KubeRay's CRDs from Go modules; cargo-deny from crates.io. Versions are\n\
-           in tests/parts/VERSIONS, results under ${MOBULA_CACHE:-$HOME/.cache/mobula}/parts. Fails, naming the part, if one\n\
-           can't be had. From nothing it takes 10 to 20 minutes and 5 GB beside the caches of go and pip; the second time\n\
-           nothing.",
+    help: "Ray from PyPI; etcd, Kubernetes' programs, KWOK and KubeRay from Go modules; containerd, runc, iptables and Redis from\n\
+           Debian, unpacked and not installed; cargo-deny from crates.io. Versions are in tests/parts/VERSIONS, results under\n\
+           ${MOBULA_CACHE:-$HOME/.cache/mobula}/parts. Fails, naming the part, if one can't be had. From nothing it takes 40 to 80\n\
+           minutes on two cores and 7 GB beside the caches of go and pip; the second time nothing.",
     flags: &[
         ("--list", "say which parts are there and what they cost; fetch nothing"),
-        (
-            "--extras",
-            "also what no test runs: KubeRay's operator, scheduler and controller-manager; 10 to 20 minutes more",
-        ),
+        ("--node", "also those of a Kubernetes node, which only `cargo xtask e2e` runs"),
     ],
     passes_on: false,
     run,
@@ -60,12 +57,12 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// Parts that `cargo xtask test` does not run: a peer to compare with, and controllers to look at it all with.
-const EXTRAS: [&str; 3] = ["kube-controller-manager", "kube-scheduler", "kuberay-operator"];
+/// Parts of the Kubernetes node that `cargo xtask e2e` runs. Other tests do without.
+const NODE: [&str; 6] = ["coredns", "kube-proxy", "kubelet", "node-tools", "pause-image", "ray-image"];
 
-/// The parts that tests run.
+/// The parts that tests run, but for those of the node.
 pub fn of_tests() -> Result<Vec<Part>> {
-    Ok(all()?.into_iter().filter(|part| !EXTRAS.contains(&part.name.as_str())).collect())
+    Ok(all()?.into_iter().filter(|part| !NODE.contains(&part.name.as_str())).collect())
 }
 
 /// All parts, as tests/parts/VERSIONS lists them.
@@ -126,7 +123,7 @@ pub fn list() -> Result<()> {
 
 fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.has("--list") {
-        ensure(&if arguments.has("--extras") { all()? } else { of_tests()? })?;
+        ensure(&if arguments.has("--node") { all()? } else { of_tests()? })?;
     }
     list()
 }
@@ -199,20 +196,30 @@ mod tests {
         let require = |file: &str| fs::read_to_string(root().join("tests/parts").join(file)).unwrap();
         let etcd = named("etcd").unwrap().version;
         assert!(require("etcd/go.mod").contains(&format!("go.etcd.io/etcd/server/v3 v{etcd}")));
-        for name in ["kube-apiserver", "kube-scheduler", "kube-controller-manager"] {
+        for name in ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet"] {
             let kubernetes = named(name).unwrap().version;
             assert!(require("kubernetes/go.mod").contains(&format!("k8s.io/kubernetes v{kubernetes}")), "{name}");
         }
-        let kuberay = named("kuberay-operator").unwrap().version;
-        assert!(require("kuberay/go.mod").contains(&format!("github.com/ray-project/kuberay/ray-operator v{kuberay}")));
+        for (name, module) in [
+            ("coredns", "github.com/coredns/coredns"),
+            ("kuberay-operator", "github.com/ray-project/kuberay/ray-operator"),
+            ("kwok", "sigs.k8s.io/kwok"),
+        ] {
+            let folder = name.split('-').next().unwrap();
+            let version = named(name).unwrap().version;
+            assert!(require(&format!("{folder}/go.mod")).contains(&format!("{module} v{version}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_image_holds_a_ray_that_the_tests_know() {
+        let image = named("ray-image").unwrap().version;
+        assert!(all().unwrap().iter().any(|part| part.name == "ray" && part.version == image));
     }
 
     #[test]
     fn tests_do_not_build_what_they_do_not_run() {
         let names: Vec<String> = of_tests().unwrap().into_iter().map(|part| part.name).collect();
-        assert!(
-            EXTRAS.iter().all(|extra| named(extra).is_ok() && !names.iter().any(|name| name == extra)),
-            "{names:?}"
-        );
+        assert!(NODE.iter().all(|part| named(part).is_ok() && !names.iter().any(|name| name == part)), "{names:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! How each part is made. Only the ordinary clients of the package registries are used: go, pip, cargo.
+//! How each part is made. Only the ordinary clients of the package registries are used: go, pip, cargo, apt.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::{cargo, output, root, run};
 use crate::parts::Part;
+use crate::{debian, images};
+
+/// What the node of `cargo xtask e2e` runs beside Kubernetes itself. It uses the machine's own C library.
+const NODE_TOOLS: [&str; 4] = ["containerd", "containernetworking-plugins", "iptables", "runc"];
 
 /// Makes the part in an empty directory.
 pub fn install(part: &Part, directory: &Path) -> Result<()> {
@@ -15,18 +19,26 @@ pub fn install(part: &Part, directory: &Path) -> Result<()> {
         "etcd" => {
             go_build(root().join("tests/parts/etcd"), "go.etcd.io/etcd/server/v3", "-s -w", &directory.join("etcd"))
         }
-        name @ ("kube-apiserver" | "kube-controller-manager" | "kube-scheduler") => go_build(
-            root().join("tests/parts/kubernetes"),
-            &format!("k8s.io/kubernetes/cmd/{name}"),
-            &kubernetes_flags(&part.version)?,
-            &directory.join(name),
-        ),
+        name @ ("kube-apiserver" | "kube-controller-manager" | "kube-proxy" | "kube-scheduler" | "kubelet") => {
+            go_build(
+                root().join("tests/parts/kubernetes"),
+                &format!("k8s.io/kubernetes/cmd/{name}"),
+                &kubernetes_flags(&part.version)?,
+                &directory.join(name),
+            )
+        }
         "kuberay-operator" => go_build(
             root().join("tests/parts/kuberay"),
             "github.com/ray-project/kuberay/ray-operator",
             "-s -w",
             &directory.join("kuberay-operator"),
         ),
+        "kwok" => kwok(&part.version, directory),
+        "coredns" => go_build(root().join("tests/parts/coredns"), ".", "-s -w", &directory.join("coredns")),
+        "node-tools" => node_tools(directory),
+        "redis-server" => debian::unpack(&["redis-server"], &["libc6"], directory),
+        "pause-image" => pause_image(directory),
+        "ray-image" => images::ray(&part.version, directory),
         "kuberay-crds" => kuberay(&part.version, "config/crd/bases", directory),
         "kuberay-samples" => kuberay(&part.version, "config/samples", directory),
         "ray" => ray(&part.version, directory),
@@ -62,15 +74,56 @@ fn kubernetes_flags(version: &str) -> Result<String> {
     Ok(flags)
 }
 
+/// The program, and its own stages, which it wants to be told: what becomes of a node and of a pod.
+fn kwok(version: &str, directory: &Path) -> Result<()> {
+    go_build(root().join("tests/parts/kwok"), "sigs.k8s.io/kwok/cmd/kwok", "-s -w", &directory.join("kwok"))?;
+    let source = module(&format!("sigs.k8s.io/kwok@v{version}"))?;
+    for (from, file) in [
+        ("node/fast", "node-initialize.yaml"),
+        ("node/heartbeat-with-lease", "node-heartbeat-with-lease.yaml"),
+        ("pod/fast", "pod-complete.yaml"),
+        ("pod/fast", "pod-delete.yaml"),
+        ("pod/fast", "pod-ready.yaml"),
+    ] {
+        let path = source.join("kustomize/stage").join(from).join(file);
+        let text = fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
+        fs::write(directory.join(file), text)?;
+    }
+    Ok(())
+}
+
+fn node_tools(directory: &Path) -> Result<()> {
+    debian::unpack(&NODE_TOOLS, &["libc6"], directory)?;
+    // On a Debian machine these links are made when the package is installed.
+    for name in ["iptables", "ip6tables"] {
+        for end in ["", "-restore", "-save"] {
+            let link = directory.join(format!("usr/sbin/{name}{end}"));
+            std::os::unix::fs::symlink(format!("{name}-nft{end}"), &link)?;
+        }
+    }
+    Ok(())
+}
+
+fn pause_image(directory: &Path) -> Result<()> {
+    let binary = directory.join("pause");
+    go_build(root().join("tests/parts/pause"), ".", "-s -w", &binary)?;
+    images::pause(&binary, directory)
+}
+
 /// The manifests in a folder of KubeRay's module, and in the folders below it.
 fn kuberay(version: &str, folder: &str, directory: &Path) -> Result<()> {
-    let module = format!("github.com/ray-project/kuberay/ray-operator@v{version}");
-    let answer =
-        output(Command::new("go").args(["mod", "download", "-json", &module]).current_dir(root().join("tests/parts")))?;
-    let source = json_string(&answer, "Dir").with_context(|| format!("go said no directory for {module}: {answer}"))?;
-    let copied = copy_manifests(&Path::new(source).join(folder), directory)?;
-    ensure!(copied > 0, "{module} has no manifest in {folder}");
+    let source = module(&format!("github.com/ray-project/kuberay/ray-operator@v{version}"))?;
+    let copied = copy_manifests(&source.join(folder), directory)?;
+    ensure!(copied > 0, "KubeRay {version} has no manifest in {folder}");
     Ok(())
+}
+
+/// Where go has put the source of a module, which it fetches if need be.
+fn module(name: &str) -> Result<PathBuf> {
+    let answer =
+        output(Command::new("go").args(["mod", "download", "-json", name]).current_dir(root().join("tests/parts")))?;
+    let source = json_string(&answer, "Dir").with_context(|| format!("go said no directory for {name}: {answer}"))?;
+    Ok(PathBuf::from(source))
 }
 
 fn copy_manifests(from: &Path, to: &Path) -> Result<usize> {

@@ -1,0 +1,3 @@
+module mobula.dev/parts/pause
+
+go 1.26.0
