@@ -1,7 +1,7 @@
 //! A real etcd and a real kube-apiserver with KubeRay's RayCluster definition, RBAC on and every request in an audit log.
 //!
-//! No controller runs beside them: nothing is garbage-collected, no default account appears, quotas count only what is
-//! created after their status was set by hand ([`Namespace::set_pod_quota`]).
+//! No controller runs beside them, unless [`crate::control_plane`] starts some: nothing is garbage-collected, no default
+//! account appears, quotas count only what is created after their status was set by hand ([`Namespace::set_pod_quota`]).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -106,8 +106,14 @@ impl ApiServer {
         Ok(server)
     }
 
-    /// One of its own, with these definitions.
+    /// One of its own, with these definitions and no controllers.
     pub async fn start(definitions: &[&Path]) -> Result<ApiServer> {
+        // No default account appears, and pods would be refused for want of one.
+        ApiServer::start_with(definitions, &["--disable-admission-plugins=ServiceAccount"]).await
+    }
+
+    /// One of its own, with these definitions and further flags.
+    pub async fn start_with(definitions: &[&Path], flags: &[&str]) -> Result<ApiServer> {
         // The shared one is never dropped: the directory goes when this program ends.
         let directory =
             tempfile::Builder::new().prefix("mobula-api-").tempdir().context("no temporary directory")?.keep();
@@ -118,7 +124,7 @@ impl ApiServer {
         let admin = authority.client("admin", Some("system:masters"))?;
         let [port, etcd_port, peer_port] = [free_port()?, free_port()?, free_port()?];
         let etcd = Process::start("etcd", &mut etcd(at, etcd_port, peer_port)?, at)?;
-        let api = Process::start("kube-apiserver", &mut kube_apiserver(at, port, etcd_port, &authority)?, at)?;
+        let api = Process::start("kube-apiserver", kube_apiserver(at, port, etcd_port, &authority)?.args(flags), at)?;
         let server = ApiServer {
             port,
             authority,
@@ -168,6 +174,16 @@ impl ApiServer {
     /// A client that may do anything, and whose requests the audit log leaves out.
     pub async fn stand_in_client(&self) -> Result<kube::Client> {
         self.client(&self.authority.client("stand-in", Some("system:masters"))?).await
+    }
+
+    /// The file of the authority that signed the server's certificate.
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    /// The file of the key that signs tokens of accounts.
+    pub fn token_key(&self) -> PathBuf {
+        self.directory.join("tokens.key")
     }
 
     /// The file of a kubeconfig for a user of this name, who may do anything.
@@ -367,8 +383,6 @@ fn kube_apiserver(directory: &Path, port: u16, etcd_port: u16, authority: &Autho
         ])
         .args(["--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/16"])
         .args(["--authorization-mode=RBAC", "--allow-privileged=true", "--profiling=false"])
-        // Without a controller-manager no default account appears, and pods would be refused for want of one.
-        .arg("--disable-admission-plugins=ServiceAccount")
         // As on OpenShift: who makes a child must be allowed to hold up the deletion of its owner.
         .arg("--enable-admission-plugins=OwnerReferencesPermissionEnforcement")
         .args([flag("audit-policy-file", &policy), flag("audit-log-path", &directory.join("audit.log"))]);

@@ -3,8 +3,10 @@
 //! - [`parts`] finds the binaries, [`process`] starts and always stops them, [`wait`] waits for what they do.
 //! - [`apiserver`]: etcd and kube-apiserver with KubeRay's RayCluster definition, one for each test program; a namespace,
 //!   an account and the stock Role for each case.
+//! - [`control_plane`]: the same with scheduler and controllers, and nodes that KWOK pretends.
 //! - [`gcs`] is a GCS alone, [`ray`] a whole head with raylets; [`driver`] a Python program that asks for work.
 //! - [`operator`] stands in for KubeRay's operator and the kubelet; [`sidecar`] runs what is tested, or Ray's own.
+//! - [`redis`]: where a GCS may keep its state.
 //! - [`nodes`] stands in for scheduler and kubelets where the operator is the real one.
 //! - [`dice`]: random problems from a seed; [`openb`]: a made-up data centre with GPUs that pods share.
 //! - [`conformance`]: cases that a real kube-apiserver and the one in memory must answer alike.
@@ -14,6 +16,7 @@
 pub mod apiserver;
 pub mod certificates;
 pub mod conformance;
+pub mod control_plane;
 pub mod dice;
 pub mod driver;
 pub mod gcs;
@@ -25,6 +28,7 @@ pub mod parts;
 pub mod process;
 pub mod ray;
 pub mod raycluster;
+pub mod redis;
 pub mod sidecar;
 pub mod wait;
 pub mod world;

@@ -25,6 +25,8 @@ const TRIES: u32 = 5;
 
 /// Namespace and group.
 type Group = (String, String);
+/// Namespace, RayCluster and group.
+type Member = (String, String, String);
 
 /// The running stand-in; it ends when dropped.
 pub struct Nodes {
@@ -41,9 +43,18 @@ impl Drop for Nodes {
 impl Nodes {
     /// Starts it for these namespaces; for all if there are none.
     pub fn start(client: Client, namespaces: &[&str]) -> Nodes {
+        Nodes::spawn(client, namespaces, true)
+    }
+
+    /// Only counts pods, and leaves them to others.
+    pub fn count(client: Client, namespaces: &[&str]) -> Nodes {
+        Nodes::spawn(client, namespaces, false)
+    }
+
+    fn spawn(client: Client, namespaces: &[&str], serves: bool) -> Nodes {
         let tally = Arc::new(Mutex::new(Tally::default()));
         let namespaces = namespaces.iter().map(|&name| name.to_owned()).collect();
-        let task = tokio::spawn(run(client, namespaces, tally.clone()));
+        let task = tokio::spawn(run(client, namespaces, serves, tally.clone()));
         Nodes { tally, task }
     }
 
@@ -57,6 +68,18 @@ impl Nodes {
         self.tally().now.get(&(namespace.to_owned(), group.to_owned())).copied().unwrap_or_default()
     }
 
+    /// Most pods of a group that one RayCluster had at once.
+    pub fn most_of_one(&self, namespace: &str, group: &str) -> usize {
+        let tally = self.tally();
+        let of_group = tally.most_of_one.iter().filter(|((name, _, it), _)| name == namespace && it == group);
+        of_group.map(|(_, most)| *most).max().unwrap_or_default()
+    }
+
+    /// Names of all pods of a namespace that were ever deleted, or are about to go.
+    pub fn deleted(&self, namespace: &str) -> BTreeSet<String> {
+        self.tally().deleted.iter().filter(|(name, _)| name == namespace).map(|(_, pod)| pod.clone()).collect()
+    }
+
     fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,26 +88,41 @@ impl Nodes {
 /// Pods by group, as the watch has told.
 #[derive(Default)]
 struct Tally {
-    pods: BTreeMap<String, Group>,
+    pods: BTreeMap<String, (Group, Member)>,
     now: BTreeMap<Group, usize>,
     most: BTreeMap<Group, usize>,
+    now_of_one: BTreeMap<Member, usize>,
+    most_of_one: BTreeMap<Member, usize>,
+    deleted: BTreeSet<(String, String)>,
 }
 
 impl Tally {
-    fn came(&mut self, uid: &str, group: Group) {
-        if self.pods.insert(uid.to_owned(), group.clone()).is_none() {
-            let now = self.now.entry(group.clone()).or_default();
-            *now += 1;
-            let most = self.most.entry(group).or_default();
-            *most = (*most).max(*now);
+    fn came(&mut self, uid: &str, (namespace, cluster, group): Member) {
+        if self.pods.contains_key(uid) {
+            return;
         }
+        let (of_all, of_one) = ((namespace.clone(), group.clone()), (namespace, cluster, group));
+        self.pods.insert(uid.to_owned(), (of_all.clone(), of_one.clone()));
+        one_more(&mut self.now, &mut self.most, of_all);
+        one_more(&mut self.now_of_one, &mut self.most_of_one, of_one);
     }
 
     fn went(&mut self, uid: &str) {
-        if let Some(now) = self.pods.remove(uid).and_then(|group| self.now.get_mut(&group)) {
+        let Some((of_all, of_one)) = self.pods.remove(uid) else { return };
+        if let Some(now) = self.now.get_mut(&of_all) {
+            *now -= 1;
+        }
+        if let Some(now) = self.now_of_one.get_mut(&of_one) {
             *now -= 1;
         }
     }
+}
+
+fn one_more<K: Ord + Clone>(now: &mut BTreeMap<K, usize>, most: &mut BTreeMap<K, usize>, key: K) {
+    let now = now.entry(key.clone()).or_default();
+    *now += 1;
+    let most = most.entry(key).or_default();
+    *most = (*most).max(*now);
 }
 
 /// What is done for a pod, once each.
@@ -94,7 +132,7 @@ enum Duty {
     End,
 }
 
-async fn run(client: Client, namespaces: BTreeSet<String>, tally: Arc<Mutex<Tally>>) {
+async fn run(client: Client, namespaces: BTreeSet<String>, serves: bool, tally: Arc<Mutex<Tally>>) {
     let resource = ApiResource {
         group: String::new(),
         version: "v1".into(),
@@ -122,15 +160,18 @@ async fn run(client: Client, namespaces: BTreeSet<String>, tally: Arc<Mutex<Tall
         if !namespaces.is_empty() && !namespaces.contains(&namespace) {
             continue;
         }
-        let group = pod.labels().get("ray.io/group").cloned().unwrap_or_default();
+        let label = |name: &str| pod.labels().get(name).cloned().unwrap_or_default();
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_there || pod.metadata.deletion_timestamp.is_some() {
+            tally.deleted.insert((namespace.clone(), pod.name_any()));
+        }
         if is_there {
-            tally.came(&uid, (namespace, group));
+            tally.came(&uid, (namespace, label("ray.io/cluster"), label("ray.io/group")));
         } else {
             tally.went(&uid);
         }
         drop(tally);
-        if let Some(duty) = duty(&pod).filter(|_| is_there)
+        if let Some(duty) = duty(&pod).filter(|_| is_there && serves)
             && begun.insert((uid, duty))
         {
             tasks.spawn(serve(client.clone(), pod, duty, permits.clone()));
@@ -212,12 +253,14 @@ mod tests {
     fn the_most_pods_at_once_are_kept() {
         let mut tally = Tally::default();
         let group = || ("ns".to_owned(), "small".to_owned());
-        for uid in ["a", "b", "a"] {
-            tally.came(uid, group());
+        let of = |cluster: &str| ("ns".to_owned(), cluster.to_owned(), "small".to_owned());
+        for (uid, cluster) in [("a", "x"), ("b", "y"), ("a", "x")] {
+            tally.came(uid, of(cluster));
         }
         tally.went("a");
-        tally.came("c", group());
+        tally.came("c", of("y"));
         tally.went("never-seen");
         assert_eq!((tally.now[&group()], tally.most[&group()]), (2, 2));
+        assert_eq!((tally.most_of_one[&of("x")], tally.most_of_one[&of("y")]), (1, 2));
     }
 }

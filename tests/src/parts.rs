@@ -40,17 +40,27 @@ pub fn ray(version: &str) -> Result<RayPart> {
 
 /// etcd.
 pub fn etcd() -> Result<PathBuf> {
-    Ok(installed("etcd", version_of("etcd")?)?.join("etcd"))
+    program("etcd")
 }
 
 /// kube-apiserver.
 pub fn kube_apiserver() -> Result<PathBuf> {
-    Ok(installed("kube-apiserver", version_of("kube-apiserver")?)?.join("kube-apiserver"))
+    program("kube-apiserver")
 }
 
-/// KubeRay's operator, which only comparisons need.
+/// KubeRay's operator.
 pub fn kuberay_operator() -> Result<PathBuf> {
-    Ok(installed("kuberay-operator", version_of("kuberay-operator")?)?.join("kuberay-operator"))
+    program("kuberay-operator")
+}
+
+/// A part that is one program, which has the part's name.
+pub fn program(name: &str) -> Result<PathBuf> {
+    Ok(directory(name)?.join(name))
+}
+
+/// The directory of a part of which there is one version.
+pub fn directory(name: &str) -> Result<PathBuf> {
+    installed(name, version_of(name)?)
 }
 
 /// The file of KubeRay's RayCluster definition.

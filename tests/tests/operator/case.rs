@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use kube::Client;
 use mobula_tests::apiserver::{ApiServer, Namespace, post};
+use mobula_tests::control_plane::ControlPlane;
 use mobula_tests::nodes::Nodes;
 use mobula_tests::process::{Process, free_port};
 use mobula_tests::{parts, sidecar, wait};
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// Far above what anything here takes, also on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(120);
 /// Where the operator lives, as its manifests say.
 pub const HOME: &str = "mobula-system";
 /// The operator's account.
@@ -24,15 +25,18 @@ const ACCOUNT: &str = "mobula-operator";
 /// The one worker group.
 pub const GROUP: &str = "small";
 
+static TURN: Mutex<()> = Mutex::const_new(());
+
 /// One case. Cases take turns: they share the server, and an operator sees all namespaces.
 pub struct Case {
     /// The namespace of its clusters.
     pub namespace: String,
     /// May do anything.
     pub admin: Client,
-    /// Stands in for scheduler and kubelets.
+    /// Stands in for scheduler and kubelets, or only counts pods where these are real.
     pub nodes: Nodes,
-    server: &'static ApiServer,
+    /// The server, with no controllers or with all of them.
+    pub server: &'static ApiServer,
     account: Namespace,
     directory: TempDir,
     _turn: MutexGuard<'static, ()>,
@@ -46,23 +50,47 @@ pub struct Operator {
 }
 
 impl Case {
-    /// A namespace of this name, and further ones.
+    /// A namespace of this name, and further ones, on a server without controllers.
     pub async fn start(name: &str, further: &[&str]) -> Result<Case> {
-        static TURN: Mutex<()> = Mutex::const_new(());
         static INSTALLED: OnceCell<()> = OnceCell::const_new();
         let turn = TURN.lock().await;
-        parts::mobula()?;
         let server = ApiServer::shared_with(&deploy("crd/ray.io_rayclusters.yaml")).await?;
         let admin = server.admin_client().await?;
-        INSTALLED.get_or_try_init(|| install(&admin)).await?;
+        INSTALLED.get_or_try_init(|| install(&admin, &["rbac/operator.yaml", "operator/operator.yaml"])).await?;
         let namespaces: Vec<&str> = std::iter::once(name).chain(further.iter().copied()).collect();
         for namespace in &namespaces {
             post(&admin, "/api/v1/namespaces", &json!({"metadata": {"name": namespace}})).await?;
         }
         let nodes = Nodes::start(server.stand_in_client().await?, &namespaces);
+        eprintln!("case {name}: real: kube-apiserver, etcd, RBAC; stood in for: scheduler, kubelets");
+        Case::new(name, server, admin, nodes, turn).await
+    }
+
+    /// A namespace of this name under a whole control plane.
+    pub async fn start_controlled(name: &str) -> Result<(Case, &'static ControlPlane)> {
+        static INSTALLED: OnceCell<()> = OnceCell::const_new();
+        let turn = TURN.lock().await;
+        let kinds = ["rayclusters", "raycronjobs", "rayjobs", "rayservices"];
+        let definitions = kinds.map(|kind| deploy(&format!("crd/ray.io_{kind}.yaml")));
+        let plane = ControlPlane::shared_with(&definitions.each_ref().map(PathBuf::as_path)).await?;
+        let admin = plane.server.admin_client().await?;
+        INSTALLED.get_or_try_init(|| install(&admin, &["rbac/operator.yaml"])).await?;
+        plane.namespace(name).await?;
+        let nodes = Nodes::count(plane.server.stand_in_client().await?, &[name]);
+        eprintln!("case {name}: real: kube-apiserver, etcd, RBAC, scheduler, controllers; pretended by KWOK: nodes");
+        Ok((Case::new(name, &plane.server, admin, nodes, turn).await?, plane))
+    }
+
+    async fn new(
+        name: &str,
+        server: &'static ApiServer,
+        admin: Client,
+        nodes: Nodes,
+        turn: MutexGuard<'static, ()>,
+    ) -> Result<Case> {
+        parts::mobula()?;
         let directory = tempfile::Builder::new().prefix("mobula-operator-").tempdir().context("no directory")?;
         let account = server.account(HOME, ACCOUNT).await?;
-        eprintln!("case {name}: real: kube-apiserver, etcd, RBAC; stood in for: scheduler, kubelets");
         Ok(Case { namespace: name.into(), admin, nodes, server, account, directory, _turn: turn })
     }
 
@@ -143,9 +171,13 @@ impl Case {
     /// Names of all pods of a namespace with this node type, those on their way out included.
     pub async fn pods(&self, namespace: &str, node_type: &str) -> Result<BTreeSet<String>> {
         let selector = format!("ray.io/node-type%3D{node_type}");
-        let list = self.get(&format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}")).await?;
-        let pods = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let pods = self.list(&format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}")).await?;
         Ok(pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).map(str::to_owned).collect())
+    }
+
+    /// All objects of a list.
+    pub async fn list(&self, path: &str) -> Result<Vec<Value>> {
+        Ok(self.get(path).await?["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
     }
 
     /// Waits until there are exactly so many workers in the case's own namespace.
@@ -262,9 +294,9 @@ fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)
 }
 
-/// Creates what Mobula's manifests say. A field that Kubernetes does not know is an error.
-async fn install(admin: &Client) -> Result<()> {
-    for file in ["rbac/operator.yaml", "operator/operator.yaml"] {
+/// Creates what these of Mobula's manifests say. A field that Kubernetes does not know is an error.
+async fn install(admin: &Client, files: &[&str]) -> Result<()> {
+    for file in files {
         let text = std::fs::read_to_string(deploy(file)).with_context(|| format!("could not read {file}"))?;
         for document in text.split("\n---\n") {
             let object: Value = serde_saphyr::from_str(document).with_context(|| format!("{file} is no YAML"))?;

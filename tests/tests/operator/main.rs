@@ -1,7 +1,8 @@
 //! `mobula operator` as a process against a real kube-apiserver with Mobula's own definitions, and with exactly the rights
 //! that `deploy/rbac/operator.yaml` gives.
 //!
-//! No controller-manager runs: nothing is garbage-collected. Scheduler and kubelets are stood in for.
+//! In this file no controller-manager runs: nothing is garbage-collected; scheduler and kubelets are stood in for. The cases
+//! of `controlled`, `gangs`, `redis` and `kuberay` have all that, and share a control plane.
 #![allow(clippy::disallowed_methods)] // tests measure time
 #![allow(clippy::unwrap_used)] // what the cases share fails them as they fail themselves
 
@@ -11,6 +12,10 @@ use mobula_tests::wait;
 use serde_json::{Value, json};
 
 mod case;
+mod controlled;
+mod gangs;
+mod kuberay;
+mod redis;
 mod webhook;
 
 use case::{Case, GROUP, LIMIT, condition, difference, is_ready, raycluster};

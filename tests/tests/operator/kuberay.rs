@@ -1,0 +1,109 @@
+//! RayClusters that a real KubeRay has made are taken over and given back: no pod is restarted.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use mobula_tests::process::{Process, free_port};
+use mobula_tests::{parts, sidecar, wait};
+use serde_json::{Value, json};
+
+use crate::{
+    ALONE,
+    case::{Case, LIMIT, is_ready, raycluster},
+};
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+const WORKERS: u32 = 3;
+
+/// A real KubeRay, which is ready.
+async fn kuberay(case: &Case, name: &str) -> Result<Process> {
+    let (metrics, health) = (free_port()?, free_port()?);
+    let mut command = Command::new(parts::kuberay_operator()?);
+    command
+        .env("KUBECONFIG", case.server.kubeconfig("kuberay")?)
+        .arg("--enable-leader-election=false")
+        .arg(format!("--metrics-addr=127.0.0.1:{metrics}"))
+        .arg(format!("--health-probe-bind-address=127.0.0.1:{health}"));
+    let mut process = Process::start(name, &mut command, case.directory())?;
+    let ready = async || {
+        process.must_run()?;
+        Ok(sidecar::page(health, "/readyz").await.is_ok())
+    };
+    wait::until("KubeRay ready", LIMIT, ready, |is_ready| *is_ready).await?;
+    Ok(process)
+}
+
+/// uid and restarts of each pod.
+async fn pods(case: &Case) -> Result<BTreeMap<String, (String, i64)>> {
+    let pods = case.list("/api/v1/namespaces/kuberay/pods").await?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let restarts = |pod: &Value| {
+        let containers = pod["status"]["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
+        containers.iter().filter_map(|it| it["restartCount"].as_i64()).sum()
+    };
+    Ok(pods
+        .iter()
+        .map(|pod| (text(&pod["metadata"]["name"]), (text(&pod["metadata"]["uid"]), restarts(pod))))
+        .collect())
+}
+
+async fn until_all_ready(case: &Case, workers: u32) -> Result<()> {
+    for name in NAMES {
+        let look = async || Ok(case.cluster(name).await?["status"].take());
+        let is_right = |status: &Value| is_ready(status) && status["readyWorkerReplicas"] == workers;
+        wait::until(&format!("{name} ready with {workers} workers"), LIMIT, look, is_right).await?;
+    }
+    Ok(())
+}
+
+/// Whoever works now makes one more worker of each RayCluster, and leaves all others as they are.
+async fn one_more(case: &Case, workers: u32) -> Result<()> {
+    let before = pods(case).await?;
+    for name in NAMES {
+        case.scale(name, workers).await?;
+    }
+    until_all_ready(case, workers).await?;
+    let kept = async || {
+        let after = pods(case).await?;
+        let same = before.iter().filter(|(name, pod)| after.get(*name) == Some(pod)).count();
+        Ok((same, after.len()))
+    };
+    let expected = (before.len(), before.len() + NAMES.len());
+    let what = format!("{} pods untouched, {} in all", expected.0, expected.1);
+    wait::throughout(&what, Duration::from_secs(2), kept, |seen| *seen == expected).await?;
+    ensure!(case.nodes.deleted("kuberay").is_empty(), "deleted: {:?}", case.nodes.deleted("kuberay"));
+    Ok(())
+}
+
+async fn run() -> Result<()> {
+    let (case, _) = Case::start_controlled("kuberay").await?;
+    let theirs = kuberay(&case, "kuberay-first").await?;
+    for (n, name) in NAMES.into_iter().enumerate() {
+        let mut cluster = raycluster(name, WORKERS, WORKERS + 2, n % 2 == 0);
+        if n == 3 {
+            cluster["spec"]["headGroupSpec"]["serviceType"] = json!("NodePort");
+            cluster["spec"]["authOptions"] = json!({"mode": "token"});
+        }
+        case.create("kuberay", &cluster).await?;
+    }
+    until_all_ready(&case, WORKERS).await?;
+    drop(theirs);
+    let operator = case.operator("kuberay-taken-over", &[ALONE]).await?;
+    one_more(&case, WORKERS + 1).await?;
+    drop(operator);
+    let theirs = kuberay(&case, "kuberay-again").await?;
+    one_more(&case, WORKERS + 2).await?;
+    eprintln!("{} RayClusters of KubeRay's taken over and given back; no pod was restarted or deleted", NAMES.len());
+    drop(theirs);
+    let request = http::Request::delete("/apis/ray.io/v1/namespaces/kuberay/rayclusters").body(Vec::new())?;
+    let _: Value = case.admin.request(request).await?;
+    wait::until("no pod left", LIMIT, async || Ok(pods(&case).await?.len()), |left| *left == 0).await?;
+    case.finish()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clusters_of_kuberay_are_taken_over_and_given_back() {
+    run().await.unwrap();
+}
