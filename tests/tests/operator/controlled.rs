@@ -117,7 +117,8 @@ async fn a_crowd() -> Result<()> {
     let name = |n: usize| format!("c{n:03}");
     let start = Instant::now();
     let chosen = tokio::try_join!(killed_again_and_again(&case), async {
-        let create = async |n: usize| case.create("crowd", &raycluster(&name(n), WORKERS, WORKERS, n % 2 == 0)).await;
+        let create =
+            async |n: usize| case.create("crowd", &raycluster(&name(n), WORKERS, WORKERS, n.is_multiple_of(2))).await;
         stream::iter((0..CROWD).map(create)).buffer_unordered(16).try_collect::<()>().await?;
         // Every fifth gives a worker back as soon as it has one, in the midst of it all.
         let shrink = async |n: usize| give_back(&case, &name(n)).await;

@@ -81,7 +81,7 @@ async fn run() -> Result<()> {
     let (case, _) = Case::start_controlled("kuberay").await?;
     let theirs = kuberay(&case, "kuberay-first").await?;
     for (n, name) in NAMES.into_iter().enumerate() {
-        let mut cluster = raycluster(name, WORKERS, WORKERS + 2, n % 2 == 0);
+        let mut cluster = raycluster(name, WORKERS, WORKERS + 2, n.is_multiple_of(2));
         if n == 3 {
             cluster["spec"]["headGroupSpec"]["serviceType"] = json!("NodePort");
             cluster["spec"]["authOptions"] = json!({"mode": "token"});
