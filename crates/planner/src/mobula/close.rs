@@ -58,6 +58,9 @@ impl<'a> Draft<'a> {
         pool: &Pool,
         (mark, cost): (&Mark, f64),
     ) -> Result<Option<Pool>, Short> {
+        if levels(map, work).is_empty() {
+            return Ok(None);
+        }
         let shapes = &self.board.world.shapes;
         let wanted = work.near.preferred;
         let counts = |part: &&Part| wanted.is_some() || shapes[part.shape as usize].is_scarce;

@@ -8,9 +8,10 @@ use super::demand::{self, Class, GangWork, Together};
 use super::floors::{self, Lacking};
 use super::gangs::{self, Indices, Short};
 use super::limits::Limits;
+use super::lots::Packed;
 use super::pools::{Map, Places, Pool, Sites, Tier};
 use super::price::Prices;
-use super::repack::{self, FluidGangs, Reach, Repacked};
+use super::repack::{self, Fluid, Reach, Repacked};
 use super::world::{HostId, Origin, World};
 use super::{Rules, over_maximum, pending, shrink, tasks, waiting};
 use crate::census::{Census, census, group_numbers};
@@ -220,6 +221,8 @@ pub(super) struct Draft<'a> {
     pub indices: Indices,
     pub sites: Sites,
     census: Vec<Census<'a>>,
+    /// How what was launched for tasks was packed.
+    packed: Option<Packed>,
     /// Gangs that were looked at because they found no place.
     waiting: usize,
     /// Hosts that were looked at to bring gangs closer together.
@@ -290,13 +293,14 @@ impl<'a> Draft<'a> {
             indices,
             sites: Sites::default(),
             census,
+            packed: None,
             waiting: 0,
             looks: 0,
         };
         for work in &gangs {
             draft.place_gang(rules, map, work);
         }
-        tasks::serve(&mut draft.board, rules, &mut classes);
+        draft.packed = tasks::serve(&mut draft.board, rules, &mut classes);
         (draft.gangs, draft.classes) = (gangs, classes);
         draft.fixed.resize(draft.board.world.hosts.len(), false);
         draft
@@ -367,14 +371,13 @@ impl<'a> Draft<'a> {
             pools => self.best(rules, work, pools),
         };
         let chosen = tiers.iter().find_map(|tier| Some((&tier.pools[choose(tier)?], tier.drawback)));
-        let pools = || tiers.iter().flat_map(|tier| &tier.pools).collect::<Vec<_>>();
         let Some((pool, drawback)) = chosen else {
             if work.fabric == Some(FabricWish::Required) {
                 let groups = 0..self.board.world.groups.len();
                 self.fates[work.at as usize].lacks_rdma =
                     groups.map(|group| map.fabrics.group(group).is_none()).collect();
             }
-            return self.wait(rules, work, &pools());
+            return self.wait(rules, map, work);
         };
         let mark = self.board.mark();
         let placed = gangs::place(&mut self.board, rules, work, pool, &mut self.indices);
@@ -390,7 +393,7 @@ impl<'a> Draft<'a> {
             }
             Err(short) => {
                 self.fates[work.at as usize].short = Some(short);
-                self.wait(rules, work, &pools());
+                self.wait(rules, map, work);
             }
         }
     }
@@ -404,14 +407,18 @@ impl<'a> Draft<'a> {
     }
 
     /// Holds what a gang could use that waits for running work to end.
-    fn wait(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[&Pool]) {
+    fn wait(&mut self, rules: &Rules<'_>, map: &Map<'a>, work: &GangWork<'a>) {
         let fate = &mut self.fates[work.at as usize];
         if self.waiting == waiting::MAX_WAITING {
             fate.work = RunningWork::NotAsked;
             return;
         }
         self.waiting += 1;
-        if waiting::hold(&mut self.board, rules, work, pools) {
+        self.sites.with_full = true;
+        let Places { tiers, .. } = map.places(&self.board, work, &mut self.sites);
+        self.sites.with_full = false;
+        let pools: Vec<&Pool> = tiers.iter().flat_map(|tier| &tier.pools).collect();
+        if waiting::hold(&mut self.board, rules, work, &pools) {
             fate.work = RunningWork::MakesRoom;
         }
     }
@@ -545,11 +552,12 @@ impl<'a> Draft<'a> {
             groups.map(|(at, (group, replicas))| rules.prices.cost[at] * (*replicas * u64::from(group.hosts)) as f64);
         let fixed_cost = minima.sum();
         // A replica with some bundle that can't move stays, and with it whatever else is on it.
-        let gangs: FluidGangs<'_, 'a> = self
+        let gangs = self
             .gangs
             .iter()
             .filter_map(|work| Some((work.at, (work, self.fluid.get(&work.at)?.as_deref()))))
             .collect();
-        (repack::repack(&mut self.board, rules, &self.fixed, &gangs), fixed_cost)
+        let fluid = Fluid { fixed: &self.fixed, gangs, classes: &self.classes, packed: self.packed.as_ref() };
+        (repack::repack(&mut self.board, rules, &fluid), fixed_cost)
     }
 }

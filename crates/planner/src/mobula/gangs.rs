@@ -1,12 +1,13 @@
 //! Placing one gang, whole or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::Rules;
 use super::board::{Board, Deal, Mark};
 use super::demand::{GangWork, Part, Together};
 use super::pools::Pool;
-use super::slots::{Members, SlotIndex, Wanted, slots_of, slots_when_grown};
+use super::slots::{Candidates, Members, SlotIndex, Wanted, slots_of, slots_when_grown};
 use super::world::{HostId, ShapeId, World, need};
 
 /// Part of a gang that found no place.
@@ -162,18 +163,15 @@ fn fill_by_index(
         }
         if matches!(work.together, Together::Few | Together::One) {
             while left > 0 {
-                let Some((host, slots)) = index.slots.best_fit(index.members, wanted, left) else { break };
-                let count = slots.min(left);
-                deal.put(board, host..host + 1, count);
-                left -= count;
+                let Some(fit) = index.slots.best_fit(index.members, wanted, left) else { break };
+                left -= put_fit(board, &fit, left, deal);
                 index.sync(board);
             }
             continue;
         }
-        let hosts = index.slots.hosts(index.members, wanted, left as usize, taken);
-        let level: Vec<Candidate> = hosts.into_iter().map(|(host, slots)| Candidate { wanted, slots, host }).collect();
+        let level = index.slots.hosts(index.members, wanted, left, taken);
         let shares = match work.together {
-            Together::Apart => level.iter().map(|candidate| (candidate.host, 1)).collect(),
+            Together::Apart => level.into_iter().map(|alike| (alike.hosts, 1)).collect(),
             _ => many(&level, left),
         };
         left -= put_shares(board, work, &shares, deal, taken);
@@ -184,27 +182,50 @@ fn fill_by_index(
     left
 }
 
-/// Puts so many bundles on each of these hosts. Returns how many that are.
+/// Puts bundles on the first of these hosts, of which no others hold more if they don't hold all that are left; and on those
+/// that follow, as long as that would be chosen again. Returns how many that are.
+fn put_fit(board: &mut Board<'_>, fit: &Candidates, left: u32, deal: &mut Deal) -> u32 {
+    let Candidates { hosts, slots } = fit;
+    let world = &board.world;
+    let alike = hosts.clone().skip(1).take_while(|host| world.are_one_kind(host - 1, *host));
+    let most = ((left - 1) / slots).clamp(1, 1 + alike.count() as u32);
+    let count = (*slots).min(left);
+    deal.put(board, hosts.start..hosts.start + most, count);
+    most * count
+}
+
+/// So many bundles on each of these hosts.
+type Share = (Range<HostId>, u32);
+
+/// Puts bundles on hosts. Returns how many that are.
 fn put_shares(
     board: &mut Board<'_>,
     work: &GangWork<'_>,
-    shares: &[(HostId, u32)],
+    shares: &[Share],
     deal: &mut Deal,
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
-    // Hosts that follow one another get their bundles at once.
+    // Hosts of one kind that follow one another get their bundles at once.
     let world = &board.world;
-    let follows = |a: &(HostId, u32), b: &(HostId, u32)| b.0 == a.0 + 1 && b.1 == a.1 && world.are_one_kind(a.0, b.0);
-    let ranges: Vec<(HostId, u32, u32)> =
-        shares.chunk_by(follows).map(|range| (range[0].0, range.len() as u32, range[0].1)).collect();
-    for (first, hosts, count) in ranges {
-        deal.put(board, first..first + hosts, count);
+    let mut ranges: Vec<Share> = Vec::with_capacity(shares.len());
+    for (hosts, count) in shares {
+        for host in hosts.clone() {
+            match ranges.last_mut() {
+                Some((last, same)) if last.end == host && same == count && world.are_one_kind(host - 1, host) => {
+                    last.end += 1;
+                }
+                _ => ranges.push((host..host + 1, *count)),
+            }
+        }
+    }
+    for (hosts, count) in ranges {
+        deal.put(board, hosts, count);
     }
     // Bundles of another shape look for other hosts.
     if work.together == Together::Apart && work.parts.len() > 1 {
-        taken.extend(shares.iter().map(|(host, _)| *host));
+        taken.extend(shares.iter().flat_map(|(hosts, _)| hosts.clone()));
     }
-    shares.iter().map(|(_, count)| count).sum()
+    shares.iter().map(|(hosts, count)| hosts.len() as u32 * count).sum()
 }
 
 /// A host that could take some bundles.
@@ -233,10 +254,15 @@ fn fill_present(
         if left == 0 {
             break;
         }
+        let alone = |candidate: &Candidate| candidate.host..candidate.host + 1;
         let shares = match work.together {
             Together::Few | Together::One => few(level, left),
-            Together::Many => many(level, left),
-            Together::Apart => level.iter().take(left as usize).map(|candidate| (candidate.host, 1)).collect(),
+            Together::Many => {
+                let level =
+                    level.iter().map(|candidate| Candidates { hosts: alone(candidate), slots: candidate.slots });
+                many(&level.collect::<Vec<_>>(), left)
+            }
+            Together::Apart => level.iter().take(left as usize).map(|candidate| (alone(candidate), 1)).collect(),
         };
         left -= put_shares(board, work, &shares, deal, taken);
     }
@@ -310,14 +336,14 @@ fn candidates(
 }
 
 /// As few hosts as possible: the smallest that holds all, else the largest, and so on. `level` is sorted by slots.
-fn few(level: &[Candidate], mut left: u32) -> Vec<(HostId, u32)> {
+fn few(level: &[Candidate], mut left: u32) -> Vec<Share> {
     let mut shares = Vec::new();
     let mut rest = level;
     while left > 0 {
         let fits = rest.partition_point(|candidate| candidate.slots < left);
         let Some(candidate) = rest.get(fits).or(rest.last()) else { break };
         let count = candidate.slots.min(left);
-        shares.push((candidate.host, count));
+        shares.push((candidate.host..candidate.host + 1, count));
         left -= count;
         // If it held all, this was the last; else it was the largest, which stands at the end.
         rest = &rest[..rest.len() - 1];
@@ -325,31 +351,31 @@ fn few(level: &[Candidate], mut left: u32) -> Vec<(HostId, u32)> {
     shares
 }
 
-/// As many hosts as possible, evenly.
-fn many(level: &[Candidate], left: u32) -> Vec<(HostId, u32)> {
-    let mut counts = vec![0_u32; level.len()];
-    let mut left = left;
-    while left > 0 {
-        let before = left;
-        for (count, candidate) in counts.iter_mut().zip(level) {
-            if left > 0 && *count < candidate.slots {
-                *count += 1;
-                left -= 1;
-            }
-        }
-        if left == before {
+/// As many hosts as possible, evenly: one bundle on each in turn, as long as it has room.
+fn many(level: &[Candidates], mut left: u32) -> Vec<Share> {
+    let mut whole = 0;
+    loop {
+        let open = level.iter().filter(|alike| alike.slots > whole).map(|alike| alike.hosts.len() as u32).sum::<u32>();
+        if open == 0 || open > left {
             break;
         }
+        (whole, left) = (whole + 1, left - open);
     }
-    let shares = level.iter().zip(counts).filter(|(_, count)| *count > 0);
-    shares.map(|(candidate, count)| (candidate.host, count)).collect()
+    let mut shares: Vec<Share> = Vec::with_capacity(level.len() + 1);
+    for Candidates { hosts, slots } in level {
+        let more = if *slots > whole { left.min(hosts.len() as u32) } else { 0 };
+        left -= more;
+        let split = hosts.start + more;
+        let parts = [(hosts.start..split, whole + 1), (split..hosts.end, whole.min(*slots))];
+        shares.extend(parts.into_iter().filter(|(hosts, count)| !hosts.is_empty() && *count > 0));
+    }
+    shares
 }
 
 /// Hosts that were launched for a part.
 struct Launched {
     cost: f64,
-    /// Hosts, and how many bundles each holds.
-    hosts: Vec<(HostId, u32)>,
+    hosts: Vec<Candidates>,
 }
 
 /// A group that could be launched.
@@ -388,7 +414,7 @@ fn launch(
             let first = board.launch(choice.group, fits);
             launched.cost += choice.cost * fits as f64;
             let count = fits as u32 * choice.hosts;
-            launched.hosts.extend((first..first + count).map(|host| (host, choice.slots)));
+            launched.hosts.push(Candidates { hosts: first..first + count, slots: choice.slots });
             left = left.saturating_sub(fits * choice.in_replica);
             if fits < replicas {
                 break;
@@ -432,12 +458,13 @@ fn choices(
     let most_hosts = site.room(pool.most_new_hosts.unwrap_or(u32::MAX), world);
     let shape = &world.shapes[shape as usize];
     let mut choices = Vec::new();
+    let all_slots = world.slots_of_groups(shape);
     for (at, group) in world.groups.iter().enumerate() {
         let is_misuse = group.is_scarce && !shape.is_scarce;
         if group.spec.is_head || !pool.has_group(at) || (is_misuse && rules.keep_gpu_clean) {
             continue;
         }
-        let slots = world.slots_of_group(shape, at).min(i64::from(left)).max(0) as u32;
+        let slots = all_slots[at].min(i64::from(left)).max(0) as u32;
         let room =
             board.limits.room(world, at).min(u64::from(site.room(pool.room(at), world).min(most_hosts) / group.hosts));
         let (Some(rank), 1.., 1..) = (world.rank(shape, group.kind), slots, room) else {
@@ -539,23 +566,24 @@ fn fill_new(
     board: &mut Board<'_>,
     work: &GangWork<'_>,
     left: u32,
-    hosts: &[(HostId, u32)],
+    hosts: &[Candidates],
     deal: &mut Deal,
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
-    let level: Vec<Candidate> =
-        hosts.iter().map(|&(host, slots)| Candidate { wanted: Wanted::default(), slots, host }).collect();
-    let shares = match work.together {
-        Together::Many => many(&level, left),
-        _ => {
-            let mut left = left;
-            let share = |candidate: &Candidate| {
-                let count = candidate.slots.min(left);
-                left -= count;
-                (candidate.host, count)
-            };
-            level.iter().map(share).filter(|(_, count)| *count > 0).collect()
-        }
-    };
+    let shares = if work.together == Together::Many { many(hosts, left) } else { in_turn(hosts, left) };
     left - put_shares(board, work, &shares, deal, taken)
+}
+
+/// Each host full, one after the other.
+fn in_turn(level: &[Candidates], mut left: u32) -> Vec<Share> {
+    let mut shares: Vec<Share> = Vec::with_capacity(level.len() + 1);
+    for Candidates { hosts, slots } in level {
+        let full = (left / slots).min(hosts.len() as u32);
+        left -= full * slots;
+        let split = hosts.start + full;
+        let rest = if split < hosts.end { std::mem::take(&mut left) } else { 0 };
+        let parts = [(hosts.start..split, *slots), (split..(split + 1).min(hosts.end), rest)];
+        shares.extend(parts.into_iter().filter(|(hosts, count)| !hosts.is_empty() && *count > 0));
+    }
+    shares
 }

@@ -7,7 +7,7 @@ use super::Rules;
 use super::board::{Board, Deal, Put};
 use super::demand::Class;
 use super::runs::Runs;
-use super::world::{HostId, ShapeId, need};
+use super::world::{Group, HostId, ShapeId, need};
 use crate::DemandRef;
 use crate::packing::{Bin, Item, Packing, Problem};
 
@@ -203,22 +203,31 @@ impl Owner {
     }
 }
 
+/// A problem, and how it was packed.
+#[derive(Clone, Debug)]
+pub(super) struct Packed {
+    pub problem: Problem,
+    pub packing: Packing,
+}
+
 /// Launches hosts for tasks and actors that found no place; what found one is subtracted from the counts of `classes`.
-/// Returns what the launches cost.
-pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) -> f64 {
-    let mut cost = 0.0;
+/// Returns what was packed last.
+pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) -> Option<Packed> {
+    let mut packed = None;
     let mut worst = None;
     let mut is_cut = false;
     loop {
-        let levels: Vec<Vec<Option<Level>>> = classes
-            .iter()
-            .map(|class| if class.count > 0 { levels_of(board, rules, class.shape) } else { Vec::new() })
-            .collect();
+        let is_open = open_groups(board);
+        let levels_of = |class: &Class| match class.count {
+            0 => Vec::new(),
+            _ => levels_of(board, rules, class.shape, &is_open),
+        };
+        let levels: Vec<Vec<Option<Level>>> = classes.iter().map(levels_of).collect();
         // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
         // opened for what the better ones can't hold; what a quota cut is tried again with what room is left.
         if !is_cut {
             let is_later = |level: &Level| worst.is_none_or(|worst| *level > worst);
-            let Some(next) = levels.iter().flatten().flatten().copied().filter(is_later).min() else { return cost };
+            let Some(next) = levels.iter().flatten().flatten().copied().filter(is_later).min() else { return packed };
             worst = Some(next);
         }
         let mut lots = Vec::new();
@@ -237,7 +246,6 @@ pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes
         let mut purchase = Purchase::new(board, rules, lots, Vec::new());
         let packing = crate::packing::greedy(&purchase.problem);
         let (launched, complete) = purchase.carry_out(board, rules, &packing);
-        cost += launched;
         let left: BTreeMap<u32, u64> = purchase
             .lots
             .iter()
@@ -252,6 +260,7 @@ pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes
             class.count = left.get(&class.at).copied().unwrap_or(0);
         }
         is_cut = !complete && launched > 0.0;
+        packed = Some(Packed { problem: purchase.problem, packing });
     }
 }
 
@@ -259,18 +268,20 @@ pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes
 pub(super) type Level = (u8, i64);
 
 /// By group: at which level of preference it can be launched for a shape; `None`: it can't.
-pub(super) fn levels_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId) -> Vec<Option<Level>> {
-    (0..board.world.groups.len()).map(|group| level_of(board, rules, shape, group)).collect()
+pub(super) fn levels_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, is_open: &[bool]) -> Vec<Option<Level>> {
+    let world = &board.world;
+    let shape = &world.shapes[shape as usize];
+    let slots = world.slots_of_groups(shape);
+    let level = |(at, group): (usize, &Group<'_>)| {
+        let is_misuse = group.is_scarce && !shape.is_scarce && rules.keep_gpu_clean;
+        let is_possible = is_open[at] && slots[at] > 0 && !is_misuse;
+        Some((world.rank(shape, group.kind).filter(|_| is_possible)?, -i64::from(group.spec.priority)))
+    };
+    world.groups.iter().enumerate().map(level).collect()
 }
 
-/// At which level of preference a group can be launched for a shape; `None`: it can't.
-fn level_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, group: usize) -> Option<Level> {
-    let world = &board.world;
-    let (shape, spec) = (&world.shapes[shape as usize], &world.groups[group]);
-    let is_misuse = spec.is_scarce && !shape.is_scarce && rules.keep_gpu_clean;
-    if spec.spec.is_head || is_misuse || world.slots_of_group(shape, group) <= 0 {
-        return None;
-    }
-    Some((world.rank(shape, spec.kind)?, -i64::from(spec.spec.priority)))
-        .filter(|_| board.limits.room(world, group) > 0)
+/// By group: whether more of it may be launched.
+pub(super) fn open_groups(board: &Board<'_>) -> Vec<bool> {
+    let groups = board.world.groups.iter().enumerate();
+    groups.map(|(at, group)| !group.spec.is_head && board.limits.room(&board.world, at) > 0).collect()
 }

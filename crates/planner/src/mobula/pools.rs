@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::board::Board;
 use super::demand::{GangWork, Together};
+use super::rooms::{self, Slots};
 use super::world::{HostId, Origin};
 use crate::topology::{DomainId, FabricId, Fabrics, GroupDomain, Topology};
 use crate::{FabricWish, GangStrategy, PendingCause};
@@ -123,6 +124,9 @@ pub(super) struct Sites {
     launched: BTreeMap<DomainId, u32>,
     domains: BTreeMap<usize, BTreeMap<DomainId, Vec<HostId>>>,
     fabrics: Option<BTreeMap<FabricId, Vec<HostId>>>,
+    slots: Slots,
+    /// Domains without room for a gang count as places for it, too.
+    pub with_full: bool,
 }
 
 impl Sites {
@@ -248,7 +252,7 @@ impl<'a> Map<'a> {
             // What is left of it is in several domains: no choice makes them one again.
             return None;
         }
-        let domains = bound.map_or_else(|| self.topology.domains(level).collect(), |domain| vec![domain]);
+        let domains = bound.map_or_else(|| self.roomy_domains(board, work, level, sites), |domain| vec![domain]);
         let pools = domains.into_iter().map(|domain| self.domain_of(board, work, level, domain, sites));
         Some((condition, pools.collect()))
     }
@@ -263,10 +267,21 @@ impl<'a> Map<'a> {
         let bound = self.topology.bound_domain(level, work.gang);
         let domains: Vec<DomainId> = match bound {
             Some(domain) => vec![domain],
-            None => self.topology.domains(level).collect(),
+            None => self.roomy_domains(board, work, level, sites),
         };
         let pools = domains.into_iter().map(|domain| self.domain_of(board, work, level, domain, sites));
         Some((locality.label.clone(), pools.collect()))
+    }
+
+    /// The domains of a level that a gang need be tried in.
+    fn roomy_domains(&self, board: &Board<'_>, work: &GangWork<'_>, level: usize, sites: &mut Sites) -> Vec<DomainId> {
+        let domains = self.topology.domains(level).collect();
+        if sites.with_full {
+            return domains;
+        }
+        sites.domains(self, board, level);
+        let Sites { domains: hosts, slots, .. } = sites;
+        rooms::roomy(&self.topology, board, work, (level, domains), hosts.entry(level).or_default(), slots)
     }
 
     /// A domain of a level, whatever a gang asks for.

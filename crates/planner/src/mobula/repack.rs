@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use super::Rules;
 use super::board::{Board, Deal, Put};
-use super::demand::{GangWork, Together};
-use super::lots::{Level, Lot, Owner, PresentClass, Purchase, Way, levels_of};
+use super::demand::{Class, GangWork, Together};
+use super::lots::{Level, Lot, Owner, Packed, PresentClass, Purchase, Way, levels_of, open_groups};
 use super::stocks::Traits;
 use super::tasks::{Alike, in_filling_order};
 use super::world::{HostId, ShapeId};
@@ -57,8 +57,20 @@ pub(super) struct Reach {
     pub hosts: Vec<HostId>,
 }
 
-/// Packs anew what may be elsewhere, if that is cheaper. `fixed` says which launched hosts stay.
-pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, fixed: &[bool], gangs: &FluidGangs<'_, '_>) -> Repacked {
+/// What may be packed anew.
+pub(super) struct Fluid<'g, 'a> {
+    /// By host: launched, and to stay as it is.
+    pub fixed: &'g [bool],
+    pub gangs: FluidGangs<'g, 'a>,
+    /// Tasks and actors, the hardest to place first.
+    pub classes: &'g [Class],
+    /// How what is launched for tasks is packed now: the same is not packed twice.
+    pub packed: Option<&'g Packed>,
+}
+
+/// Packs anew what may be elsewhere, if that is cheaper.
+pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, of: &Fluid<'_, '_>) -> Repacked {
+    let Fluid { fixed, gangs, .. } = of;
     let is_launched =
         |host: HostId| !fixed.get(host as usize).copied().unwrap_or(true) && host as usize >= board.world.present;
     if !board.puts.iter().any(|put| is_launched(put.host)) {
@@ -83,14 +95,14 @@ pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, fixed: &[bool], g
             let is_everything = trial.puts.is_empty() && free.iter().all(is_anywhere);
             trial.puts = kept;
             let fluid: Vec<Put> = free.into_iter().chain(launched).collect();
-            let repacked = repack_on(board, trial, rules, &fluid, gangs, present, before);
+            let repacked = repack_on(board, trial, rules, (of, &fluid), present, before);
             return Repacked { is_proven: repacked.is_proven && is_everything, ..repacked };
         }
     }
     let (launched, kept): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_launched(put.host));
     let mut trial = board.copy();
     let before = trial.release(fixed, kept, &[], rules);
-    let repacked = repack_on(board, trial, rules, &launched, gangs, Vec::new(), before);
+    let repacked = repack_on(board, trial, rules, (of, &launched), Vec::new(), before);
     Repacked { is_proven: false, ..repacked }
 }
 
@@ -117,25 +129,26 @@ fn repack_on<'a>(
     board: &mut Board<'a>,
     mut trial: Board<'a>,
     rules: &Rules<'_>,
-    fluid: &[Put],
-    gangs: &FluidGangs<'_, '_>,
+    (of, puts): (&Fluid<'_, '_>, &[Put]),
     present: Vec<PresentClass>,
     before: f64,
 ) -> Repacked {
-    let Sorted { lots, packing: start } = Sorted::new(board, &trial, rules, fluid, gangs, &present);
+    let Sorted { lots, packing: start } = Sorted::new(board, &trial, rules, (of, puts), &present);
     if lots.len() > MAX_LOTS {
         return Repacked::default();
     }
     let mut purchase = Purchase::new(&trial, rules, lots, present);
     let is_whole = |packing: &Packing| packing.left.iter().all(|left| *left == 0);
-    let mut best = packing::greedy(&purchase.problem);
+    // Every bound that packing gives holds; how near the plan is to it, is another question.
+    let (mut best, lower_bound) = match of.packed.filter(|packed| packed.problem == purchase.problem) {
+        Some(packed) => (packed.packing.clone(), packing::lower_bound(&purchase.problem)),
+        None => packing::greedy_with_bound(&purchase.problem),
+    };
     let starts_well = packing::check(&purchase.problem, &start).is_ok();
     let start_is_better = !is_whole(&best) || start.cost(&purchase.problem) < best.cost(&purchase.problem);
     if starts_well && start_is_better {
         best = start;
     }
-    // Every bound that packing gives holds; how near the plan is to it, is another question.
-    let lower_bound = packing::lower_bound(&purchase.problem);
     let mut result = Repacked { lower_bound, is_proven: is_whole(&best), work: 0 };
     let is_small = purchase.lots.len() + purchase.problem.bins.len() <= MAX_SMALL;
     let work = if is_small { rules.improve_work.max(TICK_WORK) } else { rules.improve_work };
@@ -197,16 +210,17 @@ impl Sorted {
         board: &Board<'_>,
         trial: &Board<'_>,
         rules: &Rules<'_>,
-        fluid: &[Put],
-        gangs: &FluidGangs<'_, '_>,
+        (of, fluid): (&Fluid<'_, '_>, &[Put]),
         present: &[PresentClass],
     ) -> Self {
+        let gangs = &of.gangs;
         // Pieces of one owner and one shape belong together; those of tasks by level of preference, so that none of them goes
         // further down than it has to. (A gang is at one level.)
+        let is_open = open_groups(trial);
         let mut levels: Index<ShapeId, Vec<Option<Level>>> = Index::default();
         let mut level = |put: &Put| {
             let is_launched = put.host as usize >= board.world.present && matches!(put.demand, DemandRef::Class(_));
-            let levels = levels.entry(put.shape).or_insert_with(|| levels_of(trial, rules, put.shape));
+            let levels = levels.entry(put.shape).or_insert_with(|| levels_of(trial, rules, put.shape, &is_open));
             if is_launched { levels[board.world.hosts.group[put.host as usize] as usize] } else { None }
         };
         let mut number_of: Index<PieceKey, usize> = Index::default();
@@ -222,7 +236,13 @@ impl Sorted {
             piece_of.push(number);
         }
         let mut order: Vec<usize> = (0..pieces.len()).collect();
-        order.sort_unstable_by_key(|number| pieces[*number].0);
+        // The hardest tasks first, as they were placed before.
+        let hardest: Index<u32, usize> = of.classes.iter().enumerate().map(|(rank, class)| (class.at, rank)).collect();
+        let rank = |owner: DemandOwner| match owner {
+            DemandOwner::Class(at) => hardest.get(&at).copied().unwrap_or(usize::MAX),
+            DemandOwner::Gang(_) => usize::MAX,
+        };
+        order.sort_by_cached_key(|number| (rank(pieces[*number].0.1), pieces[*number].0));
         let groups = trial.world.groups.len();
         let mut class_of = vec![NO_CLASS; trial.world.hosts.len()];
         for (bin, host) in

@@ -4,10 +4,11 @@
 //! present is kept once for all shapes.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Range;
 
 use super::board::Board;
+use super::host_set::HostSet;
 use super::stocks::{State, StockId};
 use super::world::{Column, HostId, Shape, ShapeId, World};
 
@@ -27,6 +28,14 @@ pub(super) struct Wanted {
     pub is_coming: bool,
 }
 
+/// Hosts that follow one another and hold as many bundles each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Candidates {
+    pub hosts: Range<HostId>,
+    /// Bundles that one of them holds.
+    pub slots: u32,
+}
+
 /// The hosts of each stock.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Members {
@@ -34,8 +43,8 @@ pub(super) struct Members {
     synced: usize,
     /// By host: its stock when it was looked at last.
     stock: Vec<StockId>,
-    /// By stock: its hosts in ascending order. They mostly go from the front and come at the back.
-    hosts: Vec<VecDeque<HostId>>,
+    /// By stock: its hosts.
+    hosts: Vec<HostSet>,
     /// Stocks that got a first host, in this order.
     woken: Vec<StockId>,
 }
@@ -44,53 +53,67 @@ impl Members {
     /// The hosts that are there.
     pub fn new(board: &Board<'_>) -> Self {
         let hosts = &board.world.hosts;
-        let mut lists: Vec<Vec<HostId>> = vec![Vec::new(); hosts.stocks.len()];
-        for (host, stock) in (0..).zip(&hosts.stock) {
-            lists[*stock as usize].push(host);
+        let mut members = Members { synced: board.touched.len(), stock: hosts.stock.clone(), ..Members::default() };
+        let mut first = 0;
+        for alike in hosts.stock.chunk_by(|a, b| a == b) {
+            let end = first + alike.len() as HostId;
+            members.enter(alike[0], first..end);
+            first = end;
         }
-        let woken = (0..).zip(&lists).filter(|(_, list)| !list.is_empty()).map(|(stock, _)| stock).collect();
-        let hosts_of = lists.into_iter().map(VecDeque::from).collect();
-        Members { synced: board.touched.len(), stock: hosts.stock.clone(), hosts: hosts_of, woken }
+        members
     }
 
     /// Works in what has happened to hosts since.
     pub fn sync(&mut self, board: &Board<'_>) {
-        for host in board.touched[self.synced..].iter().cloned().flatten() {
-            let at = host as usize;
-            let now = board.world.hosts.stock.get(at).copied().unwrap_or(NOWHERE);
-            if at >= self.stock.len() {
-                self.stock.resize(at + 1, NOWHERE);
+        for touched in &board.touched[self.synced..] {
+            let end = touched.end as usize;
+            if end > self.stock.len() {
+                self.stock.resize(end, NOWHERE);
             }
-            let before = std::mem::replace(&mut self.stock[at], now);
-            if before == now {
-                continue;
-            }
-            if let Some(hosts) = self.hosts.get_mut(before as usize) {
-                match hosts.front() {
-                    Some(first) if *first == host => drop(hosts.pop_front()),
-                    _ => drop(hosts.binary_search(&host).map(|at| hosts.remove(at))),
-                }
-            }
-            if now != NOWHERE {
-                self.hosts.resize_with(self.hosts.len().max(now as usize + 1), VecDeque::new);
-                let hosts = &mut self.hosts[now as usize];
-                match hosts.back() {
-                    None => {
-                        self.woken.push(now);
-                        hosts.push_back(host);
-                    }
-                    Some(last) if *last < host => hosts.push_back(host),
-                    Some(_) => drop(hosts.binary_search(&host).map_err(|at| hosts.insert(at, host))),
-                }
+            let now = |at: usize| board.world.hosts.stock.get(at).copied().unwrap_or(NOWHERE);
+            let mut at = touched.start as usize;
+            while at < end {
+                let change = (self.stock[at], now(at));
+                let alike = (at..end).take_while(|at| (self.stock[*at], now(*at)) == change).count();
+                self.stock[at..at + alike].fill(change.1);
+                self.change(change, at as HostId..(at + alike) as HostId);
+                at += alike;
             }
         }
         self.synced = board.touched.len();
     }
 
-    fn of(&self, stock: StockId) -> &VecDeque<HostId> {
+    /// Hosts of one stock become hosts of another one.
+    fn change(&mut self, (before, now): (StockId, StockId), hosts: Range<HostId>) {
+        if before == now {
+            return;
+        }
+        if let Some(set) = self.hosts.get_mut(before as usize) {
+            set.remove(&hosts);
+        }
+        if now != NOWHERE {
+            self.enter(now, hosts);
+        }
+    }
+
+    fn enter(&mut self, stock: StockId, hosts: Range<HostId>) {
+        if stock as usize >= self.hosts.len() {
+            self.hosts.resize_with(stock as usize + 1, HostSet::default);
+        }
+        let set = &mut self.hosts[stock as usize];
+        if set.is_empty() {
+            self.woken.push(stock);
+        }
+        set.insert(hosts);
+    }
+
+    fn of(&self, stock: StockId) -> &HostSet {
         &self.hosts[stock as usize]
     }
 }
+
+/// Stocks by how many bundles each of their hosts holds. Some may have lost all of their hosts.
+type Buckets = BTreeMap<u32, BTreeSet<StockId>>;
 
 /// Stocks by how many bundles of one shape each of their hosts holds.
 #[derive(Clone, Debug)]
@@ -98,14 +121,14 @@ pub(super) struct SlotIndex {
     shape: ShapeId,
     /// How many of the stocks that got a first host are worked in.
     synced: usize,
-    /// Stocks by how much they are wanted and what a host of them holds. Some may have lost all of their hosts.
-    buckets: BTreeMap<(Wanted, u32), BTreeSet<StockId>>,
+    /// By how much they are wanted, the most wanted first.
+    levels: BTreeMap<Wanted, Buckets>,
 }
 
 impl SlotIndex {
     /// An index that knows of no stock yet.
     pub fn new(shape: ShapeId) -> Self {
-        SlotIndex { shape, synced: 0, buckets: BTreeMap::new() }
+        SlotIndex { shape, synced: 0, levels: BTreeMap::new() }
     }
 
     /// Works in the stocks that have hosts since. (One that has lost them again is woken when it gets others.)
@@ -113,74 +136,76 @@ impl SlotIndex {
         for stock in members.woken[self.synced..].iter().filter(|stock| !members.of(**stock).is_empty()) {
             let (slots, wanted) = slots_of_stock(world, self.shape, *stock);
             if slots > 0 {
-                self.buckets.entry((wanted, slots)).or_default().insert(*stock);
+                self.levels.entry(wanted).or_default().entry(slots).or_default().insert(*stock);
             }
         }
         self.synced = members.woken.len();
     }
 
-    /// How much the hosts are wanted that hold any, the most wanted first.
+    /// How much the hosts are wanted that may hold any, the most wanted first.
     pub fn wanted(&self) -> Vec<Wanted> {
-        let mut found = Vec::new();
-        let mut next = self.buckets.keys().next();
-        while let Some((wanted, _)) = next {
-            found.push(*wanted);
-            let beyond = (Bound::Excluded((*wanted, u32::MAX)), Bound::Unbounded);
-            next = self.buckets.range(beyond).next().map(|(key, _)| key);
-        }
-        found
+        self.levels.keys().copied().collect()
     }
 
-    /// The host that holds at least `least` bundles, and as few as possible beyond; else the one that holds the most. Of
-    /// equal ones the first.
-    pub fn best_fit(&mut self, members: &Members, wanted: Wanted, least: u32) -> Option<(HostId, u32)> {
+    /// The hosts that hold at least `least` bundles, and as few as possible beyond; else those that hold the most. Of equal ones
+    /// the first, and those that follow it.
+    pub fn best_fit(&mut self, members: &Members, wanted: Wanted, least: u32) -> Option<Candidates> {
+        let buckets = self.levels.get_mut(&wanted)?;
         let mut empty = Vec::new();
-        let first = |(key, stocks): (&(Wanted, u32), &mut BTreeSet<StockId>)| {
+        let mut first = |(slots, stocks): (&u32, &mut BTreeSet<StockId>)| {
             // Those that lost their hosts are woken again when they get some.
             stocks.retain(|stock| !members.of(*stock).is_empty());
-            let found = stocks.iter().filter_map(|stock| members.of(*stock).front()).min();
+            let firsts = stocks.iter().filter_map(|stock| members.of(*stock).first());
+            let found = firsts.min_by_key(|hosts| hosts.start);
             if found.is_none() {
-                empty.push(*key);
+                empty.push(*slots);
             }
-            Some((*found?, key.1))
+            Some(Candidates { hosts: found?, slots: *slots })
         };
-        let mut first = first;
-        let enough = self.buckets.range_mut((wanted, least)..=(wanted, u32::MAX)).find_map(&mut first);
-        let found = enough.or_else(|| self.buckets.range_mut((wanted, 0)..(wanted, least)).rev().find_map(&mut first));
-        for key in empty {
-            self.buckets.remove(&key);
+        let enough = buckets.range_mut(least..).find_map(&mut first);
+        let found = enough.or_else(|| buckets.range_mut(..least).rev().find_map(&mut first));
+        for slots in empty {
+            buckets.remove(&slots);
         }
         found
     }
 
     /// Up to `most` different hosts, those that hold the fewest bundles first.
-    pub fn hosts(
-        &mut self,
-        members: &Members,
-        wanted: Wanted,
-        most: usize,
-        taken: &BTreeSet<HostId>,
-    ) -> Vec<(HostId, u32)> {
-        let mut found: Vec<(HostId, u32)> = Vec::new();
-        for ((_, slots), stocks) in self.buckets.range_mut((wanted, 0)..=(wanted, u32::MAX)) {
-            if found.len() == most {
+    pub fn hosts(&mut self, members: &Members, wanted: Wanted, most: u32, taken: &BTreeSet<HostId>) -> Vec<Candidates> {
+        let mut found: Vec<Candidates> = Vec::new();
+        let mut left = most;
+        for (slots, stocks) in self.levels.get_mut(&wanted).into_iter().flatten() {
+            if left == 0 {
                 break;
             }
             stocks.retain(|stock| !members.of(*stock).is_empty());
-            let mut queues: Vec<_> = stocks.iter().map(|stock| members.of(*stock).iter()).collect();
-            let mut next: BinaryHeap<Reverse<(HostId, usize)>> = BinaryHeap::with_capacity(queues.len());
+            let mut queues: Vec<_> = stocks.iter().map(|stock| members.of(*stock).ranges()).collect();
+            let mut next: BinaryHeap<Reverse<(HostId, HostId, usize)>> = BinaryHeap::with_capacity(queues.len());
+            let entry = |hosts: Range<HostId>, at: usize| Reverse((hosts.start, hosts.end, at));
             let firsts = queues.iter_mut().enumerate();
-            next.extend(firsts.filter_map(|(at, queue)| Some(Reverse((*queue.next()?, at)))));
-            while found.len() < most {
-                let Some(Reverse((host, at))) = next.pop() else { break };
-                next.extend(queues[at].next().map(|host| Reverse((*host, at))));
-                if !taken.contains(&host) {
-                    found.push((host, *slots));
+            next.extend(firsts.filter_map(|(at, queue)| Some(entry(queue.next()?, at))));
+            while left > 0 {
+                let Some(Reverse((first, end, at))) = next.pop() else { break };
+                next.extend(queues[at].next().map(|hosts| entry(hosts, at)));
+                for mut hosts in without(first..end, taken) {
+                    hosts.end = hosts.end.min(hosts.start.saturating_add(left));
+                    left -= hosts.len() as u32;
+                    if !hosts.is_empty() {
+                        found.push(Candidates { hosts, slots: *slots });
+                    }
                 }
             }
         }
         found
     }
+}
+
+/// Those of some hosts that are not taken.
+fn without(hosts: Range<HostId>, taken: &BTreeSet<HostId>) -> impl Iterator<Item = Range<HostId>> {
+    let end = hosts.end;
+    let mut start = hosts.start;
+    let gaps = taken.range(hosts).copied().chain([end]);
+    gaps.map(move |gap| std::mem::replace(&mut start, gap + 1)..gap)
 }
 
 /// How many bundles of a shape a host holds, and how much it is wanted for them; 0 for a host that is not there any more.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::board::{Board, Put};
 use super::demand::Class;
+use super::lots::Packed;
 use super::runs::Runs;
 use super::stocks::{State, StockId};
 use super::world::{Column, HostId, Hosts, World, need};
@@ -11,12 +12,15 @@ use super::{Rules, lots, resize};
 use crate::DemandRef;
 
 /// Finds places for tasks and actors, on hosts that are there first; the counts of those that found none are left in `classes`.
-pub(super) fn serve(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) {
+/// Returns what was packed for launches last.
+pub(super) fn serve(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) -> Option<Packed> {
+    let mut packed = None;
     for rules in rules.clean().iter().chain([rules]) {
         fill(board, rules, classes);
         resize::grow(board, rules, classes);
-        lots::launch_for_tasks(board, rules, classes);
+        packed = lots::launch_for_tasks(board, rules, classes).or(packed);
     }
+    packed
 }
 
 /// Puts as many tasks and actors as possible on hosts that are there, on their way, or launched already; what is put is

@@ -120,12 +120,14 @@ impl Hosts {
         *stock = self.stocks.with(*stock, more);
     }
 
-    fn push(&mut self, stock: StockId, group: u32, origin: Origin) {
-        self.stock.push(stock);
-        self.group.push(group);
-        self.origin.push(origin);
-        self.needed.push(0);
-        self.is_given_up.push(false);
+    /// Adds hosts that are alike.
+    fn extend(&mut self, stock: StockId, group: u32, origins: impl Iterator<Item = Origin>) {
+        self.origin.extend(origins);
+        let len = self.origin.len();
+        self.stock.resize(len, stock);
+        self.group.resize(len, group);
+        self.needed.resize(len, 0);
+        self.is_given_up.resize(len, false);
     }
 
     /// Makes a launched host one that is not launched after all: nothing fits there.
@@ -161,6 +163,8 @@ pub(super) struct Group<'a> {
     pub hosts: u32,
     /// It has scarce resources.
     pub is_scarce: bool,
+    /// The first group whose hosts hold the same.
+    pub like: usize,
     /// Replicas that the plan launches so far.
     pub launched: u32,
 }
@@ -227,7 +231,9 @@ impl<'a> World<'a> {
             }
             let kind = world.kind(&spec.labels, &spec.facts.expected_labels, &mut kinds);
             let (hosts, is_scarce) = (spec.num_of_hosts.max(1), is_scarce_host(&spec.resources));
-            world.groups.push(Group { spec, total, kind, hosts, is_scarce, launched: 0 });
+            let is_like = |other: &Group<'_>| other.kind == kind && other.total == total;
+            let like = world.groups.iter().position(is_like).unwrap_or(world.groups.len());
+            world.groups.push(Group { spec, total, kind, hosts, is_scarce, like, launched: 0 });
         }
         world.read_nodes(numbers, counts, &mut kinds);
         world.present = world.hosts.len();
@@ -242,12 +248,21 @@ impl<'a> World<'a> {
         let mut known: Index<(*const Resources, Traits), StockId> = Index::default();
         let mut free = Vec::new();
         let mut read: Vec<(StockId, u32)> = Vec::with_capacity(numbers.len());
+        // Nodes that follow one another are mostly alike, but for what is free of them.
+        let mut last: Option<(&Node, u32, bool)> = None;
         for (at, node) in (0..).zip(&snapshot.nodes) {
             if !counts(at as usize, node) {
                 continue;
             }
-            let is_scarce = *scarce.entry(Arc::as_ptr(&node.total)).or_insert_with(|| is_scarce_host(&node.total));
-            let kind = self.kind(&node.labels, &node.dynamic_labels, kinds);
+            let (kind, is_scarce) = match last {
+                Some((other, kind, is_scarce)) if have_the_same(other, node) => (kind, is_scarce),
+                _ => {
+                    let is_scarce =
+                        *scarce.entry(Arc::as_ptr(&node.total)).or_insert_with(|| is_scarce_host(&node.total));
+                    (self.kind(&node.labels, &node.dynamic_labels, kinds), is_scarce)
+                }
+            };
+            last = Some((node, kind, is_scarce));
             let traits = Traits { kind, is_scarce, state: state(node) };
             let stock = *known.entry((Arc::as_ptr(&node.available), traits)).or_insert_with(|| {
                 self.read_amounts(&node.available, &mut free);
@@ -255,15 +270,38 @@ impl<'a> World<'a> {
             });
             read.push((stock, at));
         }
-        // Hosts that are alike follow one another, behind the first of them: what is decided of them is mostly the same.
-        read.sort_by_key(|(stock, _)| *stock);
+        self.push_nodes(numbers, &read);
+    }
+
+    /// Makes hosts of nodes. Those that are alike follow one another: what is decided of them is mostly the same.
+    fn push_nodes(&mut self, numbers: &[usize], read: &[(StockId, u32)]) {
+        let hosts = &mut self.hosts;
+        // By stock: where its next host goes.
+        let mut next = vec![0_usize; hosts.stocks.len() + 1];
+        read.iter().for_each(|(stock, _)| next[*stock as usize + 1] += 1);
+        (1..next.len()).for_each(|stock| next[stock] += next[stock - 1]);
+        let len = read.len();
+        (hosts.stock, hosts.group) = (vec![0; len], vec![u32::MAX; len]);
+        (hosts.origin, hosts.needed, hosts.is_given_up) = (vec![Origin::Node(0); len], vec![0; len], vec![false; len]);
         for (stock, at) in read {
-            let number = numbers[at as usize];
-            let group = if number < self.groups.len() { number as u32 } else { u32::MAX };
-            self.hosts.push(stock, group, Origin::Node(at));
-            if let Some(spec) = self.groups.get(number).map(|group| group.spec).filter(|spec| spec.resize.is_some()) {
-                let node = &snapshot.nodes[at as usize];
-                self.note_growth(self.hosts.len() as HostId - 1, spec, node, &node.available);
+            let next = &mut next[*stock as usize];
+            let number = numbers[*at as usize];
+            if number < self.groups.len() {
+                hosts.group[*next] = number as u32;
+            }
+            (hosts.stock[*next], hosts.origin[*next]) = (*stock, Origin::Node(*at));
+            *next += 1;
+        }
+        if self.groups.iter().any(|group| group.spec.resize.is_some()) {
+            self.note_growth_of_all();
+        }
+    }
+
+    fn note_growth_of_all(&mut self) {
+        for host in 0..self.hosts.len() as HostId {
+            let group = self.groups.get(self.hosts.group[host as usize] as usize).map(|group| group.spec);
+            if let (Some(spec), Some(node)) = (group.filter(|spec| spec.resize.is_some()), self.node(host)) {
+                self.note_growth(host, spec, node, &node.available);
             }
         }
     }
@@ -280,7 +318,9 @@ impl<'a> World<'a> {
     pub fn are_one_kind(&self, a: HostId, b: HostId) -> bool {
         let is_new = |host: HostId| host as usize >= self.present;
         let group = |host: HostId| self.hosts.group[host as usize];
-        is_new(a) == is_new(b) && group(a) == group(b) && self.hosts.traits(a) == self.hosts.traits(b)
+        let stock = |host: HostId| self.hosts.stock[host as usize];
+        let are_alike = || stock(a) == stock(b) || self.hosts.traits(a) == self.hosts.traits(b);
+        is_new(a) == is_new(b) && group(a) == group(b) && are_alike()
     }
 
     /// Whether Ray does not run on a host yet.
@@ -476,17 +516,23 @@ impl<'a> World<'a> {
         fit.min().unwrap_or(i64::MAX)
     }
 
+    /// By group: requests of `shape` that one new host holds; 0 if its labels don't match.
+    pub fn slots_of_groups(&self, shape: &Shape) -> Vec<i64> {
+        let mut slots: Vec<i64> = Vec::with_capacity(self.groups.len());
+        for (at, group) in self.groups.iter().enumerate() {
+            slots.push(if group.like < at { slots[group.like] } else { self.slots_of_group(shape, at) });
+        }
+        slots
+    }
+
     /// Adds the hosts of so many new replicas of a group; returns the first.
     pub fn launch(&mut self, group: usize, replicas: u32) -> HostId {
         let first = self.hosts.len() as HostId;
         let Group { total, kind, hosts, is_scarce, launched, .. } = &mut self.groups[group];
         let traits = Traits { kind: *kind, is_scarce: *is_scarce, state: State::New };
         let stock = self.hosts.stocks.intern(total, traits);
-        for replica in *launched..*launched + replicas {
-            for host in 0..*hosts {
-                self.hosts.push(stock, group as u32, Origin::New { replica, host });
-            }
-        }
+        let of_replica = |replica: u32| (0..*hosts).map(move |host| Origin::New { replica, host });
+        self.hosts.extend(stock, group as u32, (*launched..*launched + replicas).flat_map(of_replica));
         *launched += replicas;
         first
     }
@@ -497,6 +543,13 @@ impl<'a> World<'a> {
 struct Kinds<'a> {
     by_address: Index<(*const Labels, *const Labels), u32>,
     by_values: BTreeMap<Kind<'a>, u32>,
+}
+
+/// Whether nodes share the maps that say what they are.
+fn have_the_same(a: &Node, b: &Node) -> bool {
+    let are_same = |a: &Arc<Labels>, b: &Arc<Labels>| Arc::ptr_eq(a, b) || (a.is_empty() && b.is_empty());
+    let are_labelled_alike = are_same(&a.labels, &b.labels) && are_same(&a.dynamic_labels, &b.dynamic_labels);
+    Arc::ptr_eq(&a.total, &b.total) && are_labelled_alike
 }
 
 /// How much a node should be left alone.

@@ -13,14 +13,16 @@ use super::work::Work;
 /// bins that may hold it, so what a host holds never pays more than the host costs. And all resources together, each at
 /// one price for all bins: the cheapest mixture of hosts, in fractions, that has as much of everything as the items take.
 pub fn lower_bound(problem: &Problem) -> f64 {
-    let model = Model::new(problem);
-    let counts: Vec<u64> = (0..model.items())
-        .map(|item| {
-            let is_possible = (0..model.bins()).any(|bin| model.fit(bin, item) > 0);
-            if is_possible { problem.items[item].count } else { 0 }
-        })
-        .collect();
-    quick_bound(&model, &counts)
+    whole_bound(&Model::new(problem))
+}
+
+/// [`lower_bound`] of all items that some bin can hold.
+pub(super) fn whole_bound(model: &Model<'_>) -> f64 {
+    let counts = model.problem.items.iter().enumerate().map(|(item, of)| {
+        let is_possible = model.kinds.iter().any(|bins| model.fit(bins[0], item) > 0);
+        if is_possible { of.count } else { 0 }
+    });
+    quick_bound(model, &counts.collect::<Vec<_>>())
 }
 
 /// [`lower_bound`] for `counts`, each of which is served.
@@ -34,17 +36,15 @@ pub(super) fn quick_bound(model: &Model<'_>, counts: &[u64]) -> f64 {
 fn by_resource(model: &Model<'_>, counts: &[u64]) -> f64 {
     let mut totals = vec![0.0; model.resources];
     let mut least = vec![f64::INFINITY; model.resources];
-    let prices: Vec<f64> = (0..model.bins())
-        .flat_map(|bin| {
-            let price = model.prices[bin];
-            // Nothing of a resource that a host doesn't have is used on it.
-            model.capacity(bin).iter().map(move |&size| if size > 0 { price / size as f64 } else { f64::INFINITY })
-        })
-        .collect();
+    let priced = |(bin, price): (usize, f64)| {
+        // Nothing of a resource that a host doesn't have is used on it.
+        let unit = |size: &i64| if *size > 0 { price / *size as f64 } else { f64::INFINITY };
+        (bin, model.capacity(bin).iter().map(unit).collect::<Vec<f64>>())
+    };
+    let bins: Vec<(usize, Vec<f64>)> = model.cheapest(&model.prices).map(priced).collect();
     for (item, &count) in counts.iter().enumerate() {
         least.fill(f64::INFINITY);
-        for bin in (0..model.bins()).filter(|&bin| model.fit(bin, item) > 0) {
-            let prices = &prices[bin * model.resources..(bin + 1) * model.resources];
+        for (_, prices) in bins.iter().filter(|(bin, _)| model.fit(*bin, item) > 0) {
             for (least, &price) in least.iter_mut().zip(prices) {
                 *least = least.min(price);
             }

@@ -1,6 +1,8 @@
 //! The tick's plan: fill the host that gives most for its price, buy as many alike as the counts allow, again.
 
-use super::bound::Mixture;
+use std::collections::VecDeque;
+
+use super::bound::{Mixture, whole_bound};
 use super::duals::Range;
 use super::model::{Model, how_many};
 use super::{Packing, Pattern, Problem};
@@ -9,14 +11,24 @@ use super::{Packing, Pattern, Problem};
 ///
 /// Total: what finds no place is in [`Packing::left`]. The work doesn't depend on the counts.
 pub fn greedy(problem: &Problem) -> Packing {
+    pack_whole(&Model::new(problem))
+}
+
+/// What [`greedy`] and [`super::lower_bound`] say, which have to look at the same.
+pub fn greedy_with_bound(problem: &Problem) -> (Packing, f64) {
     let model = Model::new(problem);
+    (pack_whole(&model), whole_bound(&model))
+}
+
+fn pack_whole(model: &Model<'_>) -> Packing {
+    let problem = model.problem;
     let counts: Vec<u64> = problem.items.iter().map(|item| item.count).collect();
-    let shelf = Shelf::full(&model);
-    let mixture = Mixture::new(&model, &counts, &Range::full(&model));
-    let mut packing = pack(&model, &counts, &shelf, Some(&mixture.duals.items));
+    let shelf = Shelf::full(model);
+    let mixture = Mixture::new(model, &counts, &Range::full(model));
+    let mut packing = pack(model, &counts, &shelf, Some(&mixture.duals.items));
     // Where there are few classes, the last hosts weigh most, and another opinion costs little.
-    if !is_large(&model) {
-        let plain = pack(&model, &counts, &shelf, None);
+    if !is_large(model) {
+        let plain = pack(model, &counts, &shelf, None);
         if plain.is_better_than(&packing, problem) {
             packing = plain;
         }
@@ -167,9 +179,9 @@ struct Run<'a> {
     prices: Vec<f64>,
     /// What a piece of each item is worth: its price when it is bought for alone.
     values: Vec<f64>,
-    /// Items that still have pieces, in this run's order, by bin.
+    /// Items that still have pieces, in this run's order, by kind of bin.
     candidates: Vec<Vec<usize>>,
-    /// By bin: the least that any of its items takes of each resource; a host with less is full.
+    /// By kind of bin: the least that any of its items takes of each resource; a host with less is full.
     least: Vec<Vec<i64>>,
     patterns: Vec<Pattern>,
     free: Vec<i64>,
@@ -198,9 +210,13 @@ impl<'a> Run<'a> {
             *value *= weight;
         }
         let order = order(model, counts, &values, style);
-        let candidates: Vec<Vec<usize>> = (0..model.bins())
-            .map(|bin| order.iter().copied().filter(|&item| model.fit(bin, item) > 0).collect())
-            .collect();
+        let holdable = |bins: &Vec<usize>| {
+            let row = model.row(bins[0]);
+            let mut items = Vec::with_capacity(order.len());
+            items.extend(order.iter().copied().filter(|&item| row[item] > 0));
+            items
+        };
+        let candidates: Vec<Vec<usize>> = model.kinds.iter().map(holdable).collect();
         let least = candidates.iter().map(|items| model.least(items)).collect();
         let (counts, shelf) = (counts.to_vec(), shelf.clone());
         Run { model, counts, shelf, style, prices, values, candidates, least, patterns: Vec::new(), free: Vec::new() }
@@ -217,24 +233,49 @@ impl<'a> Run<'a> {
     /// Buys the best fill of all bins until nothing more can be placed. A fill stays as it is until one of its items runs
     /// short, so only the fill that looks best is ever made anew: its score can only have fallen.
     fn by_score(&mut self) {
-        let mut fills: Vec<Option<Fill>> = (0..self.model.bins()).map(|bin| self.fill(bin, None)).collect();
+        let mut queues = self.queues();
+        let mut fills: Vec<Option<Fill>> = queues.iter_mut().map(|queue| self.next_fill(queue)).collect();
         loop {
-            let mut best: Option<(f64, usize)> = None;
-            for (bin, fill) in fills.iter().enumerate() {
-                if let Some(fill) = fill
-                    && best.is_none_or(|(score, _)| fill.score > score)
+            let mut best: Option<(f64, usize, usize)> = None;
+            for (at, (queue, fill)) in queues.iter().zip(&fills).enumerate() {
+                if let (Some(bin), Some(fill)) = (queue.front(), fill)
+                    && best.is_none_or(|(score, other, _)| fill.score > score || (fill.score == score && *bin < other))
                 {
-                    best = Some((fill.score, bin));
+                    best = Some((fill.score, *bin, at));
                 }
             }
-            let Some((_, bin)) = best else { return };
+            let Some((_, bin, at)) = best else { return };
             // Spare hosts are gone once bought: the next fill of this bin is one of a whole replica.
             let is_spare = self.shelf.spare[bin] > 0;
-            let bought = fills[bin].as_ref().is_some_and(|fill| self.buy(bin, fill));
+            let bought = fills[at].as_ref().is_some_and(|fill| self.buy(bin, fill));
             if !bought || is_spare {
-                fills[bin] = self.fill(bin, None);
+                fills[at] = self.next_fill(&mut queues[at]);
             }
         }
+    }
+
+    /// Bins in the order in which they are bought. Of single hosts of one kind the dearer are not looked at while there are
+    /// cheaper ones; replicas of several hosts are looked at one by one, because some may have hosts to spare.
+    fn queues(&self) -> Vec<VecDeque<usize>> {
+        let mut queues = Vec::with_capacity(self.model.bins());
+        for bins in &self.model.kinds {
+            if self.model.problem.bins[bins[0]].hosts() > 1 {
+                queues.extend(bins.iter().map(|bin| VecDeque::from([*bin])));
+                continue;
+            }
+            let mut bins = bins.clone();
+            bins.sort_by(|a, b| self.prices[*a].total_cmp(&self.prices[*b]));
+            queues.push(bins.into());
+        }
+        queues
+    }
+
+    /// What a unit of the first bin would hold of which there are any left; those before it are taken out.
+    fn next_fill(&mut self, queue: &mut VecDeque<usize>) -> Option<Fill> {
+        while queue.front().is_some_and(|bin| self.units(*bin).0 == 0) {
+            queue.pop_front();
+        }
+        self.fill(*queue.front()?, None)
     }
 
     /// Serves items one by one in the caller's order; what else fits on the hosts bought comes along in the same order.
@@ -282,7 +323,8 @@ impl<'a> Run<'a> {
         if units == 0 {
             return None;
         }
-        let mut candidates = std::mem::take(&mut self.candidates[bin]);
+        let kind = self.model.kind_of[bin];
+        let mut candidates = std::mem::take(&mut self.candidates[kind]);
         candidates.retain(|&item| self.counts[item] > 0);
         let mut fill = Fill { hosts: Vec::new(), items: Vec::new(), score: 0.0 };
         let mut open = hosts;
@@ -301,7 +343,7 @@ impl<'a> Run<'a> {
             fill.hosts.push((items, times));
             open -= times;
         }
-        self.candidates[bin] = candidates;
+        self.candidates[kind] = candidates;
         for &(item, taken) in &fill.items {
             self.counts[item] += taken;
             fill.score += self.values[item] * taken as f64;
@@ -317,6 +359,7 @@ impl<'a> Run<'a> {
     fn fill_host(&mut self, bin: usize, first: Option<usize>, candidates: &[usize]) -> Vec<(usize, u32)> {
         self.free.clear();
         self.free.extend_from_slice(self.model.capacity(bin));
+        let least = &self.least[self.model.kind_of[bin]];
         let mut items = Vec::with_capacity(8);
         for &item in first.iter().chain(candidates) {
             let most = u64::from(self.model.problem.items[item].most_per_bin).min(self.counts[item]) as u32;
@@ -330,7 +373,7 @@ impl<'a> Run<'a> {
                 *free -= size * i64::from(count);
             }
             items.push((item, count));
-            if self.free.iter().zip(&self.least[bin]).any(|(free, least)| free < least) {
+            if self.free.iter().zip(least).any(|(free, least)| free < least) {
                 break;
             }
         }

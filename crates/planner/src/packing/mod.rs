@@ -25,7 +25,7 @@ mod simplex;
 mod work;
 
 pub use bound::lower_bound;
-pub use greedy::greedy;
+pub use greedy::{greedy, greedy_with_bound};
 pub use improve::{ColumnPool, Improved, improve};
 
 /// One kind of host that can be bought.

@@ -17,6 +17,10 @@ pub(super) struct Model<'a> {
     pub prices: Vec<f64>,
     /// Most hosts of a bin that can be bought, whole replicas within both limits.
     pub most_hosts: Vec<u64>,
+    /// Bins that hold the same and are bought in the same way: in which they differ is price and limit.
+    pub kinds: Vec<Vec<usize>>,
+    /// By bin: its kind.
+    pub kind_of: Vec<usize>,
 }
 
 impl<'a> Model<'a> {
@@ -44,21 +48,61 @@ impl<'a> Model<'a> {
             fits: Vec::new(),
             prices: problem.bins.iter().map(|bin| bin.price().unwrap_or(0.0)).collect(),
             most_hosts: most_hosts.collect(),
+            kinds: Vec::new(),
+            kind_of: Vec::new(),
         };
-        model.fits = model.count_fits();
+        model.count_fits();
         model
     }
 
-    fn count_fits(&self) -> Vec<u32> {
-        let mut fits = Vec::with_capacity(self.bins() * self.items());
-        for (bin, kind) in self.problem.bins.iter().enumerate() {
-            let is_sold = kind.price().is_some() && self.most_hosts[bin] > 0;
-            for (index, item) in self.problem.items.iter().enumerate() {
-                let may_hold = is_sold && item.may_use(bin);
-                fits.push(if may_hold { how_many(self.capacity(bin), self.size(index), item.most_per_bin) } else { 0 });
-            }
+    /// Counts how many of each item every bin holds, and finds the bins that are of one kind.
+    fn count_fits(&mut self) {
+        let mut fits: Vec<u32> = Vec::with_capacity(self.bins() * self.items());
+        // Bins of one capacity hold the same, as far as they may.
+        let mut known: Vec<(usize, Vec<u32>)> = Vec::new();
+        for (bin, sold) in self.problem.bins.iter().enumerate() {
+            let at = known.iter().position(|(other, _)| self.capacity(*other) == self.capacity(bin));
+            let at = at.unwrap_or_else(|| {
+                known.push((bin, self.holds(bin)));
+                known.len() - 1
+            });
+            let is_sold = sold.price().is_some() && self.most_hosts[bin] > 0;
+            let holds = self.problem.items.iter().zip(&known[at].1);
+            fits.extend(holds.map(|(item, count)| if is_sold && item.may_use(bin) { *count } else { 0 }));
         }
-        fits
+        self.fits = fits;
+        for bin in 0..self.bins() {
+            let is_alike = |other: usize| {
+                self.problem.bins[other].hosts() == self.problem.bins[bin].hosts()
+                    && self.capacity(other) == self.capacity(bin)
+                    && self.row(other) == self.row(bin)
+            };
+            let kind = self.kinds.iter().position(|bins| is_alike(bins[0])).unwrap_or(self.kinds.len());
+            if kind == self.kinds.len() {
+                self.kinds.push(Vec::new());
+            }
+            self.kinds[kind].push(bin);
+            self.kind_of.push(kind);
+        }
+    }
+
+    /// By item: how many of it one empty host of `bin` has room for.
+    fn holds(&self, bin: usize) -> Vec<u32> {
+        let items = self.problem.items.iter().enumerate();
+        items.map(|(at, item)| how_many(self.capacity(bin), self.size(at), item.most_per_bin)).collect()
+    }
+
+    /// By item: how many of it one empty host of `bin` holds; 0: none, or not allowed.
+    pub fn row(&self, bin: usize) -> &[u32] {
+        &self.fits[bin * self.items()..(bin + 1) * self.items()]
+    }
+
+    /// The cheapest bin of each kind at these prices, with its price.
+    pub fn cheapest<'m>(&'m self, prices: &'m [f64]) -> impl Iterator<Item = (usize, f64)> + 'm {
+        self.kinds.iter().filter_map(|bins| {
+            let priced = bins.iter().map(|bin| (*bin, prices[*bin]));
+            priced.min_by(|a, b| a.1.total_cmp(&b.1))
+        })
     }
 
     pub fn bins(&self) -> usize {
@@ -95,10 +139,10 @@ impl<'a> Model<'a> {
     /// are bought together are all paid for, also by the few pieces that leave some of them empty.
     pub fn alone(&self, prices: &[f64], counts: &[u64]) -> Vec<f64> {
         let mut alone = vec![f64::INFINITY; self.items()];
-        for (bin, price) in prices.iter().enumerate() {
+        for (bin, price) in self.cheapest(prices) {
             let hosts = self.problem.bins[bin].hosts() as f64;
-            for (item, best) in alone.iter_mut().enumerate() {
-                let fit = f64::from(self.fit(bin, item));
+            for (item, (best, fit)) in alone.iter_mut().zip(self.row(bin)).enumerate() {
+                let fit = f64::from(*fit);
                 if fit > 0.0 {
                     let pieces = if hosts > 1.0 { (hosts * fit).min((counts[item] as f64).max(1.0)) } else { fit };
                     *best = best.min(price * hosts / pieces);
