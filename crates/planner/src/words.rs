@@ -12,20 +12,42 @@ pub(crate) fn request(request: &Request) -> String {
 
 /// `{CPU: 1, memory: 4 GiB}`.
 pub(crate) fn resources(resources: &Resources) -> String {
-    let parts: Vec<String> =
-        resources.iter().map(|(name, units)| format!("{name}: {}", amount(name, units.as_f64()))).collect();
-    format!("{{{}}}", parts.join(", "))
+    let mut text = String::with_capacity(48);
+    for (name, units) in resources {
+        text += if text.is_empty() { "{" } else { ", " };
+        text += name;
+        text += ": ";
+        push_amount(&mut text, name, units.as_f64());
+    }
+    text + if resources.is_empty() { "{}" } else { "}" }
 }
 
 /// An amount; bytes in a unit that people can read.
 pub(crate) fn amount(resource: &str, units: f64) -> String {
+    let mut text = String::new();
+    push_amount(&mut text, resource, units);
+    text
+}
+
+fn push_amount(text: &mut String, resource: &str, units: f64) {
     const KIB: f64 = 1024.0;
     let in_bytes = matches!(resource, "memory" | "object_store_memory");
     let unit = [("GiB", KIB * KIB * KIB), ("MiB", KIB * KIB)].into_iter().find(|(_, size)| in_bytes && units >= *size);
     match unit {
-        Some((unit, size)) => format!("{} {unit}", (units / size * 100.0).round() / 100.0),
-        None => format!("{units}"),
+        Some((unit, size)) => {
+            push_number(text, (units / size * 100.0).round() / 100.0);
+            text.push(' ');
+            *text += unit;
+        }
+        None => push_number(text, units),
     }
+}
+
+/// Mostly it is a whole number, which is written sooner.
+fn push_number(text: &mut String, number: f64) {
+    const EXACT: f64 = 9e15;
+    let is_whole = number.fract() == 0.0 && number > 0.0 && number < EXACT;
+    *text += &if is_whole { (number as i64).to_string() } else { number.to_string() };
 }
 
 /// `zone in (a, b) and market not in (spot)`.

@@ -1,6 +1,7 @@
 //! How fast groups may grow: launches beyond the rate that the settings allow are held back.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::world::{HostId, Origin, World};
 use crate::UpscalingMode;
@@ -30,9 +31,11 @@ impl HeldBack {
         (host as usize) >= self.present && self.number_of(host).is_none()
     }
 
-    /// The number of a new host's replica.
-    pub fn number(&self, host: HostId) -> u32 {
-        self.number_of(host).unwrap_or(0)
+    /// By new host: the number of its replica; `None`: it has to wait. Empty for hosts that are there.
+    pub fn numbers(&self, hosts: Range<HostId>) -> &[Option<u32>] {
+        let at = |host: HostId| (host as usize).checked_sub(self.present);
+        let range = at(hosts.start).zip(at(hosts.end));
+        range.and_then(|(start, end)| self.numbers.get(start..end)).unwrap_or_default()
     }
 
     fn number_of(&self, host: HostId) -> Option<u32> {

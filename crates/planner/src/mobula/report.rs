@@ -366,6 +366,9 @@ impl<'d, 'a> Report<'d, 'a> {
 
     /// `3 fit on running nodes and 5 on new nodes of gpu`.
     fn share_text(&self, share: &Share) -> String {
+        if share.there > 0 && share.coming == 0 && share.launched.is_empty() && share.later.is_empty() {
+            return format!("{} fit{} on running nodes", share.there, if share.there == 1 { "s" } else { "" });
+        }
         let mut parts = Vec::new();
         let mut part = |count: u64, place: std::fmt::Arguments<'_>| {
             if count > 0 {
@@ -436,16 +439,16 @@ impl<'d, 'a> Report<'d, 'a> {
         let puts = || self.decision.board.puts.iter().filter(|put| !is_waiting(put.demand));
         plan.placements.reserve(puts().map(|put| put.hosts as usize).sum());
         for put in puts() {
-            let group = world.hosts.group[put.host as usize];
-            for (place, host) in (0..).zip(put.range()).filter(|(_, host)| !self.held_back.is_held(*host)) {
-                let target = match world.hosts.origin[host as usize] {
+            let hosts = put.range().start as usize..put.range().end as usize;
+            let (group, numbers) = (world.hosts.group[hosts.start], self.held_back.numbers(put.range()));
+            let place = |(place, origin): (usize, &Origin)| {
+                let target = match *origin {
                     Origin::Node(node) => Target::Node(node),
-                    Origin::New { host: of_replica, .. } => {
-                        Target::New { group, replica: self.held_back.number(host), host: of_replica }
-                    }
+                    Origin::New { host, .. } => Target::New { group, replica: (*numbers.get(place)?)?, host },
                 };
-                plan.placements.push(Placement { demand: put.demand_at(place), target, count: put.count });
-            }
+                Some(Placement { demand: put.demand_at(place as u32), target, count: put.count })
+            };
+            plan.placements.extend(world.hosts.origin[hosts].iter().enumerate().filter_map(place));
         }
     }
 

@@ -11,7 +11,7 @@ use super::pools::Map;
 use super::world::{Origin, need};
 use crate::census::Census;
 use crate::given_up::GivenUp;
-use crate::{Memory, Node, NodePhase, Snapshot, TerminateCause, words};
+use crate::{Memory, Node, NodePhase, NodeType, Snapshot, TerminateCause, words};
 
 /// A node that was needed stays for this long after, or for half of its time-out if that is shorter.
 const NEEDED_LATELY_MS: i64 = 30_000;
@@ -48,8 +48,11 @@ pub(super) fn shrink(
     remember_needed(snapshot, &needed, memory);
     let mut shrink = Shrink::default();
     let mut units: BTreeMap<usize, Vec<Unit>> = BTreeMap::new();
-    let is_idle = |_: usize, node: &Node| node.phase == NodePhase::Running && node.idle_ms.is_some();
-    for (group, nodes) in replicas(board, given_up, numbers, is_idle) {
+    let may_go = |group: usize, node: &Node| {
+        let most_ms = most_idle_ms(snapshot, board.world.groups[group].spec);
+        most_ms.is_some_and(|most_ms| is_late(node, most_ms))
+    };
+    for (group, nodes) in replicas(board, given_up, numbers, may_go) {
         match idle_unit(board, map, group, &nodes, &needed, memory) {
             Idle::Unit(unit) => units.entry(group).or_default().push(unit),
             Idle::Kept(at, why) => shrink.kept.push((at, why)),
@@ -91,7 +94,7 @@ fn needed(board: &Board<'_>) -> Vec<u8> {
 }
 
 fn remember_needed(snapshot: &Snapshot, needed: &[u8], memory: &mut Memory) {
-    let mut known = BTreeMap::new();
+    let mut known = Vec::new();
     for (node, needed) in snapshot.nodes.iter().zip(needed) {
         if node.phase != NodePhase::Running || node.idle_ms.is_none() || node.instance_id.is_empty() {
             continue;
@@ -101,10 +104,10 @@ fn remember_needed(snapshot: &Snapshot, needed: &[u8], memory: &mut Memory) {
         // A clock that was set back must not keep a node for ever.
         let lately = |at_ms: &i64| (0..=NEEDED_LATELY_MS).contains(&snapshot.now_ms.saturating_sub(*at_ms));
         if let Some(at_ms) = at_ms.filter(lately) {
-            known.insert(node.instance_id.clone(), at_ms);
+            known.push((node.instance_id.clone(), at_ms));
         }
     }
-    memory.needed_at_ms = known;
+    memory.needed_at_ms = known.into_iter().collect();
 }
 
 /// Pods that run or are on their way, by group and replica; of groups with one host a replica, only those that `may_go`.
@@ -136,6 +139,15 @@ fn replicas(
     replicas
 }
 
+/// The time-out of idle nodes of a group in ms; `None`: endless.
+fn most_idle_ms(snapshot: &Snapshot, spec: &NodeType) -> Option<i64> {
+    spec.idle_timeout_ms.or(snapshot.settings.idle_timeout_ms)
+}
+
+fn is_late(node: &Node, most_ms: i64) -> bool {
+    node.phase == NodePhase::Running && node.idle_ms.is_some_and(|idle_ms| idle_ms > most_ms)
+}
+
 enum Idle {
     /// May go.
     Unit(Unit),
@@ -148,11 +160,8 @@ enum Idle {
 fn idle_unit(board: &Board<'_>, map: &Map<'_>, group: usize, nodes: &[usize], needed: &[u8], memory: &Memory) -> Idle {
     let snapshot = board.world.snapshot;
     let spec = board.world.groups[group].spec;
-    let Some(most_ms) = spec.idle_timeout_ms.or(snapshot.settings.idle_timeout_ms) else { return Idle::No };
-    let is_late = |at: &usize| {
-        let node = &snapshot.nodes[*at];
-        node.phase == NodePhase::Running && node.idle_ms.is_some_and(|idle_ms| idle_ms > most_ms)
-    };
+    let Some(most_ms) = most_idle_ms(snapshot, spec) else { return Idle::No };
+    let is_late = |at: &usize| is_late(&snapshot.nodes[*at], most_ms);
     let Some(&first) = nodes.iter().find(|at| is_late(at)) else { return Idle::No };
     if !nodes.iter().all(is_late) {
         return Idle::Kept(first, "other pods of its replica are needed or not idle".to_owned());
