@@ -87,7 +87,7 @@ fn layout() -> &'static Path {
                 PathBuf::from,
             );
             let image = contents::collect(&contents::Ingredients {
-                binary: binary::build_release(cargo()).unwrap(),
+                binary: binary::build(cargo()).unwrap(),
                 bash: None,
                 ca_bundle: None,
                 cache,

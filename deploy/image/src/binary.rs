@@ -8,13 +8,14 @@ use serde_json::Value;
 use crate::Error;
 use crate::parts::output_of;
 
-/// Builds the release binary and gives its path: static, for the musl target, if the Rust toolchain and a C compiler have
+/// Builds the binary with the profile `shipped` and gives its path: static, for the musl target, if the Rust toolchain and a C compiler have
 /// that, else for this machine. `cargo` starts cargo in the workspace; arguments are added here.
-pub fn build_release(mut cargo: Command) -> Result<PathBuf, Error> {
+pub fn build(mut cargo: Command) -> Result<PathBuf, Error> {
     cargo.stderr(Stdio::inherit());
     cargo.args([
         "build",
-        "--release",
+        "--profile",
+        "shipped",
         "--package",
         "mobula",
         "--bin",

@@ -39,7 +39,7 @@ enum Task {
 
 #[derive(clap::Args)]
 struct Build {
-    /// The binary; without it, `cargo build --release` makes it.
+    /// The binary; without it, `cargo build --profile shipped` makes it.
     #[arg(long)]
     binary: Option<PathBuf>,
     /// A static bash; without it, Debian's package bash-static is fetched.
@@ -76,7 +76,7 @@ fn main() -> anyhow::Result<()> {
 fn run_build(build: Build) -> anyhow::Result<()> {
     let binary = match build.binary {
         Some(path) => path,
-        None => binary::build_release(cargo())?,
+        None => binary::build(cargo())?,
     };
     let image = contents::collect(&contents::Ingredients {
         binary: binary.clone(),
