@@ -1,7 +1,7 @@
 //! Operators, their executor and the API server in virtual time, under faults that a seed chooses: slow and broken
 //! connections, stale caches, cut watches, conflicts, refusals, lost answers, pods that fail or are deleted, edits in
 //! flight, crashes, two operators that both think they lead. After every write the invariants are checked.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test reads its seed from the environment")]
+#![allow(clippy::unwrap_used, reason = "it is a test")]
 
 mod bench;
 
@@ -384,19 +384,12 @@ fn run(seed: u64, both_lead: bool) -> Result<String, String> {
     ended.join().unwrap()
 }
 
-fn seeds() -> Vec<u64> {
-    match std::env::var("MOBULA_SIM_SEED") {
-        Ok(seed) => vec![seed.parse().unwrap()],
-        Err(_) => SEEDS.collect(),
-    }
-}
-
 fn all(name: &str, both_lead: bool) {
     let mut failures = Vec::new();
-    for seed in seeds() {
+    for seed in bench::seeds(SEEDS) {
         if let Err(problem) = run(seed, both_lead) {
             failures.push(format!(
-                "{problem}\n  again: MOBULA_SIM_SEED={seed} cargo test -p mobula-operator --test simulation {name}"
+                "{problem}\n  again: MOBULA_SIM_SEED={seed} cargo test --workspace --test simulation {name}"
             ));
         }
     }

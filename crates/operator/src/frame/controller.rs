@@ -180,6 +180,7 @@ impl Shared {
             *memory = memory.of(uid).into_owned();
             self.metrics.forget(&target.key.namespace, &target.key.name);
         }
+        memory.since_ms.get_or_insert_with(|| (self.clock)());
         f(memory)
     }
 

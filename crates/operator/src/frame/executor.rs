@@ -171,7 +171,10 @@ impl Executor {
         let request = json_request(http::Request::post(kind.path(&key.namespace)));
         match self.request("create", kind, request, body).await {
             Ok(created) => {
-                self.world.learn(kind, "", created);
+                match kind == &kind::POD {
+                    true => self.world.pod_answered(created, true),
+                    false => self.world.learn(kind, "", created),
+                }
                 Outcome::Done
             }
             Err(error) if status_reason(&error) == Some("AlreadyExists") => {
@@ -252,15 +255,27 @@ impl Executor {
         match self.request("patch", kind, request, patch).await {
             Ok(answer) => {
                 let base = patch.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
-                if !base.is_empty() {
+                if kind == &kind::POD {
+                    self.world.pod_answered(answer, false);
+                } else if !base.is_empty() {
                     self.world.learn(kind, base, answer);
-                } else if kind == &kind::POD {
-                    self.world.learn_newer(answer);
                 }
                 Outcome::Done
             }
-            Err(error) if status_code(&error) == Some(404) => Outcome::AlreadySo,
-            Err(error) => Outcome::Failed(problem(&error)),
+            // It is gone, or another one has its name now.
+            Err(error) if status_code(&error) == Some(404) || is_another(&error) => {
+                if let Some(uid) = patch.pointer("/metadata/uid").and_then(Value::as_str) {
+                    self.world.is_gone(kind, &Key::new(key.namespace.clone(), name), uid);
+                }
+                Outcome::AlreadySo
+            }
+            Err(error) => {
+                let problem = problem(&error);
+                if kind == &kind::POD && problem.class == Class::Unavailable {
+                    self.world.pod_unanswered(&Key::new(key.namespace.clone(), name), patch);
+                }
+                Outcome::Failed(problem)
+            }
         }
     }
 

@@ -13,6 +13,9 @@ pub const GATE: &str = "mobula.dev/gang";
 pub const GANG: &str = "mobula.dev/gang";
 /// Annotation of a pod whose gate was lifted: `{pods}.{youngest}.{when}`, see [`Admission`].
 pub const ADMITTED: &str = "mobula.dev/gang-admitted";
+/// Annotation of a pod that is looked at anew: when, in Unix ms. To write it makes a new version of the pod, which no
+/// request that is still under way from before was made for.
+pub const LOOKED_AT: &str = "mobula.dev/gang-looked-at";
 /// Label of nodes that pods are pinned by.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 

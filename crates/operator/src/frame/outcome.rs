@@ -105,6 +105,8 @@ pub struct Memory {
     pub status_is_pruned: bool,
     /// States that were said and have not ended since.
     pub said: BTreeSet<Notice>,
+    /// Unix time in ms at which this process first acted on it.
+    pub since_ms: Option<i64>,
 }
 
 impl Memory {

@@ -96,6 +96,12 @@ impl<T> Default for Store<T> {
     }
 }
 
+/// Whether `one` is an older version of the object than `other`: versions of one object are numbers that grow.
+fn is_older<T: Stored>(one: &T, other: &T) -> bool {
+    let number = |object: &T| object.resource_version().parse::<u64>().ok();
+    number(one).zip(number(other)).is_some_and(|(one, other)| one < other)
+}
+
 /// An object that changed: what it was, and what it is. Either may be nothing.
 pub type Change<T> = (Option<Arc<T>>, Option<Arc<T>>);
 
@@ -125,13 +131,17 @@ impl<T: Stored + PartialEq> Store<T> {
         self.by_owner.get(owner).into_iter().flatten().filter_map(|key| self.objects.get(key))
     }
 
-    /// A watch says that there is `object`. Nothing is returned if that is known.
+    /// A watch says that there is `object`. Nothing is returned if that is known, or if more is: the answer to a write of
+    /// ours may have come before the event of an older one.
     pub fn apply(&mut self, mut object: T) -> Option<Change<T>> {
         if self.ended.contains(object.uid()) {
             return None;
         }
         let key = object.key();
         if let Some(known) = self.objects.get(&key).filter(|known| known.uid() == object.uid()) {
+            if is_older(&object, known.as_ref()) {
+                return None;
+            }
             object.keep(known);
         }
         let object = Arc::new(object);
@@ -184,11 +194,10 @@ impl<T: Stored + PartialEq> Store<T> {
     }
 
     /// The answer to a write of ours that was made for whatever version there was. It counts if it is newer than what is
-    /// known: versions of one object are numbers that grow.
+    /// known.
     pub fn learn_newer(&mut self, object: T) -> Option<Change<T>> {
-        let number = |object: &T| object.resource_version().parse::<u64>().ok();
         let known = self.objects.get(&object.key())?;
-        let is_newer = known.uid() == object.uid() && number(known)? < number(&object)?;
+        let is_newer = known.uid() == object.uid() && is_older(known.as_ref(), &object);
         let base = known.resource_version().to_owned();
         if is_newer { self.learn(&base, object) } else { None }
     }
@@ -270,6 +279,16 @@ mod tests {
         assert_eq!((names(&store, "x"), names(&store, "y")), (vec!["b"], vec!["a"]));
         store.delete(&Key::new("ns", "b"), "2");
         assert_eq!(names(&store, "x"), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn an_event_that_is_older_than_an_answer_takes_nothing_back() {
+        let mut store = Store::default();
+        store.apply(Thing("a", "1", "9", "x"));
+        store.learn("9", Thing("a", "1", "12", "y"));
+        assert!(store.apply(Thing("a", "1", "10", "x")).is_none());
+        assert_eq!(names(&store, "y"), ["a"]);
+        assert!(store.apply(Thing("a", "2", "11", "x")).is_some(), "another object of that name");
     }
 
     #[test]

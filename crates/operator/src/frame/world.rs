@@ -19,8 +19,8 @@ mod gangs;
 #[cfg(test)]
 mod tests;
 
-use gangs::changed_capacity;
 pub use gangs::{CAPACITY_SOURCES, GangMember, GangWait, admission_target};
+use gangs::{Certainty, changed_capacity};
 
 /// A custom resource that may have to be reconciled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,6 +261,7 @@ struct Inner {
     incarnations: BTreeMap<String, Incarnations>,
     capacity: Capacity,
     waits: BTreeMap<Key, Vec<GangWait>>,
+    certainty: Certainty,
     synced: BTreeSet<(usize, usize)>,
 }
 
@@ -581,6 +582,7 @@ impl Inner {
         {
             self.retire(&cluster.key, &before.pod.owner, &before.pod.group, place);
         }
+        self.certainty.changed(change);
         let is_of_gang = |indexed: &Arc<Indexed>| indexed.pod.gang.is_some();
         let concerns_gangs = [&change.0, &change.1].into_iter().flatten().any(is_of_gang);
         let admission = concerns_gangs.then(admission_target);

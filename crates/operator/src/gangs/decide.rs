@@ -13,7 +13,7 @@ use crate::{
     config::GangConfig,
     frame::{
         decision::{Action, Step},
-        gang_pod::{ADMITTED, Admission, HOSTNAME},
+        gang_pod::{ADMITTED, Admission, HOSTNAME, LOOKED_AT},
         kind,
         outcome::Memory,
         world::GangWait,
@@ -25,11 +25,13 @@ use crate::{
 enum State<'a> {
     /// Nothing of it waits.
     Settled,
+    /// The answers to requests that were to lift these pods were lost.
+    InDoubt,
     /// These pods are to begin together; a part of them may have begun already.
     Asks { pods: Vec<&'a Member>, begun: Option<Admission> },
     /// Pods are missing that the operator has not made yet.
     Incomplete { there: usize, needed: usize },
-    /// All gates are lifted, the scheduler has yet to bind. It has until then, in Unix ms.
+    /// All gates are lifted, the scheduler has yet to bind; or pods of it are made anew. It has until then, in Unix ms.
     Binding { until_ms: i64 },
     /// It has not become whole in time: these pods are given back.
     Late { pods: Vec<&'a Member> },
@@ -39,11 +41,10 @@ enum State<'a> {
 pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms: i64) -> Decided {
     let mut decided = Decided::default();
     let mut asking = Vec::new();
-    // An answer that was lost may have lifted gates: until that is known, nobody else is given what they may hold.
-    let is_unsure = sight.gangs.iter().any(|gang| has_failed_lately(gang, memory, now_ms));
     for gang in &sight.gangs {
         match state(gang, config, now_ms) {
             State::Settled => {}
+            State::InDoubt => look_again(&mut decided, gang, memory, now_ms),
             State::Binding { until_ms } => decided.decision.wake_at(until_ms),
             State::Incomplete { there, needed } => {
                 let reason = format!("{there} of {needed} pods exist");
@@ -57,16 +58,87 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
                 if let Some(level) = &gang.unknown_level {
                     let reason = format!("there is no topology level {level:?}: mend the annotation {}", super::DOMAIN);
                     wait(&mut decided, gang, pods.len(), reason);
-                } else if may_try(&mut decided, gang, memory, now_ms) && !is_unsure {
+                } else if may_try(&mut decided, gang, memory, now_ms) {
                     asking.push((gang, pods, begun));
                 } else {
-                    wait(&mut decided, gang, pods.len(), "the last try failed: it is tried again soon".to_owned());
+                    wait(&mut decided, gang, pods.len(), failure(gang, memory));
                 }
             }
         }
     }
-    ask(&mut decided, sight, &asking, config, now_ms);
+    let foreign = if asking.is_empty() { Vec::new() } else { foreign(sight, memory, now_ms) };
+    if foreign.is_empty() {
+        ask(&mut decided, sight, &asking, config, now_ms);
+    } else {
+        settle(&mut decided, &asking, &foreign, memory, now_ms);
+    }
     decided
+}
+
+/// What another leader has begun has ended after so long, in ms: no request takes longer.
+const SETTLED_AFTER_MS: i64 = 30_000;
+
+/// Gated pods that somebody else has made. Whoever led before may have asked for their gates to be lifted just before it
+/// ended, and that may be done yet: one that is looked at anew can be lifted by nobody else any more.
+fn foreign<'a>(sight: &'a Sight, memory: &Memory, now_ms: i64) -> Vec<(String, &'a str, &'a Member)> {
+    if now_ms >= settled_at_ms(memory, now_ms) {
+        return Vec::new();
+    }
+    let of_gang = |gang: &'a Gang| {
+        gang.members.iter().map(|member| (part(gang), gang.cluster.namespace.as_str(), member)).collect::<Vec<_>>()
+    };
+    let strays = sight
+        .strays
+        .iter()
+        .map(|(namespace, member)| (format!("gang/{namespace}/{}", member.name), namespace.as_str(), member));
+    sight.gangs.iter().flat_map(of_gang).chain(strays).filter(|(_, _, member)| member.is_foreign).collect()
+}
+
+fn settled_at_ms(memory: &Memory, now_ms: i64) -> i64 {
+    memory.since_ms.unwrap_or(now_ms).saturating_add(SETTLED_AFTER_MS)
+}
+
+/// Nobody begins before it is known what another leader has begun.
+fn settle(
+    decided: &mut Decided,
+    asking: &[Asking<'_>],
+    foreign: &[(String, &str, &Member)],
+    memory: &Memory,
+    now_ms: i64,
+) {
+    let reason = format!("{} pods that another operator may have admitted are looked at first", foreign.len());
+    for (gang, pods, _) in asking {
+        wait(decided, gang, pods.len(), reason.clone());
+    }
+    decided.decision.wake_at(settled_at_ms(memory, now_ms));
+    let may_try = |(part, ..): &&(String, &str, &Member)| may_try_part(decided, part, memory, now_ms);
+    let due: Vec<_> = foreign.iter().filter(may_try).collect();
+    let steps = due.into_iter().map(|(part, namespace, member)| look(part, namespace, member, now_ms)).collect();
+    decided.decision.then(steps);
+}
+
+/// Pods that may have been lifted are looked at anew. What they may hold is nobody else's until then.
+fn look_again(decided: &mut Decided, gang: &Gang, memory: &Memory, now_ms: i64) {
+    let pods: Vec<&Member> = gang.members.iter().filter(|member| member.is_in_doubt).collect();
+    wait(decided, gang, pods.len(), failure(gang, memory));
+    if may_try(decided, gang, memory, now_ms) {
+        let look = |member: &&Member| look(&part(gang), &gang.cluster.namespace, member, now_ms);
+        decided.decision.then(pods.iter().map(look).collect());
+    }
+}
+
+/// Makes a new version of a pod, and learns by the answer whether its gate is lifted. Requests for the version before,
+/// which may still be under way, are refused from then on.
+fn look(part: &str, namespace: &str, member: &Member, now_ms: i64) -> Step {
+    let patch = json!({"metadata": {"uid": member.uid, "annotations": {LOOKED_AT: now_ms.to_string()}}});
+    Step::new(part, Action::Patch { kind: &kind::POD, name: member.name.clone(), patch }).within(namespace)
+}
+
+fn failure(gang: &Gang, memory: &Memory) -> String {
+    match memory.failures.get(&part(gang)) {
+        Some(failure) => format!("the last try failed and is made again soon: {}", failure.problem.message),
+        None => "it was given back, and begins again after a while".to_owned(),
+    }
 }
 
 fn part(gang: &Gang) -> String {
@@ -81,20 +153,22 @@ fn wait(decided: &mut Decided, gang: &Gang, pods: usize, reason: String) {
 
 /// Whether the back-off of a gang is over: after failed requests, and after it was given back.
 fn may_try(decided: &mut Decided, gang: &Gang, memory: &Memory, now_ms: i64) -> bool {
-    let part = part(gang);
-    let failed = memory.failures.get(&part).map(|failure| failure.next_try_ms);
-    let broken = memory.breakages.get(&part).map(|breakage| breakage.next_try_ms);
+    may_try_part(decided, &part(gang), memory, now_ms)
+}
+
+fn may_try_part(decided: &mut Decided, part: &str, memory: &Memory, now_ms: i64) -> bool {
+    let failed = memory.failures.get(part).map(|failure| failure.next_try_ms);
+    let broken = memory.breakages.get(part).map(|breakage| breakage.next_try_ms);
     let Some(at_ms) = failed.max(broken).filter(|at_ms| now_ms < *at_ms) else { return true };
-    decided.decision.held.insert(part);
+    decided.decision.held.insert(part.to_owned());
     decided.decision.wake_at(at_ms);
     false
 }
 
-fn has_failed_lately(gang: &Gang, memory: &Memory, now_ms: i64) -> bool {
-    memory.failures.get(&part(gang)).is_some_and(|failure| now_ms < failure.next_try_ms)
-}
-
 fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
+    if gang.members.iter().any(|member| member.is_in_doubt) {
+        return State::InDoubt;
+    }
     let (gated, lifted): (Vec<&Member>, Vec<&Member>) = gang.members.iter().partition(|member| member.pod.is_gated);
     let mut admissions: BTreeMap<Admission, Vec<&Member>> = BTreeMap::new();
     for member in &lifted {
@@ -102,13 +176,16 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
             admissions.entry(admission).or_default().push(member);
         }
     }
+    let needed = (gang.expected as usize).saturating_sub(lifted.len());
     let mut binding = None;
     for (admission, pods) in admissions {
-        let missing = (admission.pods as usize).saturating_sub(pods.len());
-        let is_of_it = |member: &&&Member| member.created_ms <= admission.youngest_ms;
-        let rest: Vec<&Member> = gated.iter().filter(is_of_it).take(missing).copied().collect();
+        let missing = (admission.pods as usize).saturating_sub(pods.len()).min(needed);
         let until_ms = admission.at_ms.saturating_add(config.bind_within_ms);
-        if rest.is_empty() && pods.iter().all(|member| member.is_bound) {
+        // What is made anew before it could be whole belongs to it as well.
+        let is_of_it = |member: &&&Member| member.created_ms <= admission.youngest_ms.max(until_ms);
+        let rest: Vec<&Member> = gated.iter().filter(is_of_it).take(missing).copied().collect();
+        let is_there = missing == 0 || now_ms >= until_ms;
+        if rest.is_empty() && is_there && pods.iter().all(|member| member.is_bound) {
             continue;
         }
         if now_ms >= until_ms {
@@ -122,7 +199,6 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
     if let Some(until_ms) = binding {
         return State::Binding { until_ms };
     }
-    let needed = (gang.expected as usize).saturating_sub(lifted.len());
     match gated.len() {
         _ if needed == 0 => State::Settled,
         there if there < needed => State::Incomplete { there, needed },
@@ -264,7 +340,10 @@ fn lift(
     }
     let gates: Vec<Value> = member.pod.other_gates.iter().map(|gate| json!({"name": gate})).collect();
     let patch = json!({
-        "metadata": {"uid": member.uid, "annotations": {ADMITTED: admission.to_text()}},
+        "metadata": {
+            "uid": member.uid, "resourceVersion": member.resource_version,
+            "annotations": {ADMITTED: admission.to_text()},
+        },
         "spec": {"nodeSelector": selector, "schedulingGates": if gates.is_empty() { Value::Null } else { gates.into() }},
     });
     let action = Action::Patch { kind: &kind::POD, name: member.name.clone(), patch };

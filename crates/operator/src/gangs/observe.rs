@@ -28,12 +28,17 @@ pub(super) struct Node {
 pub(super) struct Member {
     pub(super) name: String,
     pub(super) uid: String,
+    pub(super) resource_version: String,
     pub(super) created_ms: i64,
     /// Replica and host.
     pub(super) place: (u32, u32),
     /// The node that it is bound or, as `is_bound` says, only pinned to, by index.
     pub(super) node: Option<usize>,
     pub(super) is_bound: bool,
+    /// It is gated as far as we know, and another one may just lift its gate: it was not us who have written it last.
+    pub(super) is_foreign: bool,
+    /// The answer to a request that was to lift its gate was lost: it may be lifted.
+    pub(super) is_in_doubt: bool,
     pub(super) pod: Arc<GangPod>,
 }
 
@@ -61,6 +66,8 @@ pub(super) struct Gang {
 pub(super) struct Sight {
     pub(super) nodes: Vec<Node>,
     pub(super) gangs: Vec<Gang>,
+    /// Gated pods whose RayCluster is gone, with their namespaces: another one may have lifted them all the same.
+    pub(super) strays: Vec<(String, Member)>,
 }
 
 /// Takes what is there out of the world.
@@ -76,14 +83,21 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
     take_what_is_on_its_way(&mut nodes, &members);
     let clusters = world.clusters();
     let mut gangs: BTreeMap<(Key, String), Gang> = BTreeMap::new();
+    let mut strays = Vec::new();
     for member in members.iter().filter(|member| standing(&member.pod, now_ms) == Standing::Active) {
         let Some(pod) = &member.pod.gang else { continue };
-        let Some(cluster) = clusters.iter().find(|cluster| cluster.uid == member.pod.owner) else { continue };
+        let Some(cluster) = clusters.iter().find(|cluster| cluster.uid == member.pod.owner) else {
+            strays.push((member.pod.namespace.clone(), self::member(member, pod, &nodes)));
+            continue;
+        };
         let id = (cluster.key.clone(), pod.gang.clone());
         let gang = match gangs.entry(id) {
             std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::btree_map::Entry::Vacant(new) => {
-                let Some(gang) = gang(cluster, pod, config) else { continue };
+                let Some(gang) = gang(cluster, pod, config) else {
+                    strays.push((member.pod.namespace.clone(), self::member(member, pod, &nodes)));
+                    continue;
+                };
                 new.insert(gang)
             }
         };
@@ -93,7 +107,8 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
     for gang in &mut gangs {
         gang.members.sort_by(|a, b| (a.place, &a.name).cmp(&(b.place, &b.name)));
     }
-    Sight { nodes, gangs }
+    strays.retain(|(_, member)| member.pod.is_gated);
+    Sight { nodes, gangs, strays }
 }
 
 fn gang(cluster: &Cluster, pod: &GangPod, config: &Config) -> Option<Gang> {
@@ -123,10 +138,13 @@ fn member(member: &GangMember, pod: &Arc<GangPod>, nodes: &[Node]) -> Member {
     Member {
         name: member.pod.name.clone(),
         uid: member.pod.uid.clone(),
+        resource_version: member.pod.resource_version.clone(),
         created_ms: member.pod.created_ms,
         place: (place.replica, place.host),
         node: node_of(member, nodes),
         is_bound: !member.pod.node.is_empty(),
+        is_foreign: member.is_foreign,
+        is_in_doubt: !member.perhaps_on.is_empty(),
         pod: pod.clone(),
     }
 }
@@ -136,17 +154,28 @@ fn node_of(member: &GangMember, nodes: &[Node]) -> Option<usize> {
     if !member.pod.node.is_empty() {
         return nodes.iter().position(|node| node.place.name == member.pod.node);
     }
-    let host = member.pod.gang.as_ref()?.selector.get(HOSTNAME)?;
+    node_of_host(member.pod.gang.as_ref()?.selector.get(HOSTNAME)?, nodes)
+}
+
+fn node_of_host(host: &String, nodes: &[Node]) -> Option<usize> {
     nodes.iter().position(|node| node.place.labels.get(HOSTNAME) == Some(host))
 }
 
-/// Pods whose gates were lifted hold their places before the watch of all pods has told of it.
+/// Pods whose gates were lifted hold their places before the watch of all pods has told of it; and those whose gates may
+/// have been lifted hold every place that they may have been given.
 fn take_what_is_on_its_way(nodes: &mut [Node], members: &[GangMember]) {
     let has_ended = |member: &GangMember| ["Succeeded", "Failed"].contains(&member.pod.phase.as_str());
     for member in members.iter().filter(|member| member.counted_on.is_none() && !has_ended(member)) {
-        let Some(pod) = member.pod.gang.as_ref().filter(|pod| !pod.is_gated) else { continue };
-        if let Some(node) = node_of(member, nodes) {
+        let Some(pod) = &member.pod.gang else { continue };
+        if !pod.is_gated
+            && let Some(node) = node_of(member, nodes)
+        {
             take(&mut nodes[node].place.free, &pod.requests);
+        }
+        for host in &member.perhaps_on {
+            if let Some(node) = node_of_host(host, nodes) {
+                take(&mut nodes[node].place.free, &pod.requests);
+            }
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::{
     frame::{
         capacity::NodeRecord,
         decision::Action,
-        gang_pod::{ADMITTED, Admission, GANG, GATE, GangPod, HOSTNAME},
-        outcome::Memory,
+        gang_pod::{ADMITTED, Admission, GANG, GATE, GangPod, HOSTNAME, LOOKED_AT},
+        outcome::{Class, Memory, Problem},
         store::Key,
     },
 };
@@ -49,10 +49,13 @@ fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<usize>)>) ->
     Member {
         name: format!("p{number}"),
         uid: format!("u{number}"),
+        resource_version: "7".into(),
         created_ms: 1_000,
         place: (number, 0),
         node,
         is_bound: node.is_some(),
+        is_foreign: false,
+        is_in_doubt: false,
         pod: Arc::new(GangPod::read(&pod).unwrap()),
     }
 }
@@ -91,8 +94,11 @@ const HALF: Admission = Admission { pods: 4, youngest_ms: 1_000, at_ms: 5_000 };
 #[test]
 fn a_gang_that_fits_is_lifted_whole_and_pinned() {
     let gated = |count| (0..count).map(|number| member(number, 4, None)).collect::<Vec<_>>();
-    let sight =
-        Sight { nodes: vec![node("a", 8), node("b", 8)], gangs: vec![gang("x", 4, gated(4)), gang("y", 2, gated(2))] };
+    let sight = Sight {
+        nodes: vec![node("a", 8), node("b", 8)],
+        gangs: vec![gang("x", 4, gated(4)), gang("y", 2, gated(2))],
+        ..Sight::default()
+    };
     let decided = decide(&sight, &config(), &Memory::default(), 5_000);
     let lifted = patches(&decided);
     assert_eq!(lifted.len(), 4);
@@ -102,7 +108,7 @@ fn a_gang_that_fits_is_lifted_whole_and_pinned() {
     assert_eq!(
         lifted[0].1,
         &json!({
-            "metadata": {"uid": "u0", "annotations": {ADMITTED: "4.1000.5000"}},
+            "metadata": {"uid": "u0", "resourceVersion": "7", "annotations": {ADMITTED: "4.1000.5000"}},
             "spec": {"nodeSelector": {HOSTNAME: "a", "rack": "r"}, "schedulingGates": [{"name": "other"}]},
         })
     );
@@ -113,7 +119,8 @@ fn a_gang_that_fits_is_lifted_whole_and_pinned() {
 
 #[test]
 fn a_gang_whose_pods_are_not_all_made_waits() {
-    let sight = Sight { nodes: vec![node("a", 8)], gangs: vec![gang("x", 2, vec![member(0, 1, None)])] };
+    let sight =
+        Sight { nodes: vec![node("a", 8)], gangs: vec![gang("x", 2, vec![member(0, 1, None)])], ..Sight::default() };
     let decided = decide(&sight, &config(), &Memory::default(), 5_000);
     assert!(patches(&decided).is_empty());
     assert_eq!(reason(&decided, "x"), "1 of 2 pods exist");
@@ -125,7 +132,7 @@ fn a_gang_that_was_half_lifted_is_lifted_further_by_the_same_admission() {
     members.extend([member(2, 4, None), member(3, 4, None)]);
     let mut nodes = vec![node("a", 8), node("b", 8)];
     nodes[0].place.free.insert("gpu".into(), Amount::ZERO);
-    let sight = Sight { nodes, gangs: vec![gang("x", 4, members)] };
+    let sight = Sight { nodes, gangs: vec![gang("x", 4, members)], ..Sight::default() };
     let decided = decide(&sight, &config(), &Memory::default(), 6_000);
     let lifted = patches(&decided);
     assert_eq!(lifted.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["p2", "p3"]);
@@ -136,7 +143,7 @@ fn a_gang_that_was_half_lifted_is_lifted_further_by_the_same_admission() {
 #[test]
 fn a_gang_that_does_not_become_whole_is_given_back() {
     let members = vec![member(0, 4, Some((HALF, Some(0)))), member(1, 4, Some((HALF, None))), member(2, 4, None)];
-    let sight = Sight { nodes: vec![node("a", 0)], gangs: vec![gang("x", 4, members)] };
+    let sight = Sight { nodes: vec![node("a", 0)], gangs: vec![gang("x", 4, members)], ..Sight::default() };
     let decided = decide(&sight, &config(), &Memory::default(), 64_999);
     assert!(deletions(&decided).is_empty());
     assert_eq!(decided.decision.wake_at_ms, Some(65_000));
@@ -150,7 +157,7 @@ fn what_a_running_gang_lost_begins_anew_and_what_runs_is_left_alone() {
     let whole = Admission { pods: 2, ..HALF };
     let newcomer = Member { created_ms: 900_000, ..member(1, 4, None) };
     let members = vec![member(0, 4, Some((whole, Some(0)))), newcomer];
-    let mut sight = Sight { nodes: vec![node("a", 0)], gangs: vec![gang("x", 2, members)] };
+    let mut sight = Sight { nodes: vec![node("a", 0)], gangs: vec![gang("x", 2, members)], ..Sight::default() };
     let decided = decide(&sight, &config(), &Memory::default(), 1_000_000);
     assert!(decided.decision.steps().next().is_none(), "no place for it, and nothing is given back");
     sight.nodes.push(node("b", 4));
@@ -162,8 +169,65 @@ fn what_a_running_gang_lost_begins_anew_and_what_runs_is_left_alone() {
 fn a_level_that_does_not_exist_is_said() {
     let mut it = gang("x", 1, vec![member(0, 1, None)]);
     it.unknown_level = Some("row".into());
-    let sight = Sight { nodes: vec![node("a", 8)], gangs: vec![it] };
+    let sight = Sight { nodes: vec![node("a", 8)], gangs: vec![it], ..Sight::default() };
     let decided = decide(&sight, &config(), &Memory::default(), 5_000);
     assert!(reason(&decided, "x").contains("\"row\": mend the annotation mobula.dev/gang-domain"));
     assert!(patches(&decided).is_empty());
+}
+
+#[test]
+fn a_pod_whose_answer_was_lost_is_looked_at_before_its_gang_goes_on() {
+    let mut members: Vec<Member> = (0..2).map(|number| member(number, 4, None)).collect();
+    members[1].is_in_doubt = true;
+    let sight = Sight { nodes: vec![node("a", 8)], gangs: vec![gang("x", 2, members)], ..Sight::default() };
+    let mut memory = Memory { since_ms: Some(0), ..Memory::default() };
+    let problem = Problem { class: Class::Unavailable, message: "connection reset".into(), retry_after_ms: None };
+    memory.failed("gang/ns/x/w", "patch", problem, 0, 5_000);
+    let next_ms = memory.failures["gang/ns/x/w"].next_try_ms;
+    let decided = decide(&sight, &config(), &memory, 5_000);
+    assert!(patches(&decided).is_empty());
+    assert_eq!(decided.decision.wake_at_ms, Some(next_ms));
+    assert_eq!(reason(&decided, "x"), "the last try failed and is made again soon: connection reset");
+    let decided = decide(&sight, &config(), &memory, next_ms);
+    let look = json!({"metadata": {"uid": "u1", "annotations": {LOOKED_AT: next_ms.to_string()}}});
+    assert_eq!(patches(&decided), [("p1", &look)]);
+}
+
+#[test]
+fn a_new_leader_looks_at_what_others_have_made_before_anyone_begins() {
+    let mut members: Vec<Member> = (0..2).map(|number| member(number, 4, None)).collect();
+    let own = members.clone();
+    members.iter_mut().for_each(|member| member.is_foreign = true);
+    let stray = Member { is_foreign: true, ..member(9, 4, None) };
+    let sight = Sight {
+        nodes: vec![node("a", 16)],
+        gangs: vec![gang("x", 2, members), gang("y", 2, own)],
+        strays: vec![("gone".into(), stray)],
+    };
+    let names = |decided: &Decided| patches(decided).iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
+    assert_eq!(names(&decided), ["p0", "p1", "p9"]);
+    assert!(patches(&decided).iter().all(|(_, patch)| patch["metadata"]["annotations"][LOOKED_AT] == "5000"));
+    assert_eq!(reason(&decided, "y"), "3 pods that another operator may have admitted are looked at first");
+    assert_eq!(decided.decision.wake_at_ms, Some(35_000));
+    let memory = Memory { since_ms: Some(5_000), ..Memory::default() };
+    let decided = decide(&sight, &config(), &memory, 35_000);
+    assert_eq!(names(&decided), ["p0", "p1", "p0", "p1"], "what others have begun has ended by then");
+}
+
+#[test]
+fn a_pod_that_is_made_anew_before_its_gang_is_whole_belongs_to_it() {
+    let remade = Member { created_ms: 20_000, ..member(1, 4, None) };
+    let half = Admission { pods: 2, ..HALF };
+    let members = vec![member(0, 4, Some((half, Some(0))))];
+    let mut sight = Sight { nodes: vec![node("a", 8)], gangs: vec![gang("x", 2, members)], ..Sight::default() };
+    sight.nodes[0].place.free.insert("gpu".into(), Amount::from_units(4));
+    let decided = decide(&sight, &config(), &Memory::default(), 20_000);
+    assert_eq!((patches(&decided).len(), decided.decision.wake_at_ms), (0, Some(65_000)), "it will be made");
+    sight.gangs[0].members.push(remade);
+    let decided = decide(&sight, &config(), &Memory::default(), 20_000);
+    assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][ADMITTED], half.to_text());
+    sight.nodes.clear();
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!(deletions(&decided), ["p0"], "no part of a gang stays");
 }

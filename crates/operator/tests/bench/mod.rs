@@ -1,5 +1,10 @@
 //! The operator over an API server in memory, in paused time, with a stand-in for scheduler and kubelet.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test program uses its own part; it is a test")]
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "each test program uses its own part; it is a test, and may read its seeds from the environment"
+)]
 
 use std::{
     collections::BTreeSet,
@@ -18,6 +23,15 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 /// When the world begins: 2026-01-01T00:00:00Z.
 pub const START_MS: i64 = 1_767_225_600_000;
+
+/// The seeds that a test tries: those of the environment, `7` or `0..200`, or else `usual`.
+pub fn seeds(usual: std::ops::Range<u64>) -> Vec<u64> {
+    let Ok(said) = std::env::var("MOBULA_SIM_SEED") else { return usual.collect() };
+    match said.split_once("..") {
+        Some((first, end)) => (first.parse().unwrap()..end.parse().unwrap()).collect(),
+        None => vec![said.parse().unwrap()],
+    }
+}
 
 /// An API server that knows RayClusters and what belongs to them.
 pub fn server(seed: u64) -> ApiServer {

@@ -8,8 +8,14 @@ use std::{
 use mobula_planner::Resources;
 use serde_json::Value;
 
-use super::{Source, Target, World, indexed, target, trim};
-use crate::frame::{capacity::NodeRecord, kind, pod::Pod, store::Key};
+use super::{Indexed, Source, Target, World, indexed, target, trim};
+use crate::frame::{
+    capacity::NodeRecord,
+    gang_pod::HOSTNAME,
+    kind,
+    pod::Pod,
+    store::{Change, Key},
+};
 
 /// What gang admission needs to see beside it.
 pub static CAPACITY_SOURCES: &[Source] =
@@ -45,16 +51,75 @@ pub struct GangMember {
     pub pod: Arc<Pod>,
     /// The node on which it is counted in what is free.
     pub counted_on: Option<String>,
+    /// It is gated as far as we know, and it was not us who have written it last: another one may just lift its gate.
+    pub is_foreign: bool,
+    /// Hosts that it was pinned to by requests whose answers were lost.
+    pub perhaps_on: BTreeSet<String>,
+}
+
+/// What is certain of the gated pods of gangs.
+#[derive(Debug, Default)]
+pub(super) struct Certainty {
+    /// Those of which the last word is an answer to us. By unique id.
+    known: BTreeSet<String>,
+    /// Hosts that a lost request may have pinned a pod to. By unique id.
+    perhaps_on: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Certainty {
+    fn answered(&mut self, uid: &str) {
+        self.known.insert(uid.to_owned());
+        self.perhaps_on.remove(uid);
+    }
+
+    /// A pod that is gone, or whose gate is known to be lifted, is no question any more.
+    pub(super) fn changed(&mut self, (before, after): &Change<Indexed>) {
+        let Some(before) = before else { return };
+        if !after.as_ref().is_some_and(|after| after.pod.uid == before.pod.uid && is_gated(&after.pod)) {
+            self.known.remove(&before.pod.uid);
+            self.perhaps_on.remove(&before.pod.uid);
+        }
+    }
+}
+
+fn is_gated(pod: &Pod) -> bool {
+    pod.gang.as_ref().is_some_and(|gang| gang.is_gated)
+}
+
+/// Whether the store has a pod at this version or at a later one, gated.
+fn is_seen(known: Option<&Arc<Indexed>>, answer: &Indexed) -> bool {
+    let number = |indexed: &Indexed| indexed.pod.resource_version.parse::<u64>().ok();
+    known.is_some_and(|known| {
+        let is_same = known.pod.resource_version == answer.pod.resource_version;
+        let is_later = number(answer).zip(number(known)).is_some_and(|(answer, known)| answer < known);
+        known.pod.uid == answer.pod.uid && is_gated(&known.pod) && (is_same || is_later)
+    })
 }
 
 impl World {
-    /// The answer to a write of ours to a pod that was made for whatever version there was.
-    pub fn learn_newer(&self, mut value: Value) {
+    /// The answer to a write of ours to a pod: it has made a new version. What was asked before of an older one is refused,
+    /// if it named it. `is_new`: the write was its creation.
+    pub fn pod_answered(&self, mut value: Value, is_new: bool) {
         trim(&mut value);
+        let Some(pod) = indexed(&value) else { return };
         self.with(|inner| {
-            let change = indexed(&value).and_then(|pod| inner.pods.learn_newer(pod));
-            change.map(|change| inner.pod_changed(&change)).unwrap_or_default()
+            let learned = if is_new { inner.pods.learn("", pod.clone()) } else { inner.pods.learn_newer(pod.clone()) };
+            let targets = learned.map(|change| inner.pod_changed(&change)).unwrap_or_default();
+            if is_seen(inner.pods.get(&Key::new(&*pod.pod.namespace, &*pod.pod.name)), &pod) {
+                inner.certainty.answered(&pod.pod.uid);
+            }
+            targets
         });
+    }
+
+    /// The answer to a write of ours to a pod of a gang was lost: the write may have been done, or may yet be.
+    pub fn pod_unanswered(&self, key: &Key, patch: &Value) {
+        let Some(uid) = patch["metadata"]["uid"].as_str() else { return };
+        let Some(host) = patch["spec"]["nodeSelector"][HOSTNAME].as_str() else { return };
+        let mut inner = self.lock();
+        if inner.pods.get(key).is_some_and(|known| known.pod.uid == uid && is_gated(&known.pod)) {
+            inner.certainty.perhaps_on.entry(uid.to_owned()).or_default().insert(host.to_owned());
+        }
     }
 
     /// Whether gang admission sees what it needs.
@@ -72,6 +137,8 @@ impl World {
             .map(|(key, indexed)| GangMember {
                 pod: indexed.pod.clone(),
                 counted_on: inner.capacity.node_of(key).map(str::to_owned),
+                is_foreign: is_gated(&indexed.pod) && !inner.certainty.known.contains(&indexed.pod.uid),
+                perhaps_on: inner.certainty.perhaps_on.get(&indexed.pod.uid).cloned().unwrap_or_default(),
             })
             .collect();
         // Where no gang is, nothing is copied.
