@@ -28,6 +28,9 @@ pub const IPPR: &str = "ray.io/ippr";
 pub const IPPR_STATUS: &str = "ray.io/ippr-status";
 /// Annotation of a RayCluster: reasons of the last plan, written by Mobula.
 pub const EXPLAIN: &str = "mobula.dev/explain";
+/// Annotation of a RayCluster: the gangs that the autoscaler's plan starts, as JSON: `{"29fd": {"gpu": 4}}` is a gang named
+/// `29fd` of four pods of the worker group `gpu`. Written by Mobula's autoscaler, read by gang admission.
+pub const GANGS: &str = "mobula.dev/gangs";
 /// Annotation of a RayCluster: `ray` keeps Ray's own autoscaler where the operator has another image for all.
 pub const AUTOSCALER: &str = "mobula.dev/autoscaler";
 /// Annotation of a group's pod template: whether its pods must reach each other by RDMA.

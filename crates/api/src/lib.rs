@@ -15,6 +15,7 @@
 mod at;
 mod definition;
 mod error;
+mod gangs;
 mod gates;
 pub mod keys;
 mod labels;
@@ -42,6 +43,7 @@ mod version;
 
 pub use definition::Kind;
 pub use error::FieldError;
+pub use gangs::PlannedGangs;
 pub use gates::{Compat, Gate, Gates};
 pub use options::{
     AuthOptions, AutoscalerOptions, CollectorOptions, Credential, GcsFaultToleranceOptions, GcsStorage,

@@ -8,11 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, TestOperation};
-use mobula_api::{PodView, RayCluster, WorkerGroupSpec};
+use mobula_api::{PlannedGangs, PodView, RayCluster, WorkerGroupSpec, keys};
 use mobula_planner::{GroupPlan, NodePhase, Plan, Snapshot};
 use serde_json::{Value, json};
-
-use crate::explain;
 
 /// Which changes a patch may make, or makes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -26,6 +24,36 @@ pub struct Parts {
 impl Parts {
     /// Both.
     pub const ALL: Parts = Parts { growth: true, removals: true };
+}
+
+/// What a patch says in annotations of the RayCluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Why ([`keys::EXPLAIN`]).
+    pub explain: Option<String>,
+    /// Which pods begin together ([`keys::GANGS`]): said by a patch that asks for more.
+    pub gangs: Option<String>,
+}
+
+/// Which pods begin together once `cluster` has become what `plan` wants: of the gangs that still wait, what was asked for
+/// before and what is asked for now. `None`: the policy does not say.
+pub fn gangs_note(cluster: &RayCluster, snapshot: &Snapshot, plan: &Plan) -> Option<String> {
+    if plan.gangs.len() != snapshot.gangs.len() {
+        return None;
+    }
+    let before = cluster.planned_gangs().ok().flatten().unwrap_or_default();
+    let mut gangs = PlannedGangs::new();
+    for gang in plan.gangs.iter().filter(|gang| !gang.id.is_empty()) {
+        let mut pods = before.get(&gang.id).cloned().unwrap_or_default();
+        for (group, hosts) in &gang.new_hosts {
+            let asked = pods.entry(group.clone()).or_default();
+            *asked = asked.saturating_add(*hosts);
+        }
+        if !pods.is_empty() {
+            gangs.insert(gang.id.clone(), pods);
+        }
+    }
+    serde_json::to_string(&gangs).ok()
 }
 
 /// A patch that is due.
@@ -42,8 +70,8 @@ pub struct ReplicasPatch {
 /// Without growth, groups that would grow stay as they are written; without removals, groups that would shrink do, and no
 /// pod is named. `cluster` is what `snapshot` was built from (its replicas and names to delete are tested for), `pods` are all pods that
 /// exist, being deleted or not. Of the instances that the plan ends only those in `deletions` (their drain was accepted)
-/// are named, and of a multi-host replica all pods or none; replicas whose end was refused go on being asked for. `explain`
-/// becomes the annotation `mobula.dev/explain` of a patch that is due anyway.
+/// are named, and of a multi-host replica all pods or none; replicas whose end was refused go on being asked for. `notes`
+/// become annotations of a patch that is due anyway.
 pub fn replicas_patch(
     cluster: &RayCluster,
     snapshot: &Snapshot,
@@ -51,7 +79,7 @@ pub fn replicas_patch(
     pods: &[PodView],
     deletions: &BTreeSet<String>,
     parts: Parts,
-    explain: Option<&str>,
+    notes: &Notes,
 ) -> Option<ReplicasPatch> {
     let none = BTreeSet::new();
     let deletions = if parts.removals { deletions } else { &none };
@@ -77,16 +105,14 @@ pub fn replicas_patch(
         tests.extend(change.tests(written));
         adds.extend(change.adds(written));
     }
-    if let Some(text) = explain {
-        let (test, add) = annotate(&document, text);
-        tests.extend(test);
-        adds.push(add);
-    }
-    tests.extend(adds);
     let makes = Parts {
         growth: changes.iter().any(GroupChange::grows),
         removals: changes.iter().any(|change| change.shrinks() || change.names_added),
     };
+    let (guards, annotations) = annotate(&document, notes, makes);
+    tests.extend(guards);
+    adds.extend(annotations);
+    tests.extend(adds);
     Some(ReplicasPatch { patch: Patch(tests), parts: makes })
 }
 
@@ -240,16 +266,22 @@ fn leaving_unnamed(group: &str, named: &[String], facts: &Facts<'_>) -> u32 {
     u32::try_from(replicas.len()).unwrap_or(u32::MAX)
 }
 
-/// The annotation, and what guards it.
-fn annotate(document: &Value, text: &str) -> (Option<PatchOperation>, PatchOperation) {
+/// The annotations, and what guards them.
+fn annotate(document: &Value, notes: &Notes, makes: Parts) -> (Option<PatchOperation>, Vec<PatchOperation>) {
+    let gangs = notes.gangs.as_ref().filter(|_| makes.growth);
+    let said = [(keys::EXPLAIN, notes.explain.as_ref()), (keys::GANGS, gangs)];
+    let said: BTreeMap<&str, &String> = said.into_iter().filter_map(|(key, text)| Some((key, text?))).collect();
     let annotations = PointerBuf::from_tokens(["metadata", "annotations"]);
+    if said.is_empty() {
+        return (None, Vec::new());
+    }
     if document.pointer("/metadata/annotations").is_some_and(Value::is_object) {
-        let path = PointerBuf::from_tokens(["metadata", "annotations", explain::ANNOTATION]);
-        return (None, add(path, json!(text)));
+        let path = |key| PointerBuf::from_tokens(["metadata", "annotations", key]);
+        return (None, said.into_iter().map(|(key, text)| add(path(key), json!(text))).collect());
     }
     // Annotations that somebody else adds meanwhile must not be overwritten.
     let guard = test(annotations.clone(), or_absent(None));
-    (Some(guard), add(annotations, json!({ explain::ANNOTATION: text })))
+    (Some(guard), vec![add(annotations, json!(said))])
 }
 
 /// What a `test` compares a member with. To the API server, a `test` for null passes where the member is absent; testing the

@@ -196,6 +196,50 @@ fn a_lost_pod_of_a_running_gang_gets_its_place_and_gates_go_where_admission_is_s
     });
 }
 
+#[test]
+fn a_gang_that_the_plan_names_begins_whole_and_what_it_does_not_name_alone() {
+    in_virtual_time(async {
+        let server = server(1);
+        const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8), ("c", 8)];
+        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+        kubelet(&server, NODES);
+        let process = Process::start(server.connect(), config(), "p");
+        let plan = |text: &str, replicas: i64| {
+            server
+                .edit("rayclusters", "default", "x", |it| {
+                    it["metadata"]["annotations"]["mobula.dev/gangs"] = json!(text);
+                    it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas);
+                })
+                .unwrap();
+        };
+        let mut object = cluster("x", 0, 1);
+        object["metadata"]["annotations"] = json!({});
+        object["spec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] =
+            json!(8);
+        server.create("rayclusters", object).unwrap();
+        // As a whole, the group does not fit.
+        plan("{}", 5);
+        assert!(until(|| workers(&server, "x") == (2, 3), 10).await, "{:?}", workers(&server, "x"));
+        plan("{}", 2);
+        assert!(until(|| workers(&server, "x") == (0, 2), 10).await, "{:?}", workers(&server, "x"));
+        plan(r#"{"29fd": {"w": 2}}"#, 4);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(workers(&server, "x"), (2, 2), "one of two has a place");
+        let admitted = condition(&server, "x", "GangsAdmitted").unwrap();
+        assert_eq!(admitted.2, "gang 29fd: 1 of 2 pods fit on the nodes now");
+        node(&server, "d", "z", 8);
+        const MORE: &[(&str, i64)] = &[("c", 8), ("d", 8)];
+        kubelet(&server, MORE);
+        assert!(until(|| workers(&server, "x") == (0, 4), 10).await, "{:?}", workers(&server, "x"));
+        plan("4", 4);
+        sleep(Duration::from_secs(5)).await;
+        let said = server.list("events", "default").iter().any(|event| event["reason"] == "InvalidRayClusterMetadata");
+        assert!(said, "what can't be read is said");
+        assert_eq!(workers(&server, "x"), (0, 4));
+        process.crash();
+    });
+}
+
 fn bad_connection(server: &ApiServer, seed: u64) -> Connection {
     let mut dice = Dice(seed);
     server.connect().with_faults(move |asked: &Asked| {

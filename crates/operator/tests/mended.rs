@@ -297,6 +297,43 @@ async fn a_gang_that_the_cluster_owns_without_controlling_it_is_taken_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_gang_grows_with_the_plan_that_names_it() {
+    for (scheduler, resource, name, count) in [
+        ("volcano", "podgroups.scheduling.volcano.sh", "ray-a-pg", "/spec/minMember"),
+        ("scheduler-plugins", "podgroups.scheduling.x-k8s.io", "a", "/spec/minMember"),
+    ] {
+        let server = server(1);
+        kubelet(&server);
+        let config = Config { batch_scheduler: scheduler.parse().ok(), ..Config::default() };
+        let process = Process::start(server.connect(), config, "a");
+        let mut gang = scaled("a");
+        gang["metadata"]["labels"] = json!({"ray.io/gang-scheduling-enabled": "true"});
+        server.create("rayclusters", gang).unwrap();
+        seconds(5).await;
+        let size = || server.get(resource, "default", name).unwrap().pointer(count).cloned();
+        let cpus = || server.get(resource, "default", name).unwrap()["spec"]["minResources"]["cpu"].clone();
+        assert_eq!((size(), cpus()), (Some(json!(1)), json!("1")), "{scheduler}: minReplicas, as with KubeRay");
+        edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(3));
+        seconds(5).await;
+        assert_eq!(size(), Some(json!(1)), "{scheduler}: no gang is planned");
+        edit(&server, |it| {
+            it["metadata"]["annotations"] = json!({"mobula.dev/gangs": r#"{"29fd": {"w": 4}}"#});
+            it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(7);
+        });
+        seconds(5).await;
+        assert_eq!((size(), cpus()), (Some(json!(8)), json!("8")), "{scheduler}");
+        process.connection.reset_counts();
+        seconds(60).await;
+        let writes = process.connection.counts().into_iter().filter(|((_, what), _)| what.starts_with("podgroups"));
+        assert_eq!(writes.map(|((_, what), _)| what).collect::<Vec<_>>(), [""; 0], "{scheduler}: written without need");
+        edit(&server, |it| it["metadata"]["annotations"]["mobula.dev/gangs"] = json!("{}"));
+        seconds(5).await;
+        assert_eq!(size(), Some(json!(1)), "{scheduler}: it has begun");
+        process.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_others_note_on_an_ingress_stays() {
     let server = server(1);
     kubelet(&server);

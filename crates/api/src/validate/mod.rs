@@ -84,6 +84,8 @@ impl RayCluster {
         findings.extend(
             name("metadata.name", &self.metadata.name, MOST_NAME_CHARS).into_iter().map(fatal(InvalidReason::Metadata)),
         );
+        let unread = |error| Finding { error, reason: InvalidReason::Metadata, is_fatal: false };
+        findings.extend(self.planned_gangs().err().map(unread));
         findings.extend(groups::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
         findings.extend(cluster::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
         findings.extend(newer::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));

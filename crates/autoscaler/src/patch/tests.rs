@@ -1,5 +1,5 @@
 use json_patch::PatchError;
-use mobula_planner::{DrainKind, Node, Terminate, TerminateCause};
+use mobula_planner::{DrainKind, GangPlan, Node, Terminate, TerminateCause};
 
 use super::*;
 
@@ -77,7 +77,7 @@ fn part_of_patch(
     deletions: &[&str],
     parts: Parts,
 ) -> Option<ReplicasPatch> {
-    replicas_patch(cluster, &Snapshot::default(), plan, pods, &names(deletions), parts, None)
+    replicas_patch(cluster, &Snapshot::default(), plan, pods, &names(deletions), parts, &Notes::default())
 }
 
 /// Applies a patch as the API server does: a test for null passes where the member is absent.
@@ -238,7 +238,8 @@ fn a_draining_pod_that_nobody_named_goes_on_being_asked_for() {
     let two = pods(&["p", "q"]);
     let cluster = cluster(&json!({}));
     let patch = |desired| {
-        let due = replicas_patch(&cluster, &snapshot, &plan(desired, &[]), &two, &names(&[]), Parts::ALL, None);
+        let due =
+            replicas_patch(&cluster, &snapshot, &plan(desired, &[]), &two, &names(&[]), Parts::ALL, &Notes::default());
         due.map(|due| due.patch)
     };
     // Of two replicas one is leaving: asking for one is what is written already.
@@ -297,7 +298,8 @@ fn a_pod_can_be_named_while_its_own_group_must_not_grow() {
 
 fn with_text(cluster: &RayCluster, desired: u32) -> Option<Patch> {
     let (snapshot, plan) = (Snapshot::default(), plan(desired, &[]));
-    replicas_patch(cluster, &snapshot, &plan, &[], &names(&[]), Parts::ALL, Some("why")).map(|due| due.patch)
+    let notes = Notes { explain: Some("why".into()), gangs: Some("{}".into()) };
+    replicas_patch(cluster, &snapshot, &plan, &[], &names(&[]), Parts::ALL, &notes).map(|due| due.patch)
 }
 
 #[test]
@@ -307,7 +309,10 @@ fn the_annotation_is_written_only_with_a_patch_that_is_due() {
     assert_eq!(with_text(2), None);
     let mut value = cluster.to_value();
     apply(&mut value, &with_text(3).unwrap()).unwrap();
-    assert_eq!(value["metadata"]["annotations"], json!({"mine": "kept", "mobula.dev/explain": "why"}));
+    assert_eq!(
+        value["metadata"]["annotations"],
+        json!({"mine": "kept", "mobula.dev/explain": "why", "mobula.dev/gangs": "{}"})
+    );
 }
 
 #[test]
@@ -318,6 +323,29 @@ fn annotations_that_somebody_adds_meanwhile_are_not_overwritten() {
     let patch = with_text(&cluster, 3).unwrap();
     let mut value = cluster.to_value();
     apply(&mut value, &patch).unwrap();
-    assert_eq!(value["metadata"]["annotations"], json!({"mobula.dev/explain": "why"}));
+    assert_eq!(value["metadata"]["annotations"], json!({"mobula.dev/explain": "why", "mobula.dev/gangs": "{}"}));
     assert!(refused_after(&cluster, &patch, |value| value["metadata"]["annotations"] = json!({"theirs": "x"})));
+}
+
+#[test]
+fn gangs_are_named_until_they_have_begun_and_only_with_growth() {
+    let gang = |id: &str, hosts: u32| GangPlan {
+        id: id.into(),
+        new_hosts: if hosts == 0 { BTreeMap::new() } else { [("gpu".to_owned(), hosts)].into() },
+        ..GangPlan::default()
+    };
+    let waiting = |count| Snapshot { gangs: vec![mobula_planner::Gang::default(); count], ..Snapshot::default() };
+    let planned = |gangs| Plan { gangs, ..plan(3, &[]) };
+    let mut value = cluster(&json!({})).to_value();
+    value["metadata"]["annotations"]["mobula.dev/gangs"] = json!(r#"{"old":{"gpu":1},"done":{"gpu":2}}"#);
+    let cluster = RayCluster::from_value(value).unwrap();
+    let note = |snapshot: &Snapshot, plan: &Plan| gangs_note(&cluster, snapshot, plan);
+    let both = planned(vec![gang("new", 4), gang("old", 1), gang("served", 0), gang("", 7)]);
+    assert_eq!(note(&waiting(4), &both).unwrap(), r#"{"new":{"gpu":4},"old":{"gpu":2}}"#);
+    assert_eq!(note(&waiting(0), &planned(Vec::new())).unwrap(), "{}");
+    assert_eq!(note(&waiting(2), &planned(Vec::new())), None, "a policy that does not say");
+    let notes = Notes { explain: None, gangs: Some("{}".into()) };
+    let (snapshot, fewer) = (Snapshot::default(), plan(1, &[]));
+    let shrinks = replicas_patch(&cluster, &snapshot, &fewer, &[], &names(&[]), Parts::ALL, &notes).unwrap();
+    assert!(!serde_json::to_string(&shrinks.patch).unwrap().contains("mobula.dev"), "{:?}", shrinks.patch);
 }

@@ -26,7 +26,7 @@ use crate::{
     metrics::{own, ray},
     object_store::{self, Endpoint},
     pace::BackoffLimits,
-    patch::{self, Parts, ReplicasPatch},
+    patch::{self, Notes, Parts, ReplicasPatch},
 };
 
 /// Most replicas that are drained at once.
@@ -87,8 +87,11 @@ pub(super) async fn apply(
     let (deletions, kept) = removals(context, state, collected, &planned.plan, due).await;
     let plan = removal::keep(&planned.plan, &kept);
     let pods = collected.observation.pods.as_deref().unwrap_or_default();
-    let text = explain::annotation(&plan, planned.snapshot.now_ms);
-    let patch = patch::replicas_patch(&planned.cluster, &planned.snapshot, &plan, pods, &deletions, parts, Some(&text));
+    let notes = Notes {
+        explain: Some(explain::annotation(&plan, planned.snapshot.now_ms)),
+        gangs: patch::gangs_note(&planned.cluster, &planned.snapshot, &plan),
+    };
+    let patch = patch::replicas_patch(&planned.cluster, &planned.snapshot, &plan, pods, &deletions, parts, &notes);
     let Some(ReplicasPatch { patch, parts }) = patch else {
         return Applied { plan, held, ..Applied::default() };
     };

@@ -11,7 +11,7 @@ const fn bounds_ms(class: Class) -> (i64, i64) {
         Class::Conflict => (20, 1_000),
         Class::Throttled => (500, 30_000),
         Class::Unavailable => (250, 30_000),
-        Class::Refused => (1_000, 30_000),
+        Class::Refused | Class::Taken => (1_000, 30_000),
         Class::Invalid => (5_000, 300_000),
     }
 }
@@ -37,7 +37,9 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_a_limit() {
-        for class in [Class::Conflict, Class::Throttled, Class::Unavailable, Class::Refused, Class::Invalid] {
+        for class in
+            [Class::Conflict, Class::Throttled, Class::Unavailable, Class::Refused, Class::Taken, Class::Invalid]
+        {
             let (first_ms, longest_ms) = bounds_ms(class);
             assert!((first_ms..=first_ms * 5 / 4).contains(&delay_ms(class, 1, "a")));
             assert!((longest_ms..=longest_ms * 5 / 4).contains(&delay_ms(class, u32::MAX, "a")));

@@ -57,6 +57,8 @@ pub struct Step {
     pub success: Option<Words>,
     /// Said when it failed.
     pub failure: Option<Words>,
+    /// Said instead when it failed because somebody else's object has the name.
+    pub taken: Option<Words>,
     /// It replaces something that broke: too many of these in a row slow the part down.
     pub replaces_broken: bool,
 }
@@ -165,7 +167,16 @@ impl Step {
     /// A step that says nothing and holds nothing up.
     pub fn new(part: impl Into<String>, action: Action) -> Self {
         let part = part.into();
-        Step { action, part, namespace: None, is_blocking: false, success: None, failure: None, replaces_broken: false }
+        Step {
+            action,
+            part,
+            namespace: None,
+            is_blocking: false,
+            success: None,
+            failure: None,
+            taken: None,
+            replaces_broken: false,
+        }
     }
 
     /// It is done in `namespace`.
@@ -183,6 +194,12 @@ impl Step {
     /// Says `reason` when it was done.
     pub fn says(mut self, reason: &'static str, action: &'static str, text: impl Into<String>) -> Self {
         self.success = Some(Words { reason, action, text: text.into() });
+        self
+    }
+
+    /// Says `reason` when somebody else's object has the name.
+    pub fn collides(mut self, reason: &'static str, action: &'static str, text: impl Into<String>) -> Self {
+        self.taken = Some(Words { reason, action, text: text.into() });
         self
     }
 

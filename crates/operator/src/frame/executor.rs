@@ -207,7 +207,7 @@ impl Executor {
                     fails(Class::Conflict, "an object of the same name that is gone")
                 }
                 Foreign::Accepted => Outcome::Found(true),
-                Foreign::Refused => fails(Class::Refused, "something else"),
+                Foreign::Refused => fails(Class::Taken, "something else"),
             };
         }
         if kind == &kind::POD && slot(&there) != slot(body) {

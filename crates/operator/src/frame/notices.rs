@@ -14,7 +14,7 @@ use super::{
     hash,
     kind::{self, Kind},
     metrics::Metrics,
-    outcome::Outcome,
+    outcome::{Class, Outcome},
     store::Key,
     time::{self, Clock},
 };
@@ -36,6 +36,9 @@ pub fn of_steps<'a>(namespace: &str, tried: impl Iterator<Item = (&'a Step, &'a 
     for (step, outcome) in tried {
         let (words, problem) = match outcome {
             Outcome::Done => (&step.success, None),
+            Outcome::Failed(problem) if problem.class == Class::Taken && step.taken.is_some() => {
+                (&step.taken, Some(problem.message.as_str()))
+            }
             Outcome::Failed(problem) => (&step.failure, Some(problem.message.as_str())),
             Outcome::AlreadySo | Outcome::Found(_) | Outcome::Skipped => continue,
         };

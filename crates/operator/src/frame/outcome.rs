@@ -44,6 +44,8 @@ pub enum Class {
     Unavailable,
     /// A quota, a webhook or RBAC does not allow it. That may change without our being told.
     Refused,
+    /// An object of the name is there and belongs to somebody else.
+    Taken,
     /// The request can't be carried out as it stands: the custom resource must change.
     Invalid,
 }
@@ -56,6 +58,7 @@ impl Class {
             Class::Throttled => "throttled",
             Class::Unavailable => "unavailable",
             Class::Refused => "refused",
+            Class::Taken => "taken",
             Class::Invalid => "invalid",
         }
     }

@@ -72,6 +72,8 @@ pub struct Pod {
     pub first_not_running: Option<(String, String)>,
     /// The Ray container has ended and nothing will start it again.
     pub ray_has_ended: bool,
+    /// Unix time in ms at which the Ray container has ended, if it has ended well: it was stopped, or drained.
+    pub ended_well_ms: Option<i64>,
     /// Where it is on its way.
     pub pending: PendingClass,
     /// Why, in Kubernetes' words.
@@ -121,6 +123,7 @@ impl Pod {
             ready: ready(value),
             first_not_running: first_not_running(value),
             ray_has_ended: ray_has_ended(value, &view.ray_container.name),
+            ended_well_ms: ended_well_ms(value, &view.ray_container.name),
             created_ms: view.created_ms.unwrap_or_default(),
             deletion_ms: time::parse(&text("/metadata/deletionTimestamp")),
             replica_index: number(keys::REPLICA_INDEX),
@@ -195,6 +198,12 @@ fn ray_has_ended(pod: &Value, ray: &str) -> bool {
     never && array(pod, "/status/containerStatuses").iter().any(has_ended)
 }
 
+fn ended_well_ms(pod: &Value, ray: &str) -> Option<i64> {
+    let ray = array(pod, "/status/containerStatuses").iter().find(|status| status["name"] == ray)?;
+    let end = &ray["state"]["terminated"];
+    time::parse(end["finishedAt"].as_str()?).filter(|_| end["exitCode"] == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -213,9 +222,11 @@ mod tests {
             "spec": {"restartPolicy": "Never", "nodeName": "n", "containers": [{"name": "ray-worker"}]},
             "status": {"phase": "Running",
                 "conditions": [{"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "m"}],
-                "containerStatuses": [{"name": "ray-worker", "state": {"terminated": {"reason": "Error"}}}]}
+                "containerStatuses": [{"name": "ray-worker", "state": {"terminated": {
+                    "reason": "Error", "exitCode": 0, "finishedAt": "1970-01-01T00:00:20Z"}}}]}
         }))
         .unwrap();
+        assert_eq!(pod.ended_well_ms, Some(20_000));
         assert_eq!((pod.owner.as_str(), pod.deletion_ms, pod.ray_has_ended), ("owner", Some(30_000), true));
         assert_eq!(pod.place, Some(Place { replica: 3, host: 0, incarnation: 2 }));
         assert_eq!(pod.first_not_running, Some(("Error".to_owned(), String::new())));

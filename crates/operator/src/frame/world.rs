@@ -221,7 +221,7 @@ impl Source {
 
     /// Nothing waits for it: its kind may not be installed.
     fn is_optional(&self) -> bool {
-        self.kind.kind == "PodGroup"
+        ["PodGroup", "Workload"].contains(&self.kind.kind)
     }
 }
 

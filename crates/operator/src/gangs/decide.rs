@@ -1,6 +1,6 @@
 //! Which gangs begin, go on, wait, or are given back. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_planner::admission::{self, PodClass, PodGang, Rules, Verdict};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::{
     config::GangConfig,
     frame::{
         decision::{Action, Step},
-        gang_pod::{ADMITTED, Admission, HOSTNAME, LOOKED_AT},
+        gang_pod::{ADMITTED, Admission, GANG, HOSTNAME, LOOKED_AT},
         kind,
         outcome::Memory,
         world::GangWait,
@@ -66,6 +66,12 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
             }
         }
     }
+    for (namespace, member) in sight.strays.iter().filter(|(_, member)| member.is_in_doubt) {
+        let part = part_of_stray(namespace, member);
+        if may_try_part(&mut decided, &part, memory, now_ms) {
+            decided.decision.then(vec![look(&part, namespace, member, now_ms)]);
+        }
+    }
     let foreign = if asking.is_empty() { Vec::new() } else { foreign(sight, memory, now_ms) };
     if foreign.is_empty() {
         ask(&mut decided, sight, &asking, config, now_ms);
@@ -87,10 +93,8 @@ fn foreign<'a>(sight: &'a Sight, memory: &Memory, now_ms: i64) -> Vec<(String, &
     let of_gang = |gang: &'a Gang| {
         gang.members.iter().map(|member| (part(gang), gang.cluster.namespace.as_str(), member)).collect::<Vec<_>>()
     };
-    let strays = sight
-        .strays
-        .iter()
-        .map(|(namespace, member)| (format!("gang/{namespace}/{}", member.name), namespace.as_str(), member));
+    let strays =
+        sight.strays.iter().map(|(namespace, member)| (part_of_stray(namespace, member), namespace.as_str(), member));
     sight.gangs.iter().flat_map(of_gang).chain(strays).filter(|(_, _, member)| member.is_foreign).collect()
 }
 
@@ -145,9 +149,14 @@ fn part(gang: &Gang) -> String {
     format!("gang/{}/{}", gang.cluster, gang.name)
 }
 
+fn part_of_stray(namespace: &str, member: &Member) -> String {
+    format!("gang/{namespace}/{}", member.name)
+}
+
 fn wait(decided: &mut Decided, gang: &Gang, pods: usize, reason: String) {
     let pods = u32::try_from(pods).unwrap_or(u32::MAX);
-    let wait = GangWait { gang: gang.name.clone(), group: gang.group.clone(), pods, reason };
+    let groups: BTreeSet<String> = gang.members.iter().map(|member| member.group.clone()).collect();
+    let wait = GangWait { gang: gang.name.clone(), groups, pods, reason };
     decided.waits.entry(gang.cluster.clone()).or_default().push(wait);
 }
 
@@ -339,13 +348,16 @@ fn lift(
         selector.insert(key, value);
     }
     let gates: Vec<Value> = member.pod.other_gates.iter().map(|gate| json!({"name": gate})).collect();
-    let patch = json!({
+    let mut patch = json!({
         "metadata": {
             "uid": member.uid, "resourceVersion": member.resource_version,
             "annotations": {ADMITTED: admission.to_text()},
         },
         "spec": {"nodeSelector": selector, "schedulingGates": if gates.is_empty() { Value::Null } else { gates.into() }},
     });
+    if member.pod.gang != gang.name {
+        patch["metadata"]["annotations"][GANG] = json!(gang.name);
+    }
     let action = Action::Patch { kind: &kind::POD, name: member.name.clone(), patch };
     Step::new(part(gang), action).within(gang.cluster.namespace.clone())
 }

@@ -6,10 +6,14 @@
 //! gated pods ─► gangs ────────────────┴─► planner::admission ─► patches that lift gates ─► kube-scheduler binds
 //! ```
 //!
+//! A gang is a worker group; where the autoscaler's plan names gangs ([`mobula_api::keys::GANGS`]), it is what the plan says, and
+//! what no gang needs begins alone.
+//!
 //! One target looks at all gangs at once, so that no two of them are given the same place. What is under way is written on
 //! the pods: whoever finds a gang half lifted lifts the rest of it, or gives it back.
 
 mod decide;
+mod divide;
 mod observe;
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use mobula_api::{RayCluster, WorkerGroupSpec};
 use mobula_planner::{Amount, Resources, admission::Place};
 
-use super::{DOMAIN, admits};
+use super::{
+    DOMAIN, admits,
+    divide::{Share, Size, divide},
+};
 use crate::{
     config::Config,
     frame::{
@@ -27,6 +31,8 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) name: String,
+    /// Its worker group.
+    pub(super) group: String,
     pub(super) uid: String,
     pub(super) resource_version: String,
     pub(super) created_ms: i64,
@@ -49,8 +55,6 @@ pub(super) struct Gang {
     pub(super) cluster: Key,
     /// Its name in the RayCluster.
     pub(super) name: String,
-    /// The group of its pods.
-    pub(super) group: String,
     /// How many pods there should be.
     pub(super) expected: u32,
     /// It must be in one domain of this level.
@@ -66,7 +70,7 @@ pub(super) struct Gang {
 pub(super) struct Sight {
     pub(super) nodes: Vec<Node>,
     pub(super) gangs: Vec<Gang>,
-    /// Gated pods whose RayCluster is gone, with their namespaces: another one may have lifted them all the same.
+    /// Gated pods of no gang, with their namespaces: they may be lifted all the same.
     pub(super) strays: Vec<(String, Member)>,
 }
 
@@ -82,61 +86,63 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
         .collect();
     take_what_is_on_its_way(&mut nodes, &members);
     let clusters = world.clusters();
-    let mut gangs: BTreeMap<(Key, String), Gang> = BTreeMap::new();
-    let mut strays = Vec::new();
-    for member in members.iter().filter(|member| standing(&member.pod, now_ms) == Standing::Active) {
-        let Some(pod) = &member.pod.gang else { continue };
-        let Some(cluster) = clusters.iter().find(|cluster| cluster.uid == member.pod.owner) else {
-            strays.push((member.pod.namespace.clone(), self::member(member, pod, &nodes)));
-            continue;
-        };
-        let id = (cluster.key.clone(), pod.gang.clone());
-        let gang = match gangs.entry(id) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(new) => {
-                let Some(gang) = gang(cluster, pod, config) else {
-                    strays.push((member.pod.namespace.clone(), self::member(member, pod, &nodes)));
-                    continue;
-                };
-                new.insert(gang)
-            }
-        };
-        gang.members.push(self::member(member, pod, &nodes));
+    let mut strays: Vec<(String, Member)> = Vec::new();
+    let mut of_clusters: BTreeMap<&str, Vec<Member>> = BTreeMap::new();
+    for it in members.iter().filter(|member| standing(&member.pod, now_ms) == Standing::Active) {
+        let Some(pod) = &it.pod.gang else { continue };
+        let member = member(it, pod, &nodes);
+        match clusters.iter().any(|cluster| cluster.uid == it.pod.owner) {
+            true => of_clusters.entry(&it.pod.owner).or_default().push(member),
+            false => strays.push((it.pod.namespace.clone(), member)),
+        }
     }
-    let mut gangs: Vec<Gang> = gangs.into_values().collect();
-    for gang in &mut gangs {
-        gang.members.sort_by(|a, b| (a.place, &a.name).cmp(&(b.place, &b.name)));
+    let mut gangs: Vec<Gang> = Vec::new();
+    for cluster in &clusters {
+        let Some(members) = of_clusters.remove(cluster.uid.as_str()) else { continue };
+        let (of_cluster, rest) = match cluster.object.as_ref().ok().filter(|object| admits(object, config)) {
+            Some(object) => self::gangs(cluster, object, members, config),
+            None => (Vec::new(), members),
+        };
+        gangs.extend(of_cluster);
+        strays.extend(rest.into_iter().map(|member| (cluster.key.namespace.clone(), member)));
     }
     strays.retain(|(_, member)| member.pod.is_gated);
     Sight { nodes, gangs, strays }
 }
 
-fn gang(cluster: &Cluster, pod: &GangPod, config: &Config) -> Option<Gang> {
-    let object = cluster.object.as_ref().ok().filter(|object| admits(object, config))?;
+/// The gangs of a RayCluster, and its pods that are of none.
+fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &Config) -> (Vec<Gang>, Vec<Member>) {
     let children = Children { cluster: object, config };
-    let specs = object.spec.worker_group_specs.iter().enumerate();
-    let spec = specs.into_iter().find(|(_, spec)| spec.group_name == pod.gang);
-    let is_suspended = object.spec.suspend == Some(true) || object.metadata.deletion_timestamp.is_some();
-    let wanted = spec.filter(|(_, spec)| !is_suspended && spec.suspend != Some(true));
-    let expected = wanted.and_then(|(index, spec)| children.replicas_and_hosts(index, spec).ok());
+    let is_suspended = object.spec.suspend == Some(true)
+        || object.spec.idle_suspend == Some(true)
+        || object.metadata.deletion_timestamp.is_some();
+    let specs = object.spec.worker_group_specs.iter().enumerate().filter(|_| !is_suspended);
+    let size = |(index, spec): (usize, &WorkerGroupSpec)| {
+        let (replicas, hosts) = children.replicas_and_hosts(index, spec).ok()?;
+        Some((spec.group_name.clone(), Size { pods: replicas.saturating_mul(hosts), hosts }))
+    };
+    let sizes: BTreeMap<String, Size> = specs.filter_map(size).collect();
+    let planned = object.planned_gangs().ok().flatten();
     let wish = object.metadata.annotations.get(DOMAIN);
     let is_meant = |wish: &String| config.gangs.levels.iter().position(|it| it.name == *wish || it.keys.contains(wish));
     let level = wish.and_then(is_meant);
-    Some(Gang {
+    let gang = |Share { name, expected, members }: Share| Gang {
         cluster: cluster.key.clone(),
-        name: pod.gang.clone(),
-        group: pod.gang.clone(),
-        expected: expected.map_or(0, |(replicas, hosts)| replicas.saturating_mul(hosts)),
+        name,
+        expected,
         level,
         unknown_level: wish.filter(|_| level.is_none()).cloned(),
-        members: Vec::new(),
-    })
+        members,
+    };
+    let (shares, rest) = divide(members, &sizes, planned.as_ref());
+    (shares.into_iter().map(gang).collect(), rest)
 }
 
 fn member(member: &GangMember, pod: &Arc<GangPod>, nodes: &[Node]) -> Member {
     let place = member.pod.place.unwrap_or_default();
     Member {
         name: member.pod.name.clone(),
+        group: member.pod.group.clone(),
         uid: member.pod.uid.clone(),
         resource_version: member.pod.resource_version.clone(),
         created_ms: member.pod.created_ms,

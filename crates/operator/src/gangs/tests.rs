@@ -35,7 +35,7 @@ fn node(name: &str, gpus: i64) -> Node {
 }
 
 /// A pod of `gpus`; `lifted`: by this admission, and bound to this node.
-fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<usize>)>) -> Member {
+pub(super) fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<usize>)>) -> Member {
     let mut pod = json!({
         "metadata": {"annotations": {GANG: "w"}},
         "spec": {"schedulingGates": [{"name": "other"}, {"name": GATE}],
@@ -48,6 +48,7 @@ fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<usize>)>) ->
     let node = lifted.and_then(|(_, node)| node);
     Member {
         name: format!("p{number}"),
+        group: "w".into(),
         uid: format!("u{number}"),
         resource_version: "7".into(),
         created_ms: 1_000,
@@ -61,15 +62,7 @@ fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<usize>)>) ->
 }
 
 fn gang(name: &str, expected: u32, members: Vec<Member>) -> Gang {
-    Gang {
-        cluster: Key::new("ns", name),
-        name: "w".into(),
-        group: "w".into(),
-        expected,
-        level: None,
-        unknown_level: None,
-        members,
-    }
+    Gang { cluster: Key::new("ns", name), name: "w".into(), expected, level: None, unknown_level: None, members }
 }
 
 fn patches(decided: &Decided) -> Vec<(&str, &serde_json::Value)> {

@@ -127,8 +127,13 @@ pub(super) fn gangs(conditions: &mut Conditions, pass: &Pass<'_>) {
     }
     let gated = |gang: &Arc<crate::frame::gang_pod::GangPod>| gang.is_gated;
     let is_any_gated = pass.observed.pods.iter().filter_map(|pod| pod.gang.as_ref()).any(gated);
-    if waits.is_empty() && !is_any_gated {
-        return conditions.set(name, Some(true), "Whole", "");
+    if waits.is_empty() {
+        return match is_any_gated {
+            // Not looked at yet: it is not known whether any has to wait.
+            true if conditions.has(name) => {}
+            true => conditions.set(name, Some(false), "Waiting", ""),
+            false => conditions.set(name, Some(true), "Whole", ""),
+        };
     }
     let said: Vec<String> = waits.iter().map(|wait| format!("gang {}: {}", wait.gang, wait.reason)).collect();
     conditions.set(name, Some(false), "Waiting", &said.join("; "));
@@ -173,7 +178,7 @@ fn reason(part: &str, verb: &str) -> &'static str {
 fn is_worth_telling(pass: &Pass<'_>, part: &str, failure: &Failure) -> bool {
     let is_needed = pass.decision.held.contains(part) || pass.decision.steps().any(|step| step.part == part);
     let is_lasting = match failure.problem.class {
-        Class::Refused | Class::Invalid => true,
+        Class::Refused | Class::Taken | Class::Invalid => true,
         Class::Throttled | Class::Unavailable => failure.attempts >= 3,
         Class::Conflict => failure.attempts >= 8,
     };

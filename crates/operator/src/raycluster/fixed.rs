@@ -150,6 +150,9 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
             format!("Failed to create {}", terms.text),
         );
     }
+    if kind == &kind::NETWORK_POLICY {
+        step = step.collides("NetworkPolicyNameCollision", "Create", "Failed to create NetworkPolicy");
+    }
     Some(if is_needed(part) { step.blocking() } else { step })
 }
 
@@ -230,3 +233,57 @@ fn say_that_it_is_missing(pass: &mut Pass<'_>, name: &str) {
 const ACCOUNT: &str = "service-account";
 /// How long until a missing account is looked for again, in ms.
 const ACCOUNT_RETRY_MS: i64 = 5_000;
+
+#[cfg(test)]
+mod tests {
+    use mobula_api::RayCluster;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{config::Config, frame::outcome::Memory, raycluster::Observed};
+
+    #[test]
+    fn an_object_of_a_kind_that_nobody_knows_is_a_fault_and_not_a_request() {
+        let (cluster, config, memory) = (RayCluster::default(), Config::default(), Memory::default());
+        let incarnations = std::collections::BTreeMap::new();
+        let observed = Observed {
+            cluster: &cluster,
+            pods: &[],
+            children: &[],
+            memory: &memory,
+            incarnations: &incarnations,
+            waits: &[],
+            token: [0; 32],
+        };
+        let mut pass = Pass::new(&observed, &config, 0);
+        let object = json!({"apiVersion": "example.com/v1", "kind": "Odd", "metadata": {"name": "a"}});
+        assert_eq!(one(&mut pass, GANG, object), None);
+        let (part, error) = &pass.faults[0];
+        assert_eq!((part.as_str(), pass.lacks_needed), (GANG, true), "no pod is made without its gang");
+        let said = "kind: example.com/v1 Odd: is made by no part of this operator: that is a fault in it";
+        assert_eq!(error.to_string(), said);
+    }
+
+    #[test]
+    fn what_was_looked_up_is_believed_for_a_while_and_looked_at_again() {
+        let (cluster, config) = (RayCluster::default(), Config::default());
+        let mut memory = Memory::default();
+        memory.look_ups.insert((kind::JOB.kind, "a".into()), (true, 1_000));
+        let incarnations = std::collections::BTreeMap::new();
+        let observed = Observed {
+            cluster: &cluster,
+            pods: &[],
+            children: &[],
+            memory: &memory,
+            incarnations: &incarnations,
+            waits: &[],
+            token: [0; 32],
+        };
+        let known = |now_ms: i64| {
+            let mut pass = Pass::new(&observed, &config, now_ms);
+            (exists_unwatched(&mut pass, &kind::JOB, "a"), pass.decision.wake_at_ms)
+        };
+        assert_eq!(known(2_000), (true, Some(1_000 + LOOK_UP_LASTS_MS)));
+        assert_eq!(known(1_000 + LOOK_UP_LASTS_MS), (false, None));
+    }
+}

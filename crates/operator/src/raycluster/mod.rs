@@ -25,7 +25,7 @@ use std::sync::Arc;
 use mobula_api::{Gate, keys};
 
 use crate::{
-    config::Config,
+    config::{BatchScheduler, Config},
     frame::{
         controller::{Reconciled, Reconciler},
         decision::Decision,
@@ -43,7 +43,14 @@ pub use observed::Observed;
 /// What is to be watched for RayClusters: kinds that only some installations serve, or allow, only where they are used.
 pub fn sources(config: &Config) -> Vec<Source> {
     let of_clusters = |kind| Source { kind, selector: keys::CLUSTER };
+    // Gangs have no label of ours where KubeRay has made them.
+    let all = |kind| Source { kind, selector: "" };
+    let uses = |scheduler| config.batch_scheduler == Some(scheduler);
     let optional = [
+        (uses(BatchScheduler::Volcano), all(&kind::VOLCANO_POD_GROUP)),
+        (uses(BatchScheduler::SchedulerPlugins), all(&kind::PLUGINS_POD_GROUP)),
+        (uses(BatchScheduler::Kubernetes), of_clusters(&kind::POD_GROUP)),
+        (uses(BatchScheduler::Kubernetes), of_clusters(&kind::WORKLOAD)),
         (config.gates.has(Gate::RayClusterNetworkPolicy), of_clusters(&kind::NETWORK_POLICY)),
         (config.gates.has(Gate::GCSFaultToleranceEmbeddedStorage), of_clusters(&kind::PERSISTENT_VOLUME_CLAIM)),
         (config.routes, of_clusters(&kind::ROUTE)),

@@ -22,6 +22,9 @@ use crate::{
 pub(super) const HEAD: &str = "head";
 pub(super) const ALL_PODS: &str = "pods";
 
+/// How long a worker that has ended well waits to be named by its autoscaler before it is replaced, in ms.
+const DRAINED_FOR_MS: i64 = 5_000;
+
 /// The part of a worker group.
 pub(super) fn group_part(group: &str) -> String {
     format!("group/{group}")
@@ -57,7 +60,7 @@ impl<'a> Pass<'a> {
     /// The failure of a part, unless the spec has changed since: then it is worth a try at once.
     pub(super) fn failure(&self, part: &str) -> Option<&'a Failure> {
         let failure = self.observed.memory.failures.get(part)?;
-        let is_of_old_spec = matches!(failure.problem.class, Class::Invalid | Class::Refused)
+        let is_of_old_spec = matches!(failure.problem.class, Class::Invalid | Class::Refused | Class::Taken)
             && failure.generation != self.observed.cluster.metadata.generation;
         (!is_of_old_spec).then_some(failure)
     }
@@ -90,9 +93,19 @@ impl<'a> Pass<'a> {
         false
     }
 
-    /// What a pod counts as. One that is on its way out is looked at again when it counts as lost.
+    /// What a pod counts as. One that is on its way out is looked at again when it counts as lost. One that has ended well is
+    /// not replaced at once where an autoscaler drains: the patch that names it may be on its way.
     pub(super) fn standing(&mut self, pod: &Pod) -> Standing {
         let standing = standing(pod, self.now_ms);
+        let is_worker = pod.role == PodRole::Worker;
+        let ended_ms = pod.ended_well_ms.filter(|_| is_worker && self.children.is_autoscaled());
+        if let (Standing::Failed, Some(ended_ms)) = (standing, ended_ms) {
+            let until_ms = ended_ms.saturating_add(DRAINED_FOR_MS);
+            if self.now_ms < until_ms {
+                self.decision.wake_at(until_ms);
+                return Standing::Active;
+            }
+        }
         if let (Standing::Leaving, Some(gone_by_ms)) = (standing, pod.deletion_ms) {
             self.decision.wake_at(classify::lost_at_ms(gone_by_ms));
         }

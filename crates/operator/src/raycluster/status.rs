@@ -14,8 +14,12 @@ use super::{
 };
 use crate::frame::{condition, controller::EXTENSION, decision::StatusWrite, kind, pod::Pod, time, world::Child};
 
-/// Counts that change are written at most so often, in ms; conditions at once.
-const PACE_MS: i64 = 1_000;
+/// The first status waits so long, in ms, unless it says that something has come to an end or has failed: most clusters need
+/// no other.
+const FIRST_AFTER_MS: i64 = 5_000;
+/// What changes on the way (counts, how a head gets on) is written so long after the write before, in ms. What others wait
+/// for is written at once: states, conditions, failures, and that all workers are ready.
+const COUNTS_AFTER_MS: i64 = 20_000;
 /// The condition of a RayCluster that nothing can be done about before it is mended. KubeRay says that in Events only.
 const INVALID: &str = "Invalid";
 
@@ -90,7 +94,7 @@ pub(super) fn of_invalid(pass: &mut Pass<'_>, (reason, message): &(InvalidReason
     pace(pass, status);
 }
 
-/// Writes the status if it differs: at once if conditions or the state do, else not too often.
+/// Writes the status if it differs: at once if others wait for it, else not too often.
 fn pace(pass: &mut Pass<'_>, mut status: Map<String, Value>) {
     let old = match &pass.observed.cluster.status {
         Value::Object(old) => old.clone(),
@@ -99,13 +103,16 @@ fn pace(pass: &mut Pass<'_>, mut status: Map<String, Value>) {
     if status == old {
         return;
     }
-    let mut wait_until_ms = pass.observed.memory.status_written_ms.map_or(0, |at_ms| at_ms.saturating_add(PACE_MS));
+    let mut wait_until_ms =
+        pass.observed.memory.status_written_ms.map_or(0, |at_ms| at_ms.saturating_add(COUNTS_AFTER_MS));
     let is_first = old.get("conditions").is_none();
     if is_first {
-        // Most of what a new cluster needs is there within a moment: one status says it all.
-        wait_until_ms = wait_until_ms.max(created_ms(pass).unwrap_or(0).saturating_add(PACE_MS));
+        wait_until_ms = wait_until_ms.max(created_ms(pass).unwrap_or(0).saturating_add(FIRST_AFTER_MS));
     }
-    let is_urgent = if is_first { says_news(&status) } else { turned(&old) != turned(&status) };
+    let is_urgent = match is_first {
+        true => says_news(&status),
+        false => turned(&old) != turned(&status) || (is_whole(&status) && !is_whole(&old)),
+    };
     let failure = pass.observed.memory.failures.get(crate::frame::controller::STATUS_PART);
     if let Some(at_ms) = failure.map(|failure| failure.next_try_ms).filter(|at_ms| pass.now_ms < *at_ms) {
         pass.decision.held.insert(crate::frame::controller::STATUS_PART.to_owned());
@@ -132,11 +139,23 @@ fn created_ms(pass: &Pass<'_>) -> Option<i64> {
     created.and_then(time::parse)
 }
 
+/// How a head gets on that nothing is wrong with.
+const ON_ITS_WAY: [&str; 5] =
+    ["Unknown", "HeadPodNotFound", "ContainersNotReady", "ContainerCreating", "PodInitializing"];
+
+/// Whether all workers are ready.
+fn is_whole(status: &Map<String, Value>) -> bool {
+    status.get("readyWorkerReplicas") == status.get("desiredWorkerReplicas")
+}
+
 /// What others wait for: state, and type, status and reason of conditions.
 fn turned(status: &Map<String, Value>) -> Vec<(Value, Value, Value)> {
     let conditions = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
-    let mut turned: Vec<_> =
-        conditions.map(|it| (it["type"].clone(), it["status"].clone(), it["reason"].clone())).collect();
+    let reason = |it: &Value| match it["reason"].as_str() {
+        Some(reason) if ON_ITS_WAY.contains(&reason) => Value::Null,
+        _ => it["reason"].clone(),
+    };
+    let mut turned: Vec<_> = conditions.map(|it| (it["type"].clone(), it["status"].clone(), reason(it))).collect();
     turned.push((status.get("state").cloned().unwrap_or_default(), Value::Null, Value::Null));
     turned
 }
@@ -234,7 +253,7 @@ fn groups(pass: &Pass<'_>) -> Value {
             object["pending"] = json!(pending);
         }
         let said = active.iter().find(|pod| !pod.is_ready() && !pod.pending_message.is_empty());
-        let wait = pass.observed.waits.iter().find(|wait| wait.group == spec.group_name);
+        let wait = pass.observed.waits.iter().find(|wait| wait.groups.contains(&spec.group_name));
         if let Some(wait) = wait {
             object["message"] = json!(format!("gang {}: {}", wait.gang, wait.reason));
         } else if let Some(pod) = said {

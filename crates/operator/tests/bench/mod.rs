@@ -15,7 +15,7 @@ use std::{
 use mobula_apiserver::{ApiServer, Connection, Kind, Settings};
 use mobula_operator::{
     config::Config,
-    frame::time::following_clock,
+    frame::{metrics::Metrics, time::following_clock, world::World},
     operator::{Ended, Operator, Surroundings},
 };
 use serde_json::{Value, json};
@@ -53,6 +53,8 @@ pub fn server(seed: u64) -> ApiServer {
 pub struct Process {
     pub connection: Connection,
     pub stop: watch::Sender<bool>,
+    pub metrics: Arc<Metrics>,
+    pub world: Arc<World>,
     pub task: JoinHandle<Ended>,
 }
 
@@ -69,7 +71,8 @@ impl Process {
             instance: String::new(),
         };
         let operator = Operator::new(config, surroundings);
-        Process { connection, stop, task: tokio::spawn(operator.run(stopped)) }
+        let (metrics, world) = (operator.metrics.clone(), operator.world.clone());
+        Process { connection, stop, metrics, world, task: tokio::spawn(operator.run(stopped)) }
     }
 
     /// Ends it in good order.

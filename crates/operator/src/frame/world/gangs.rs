@@ -31,8 +31,8 @@ pub fn admission_target() -> Target {
 pub struct GangWait {
     /// Name of the gang.
     pub gang: String,
-    /// The group of its pods.
-    pub group: String,
+    /// The worker groups of its pods.
+    pub groups: BTreeSet<String>,
     /// Pods that wait.
     pub pods: u32,
     /// Why.

@@ -1,5 +1,6 @@
-//! Children that follow the spec: the Role (KubeRay never touches it again), network policies, the claim of the GCS, and the
-//! Ingress as of 1.7. Whatever others have added to them stays.
+//! Children that follow the spec: the Role (KubeRay never touches it again), network policies, the claim of the GCS, gangs
+//! (KubeRay never touches those of scheduler-plugins again), and the Ingress as of 1.7. Whatever others have added to them
+//! stays.
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub(super) fn step(pass: &mut Pass<'_>, part: &str, there: &Arc<Child>, wanted: 
         "Role" => (!rules(pass, &mut body, wanted), None),
         "Ingress" if pass.config.compat >= Compat::V1_7 => (!ingress(&mut body, wanted), Some(INGRESS)),
         "NetworkPolicy" => (!policy(&mut body, wanted), Some(POLICY)),
+        "PodGroup" => (!gang(&mut body, wanted), None),
         "PersistentVolumeClaim" => return claim(pass, part, there, wanted),
         _ => return None,
     };
@@ -67,6 +69,37 @@ fn ingress(body: &mut Value, wanted: &Value) -> bool {
     let labels = merge(body, wanted, "labels");
     let annotations = merge(body, wanted, "annotations");
     changes || labels || annotations
+}
+
+/// A gang is as large as the plan says. Queue, priority and topology stay as they were made, as with KubeRay; and so does the
+/// template in a Workload, which only new gangs are made from. True if that changes it.
+fn gang(body: &mut Value, wanted: &Value) -> bool {
+    let mut changes = false;
+    for (parent, field) in
+        [("/spec", "minMember"), ("/spec", "minResources"), ("/spec/schedulingPolicy/gang", "minCount")]
+    {
+        let Some(new) = wanted.pointer(parent).and_then(|parent| parent.get(field)) else { continue };
+        if let Some(there) = body.pointer_mut(parent).and_then(Value::as_object_mut)
+            && !there.get(field).is_some_and(|old| is_as_much(old, new))
+        {
+            there.insert(field.to_owned(), new.clone());
+            changes = true;
+        }
+    }
+    changes
+}
+
+/// Whether two counts, or two maps of quantities, are the same.
+fn is_as_much(old: &Value, new: &Value) -> bool {
+    let amount =
+        |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned).parse::<Quantity>().ok();
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            old.len() == new.len()
+                && new.iter().all(|(key, new)| old.get(key).is_some_and(|old| amount(old) == amount(new)))
+        }
+        _ => old == new,
+    }
 }
 
 fn policy(body: &mut Value, wanted: &Value) -> bool {

@@ -27,8 +27,8 @@ const KAI_QUEUE: &str = "kai.scheduler/queue";
 pub type GangMembers = BTreeMap<String, u32>;
 
 impl Children<'_> {
-    /// The gang that the spec asks for: with an autoscaler the least that there must be, else all of it. An autoscaler that
-    /// plans more says so itself.
+    /// The gang that the spec asks for: with an autoscaler the least that there must be, else all of it. Groups in which the
+    /// autoscaler's plan starts a gang belong to it as a whole: what is planned together is placed together.
     ///
     /// # Errors
     /// Names a count that is none.
@@ -36,7 +36,7 @@ impl Children<'_> {
         let mut members = GangMembers::new();
         for (index, group) in self.cluster.spec.worker_group_specs.iter().enumerate() {
             let mut group = group.clone();
-            if self.is_autoscaled() {
+            if self.is_autoscaled() && self.cluster.pods_in_planned_gangs(&group.group_name) == 0 {
                 group.replicas = group.min_replicas;
             }
             let (replicas, hosts) = self.replicas_and_hosts(index, &group)?;

@@ -41,7 +41,9 @@ pub(super) fn pod_group(children: &Children<'_>, members: &GangMembers) -> Resul
     }
     let mut metadata = children.metadata(&group_name(children), Value::Null);
     if let Some(metadata) = metadata.as_object_mut() {
-        insert_unless_empty(metadata, "annotations", json!(children.cluster.metadata.annotations));
+        let mut annotations = children.cluster.metadata.annotations.clone();
+        annotations.retain(|key, _| !key.starts_with("mobula.dev/"));
+        insert_unless_empty(metadata, "annotations", json!(annotations));
     }
     Ok(Some(json!({
         "apiVersion": "scheduling.volcano.sh/v1beta1",
