@@ -306,7 +306,8 @@ async fn history(seed: u64) -> Result<(), String> {
         number += 1;
         Process::start(bad_connection(&server, dice.roll(u64::MAX)), config(), &format!("p{number}"))
     };
-    let mut process = start(&mut dice);
+    // One leads, the other stands by with a view that may be old.
+    let mut processes = [start(&mut dice), start(&mut dice)];
     let names = ["x", "y", "z"];
     for name in names {
         gpu_cluster(&server, name, 3);
@@ -314,9 +315,12 @@ async fn history(seed: u64) -> Result<(), String> {
     let (mut partial_since, mut whole) = (BTreeMap::new(), BTreeSet::new());
     for turn in 0..240_u64 {
         sleep(Duration::from_millis(500)).await;
-        if dice.roll(40) == 0 || process.task.is_finished() {
-            let fresh = start(&mut dice);
-            std::mem::replace(&mut process, fresh).crash();
+        let dies = (dice.roll(40) == 0).then(|| dice.roll(2) as usize);
+        for (number, process) in processes.iter_mut().enumerate() {
+            if dies == Some(number) || process.task.is_finished() {
+                let fresh = start(&mut dice);
+                std::mem::replace(process, fresh).crash();
+            }
         }
         let name = names[dice.roll(3) as usize];
         match dice.roll(60) {
@@ -363,7 +367,12 @@ async fn history(seed: u64) -> Result<(), String> {
             }
         }
     }
-    process.connection.recover();
+    for process in &mut processes {
+        if process.task.is_finished() {
+            *process = start(&mut dice);
+        }
+        process.connection.recover();
+    }
     // One after the other, each runs whole.
     for name in names {
         for other in names {
@@ -380,7 +389,7 @@ async fn history(seed: u64) -> Result<(), String> {
             return Err(format!("{name} does not become whole: {all:?}"));
         }
     }
-    process.crash();
+    processes.into_iter().for_each(Process::crash);
     Ok(())
 }
 

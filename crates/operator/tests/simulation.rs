@@ -186,12 +186,22 @@ fn watch_over(server: &ApiServer, both_lead: bool, asks: &Arc<Mutex<Asks>>) -> A
     found
 }
 
+fn create(server: &ApiServer, name: &str) {
+    let mut cluster = cluster(name, 4, if name == "m" { 2 } else { 1 });
+    cluster["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(MOST);
+    server.create("rayclusters", cluster).unwrap();
+}
+
+/// What belongs to nobody any more goes, sooner or later.
+fn collect_garbage(server: &ApiServer, asks: &Mutex<Asks>) {
+    asks.lock().unwrap().by_hand = true;
+    server.settle();
+    asks.lock().unwrap().by_hand = false;
+}
+
 fn two_clusters(server: &ApiServer) {
-    for (name, hosts) in [("a", 1), ("m", 2)] {
-        let mut cluster = cluster(name, 4, hosts);
-        cluster["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(MOST);
-        server.create("rayclusters", cluster).unwrap();
-    }
+    create(server, "a");
+    create(server, "m");
     let stranger = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": STRANGER, "namespace": "default",
@@ -262,6 +272,13 @@ fn happen(server: &ApiServer, dice: &mut Dice, asks: &Mutex<Asks>) {
                 .unwrap();
             }
         }
+        17..18 => {
+            // Another one of its name, before anything of the old one is gone.
+            asks.lock().unwrap().at_most(name, 0);
+            server.delete("rayclusters", "default", name).unwrap();
+            create(server, name);
+        }
+        18..20 => collect_garbage(server, asks),
         _ => {}
     }
 }
@@ -323,6 +340,7 @@ async fn history(seed: u64, both_lead: bool) -> Result<String, String> {
         }
         process.connection.recover();
     }
+    collect_garbage(&server, &asks);
     for name in ["a", "m"] {
         let change = |it: &mut Value| {
             it["spec"]["suspend"] = json!(false);

@@ -230,8 +230,7 @@ pub static RAY_CLUSTER_SOURCES: &[Source] = &[
     Source { kind: &kind::RAY_CLUSTER, selector: "" },
     Source { kind: &kind::POD, selector: "ray.io/node-type in (head,worker,redis-cleanup)" },
     Source { kind: &kind::SERVICE, selector: keys::CLUSTER },
-    // Two Services have no label that names the cluster: the one for Serve of a bare RayCluster, and the one by which the
-    // hosts of a replica find each other.
+    // No label names the cluster of the Service for Serve, nor of that by which the hosts of a replica find each other.
     Source { kind: &kind::SERVICE, selector: "ray.io/originated-from-crd=RayCluster,!ray.io/cluster" },
     Source { kind: &kind::SERVICE, selector: "ray.io/headless-worker-svc,!ray.io/cluster" },
     Source { kind: &kind::SECRET, selector: keys::CLUSTER },
