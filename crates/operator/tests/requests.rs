@@ -74,7 +74,8 @@ fn slow_kubelet(server: &ApiServer) {
             let heads = bench::pods(&server, "head");
             for (cluster, name) in next {
                 let number: u64 = cluster[1..].parse().unwrap();
-                let is_due = if heads.contains(&name) { turn >= 3 + number % 5 } else { (turn + number) % 2 == 0 };
+                let is_due =
+                    if heads.contains(&name) { turn >= 3 + number % 5 } else { (turn + number).is_multiple_of(2) };
                 if is_due {
                     server.edit("pods", "default", &name, run).unwrap();
                 } else {
