@@ -498,6 +498,14 @@ pub struct Request {
     pub placement: Vec<PlacementConstraint>,
 }
 
+impl Request {
+    /// Whether two ask the nodes for the same; those read from one message usually share their resources.
+    pub(crate) fn is_like(&self, other: &Request) -> bool {
+        let is_same = Arc::ptr_eq(&self.resources, &other.resources) || self.resources == other.resources;
+        is_same && self.selectors == other.selectors
+    }
+}
+
 /// A bundle is a request within a gang.
 pub type Bundle = Request;
 

@@ -30,8 +30,9 @@ impl<'a> Asked<'a> {
         let constraints = snapshot.constraints.iter().flat_map(|constraint| &constraint.requests);
         let classes = snapshot.demand.iter().chain(constraints).map(|class| &class.request);
         for request in classes.chain(snapshot.gangs.iter().flat_map(|gang| &gang.bundles)) {
-            let conditions = request.selectors.iter().flat_map(|selector| &selector.constraints);
-            keys.extend(conditions.map(|condition| condition.key.as_str()));
+            for selector in &request.selectors {
+                keys.extend(selector.constraints.iter().map(|condition| condition.key.as_str()));
+            }
             // Bundles of a gang follow one another.
             let this = Arc::as_ptr(&request.resources);
             if std::mem::replace(&mut last, this) == this || seen.insert(this, ()).is_some() {

@@ -14,7 +14,7 @@ use super::price::Prices;
 use super::repack::{self, Fluid, Reach, Repacked};
 use super::world::{HostId, Origin, World};
 use super::{Rules, over_maximum, pending, shrink, tasks, waiting};
-use crate::census::{Census, census, group_numbers};
+use crate::census::{Census, census};
 use crate::given_up::{self, GivenUp};
 use crate::topology::DomainId;
 use crate::{DemandRef, FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
@@ -78,13 +78,18 @@ pub(super) struct Decision<'a> {
     /// Pods by group, those that are given up left aside.
     pub census: Vec<Census<'a>>,
     /// By node of the snapshot: the number of its group.
-    pub numbers: Vec<usize>,
+    pub numbers: &'a [usize],
     /// What is launched for minima costs so much.
     pub fixed_cost: f64,
 }
 
-/// Decides. What must be remembered is written to `memory`.
-pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory: &mut Memory) -> Decision<'a> {
+/// Decides. What must be remembered is written to `memory`. `numbers` says of each node of which group it is.
+pub(super) fn decide<'a>(
+    snapshot: &'a Snapshot,
+    numbers: &'a [usize],
+    options: &PolicyOptions,
+    memory: &mut Memory,
+) -> Decision<'a> {
     let prices = Prices::new(snapshot);
     let rules = Rules {
         prices: &prices,
@@ -97,9 +102,8 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     let mut given_up = given_up::find(snapshot, None);
     let late = pending::find(snapshot, &given_up.nodes, memory);
     pending::forget(snapshot, memory);
-    let numbers = group_numbers(snapshot);
-    over_maximum::find(snapshot, &numbers, &mut given_up);
-    let mut draft = Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory, Reserving::First);
+    over_maximum::find(snapshot, numbers, &mut given_up);
+    let mut draft = Draft::new(snapshot, &rules, &map, numbers, &given_up.nodes, memory, Reserving::First);
     for (group, late) in &late {
         if pending::is_borne(memory, group, snapshot.now_ms) {
             continue;
@@ -112,7 +116,7 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
         let attempt = |tried: usize| {
             let mut out = given_up.nodes.clone();
             units[..tried].iter().flatten().for_each(|at| out[*at] = true);
-            let other = Draft::new(snapshot, &rules, &map, &numbers, &out, &blocked, Reserving::First);
+            let other = Draft::new(snapshot, &rules, &map, numbers, &out, &blocked, Reserving::First);
             (other.unserved() <= draft.unserved()).then_some((other, out))
         };
         let (mut given, mut too_many, mut tried) = (0, units.len() + 1, units.len());
@@ -145,12 +149,12 @@ pub(super) fn decide<'a>(snapshot: &'a Snapshot, options: &PolicyOptions, memory
     }
     let at_first = draft.cost(&rules);
     let (mut repacked, mut fixed_cost) = draft.finish(&rules);
-    let again = || Draft::new(snapshot, &rules, &map, &numbers, &given_up.nodes, memory, Reserving::Last);
+    let again = || Draft::new(snapshot, &rules, &map, numbers, &given_up.nodes, memory, Reserving::Last);
     if let Some(cheaper) = reserving_last(&draft, at_first, &rules, again) {
         (draft, repacked, fixed_cost) = cheaper;
     }
     draft.say_how_near(&map);
-    let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, &numbers, memory);
+    let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, numbers, memory);
     Decision {
         snapshot,
         census: draft.census,

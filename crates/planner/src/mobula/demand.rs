@@ -1,7 +1,6 @@
 //! What is asked for, in shapes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::stocks::StockId;
 use super::world::{ShapeId, World};
@@ -110,7 +109,7 @@ fn parts<'a>(world: &mut World<'a>, bundles: &'a [Request]) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut part_of: BTreeMap<ShapeId, usize> = BTreeMap::new();
     let mut start = 0;
-    for chunk in bundles.chunk_by(is_same) {
+    for chunk in bundles.chunk_by(Request::is_like) {
         let run = Run { first: start, count: chunk.len() as u32 };
         start += run.count;
         let shape = world.shape(&chunk[0]);
@@ -122,11 +121,6 @@ fn parts<'a>(world: &mut World<'a>, bundles: &'a [Request]) -> Vec<Part> {
         parts[at].count += run.count;
     }
     parts
-}
-
-/// Whether two bundles ask for the same; bundles read from one message usually share their resources.
-fn is_same(a: &Request, b: &Request) -> bool {
-    (Arc::ptr_eq(&a.resources, &b.resources) || a.resources == b.resources) && a.selectors == b.selectors
 }
 
 /// How hard requests are to place: by the share that they take of the largest host there is.

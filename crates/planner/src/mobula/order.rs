@@ -9,6 +9,8 @@ use crate::{Node, NodePhase, Plan, Snapshot, Target};
 /// A snapshot with its nodes by group and name.
 pub(super) struct Ordered<'a> {
     pub snapshot: Cow<'a, Snapshot>,
+    /// By node: the number of its group.
+    pub numbers: Vec<usize>,
     /// By node: where it was observed; empty: all are where they were.
     was: Vec<u32>,
 }
@@ -19,7 +21,7 @@ impl<'a> Ordered<'a> {
         let nodes = &snapshot.nodes;
         let numbers = group_numbers(snapshot);
         if is_in_order(snapshot, &numbers) {
-            return Ordered { snapshot: Cow::Borrowed(snapshot), was: Vec::new() };
+            return Ordered { snapshot: Cow::Borrowed(snapshot), numbers, was: Vec::new() };
         }
         let compare = |a: usize, b: usize| compare((numbers[a], &nodes[a]), (numbers[b], &nodes[b]));
         let mut order: Vec<usize> = (0..nodes.len()).collect();
@@ -27,7 +29,8 @@ impl<'a> Ordered<'a> {
         let mut ordered = snapshot.clone();
         ordered.nodes = order.iter().map(|at| nodes[*at].clone()).collect();
         ordered.hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        Ordered { snapshot: Cow::Owned(ordered), was: order.into_iter().map(|at| at as u32).collect() }
+        let numbers = order.iter().map(|at| numbers[*at]).collect();
+        Ordered { snapshot: Cow::Owned(ordered), numbers, was: order.into_iter().map(|at| at as u32).collect() }
     }
 
     /// Names the nodes of a plan as they were observed.

@@ -51,16 +51,18 @@ impl HeldBack {
 
 /// Holds back what is launched beyond the rate, the last replicas first.
 pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
-    let mut replicas: Vec<Vec<HostId>> = vec![Vec::new(); world.groups.len()];
-    for host in world.present..world.hosts.len() {
-        if let (Origin::New { host: 0, .. }, false) = (world.hosts.origin[host], world.hosts.is_given_up[host]) {
-            replicas[world.hosts.group[host] as usize].push(host as HostId);
-        }
-    }
+    let (present, hosts) = (world.present, &world.hosts);
+    // New hosts that are launched: group, and whether a replica begins there.
+    let launched = (present..hosts.len()).filter(|host| !hosts.is_given_up[*host]).map(|host| {
+        let is_first = matches!(hosts.origin[host], Origin::New { host: 0, .. });
+        (host - present, hosts.group[host] as usize, is_first)
+    });
+    let mut replicas = vec![0_u64; world.groups.len()];
+    launched.clone().for_each(|(_, group, is_first)| replicas[group] += u64::from(is_first));
     let settings = &world.snapshot.settings;
     let mut in_flight: u64 = census.iter().map(|pods| pods.kept.count - pods.running.count).sum();
-    let (present, new) = (world.present, world.hosts.len() - world.present);
-    let mut held_back = HeldBack { present, numbers: vec![None; new], ..HeldBack::default() };
+    let mut held_back = HeldBack { present, numbers: vec![None; hosts.len() - present], ..HeldBack::default() };
+    let mut goes = Vec::with_capacity(replicas.len());
     for (at, replicas) in replicas.into_iter().enumerate() {
         let spec = world.groups[at].spec;
         let hosts = u64::from(world.groups[at].hosts);
@@ -83,17 +85,20 @@ pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
             }
         }
         let below_floor = u64::from(spec.min_replicas.saturating_sub(kept));
-        let go = most.max(below_floor).min(replicas.len() as u64) as usize;
-        in_flight += go as u64 * hosts;
-        held_back.launched.push(go as u64 * hosts);
-        for (number, first) in replicas.into_iter().enumerate() {
-            for host in first..first + hosts as HostId {
-                if number < go {
-                    held_back.numbers[host as usize - present] = Some(number as u32);
-                } else {
-                    held_back.reasons.entry(at).or_insert_with(|| reason.clone());
-                }
-            }
+        let go = most.max(below_floor).min(replicas);
+        in_flight += go * hosts;
+        held_back.launched.push(go * hosts);
+        if go < replicas {
+            held_back.reasons.insert(at, reason);
+        }
+        goes.push(go);
+    }
+    // By group: replicas that were numbered.
+    let mut numbered = vec![0_u64; goes.len()];
+    for (host, group, is_first) in launched {
+        numbered[group] += u64::from(is_first);
+        if (1..=goes[group]).contains(&numbered[group]) {
+            held_back.numbers[host] = Some(numbered[group] as u32 - 1);
         }
     }
     held_back

@@ -133,7 +133,7 @@ fn repack_on<'a>(
     present: Vec<PresentClass>,
     before: f64,
 ) -> Repacked {
-    let Sorted { lots, packing: start } = Sorted::new(board, &trial, rules, (of, puts), &present);
+    let Sorted { lots, placed } = Sorted::new(board, &trial, rules, (of, puts), &present);
     if lots.len() > MAX_LOTS {
         return Repacked::default();
     }
@@ -142,13 +142,14 @@ fn repack_on<'a>(
     // Every bound that packing gives holds; how near the plan is to it, is another question.
     let (mut best, lower_bound) = match of.packed.filter(|packed| packed.problem == purchase.problem) {
         Some(packed) => (packed.packing.clone(), packing::lower_bound(&purchase.problem)),
-        None => packing::greedy_with_bound(&purchase.problem),
+        None => {
+            let (greedy, bound) = packing::greedy_with_bound(&purchase.problem);
+            let start = placed.packing(board, purchase.lots.len());
+            let start_is_better = !is_whole(&greedy) || start.cost(&purchase.problem) < greedy.cost(&purchase.problem);
+            let starts_well = start_is_better && packing::check(&purchase.problem, &start).is_ok();
+            (if starts_well { start } else { greedy }, bound)
+        }
     };
-    let starts_well = packing::check(&purchase.problem, &start).is_ok();
-    let start_is_better = !is_whole(&best) || start.cost(&purchase.problem) < best.cost(&purchase.problem);
-    if starts_well && start_is_better {
-        best = start;
-    }
     let mut result = Repacked { lower_bound, is_proven: is_whole(&best), work: 0 };
     let is_small = purchase.lots.len() + purchase.problem.bins.len() <= MAX_SMALL;
     let work = if is_small { rules.improve_work.max(TICK_WORK) } else { rules.improve_work };
@@ -193,10 +194,18 @@ fn present_classes(trial: &Board<'_>, rules: &Rules<'_>) -> Option<Vec<PresentCl
     Some(classes)
 }
 
-/// Demand that may be elsewhere in lots, and how it is packed now.
+/// Demand that may be elsewhere in lots, and where it is now.
 struct Sorted {
     lots: Vec<Lot>,
-    packing: Packing,
+    placed: Placed,
+}
+
+/// Where demand is now.
+struct Placed {
+    /// Hosts, the lot that is on them, and how much of it on each.
+    lots: Vec<(Range<HostId>, usize, i64)>,
+    /// By host: the bin that its class is, of those that are there.
+    class_of: Vec<usize>,
 }
 
 /// What makes demand alike: shape, bins, and for gangs with bundles apart the size.
@@ -274,12 +283,19 @@ impl Sorted {
             lot.most_per_host = u32::try_from(lot.owners.len()).unwrap_or(u32::MAX);
         }
         let placed = fluid.iter().zip(piece_of).map(|(put, piece)| (put.range(), lot_of_piece[piece], put.taken));
+        Sorted { lots, placed: Placed { lots: placed.collect(), class_of } }
+    }
+}
+
+impl Placed {
+    /// How all of so many lots are packed now.
+    fn packing(self, board: &Board<'_>, lots: usize) -> Packing {
+        let Placed { lots: placed, class_of } = self;
         let bin_of = |host: HostId| match class_of.get(host as usize) {
             Some(class) if *class != NO_CLASS => *class,
             _ => board.world.hosts.group[host as usize] as usize,
         };
-        let packing = Packing { patterns: patterns(placed.collect(), bin_of), left: vec![0; lots.len()] };
-        Sorted { lots, packing }
+        Packing { left: vec![0; lots], patterns: patterns(placed, bin_of) }
     }
 }
 

@@ -79,7 +79,7 @@ impl<'d, 'a> Report<'d, 'a> {
         let ending: BTreeSet<usize> = given_up.chain(decision.shrink.ends.iter().map(|(at, ..)| *at)).collect();
         let census = match decision.shrink.ends.is_empty() {
             true => decision.census.clone(),
-            false => census(snapshot, &decision.numbers, |at| ending.contains(&at)),
+            false => census(snapshot, decision.numbers, |at| ending.contains(&at)),
         };
         let held_back = rate::hold_back(&decision.board.world, &census);
         let mut report = Report {

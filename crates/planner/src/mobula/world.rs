@@ -367,12 +367,13 @@ impl<'a> World<'a> {
     pub fn shape_of_all(&mut self, requests: &'a [Request]) -> ShapeId {
         let mut sums: BTreeMap<Column, i64> = BTreeMap::new();
         let mut selectors = BTreeSet::new();
-        for request in requests {
-            for (column, amount) in self.needs(&request.resources) {
+        for alike in requests.chunk_by(Request::is_like) {
+            let count = i64::try_from(alike.len()).unwrap_or(i64::MAX);
+            for (column, amount) in self.needs(&alike[0].resources) {
                 let sum = sums.entry(column).or_default();
-                *sum = sum.saturating_add(amount);
+                *sum = sum.saturating_add(amount.saturating_mul(count));
             }
-            selectors.insert(self.selector(&request.selectors));
+            selectors.insert(self.selector(&alike[0].selectors));
         }
         selectors.remove(&0);
         self.intern(sums.into_iter().collect(), selectors.into_iter().collect())
@@ -532,7 +533,14 @@ impl<'a> World<'a> {
         let traits = Traits { kind: *kind, is_scarce: *is_scarce, state: State::New };
         let stock = self.hosts.stocks.intern(total, traits);
         let of_replica = |replica: u32| (0..*hosts).map(move |host| Origin::New { replica, host });
-        self.hosts.extend(stock, group as u32, (*launched..*launched + replicas).flat_map(of_replica));
+        let replicas_now = *launched..*launched + replicas;
+        match *hosts {
+            1 => {
+                let alone = |replica: u32| Origin::New { replica, host: 0 };
+                self.hosts.extend(stock, group as u32, replicas_now.map(alone));
+            }
+            _ => self.hosts.extend(stock, group as u32, replicas_now.flat_map(of_replica)),
+        }
         *launched += replicas;
         first
     }

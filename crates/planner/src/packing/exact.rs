@@ -149,6 +149,11 @@ impl Search<'_> {
             return;
         }
         let mut branches = self.branches(first, waste.max(0.0) + self.below.abs() * 1e-10, work);
+        // Fillings may be missing from the list.
+        if work.is_out() {
+            self.is_complete = false;
+            return;
+        }
         branches.sort_by(|a, b| a.waste.total_cmp(&b.waste).then_with(|| (a.bin, &a.items).cmp(&(b.bin, &b.items))));
         for branch in branches {
             if branch.waste > self.below - self.step - self.cost - self.rest() + self.below.abs() * 1e-10 {

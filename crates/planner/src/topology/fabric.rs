@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::nearness::kinds;
 use super::{DomainId, GroupDomain, Topology, is_on_one_node, is_rdma_resource};
 use crate::quick_hash::Index;
 use crate::{
@@ -113,8 +114,7 @@ impl Fabrics {
         if is_on_one_node(gang) {
             return None;
         }
-        let mut kinds: Vec<&Request> = gang.bundles.iter().collect();
-        kinds.dedup_by(|a, b| a.selectors == b.selectors && a.resources == b.resources);
+        let mut kinds: Vec<&Request> = kinds(gang).map(|(bundle, _)| bundle).collect();
         if kinds.iter().any(|bundle| self.asks_for_fabric(bundle)) {
             return Some(FabricWish::Required);
         }
@@ -169,11 +169,17 @@ impl Reader<'_, '_> {
     fn domains_of_nodes(&self) -> Vec<Option<Option<DomainId>>> {
         // Equal nodes share their map: each is read once.
         let mut known: Index<*const Resources, bool> = Index::default();
+        let mut last: Option<(*const Resources, bool)> = None;
         let mut of_node = Vec::with_capacity(self.snapshot.nodes.len());
         for (at, node) in self.snapshot.nodes.iter().enumerate() {
             let by_group = self.topology.group_of_node(at).and_then(|group| self.has_rdma.get(group)) == Some(&true);
-            let total = &node.total;
-            let by_itself = !by_group && *known.entry(Arc::as_ptr(total)).or_insert_with(|| has_device(total));
+            let total = Arc::as_ptr(&node.total);
+            let has_device = match last {
+                Some((same, has_device)) if same == total => has_device,
+                _ => *known.entry(total).or_insert_with(|| has_device(&node.total)),
+            };
+            last = Some((total, has_device));
+            let by_itself = !by_group && has_device;
             of_node.push((by_group || by_itself).then(|| self.labelled(|level| self.topology.of_node(level, at))));
         }
         of_node

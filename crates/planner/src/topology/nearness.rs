@@ -5,7 +5,6 @@
 //! near enough to itself: nothing is said of gangs that pack, unless they are too large for that.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::fabric::{could_hold, has_accelerator};
 use super::is_on_one_node;
@@ -89,11 +88,8 @@ fn speaks_for(group: &NodeType, kinds: &[&Request]) -> bool {
 }
 
 /// Different bundles of a gang, each with how many of it follow each other.
-fn kinds(gang: &Gang) -> impl Iterator<Item = (&Request, usize)> {
-    let is_same = |a: &Request, b: &Request| {
-        (Arc::ptr_eq(&a.resources, &b.resources) || a.resources == b.resources) && a.selectors == b.selectors
-    };
-    gang.bundles.chunk_by(is_same).filter_map(|alike| Some((alike.first()?, alike.len())))
+pub(super) fn kinds(gang: &Gang) -> impl Iterator<Item = (&Request, usize)> {
+    gang.bundles.chunk_by(Request::is_like).filter_map(|alike| Some((alike.first()?, alike.len())))
 }
 
 fn is_over_several_hosts(snapshot: &Snapshot, gang: &Gang) -> bool {
