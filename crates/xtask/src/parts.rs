@@ -202,6 +202,7 @@ mod tests {
         }
         for (name, module) in [
             ("coredns", "github.com/coredns/coredns"),
+            ("kuberay-e2e", "github.com/ray-project/kuberay/ray-operator"),
             ("kuberay-operator", "github.com/ray-project/kuberay/ray-operator"),
             ("kwok", "sigs.k8s.io/kwok"),
         ] {

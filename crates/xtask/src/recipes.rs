@@ -39,6 +39,7 @@ pub fn install(part: &Part, directory: &Path) -> Result<()> {
         "redis-server" => debian::unpack(&["redis-server"], &["libc6"], directory),
         "pause-image" => pause_image(directory),
         "ray-image" => images::ray(&part.version, directory),
+        "kuberay-e2e" => kuberay_e2e(directory),
         "kuberay-crds" => kuberay(&part.version, "config/crd/bases", directory),
         "kuberay-samples" => kuberay(&part.version, "config/samples", directory),
         "ray" => ray(&part.version, directory),
@@ -108,6 +109,14 @@ fn pause_image(directory: &Path) -> Result<()> {
     let binary = directory.join("pause");
     go_build(root().join("tests/parts/pause"), ".", "-s -w", &binary)?;
     images::pause(&binary, directory)
+}
+
+/// KubeRay's own end-to-end tests, as one program.
+fn kuberay_e2e(directory: &Path) -> Result<()> {
+    let mut go = Command::new("go");
+    go.args(["test", "-c", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o"]).arg(directory.join("e2e.test"));
+    go.arg("github.com/ray-project/kuberay/ray-operator/test/e2e");
+    run(go.env("CGO_ENABLED", "0").current_dir(root().join("tests/parts/kuberay")))
 }
 
 /// The manifests in a folder of KubeRay's module, and in the folders below it.

@@ -68,6 +68,7 @@ async fn a_whole_life() -> Result<()> {
         down.as_secs_f64()
     );
     suspended_and_resumed(&case).await?;
+    recreated(&case).await?;
     deleted_with_a_finalizer(&case).await?;
     case.finish()
 }
@@ -84,6 +85,27 @@ async fn suspended_and_resumed(case: &Case) -> Result<()> {
     let up = case.until_status("a", "ready again", is_ready).await?;
     case.until_workers(10).await?;
     eprintln!("suspended after {:.2} s, ready again after {:.2} s", down.as_secs_f64(), up.as_secs_f64());
+    Ok(())
+}
+
+/// With the strategy Recreate, a changed spec means new pods.
+async fn recreated(case: &Case) -> Result<()> {
+    let uids = async || {
+        let pods = case.list("/api/v1/namespaces/life/pods").await?;
+        Ok(pods.iter().filter_map(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned)).collect::<BTreeSet<_>>())
+    };
+    let strategy = json!([{"op": "add", "path": "/spec/upgradeStrategy", "value": {"type": "Recreate"}}]);
+    case.patch("a", &strategy).await?;
+    let before = uids().await?;
+    wait::throughout("a strategy alone changes no pod", Duration::from_secs(1), uids, |now| *now == before).await?;
+    let image = |group: &str| format!("/spec/{group}/template/spec/containers/0/image");
+    let images = ["headGroupSpec", "workerGroupSpecs/0"]
+        .map(|group| json!({"op": "replace", "path": image(group), "value": "rayproject/ray:2.52.0"}));
+    case.patch("a", &json!(images)).await?;
+    let is_new = |now: &BTreeSet<String>| now.len() == before.len() && now.is_disjoint(&before);
+    let took = wait::until("all pods new", LIMIT, uids, is_new).await?;
+    case.until_status("a", "ready with new pods", is_ready).await?;
+    eprintln!("all pods made anew after {:.2} s", took.as_secs_f64());
     Ok(())
 }
 

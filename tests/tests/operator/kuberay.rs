@@ -18,7 +18,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const WORKERS: u32 = 3;
 
 /// A real KubeRay, which is ready.
-async fn kuberay(case: &Case, name: &str) -> Result<Process> {
+pub async fn kuberay(case: &Case, name: &str) -> Result<Process> {
     let (metrics, health) = (free_port()?, free_port()?);
     let mut command = Command::new(parts::kuberay_operator()?);
     command

@@ -15,6 +15,7 @@ mod case;
 mod controlled;
 mod gangs;
 mod kuberay;
+mod peer;
 mod redis;
 mod webhook;
 
