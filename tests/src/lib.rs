@@ -8,6 +8,7 @@
 //! - [`operator`] stands in for KubeRay's operator and the kubelet; [`sidecar`] runs what is tested, or Ray's own.
 //! - [`redis`]: where a GCS may keep its state.
 //! - [`nodes`] stands in for scheduler and kubelets where the operator is the real one.
+//! - [`node`]: a whole Kubernetes cluster of one real node, for `cargo xtask e2e`.
 //! - [`dice`]: random problems from a seed; [`openb`]: a made-up data centre with GPUs that pods share.
 //! - [`conformance`]: cases that a real kube-apiserver and the one in memory must answer alike.
 //! - [`world`] puts all of it together for one case.
@@ -21,6 +22,7 @@ pub mod dice;
 pub mod driver;
 pub mod gcs;
 pub mod kubelet;
+pub mod node;
 pub mod nodes;
 pub mod openb;
 pub mod operator;

@@ -104,20 +104,26 @@ impl Drop for Process {
 
 /// Kills the group when this program has ended.
 fn guard(group: Pid) -> Result<Child> {
-    at_exit("kill -KILL \"-$1\"", group.as_raw_nonzero().to_string().as_ref())
+    at_exit("kill -KILL \"-$1\"", [group.as_raw_nonzero().to_string()])
 }
 
 /// Removes the directory when this program has ended and its processes are gone.
 pub fn remove_at_exit(directory: &Path) -> Result<()> {
     // Never dropped: that would close the pipe.
-    at_exit("sleep 2; rm -rf -- \"$1\"", directory.as_os_str()).map(std::mem::forget)
+    at_exit("sleep 2; rm -rf -- \"$1\"", [directory]).map(std::mem::forget)
+}
+
+/// Removes these cgroups, and those below them, when this program has ended and their processes are gone.
+pub fn remove_cgroups_at_exit(cgroups: &[PathBuf]) -> Result<()> {
+    let script = "sleep 2; for group; do find \"$group\" -depth -type d -exec rmdir {} \\; ; done";
+    at_exit(script, cgroups).map(std::mem::forget)
 }
 
 /// Runs a shell command when this program has ended, in whatever way: then the pipe that `read` waits on is closed.
-fn at_exit(script: &str, argument: &OsStr) -> Result<Child> {
+fn at_exit(script: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Child> {
     Command::new("sh")
         .args(["-c", &format!("read line; {script}"), "guard"])
-        .arg(argument)
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -26,6 +26,8 @@ pub fn ray(version: &str, directory: &Path) -> Result<()> {
         symlink(Path::new("usr").join(name), files.join(name))?;
     }
     debian::unpack(&RAY_NEEDS, &[], &files)?;
+    // Jobs are started by it.
+    symlink("bash", files.join("usr/bin/sh"))?;
     let packages = files.join("usr/lib/python3/dist-packages");
     let requirement = format!("ray[default]=={version}");
     // The interpreter is that of the image, not the one that runs pip.

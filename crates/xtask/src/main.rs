@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask lint|test|parts|live|bench|soak|doctor`.
+//! Developer commands: `cargo xtask lint|test|parts|live|e2e|peer-e2e|bench|soak|doctor`.
 //!
 //! Small on purpose (one dependency), so that it compiles in a second: the work is done by cargo, go and pip.
 #![allow(clippy::disallowed_methods)] // a developer tool asks for the time and the environment
@@ -7,11 +7,13 @@ mod bench;
 mod command;
 mod debian;
 mod doctor;
+mod e2e;
 mod images;
 mod invariants;
 mod lint;
 mod live;
 mod parts;
+mod peer_e2e;
 mod recipes;
 mod soak;
 mod sources;
@@ -21,8 +23,17 @@ use std::process::ExitCode;
 
 use command::Command;
 
-const COMMANDS: [Command; 7] =
-    [lint::COMMAND, test::COMMAND, parts::COMMAND, live::COMMAND, bench::COMMAND, soak::COMMAND, doctor::COMMAND];
+const COMMANDS: [Command; 9] = [
+    lint::COMMAND,
+    test::COMMAND,
+    parts::COMMAND,
+    live::COMMAND,
+    e2e::COMMAND,
+    peer_e2e::COMMAND,
+    bench::COMMAND,
+    soak::COMMAND,
+    doctor::COMMAND,
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
