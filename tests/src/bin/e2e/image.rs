@@ -12,7 +12,7 @@ pub const REFERENCE: &str = "mobula:e2e";
 /// The image before it is written.
 pub struct Image(oci::Image);
 
-/// Builds the release binary, unless MOBULA_TEST_BINARY names another, and collects what belongs to it.
+/// Builds the binary that is shipped, unless MOBULA_TEST_BINARY names another, and collects what belongs to it.
 pub fn build() -> Result<Image> {
     let cache = match (std::env::var_os("MOBULA_CACHE"), std::env::var_os("HOME")) {
         (Some(cache), _) => PathBuf::from(cache),
@@ -20,7 +20,7 @@ pub fn build() -> Result<Image> {
     };
     let binary = match std::env::var_os("MOBULA_TEST_BINARY") {
         Some(binary) => PathBuf::from(binary),
-        None => binary::build_release(cargo())?,
+        None => binary::build(cargo())?,
     };
     let (name, tag) = REFERENCE.split_once(':').context("an image has a tag")?;
     let image = contents::collect(&contents::Ingredients {
