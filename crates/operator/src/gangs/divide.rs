@@ -71,15 +71,17 @@ fn by_plan(members: Vec<Member>, sizes: &BTreeMap<String, Size>, planned: &Plann
         }
     }
     let mut shares = Vec::new();
-    for (name, members) in begun {
-        let lacks = planned.get(&name).map_or_else(|| lacks(&members), |pods| lacks_of_plan(&members, pods));
-        shares.push(share(name, members, &lacks, &mut lines));
+    // What the plan names comes first: what it names no longer may have shrunk, and lacks nothing then.
+    let (goes_on, begins): (Vec<_>, Vec<_>) = planned.iter().partition(|(name, _)| begun.contains_key(*name));
+    for (name, pods) in goes_on.into_iter().chain(begins) {
+        let members = begun.remove(name).unwrap_or_default();
+        let lacks = lacks_of_plan(&members, pods);
+        let share = share(name.clone(), members, &lacks, &mut lines);
+        shares.extend(Some(share).filter(|share| !share.members.is_empty()));
     }
-    for (name, pods) in planned {
-        if !shares.iter().any(|share| share.name == *name) {
-            let share = share(name.clone(), Vec::new(), pods, &mut lines);
-            shares.extend(Some(share).filter(|share| !share.members.is_empty()));
-        }
+    for (name, members) in begun {
+        let lacks = lacks(&members);
+        shares.push(share(name, members, &lacks, &mut lines));
     }
     for (group, line) in &mut lines {
         let hosts = sizes.get(group).map_or(1, |size| size.hosts).max(1);
@@ -205,6 +207,14 @@ mod tests {
         let whole = vec![of("w", 0, Some(("a", 3))), of("w", 1, Some(("a", 3))), of("w", 5, None)];
         let divided = divide(whole, &sizes(3, 1), Some(&planned(r#"{"a": {"w": 9}}"#)));
         assert_eq!(shown(&divided), ["a 3: w0 w1 w5"]);
+    }
+
+    #[test]
+    fn what_a_gang_lost_by_shrinking_is_not_taken_from_a_new_one() {
+        let new = (1..5).map(|number| of("w", number, None));
+        let members: Vec<Member> = [of("w", 0, Some(("old", 4)))].into_iter().chain(new).collect();
+        let divided = divide(members, &sizes(5, 1), Some(&planned(r#"{"new": {"w": 4}}"#)));
+        assert_eq!(shown(&divided), ["new 4: w1 w2 w3 w4", "old 1: w0"]);
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn pace(pass: &mut Pass<'_>, mut status: Map<String, Value>) {
     }
     let is_urgent = match is_first {
         true => says_news(&status),
-        false => turned(&old) != turned(&status) || (is_whole(&status) && !is_whole(&old)),
+        false => turned(&old) != turned(&status) || (is_whole(&status) && ready_of(&status) != ready_of(&old)),
     };
     let failure = pass.observed.memory.failures.get(crate::frame::controller::STATUS_PART);
     if let Some(at_ms) = failure.map(|failure| failure.next_try_ms).filter(|at_ms| pass.now_ms < *at_ms) {
@@ -145,7 +145,11 @@ const ON_ITS_WAY: [&str; 5] =
 
 /// Whether all workers are ready.
 fn is_whole(status: &Map<String, Value>) -> bool {
-    status.get("readyWorkerReplicas") == status.get("desiredWorkerReplicas")
+    ready_of(status) == status.get("desiredWorkerReplicas")
+}
+
+fn ready_of(status: &Map<String, Value>) -> Option<&Value> {
+    status.get("readyWorkerReplicas")
 }
 
 /// What others wait for: state, and type, status and reason of conditions.

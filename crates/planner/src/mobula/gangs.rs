@@ -188,7 +188,8 @@ fn put_fit(board: &mut Board<'_>, fit: &Candidates, left: u32, deal: &mut Deal) 
     let Candidates { hosts, slots } = fit;
     let world = &board.world;
     let alike = hosts.clone().skip(1).take_while(|host| world.are_one_kind(host - 1, *host));
-    let most = ((left - 1) / slots).clamp(1, 1 + alike.count() as u32);
+    let wanted = ((left - 1) / slots).max(1);
+    let most = 1 + alike.take(wanted as usize - 1).count() as u32;
     let count = (*slots).min(left);
     deal.put(board, hosts.start..hosts.start + most, count);
     most * count

@@ -19,6 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// With this in the environment, the directory with all logs is kept.
 const KEEP_LOGS: &str = "MOBULA_TEST_KEEP_LOGS";
+/// Exit code of `check` where the machine lacks something.
+const LACKS: u8 = 3;
 /// Exit code of a program that was interrupted.
 const INTERRUPTED: u8 = 130;
 
@@ -26,10 +28,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let ended = match words.as_slice() {
-        ["check"] => isolation::check().map(|()| {
-            println!("This machine can run a Kubernetes node.");
-            ExitCode::SUCCESS
-        }),
+        ["check"] => Ok(check()),
         ["run"] => run(),
         ["inside", directory] => inside(Path::new(directory)).map(|()| ExitCode::SUCCESS),
         _ => Err(anyhow::anyhow!("usage: e2e check | run")),
@@ -38,6 +37,19 @@ fn main() -> ExitCode {
         eprintln!("e2e: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn check() -> ExitCode {
+    match isolation::check() {
+        Ok(()) => {
+            println!("This machine can run a Kubernetes node.");
+            ExitCode::SUCCESS
+        }
+        Err(lack) => {
+            eprintln!("This machine can't run a Kubernetes node: {lack:#}");
+            ExitCode::from(LACKS)
+        }
+    }
 }
 
 /// Outside: the namespaces, and their end. One thread: the processes inside are killed when the one that started them ends.
