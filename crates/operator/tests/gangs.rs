@@ -295,6 +295,11 @@ fn admissions(server: &ApiServer, cluster: &str) -> BTreeMap<String, Lifted> {
     admissions
 }
 
+fn scale(server: &ApiServer, name: &str, replicas: u64) {
+    let change = |it: &mut Value| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas);
+    server.edit("rayclusters", "default", name, change).unwrap();
+}
+
 async fn history(seed: u64) -> Result<(), String> {
     const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8), ("c", 8), ("d", 8), ("e", 8)];
     let server = server(seed);
@@ -326,11 +331,7 @@ async fn history(seed: u64) -> Result<(), String> {
         match dice.roll(60) {
             0 => {
                 let replicas = dice.roll(4);
-                server
-                    .edit("rayclusters", "default", name, |it| {
-                        it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas);
-                    })
-                    .unwrap();
+                scale(&server, name, replicas);
                 partial_since.remove(name);
             }
             1 => {
@@ -377,11 +378,7 @@ async fn history(seed: u64) -> Result<(), String> {
     for name in names {
         for other in names {
             let replicas = if other == name { 3 } else { 0 };
-            server
-                .edit("rayclusters", "default", other, |it| {
-                    it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas);
-                })
-                .unwrap();
+            scale(&server, other, replicas);
         }
         let is_whole = || names.iter().all(|other| workers(&server, other) == (0, if *other == name { 3 } else { 0 }));
         for _ in 0..1_800 {
