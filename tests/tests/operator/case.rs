@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::Client;
-use mobula_tests::apiserver::{ApiServer, Namespace, post};
+use mobula_tests::apiserver::{ApiServer, Audited, Namespace, post};
 use mobula_tests::control_plane::ControlPlane;
 use mobula_tests::nodes::Nodes;
 use mobula_tests::process::{Process, free_port};
@@ -38,6 +38,8 @@ pub struct Case {
     /// The server, with no controllers or with all of them.
     pub server: &'static ApiServer,
     account: Namespace,
+    /// What operators had asked for before.
+    before: BTreeMap<Audited, usize>,
     directory: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -91,7 +93,8 @@ impl Case {
         parts::mobula()?;
         let directory = tempfile::Builder::new().prefix("mobula-operator-").tempdir().context("no directory")?;
         let account = server.account(HOME, ACCOUNT).await?;
-        Ok(Case { namespace: name.into(), admin, nodes, server, account, directory, _turn: turn })
+        let before = account.audit()?;
+        Ok(Case { namespace: name.into(), admin, nodes, server, account, before, directory, _turn: turn })
     }
 
     /// Starts an operator as `name`, for all namespaces, and waits until it is ready.
@@ -218,8 +221,9 @@ impl Case {
         let requests = self.account.audit()?;
         ensure!(!requests.is_empty(), "the audit log has no request of the operator");
         let is_quota = |verb: &str, resource: &str| (verb, resource) == ("create", "pods");
-        let refused: Vec<_> =
-            requests.iter().filter(|(it, _)| it.code == 403 && !is_quota(&it.verb, &it.resource)).collect();
+        let is_new = |it: &Audited, times: usize| times > self.before.get(it).copied().unwrap_or_default();
+        let is_refused = |it: &Audited| it.code == 403 && !is_quota(&it.verb, &it.resource);
+        let refused: Vec<_> = requests.iter().filter(|(it, times)| is_refused(it) && is_new(it, **times)).collect();
         ensure!(refused.is_empty(), "the operator was refused: {refused:?}");
         Ok(())
     }

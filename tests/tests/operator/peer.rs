@@ -8,7 +8,11 @@ use anyhow::{Result, ensure};
 use mobula_tests::process::Process;
 use mobula_tests::{parts, wait};
 
-use crate::{ALONE, case::Case, kuberay::kuberay};
+use crate::{
+    ALONE,
+    case::{Case, LIMIT},
+    kuberay::kuberay,
+};
 
 /// Those of RayClusters that pretended nodes can satisfy. Left out:
 /// - `TestRayClusterAuthOptions`, `TestRayClusterGCSFaultTolerance`, `TestGcsFaultToleranceOptions` and
@@ -50,7 +54,15 @@ async fn run() -> Result<()> {
     );
     ensure!(failed.is_empty(), "did not pass: {failed:?}\n{}", run.tail(120));
     ensure!(run.ended().is_some_and(|status| status.success()), "{}", run.tail(40));
-    // What was refused is not looked at: the tests take namespaces away while there is work in them.
+    // What was refused is not looked at: the tests take namespaces away while there is work in them. The next case is to
+    // find none of them.
+    let left = async || {
+        let namespaces = case.list("/api/v1/namespaces").await?;
+        let names = namespaces.iter().filter_map(|it| it["metadata"]["name"].as_str());
+        Ok(names.filter(|name| name.starts_with("test-ns-")).count())
+    };
+    let took = wait::until("KubeRay's namespaces gone", LIMIT, left, |left| *left == 0).await?;
+    eprintln!("its namespaces gone after {:.1} s", took.as_secs_f64());
     Ok(())
 }
 
