@@ -74,8 +74,8 @@ pub(crate) fn gang(gang: &Gang) -> String {
         GangStrategy::StrictSpread => "STRICT_SPREAD",
     };
     let id = if gang.id.is_empty() { "without id" } else { &gang.id };
-    let (bundles, plural) = (gang.bundles.len(), if gang.bundles.len() == 1 { "" } else { "s" });
-    format!("gang {id} ({strategy}, {bundles} bundle{plural})")
+    let bundles = counted(gang.bundles.len() as u64, "bundle");
+    ["gang ", id, " (", strategy, ", ", &bundles, ")"].concat()
 }
 
 /// `1 node`, `2 nodes`.

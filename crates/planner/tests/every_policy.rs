@@ -158,17 +158,19 @@ fn plans_that_were_once_wrong_are_clean() {
 }
 
 /// Seeds with which plans were once not content. In the order of their numbers: CPU work of a gang took hosts with GPUs in one
-/// zone though it could have hosts without in another; late pods were given up for the very pods that were launched because
-/// nothing else could stand in for them (2323 and 2745); what was served in the second place was not packed with the rest.
-const ONCE_RESTLESS: [u64; 4] = [1439, 2323, 2745, 3217];
+/// zone though it could have hosts without in another; a gang fitted, the second time, on hosts that were launched for others,
+/// and what it had before held tasks for which the maxima had left no place (2020); late pods were given up for the very pods
+/// that were launched because nothing else could stand in for them (2323 and 2745); what was served in the second place was
+/// not packed with the rest.
+const ONCE_RESTLESS: [u64; 5] = [1439, 2020, 2323, 2745, 3217];
 
-/// Planning again, once a plan is carried out, changes nothing. It may where a gang, the second time, fits on hosts that were
-/// launched for others, and what it had before holds tasks for which the maxima left no place: more is served then, and more is
-/// launched. That is seen on one (2020) of the first 5,000 such snapshots, which are far more crowded than clusters are.
+/// Planning again, once a plan is carried out, changes nothing. It may where a gang that has to be in one zone could not be in a
+/// better one, and can once hosts are there that were launched for tasks: these are launched again. That is seen on one (3547)
+/// of the first 5,000 such snapshots, which are far more crowded than clusters are.
 #[test]
 fn mobula_is_content_with_what_it_launched() {
     let policy = mobula(0);
-    let is_content = |seed: &u64| idempotence(&*policy, &drawn(*seed), &Memory::default()).is_empty();
-    let restless: Vec<u64> = (0..600).chain(ONCE_RESTLESS).filter(|seed| !is_content(seed)).collect();
-    assert!(restless.is_empty(), "not content with seeds {restless:?}");
+    let found = |seed: u64| (seed, idempotence(&*policy, &drawn(seed), &Memory::default()));
+    let restless: Vec<_> = (0..600).chain(ONCE_RESTLESS).map(found).filter(|(_, found)| !found.is_empty()).collect();
+    assert!(restless.is_empty(), "not content with seeds {restless:#?}");
 }

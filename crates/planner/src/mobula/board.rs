@@ -97,6 +97,17 @@ impl<'a> Board<'a> {
         first
     }
 
+    /// Launches what groups lack of so many replicas, as far as there is room.
+    pub fn launch_up_to(&mut self, replicas: &[u64]) {
+        for (group, replicas) in replicas.iter().enumerate() {
+            let lacks = replicas.saturating_sub(u64::from(self.world.groups[group].launched));
+            let lacks = lacks.min(self.limits.room(&self.world, group));
+            if lacks > 0 {
+                self.launch(group, lacks);
+            }
+        }
+    }
+
     /// A board on which all is as here; what was put there is not listed.
     pub fn copy(&self) -> Self {
         Board::new(self.world.clone(), self.limits.clone())

@@ -8,7 +8,6 @@ use super::demand::{self, Class, GangWork, Together};
 use super::floors::{self, Lacking};
 use super::gangs::{self, Indices, Short};
 use super::limits::Limits;
-use super::lots::Packed;
 use super::pools::{Map, Places, Pool, Sites, Tier};
 use super::price::Prices;
 use super::repack::{self, Fluid, Reach, Repacked};
@@ -16,11 +15,12 @@ use super::world::{HostId, Origin, World};
 use super::{Rules, over_maximum, pending, shrink, tasks, waiting};
 use crate::census::{Census, census};
 use crate::given_up::{self, GivenUp};
+use crate::packing::Problem;
 use crate::topology::DomainId;
 use crate::{DemandRef, FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
 
 /// Most launched hosts times classes of tasks for which it is tried to serve more within the limits.
-const MAX_RETRIED: usize = 20_000;
+pub(super) const MAX_RETRIED: usize = 20_000;
 /// Most times that what is launched is packed anew because more could be served.
 const MAX_ROUNDS: usize = 2;
 
@@ -103,7 +103,7 @@ pub(super) fn decide<'a>(
     let late = pending::find(snapshot, &given_up.nodes, memory);
     pending::forget(snapshot, memory);
     over_maximum::find(snapshot, numbers, &mut given_up);
-    let mut draft = Draft::new(snapshot, &rules, &map, numbers, &given_up.nodes, memory, Reserving::First);
+    let mut draft = Draft::new(snapshot, &rules, &map, numbers, &given_up.nodes, memory, Start::default());
     for (group, late) in &late {
         if pending::is_borne(memory, group, snapshot.now_ms) {
             continue;
@@ -116,7 +116,7 @@ pub(super) fn decide<'a>(
         let attempt = |tried: usize| {
             let mut out = given_up.nodes.clone();
             units[..tried].iter().flatten().for_each(|at| out[*at] = true);
-            let other = Draft::new(snapshot, &rules, &map, numbers, &out, &blocked, Reserving::First);
+            let other = Draft::new(snapshot, &rules, &map, numbers, &out, &blocked, Start::default());
             (other.unserved() <= draft.unserved()).then_some((other, out))
         };
         let (mut given, mut too_many, mut tried) = (0, units.len() + 1, units.len());
@@ -149,9 +149,12 @@ pub(super) fn decide<'a>(
     }
     let at_first = draft.cost(&rules);
     let (mut repacked, mut fixed_cost) = draft.finish(&rules);
-    let again = || Draft::new(snapshot, &rules, &map, numbers, &given_up.nodes, memory, Reserving::Last);
-    if let Some(cheaper) = reserving_last(&draft, at_first, &rules, again) {
-        (draft, repacked, fixed_cost) = cheaper;
+    let again = |start: Start<'_>| Draft::new(snapshot, &rules, &map, numbers, &given_up.nodes, memory, start);
+    let last = || again(Start { reserving: Reserving::Last, ..Start::default() });
+    let better = reserving_last(&draft, at_first, &rules, last);
+    let better = better.or_else(|| draft.seen_again(&rules, |launched| again(Start { launched, ..Start::default() })));
+    if let Some(better) = better {
+        (draft, repacked, fixed_cost) = better;
     }
     draft.say_how_near(&map);
     let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, numbers, memory);
@@ -199,10 +202,19 @@ fn reserving_last<'a>(
     (is_cheaper && other.unserved() <= draft.unserved()).then_some((other, repacked, fixed_cost))
 }
 
+/// What a draft starts from.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Start<'s> {
+    reserving: Reserving,
+    /// By group: replicas that are launched before anything has its place.
+    launched: &'s [u64],
+}
+
 /// When it is looked at what `request_resources` lacks.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 enum Reserving {
     /// Before anything else, so that nothing else takes the room for it.
+    #[default]
     First,
     /// When everything else has its place, so that nothing is launched for it that is launched anyway.
     Last,
@@ -211,7 +223,7 @@ enum Reserving {
 /// A plan without what is only about its cost.
 pub(super) struct Draft<'a> {
     pub board: Board<'a>,
-    classes: Vec<Class>,
+    pub classes: Vec<Class>,
     pub gangs: Vec<GangWork<'a>>,
     pub fates: Vec<GangFate>,
     /// By gang in the order of the snapshot, those that may be packed anew: what they may use.
@@ -221,12 +233,12 @@ pub(super) struct Draft<'a> {
     floors: Vec<u64>,
     reserved: Vec<u64>,
     /// By host: launched, and to stay as it is.
-    fixed: Vec<bool>,
+    pub fixed: Vec<bool>,
     pub indices: Indices,
     pub sites: Sites,
     census: Vec<Census<'a>>,
-    /// How what was launched for tasks was packed.
-    packed: Option<Packed>,
+    /// What was packed to be launched for tasks.
+    packed: Option<Problem>,
     /// Gangs that were looked at because they found no place.
     waiting: usize,
     /// Hosts that were looked at to bring gangs closer together.
@@ -258,7 +270,7 @@ impl<'a> Draft<'a> {
         numbers: &[usize],
         out: &[bool],
         memory: &Memory,
-        reserving: Reserving,
+        start: Start<'_>,
     ) -> Self {
         let suspended: Vec<&str> =
             snapshot.node_types.iter().filter(|group| group.suspended).map(|group| group.name.as_str()).collect();
@@ -277,11 +289,12 @@ impl<'a> Draft<'a> {
         let limits = Limits::new(&world, &census, memory);
         let mut board = Board::new(world, limits);
         let floors = floors::minima(&mut board, &census);
-        let reserved = match reserving {
+        let reserved = match start.reserving {
             Reserving::First => floors::constraints(&mut board, rules),
             Reserving::Last => floors::Reserved::default(),
         };
         let fixed = floors::is_launched(&board);
+        board.launch_up_to(start.launched);
         let indices = Indices::new(&board, &gangs);
         let mut draft = Draft {
             board,
@@ -312,7 +325,7 @@ impl<'a> Draft<'a> {
 
     /// Packs anew what may be, and serves what this leaves room for. Returns what came of it, and the cost of the minima that
     /// are launched.
-    fn finish(&mut self, rules: &Rules<'_>) -> (Repacked, f64) {
+    pub fn finish(&mut self, rules: &Rules<'_>) -> (Repacked, f64) {
         let mut finished = self.repack(rules);
         for _ in 0..MAX_ROUNDS {
             // Packed anew, what is served may leave room under a maximum or a quota.
@@ -360,7 +373,7 @@ impl<'a> Draft<'a> {
     }
 
     /// How much demand has no place: gangs, then bundles of `request_resources`, then tasks.
-    fn unserved(&self) -> (usize, usize, u64) {
+    pub fn unserved(&self) -> (usize, usize, u64) {
         let gangs = self.gangs.iter().filter(|work| !self.fates[work.at as usize].is_placed).count();
         (gangs, self.lacking.len(), self.classes.iter().map(|class| class.count).fold(0, u64::saturating_add))
     }
@@ -561,7 +574,7 @@ impl<'a> Draft<'a> {
             .iter()
             .filter_map(|work| Some((work.at, (work, self.fluid.get(&work.at)?.as_deref()))))
             .collect();
-        let fluid = Fluid { fixed: &self.fixed, gangs, classes: &self.classes, packed: self.packed.as_ref() };
+        let fluid = Fluid { fixed: &self.fixed, gangs, packed: self.packed.as_ref() };
         (repack::repack(&mut self.board, rules, &fluid), fixed_cost)
     }
 }

@@ -203,16 +203,9 @@ impl Owner {
     }
 }
 
-/// A problem, and how it was packed.
-#[derive(Clone, Debug)]
-pub(super) struct Packed {
-    pub problem: Problem,
-    pub packing: Packing,
-}
-
 /// Launches hosts for tasks and actors that found no place; what found one is subtracted from the counts of `classes`.
 /// Returns what was packed last.
-pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) -> Option<Packed> {
+pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) -> Option<Problem> {
     let mut packed = None;
     let mut worst = None;
     let mut is_cut = false;
@@ -260,7 +253,7 @@ pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes
             class.count = left.get(&class.at).copied().unwrap_or(0);
         }
         is_cut = !complete && launched > 0.0;
-        packed = Some(Packed { problem: purchase.problem, packing });
+        packed = Some(purchase.problem);
     }
 }
 

@@ -37,6 +37,7 @@ mod report;
 mod resize;
 mod rooms;
 mod runs;
+mod second_look;
 mod shrink;
 mod slots;
 mod stocks;

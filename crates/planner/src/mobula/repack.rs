@@ -9,13 +9,13 @@ use std::ops::Range;
 
 use super::Rules;
 use super::board::{Board, Deal, Put};
-use super::demand::{Class, GangWork, Together};
-use super::lots::{Level, Lot, Owner, Packed, PresentClass, Purchase, Way, levels_of, open_groups};
+use super::demand::{GangWork, Together};
+use super::lots::{Level, Lot, Owner, PresentClass, Purchase, Way, levels_of, open_groups};
 use super::stocks::Traits;
 use super::tasks::{Alike, in_filling_order};
 use super::world::{HostId, ShapeId};
 use crate::DemandRef;
-use crate::packing::{self, ColumnPool, Packing, Pattern};
+use crate::packing::{self, ColumnPool, Item, Packing, Pattern, Problem};
 use crate::quick_hash::Index;
 
 /// Most classes of present hosts that are packed anew; where there are more, what is on them stays as it is.
@@ -62,10 +62,8 @@ pub(super) struct Fluid<'g, 'a> {
     /// By host: launched, and to stay as it is.
     pub fixed: &'g [bool],
     pub gangs: FluidGangs<'g, 'a>,
-    /// Tasks and actors, the hardest to place first.
-    pub classes: &'g [Class],
-    /// How what is launched for tasks is packed now: the same is not packed twice.
-    pub packed: Option<&'g Packed>,
+    /// What was launched for tasks, all together: the same is not packed twice.
+    pub packed: Option<&'g Problem>,
 }
 
 /// Packs anew what may be elsewhere, if that is cheaper.
@@ -139,20 +137,21 @@ fn repack_on<'a>(
     }
     let mut purchase = Purchase::new(&trial, rules, lots, present);
     let is_whole = |packing: &Packing| packing.left.iter().all(|left| *left == 0);
-    // Every bound that packing gives holds; how near the plan is to it, is another question.
-    let (mut best, lower_bound) = match of.packed.filter(|packed| packed.problem == purchase.problem) {
-        Some(packed) => (packed.packing.clone(), packing::lower_bound(&purchase.problem)),
-        None => {
-            let (greedy, bound) = packing::greedy_with_bound(&purchase.problem);
-            let start = placed.packing(board, purchase.lots.len());
-            let start_is_better = !is_whole(&greedy) || start.cost(&purchase.problem) < greedy.cost(&purchase.problem);
-            let starts_well = start_is_better && packing::check(&purchase.problem, &start).is_ok();
-            (if starts_well { start } else { greedy }, bound)
-        }
-    };
-    let mut result = Repacked { lower_bound, is_proven: is_whole(&best), work: 0 };
     let is_small = purchase.lots.len() + purchase.problem.bins.len() <= MAX_SMALL;
     let work = if is_small { rules.improve_work.max(TICK_WORK) } else { rules.improve_work };
+    let is_packed = of.packed.is_some_and(|packed| is_same(packed, &purchase.problem));
+    // Every bound that packing gives holds; how near the plan is to it, is another question.
+    if is_packed && work == 0 {
+        let lower_bound = packing::lower_bound(&purchase.problem);
+        return Repacked { lower_bound, is_proven: true, work };
+    }
+    let (mut best, lower_bound) = packing::greedy_with_bound(&purchase.problem);
+    let start = placed.packing(board, purchase.lots.len());
+    let start_is_better = !is_whole(&best) || start.cost(&purchase.problem) < best.cost(&purchase.problem);
+    if start_is_better && packing::check(&purchase.problem, &start).is_ok() {
+        best = start;
+    }
+    let mut result = Repacked { lower_bound, is_proven: is_whole(&best), work: 0 };
     if work > 0 && is_whole(&best) {
         let mut pool = ColumnPool::default();
         let improved = packing::improve(&purchase.problem, &best, work, &mut pool);
@@ -171,6 +170,16 @@ fn repack_on<'a>(
         }
     }
     result
+}
+
+/// Whether two problems are the same but for the order of what is to be placed.
+fn is_same(a: &Problem, b: &Problem) -> bool {
+    let sorted = |problem: &Problem| {
+        let mut items: Vec<Item> = problem.items.clone();
+        items.sort_unstable();
+        items
+    };
+    a.bins == b.bins && a.most_hosts == b.most_hosts && a.items.len() == b.items.len() && sorted(a) == sorted(b)
 }
 
 /// Hosts that are there anyway and have something free, in classes; `None` if there are too many.
@@ -245,13 +254,7 @@ impl Sorted {
             piece_of.push(number);
         }
         let mut order: Vec<usize> = (0..pieces.len()).collect();
-        // The hardest tasks first, as they were placed before.
-        let hardest: Index<u32, usize> = of.classes.iter().enumerate().map(|(rank, class)| (class.at, rank)).collect();
-        let rank = |owner: DemandOwner| match owner {
-            DemandOwner::Class(at) => hardest.get(&at).copied().unwrap_or(usize::MAX),
-            DemandOwner::Gang(_) => usize::MAX,
-        };
-        order.sort_by_cached_key(|number| (rank(pieces[*number].0.1), pieces[*number].0));
+        order.sort_unstable_by_key(|number| pieces[*number].0);
         let groups = trial.world.groups.len();
         let mut class_of = vec![NO_CLASS; trial.world.hosts.len()];
         for (bin, host) in

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use super::board::{Board, Put};
 use super::demand::Class;
-use super::lots::Packed;
 use super::runs::Runs;
 use super::stocks::{State, StockId};
 use super::world::{Column, HostId, Hosts, World, need};
 use super::{Rules, lots, resize};
 use crate::DemandRef;
+use crate::packing::Problem;
 
 /// Finds places for tasks and actors, on hosts that are there first; the counts of those that found none are left in `classes`.
 /// Returns what was packed for launches last.
-pub(super) fn serve(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) -> Option<Packed> {
+pub(super) fn serve(board: &mut Board<'_>, rules: &Rules<'_>, classes: &mut [Class]) -> Option<Problem> {
     let mut packed = None;
     for rules in rules.clean().iter().chain([rules]) {
         fill(board, rules, classes);

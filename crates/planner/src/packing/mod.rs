@@ -42,7 +42,7 @@ pub struct Bin {
 }
 
 /// A class of identical things to place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Item {
     /// What one takes, by resource.
     pub size: Vec<i64>,

@@ -1,0 +1,60 @@
+//! Where limits leave work without a place: what the next tick would find out once all that is launched is there.
+//!
+//! Gangs come first. One that is looked at when hosts for others are launched already may fit there, and what was launched for
+//! it has room for others then. Found out now, it need not be launched in two steps. Where it is known which Kubernetes
+//! nodes have room, that is left to the next tick, which sees where the hosts have come up.
+
+use super::Rules;
+use super::decide::{Draft, MAX_RETRIED};
+use super::repack::Repacked;
+use super::world::{Origin, need};
+
+impl Draft<'_> {
+    /// A draft that starts from what this one launches (given by group to `again`), if it serves more and leaves nothing that
+    /// is launched empty.
+    pub(super) fn seen_again<'a>(
+        &self,
+        rules: &Rules<'_>,
+        again: impl FnOnce(&[u64]) -> Draft<'a>,
+    ) -> Option<(Draft<'a>, Repacked, f64)> {
+        let launched = self.launched();
+        let hosts = self.board.world.hosts.len() - self.board.world.present;
+        let is_short = self.unserved().0 > 0 || self.unserved().2 > 0;
+        let is_anywhere = self.board.world.snapshot.hosts.is_empty();
+        let is_small = hosts * self.classes.len().max(1) <= MAX_RETRIED;
+        if !is_short || !is_anywhere || !is_small || self.gangs.is_empty() || hosts == 0 {
+            return None;
+        }
+        let mut other = again(&launched);
+        let (repacked, fixed_cost) = other.finish(rules);
+        (other.unserved() < self.unserved() && !other.has_empty()).then_some((other, repacked, fixed_cost))
+    }
+
+    /// By group: replicas that are launched.
+    fn launched(&self) -> Vec<u64> {
+        let world = &self.board.world;
+        let mut launched = vec![0; world.groups.len()];
+        for host in world.present..world.hosts.len() {
+            if let (Origin::New { host: 0, .. }, false) = (world.hosts.origin[host], world.hosts.is_given_up[host]) {
+                launched[world.hosts.group[host] as usize] += 1;
+            }
+        }
+        launched
+    }
+
+    /// Whether something is launched that nothing needs.
+    fn has_empty(&self) -> bool {
+        let hosts = &self.board.world.hosts;
+        let mut first_of_replica = 0;
+        let mut needed = vec![false; hosts.len()];
+        for host in self.board.world.present..hosts.len() {
+            if matches!(hosts.origin[host], Origin::New { host: 0, .. }) {
+                first_of_replica = host;
+            }
+            let is_fixed = self.fixed.get(host).copied().unwrap_or(true);
+            needed[first_of_replica] |= is_fixed || hosts.is_given_up[host] || hosts.needed[host] & !need::HELD != 0;
+        }
+        let is_first = |host: &usize| matches!(hosts.origin[*host], Origin::New { host: 0, .. });
+        (self.board.world.present..hosts.len()).filter(is_first).any(|host| !needed[host])
+    }
+}
