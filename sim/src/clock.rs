@@ -1,5 +1,8 @@
 //! The clock of a run: virtual, and the same for everybody.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use mobula_autoscaler::clock::Clock as SidecarClock;
 use tokio::time::Instant;
 
@@ -36,7 +39,31 @@ impl VirtualClock {
     }
 }
 
-impl SidecarClock for VirtualClock {
+/// The wall clock of the code under test, which can be wrong. Clones agree.
+#[derive(Clone, Debug)]
+pub struct WallClock {
+    right: VirtualClock,
+    ahead_ms: Arc<AtomicI64>,
+}
+
+impl WallClock {
+    /// One that is right.
+    pub fn new(right: VirtualClock) -> WallClock {
+        WallClock { right, ahead_ms: Arc::default() }
+    }
+
+    /// It steps forward by so much, or back.
+    pub fn step(&self, by_ms: i64) {
+        self.ahead_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    /// Unix time in ms.
+    pub fn unix_ms(&self) -> i64 {
+        self.right.unix_ms().saturating_add(self.ahead_ms.load(Ordering::Relaxed))
+    }
+}
+
+impl SidecarClock for WallClock {
     fn now_unix_ms(&self) -> i64 {
         self.unix_ms()
     }

@@ -39,9 +39,20 @@ impl Measure {
     }
 }
 
+/// A number of one policy over all its seeds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Name.
+    pub name: &'static str,
+    /// Mean over the seeds.
+    pub mean: f64,
+    /// Half of the 95 % interval of the mean.
+    pub half_width: f64,
+}
+
 type Number = (&'static str, fn(&Summary) -> f64);
 
-const NUMBERS: [Number; 11] = [
+const NUMBERS: [Number; 13] = [
     ("task wait mean s", |s| s.task_wait.mean_s),
     ("task wait p99 s", |s| s.task_wait.p99_s),
     ("gang wait mean s", |s| s.gang_wait.mean_s),
@@ -49,20 +60,43 @@ const NUMBERS: [Number; 11] = [
     ("unmet", |s| (s.tasks[2] + s.gangs[2]) as f64),
     ("node-hours", |s| s.node_hours),
     ("GPU-h bought", |s| s.gpu_hours_bought),
+    ("GPU-h used", |s| s.gpu_hours_used),
+    ("GPU-h stranded", |s| s.gpu_hours_stranded),
     ("cost", |s| s.cost),
     ("pods made", |s| s.pods_made as f64),
     ("work lost", |s| s.disruptions as f64),
     ("patches", |s| s.patches as f64),
 ];
 
-/// Each policy against the first one that there is a summary of.
-pub fn compare(summaries: &[Summary]) -> Vec<Comparison> {
+/// The numbers of each policy that ran with two seeds or more, with their intervals.
+pub fn estimates(summaries: &[Summary]) -> Vec<(String, usize, Vec<Estimate>)> {
+    let estimate = |policy: &str| {
+        let of: Vec<&Summary> = summaries.iter().filter(|summary| summary.policy == policy).collect();
+        let numbers = NUMBERS.iter().filter_map(|(name, number)| {
+            let values: Vec<f64> = of.iter().map(|summary| number(summary)).collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            Some(Estimate { name, mean, half_width: half_width(&values)? })
+        });
+        (policy.to_owned(), of.len(), numbers.collect())
+    };
+    let all = policies(summaries).into_iter().map(estimate);
+    all.filter(|(_, seeds, _)| *seeds > 1).collect()
+}
+
+/// The policies in the order in which they come.
+fn policies(summaries: &[Summary]) -> Vec<&str> {
     let mut policies: Vec<&str> = Vec::new();
     for summary in summaries {
         if !policies.contains(&summary.policy.as_str()) {
             policies.push(&summary.policy);
         }
     }
+    policies
+}
+
+/// Each policy against the first one that there is a summary of.
+pub fn compare(summaries: &[Summary]) -> Vec<Comparison> {
+    let policies = policies(summaries);
     let Some((first, others)) = policies.split_first() else { return Vec::new() };
     others.iter().map(|policy| against(summaries, first, policy)).collect()
 }

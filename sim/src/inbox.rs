@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::world::{Change, Key};
+use crate::span::Span;
+use crate::world::{Change, Key, Process};
 
 /// A piece of news.
 #[derive(Debug)]
@@ -17,6 +18,13 @@ pub enum News {
         cluster: Key,
         /// Pod name.
         pod: String,
+    },
+    /// A process is to be killed after a time.
+    Dies {
+        /// Which.
+        process: Process,
+        /// After how long.
+        after: Span,
     },
     /// Work in this cluster ends at another time than before.
     RayChanged(Key),

@@ -15,39 +15,37 @@ const MOST_MS: u64 = 31 * 86_400_000;
 /// Waits of one kind of work.
 #[derive(Clone, Debug)]
 pub struct Waits {
-    histogram: Histogram<u64>,
+    histogram: Option<Histogram<u64>>,
 }
 
 impl Default for Waits {
     fn default() -> Self {
-        // Can only fail for digits that there are not.
-        let histogram = Histogram::new_with_bounds(1, MOST_MS, 3).unwrap_or_else(|_| Histogram::new_from(&fallback()));
-        Waits { histogram }
+        // Refused only for bounds and digits that there are not; then nothing is kept.
+        Waits { histogram: Histogram::new_with_bounds(1, MOST_MS, 3).ok() }
     }
-}
-
-fn fallback() -> Histogram<u64> {
-    Histogram::<u64>::new(3).unwrap_or_else(|_| std::process::abort())
 }
 
 impl Waits {
     fn add(&mut self, wait_us: u64) {
-        self.histogram.saturating_record((wait_us / 1_000).max(1));
+        if let Some(histogram) = &mut self.histogram {
+            histogram.saturating_record((wait_us / 1_000).max(1));
+        }
     }
 
     /// How many.
     pub fn count(&self) -> u64 {
-        self.histogram.len()
+        self.histogram.as_ref().map_or(0, Histogram::len)
     }
 
     /// The wait that so many percent do not exceed, in seconds.
     pub fn percentile_s(&self, percent: f64) -> f64 {
-        if self.histogram.is_empty() { 0.0 } else { self.histogram.value_at_percentile(percent) as f64 / 1e3 }
+        let some = self.histogram.as_ref().filter(|histogram| !histogram.is_empty());
+        some.map_or(0.0, |histogram| histogram.value_at_percentile(percent) as f64 / 1e3)
     }
 
     /// The mean, in seconds.
     pub fn mean_s(&self) -> f64 {
-        self.histogram.mean() / 1e3
+        self.histogram.as_ref().map_or(0.0, |histogram| histogram.mean() / 1e3)
     }
 }
 
@@ -113,6 +111,9 @@ pub struct Measures {
     pub patches: u64,
     /// Requests of operators to the API server.
     pub operator_requests: u64,
+    /// Hours of GPUs that were free and of no use.
+    pub gpu_hours_stranded: f64,
+    stranded: (u64, f64),
     uses: BTreeMap<Key, Use>,
 }
 
@@ -143,6 +144,12 @@ impl Measures {
         };
         self.cpu_hours_used += hours * before.0;
         self.gpu_hours_used += hours * before.1;
+    }
+
+    /// So many GPUs are free and of no use from now on.
+    pub fn strands(&mut self, now_us: u64, gpus: f64) {
+        let (since_us, before) = std::mem::replace(&mut self.stranded, (now_us, gpus));
+        self.gpu_hours_stranded += Span::from_us(now_us.saturating_sub(since_us)).as_f64_s() / 3_600.0 * before;
     }
 
     /// A Kubernetes node has come.

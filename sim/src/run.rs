@@ -11,7 +11,8 @@ use crate::clock::{START_UNIX_MS, VirtualClock};
 use crate::log::{EventLog, Sink};
 use crate::scenario::Scenario;
 use crate::summary::Summary;
-use crate::world::{SidecarPlan, World};
+use crate::vigil::Vigil;
+use crate::world::{Answers, Flow, SidecarPlan, Wishes, World};
 
 /// How far a run is, for who looks on from another thread.
 #[derive(Debug, Default)]
@@ -32,8 +33,12 @@ pub struct Order {
     pub seed: u64,
     /// Where the whole log goes.
     pub sink: Option<Sink>,
+    /// Called within the run as soon as its clock goes, for what must follow it beneath the run.
+    pub begins: fn(VirtualClock),
     /// Who looks on.
     pub progress: Arc<Progress>,
+    /// What else is asked for.
+    pub wishes: Wishes,
     /// Look at the invariants in every turn, and at the end that nothing is left over.
     pub is_soak: bool,
 }
@@ -45,6 +50,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// The fingerprint of everything that happened.
     pub hash: String,
+    /// What else was asked for.
+    pub answers: Answers,
 }
 
 /// Why a run has no outcome.
@@ -74,6 +81,9 @@ pub enum Failure {
         /// The last lines of the log.
         tail: Vec<String>,
     },
+    /// The series can't be written.
+    #[error("the series can't be written: {0}")]
+    Series(String),
     /// The log can't be written.
     #[error("the log can't be written: {0}")]
     Log(String),
@@ -95,8 +105,9 @@ pub fn run(order: Order) -> Result<Outcome, Failure> {
 }
 
 async fn history(order: Order) -> Result<Outcome, Failure> {
-    let Order { scenario, policy, seed, sink, progress, is_soak } = order;
+    let Order { scenario, policy, seed, sink, begins, progress, wishes, is_soak } = order;
     let clock = VirtualClock::start();
+    begins(clock);
     let log = EventLog::new(sink);
     let server = ApiServer::new(Settings {
         kinds: Kind::built_in(),
@@ -106,9 +117,18 @@ async fn history(order: Order) -> Result<Outcome, Failure> {
     });
     let options = PolicyOptions { improve_work: scenario.sidecar.improve_work, ..PolicyOptions::default() };
     let named = mobula_planner::policy(&policy, &options).ok_or_else(|| Failure::Policy(policy.clone()))?;
+    let vigil = Vigil::default();
+    let named = if is_soak {
+        vigil.watch(&server, clock);
+        vigil.over(named)
+    } else {
+        named
+    };
     let plan = SidecarPlan { policy: named, options };
-    let horizon_us = scenario.horizon.as_us();
+    let (horizon_us, last_us) = (scenario.horizon.as_us(), scenario.last_planned().as_us());
     let mut world = World::new(scenario.clone(), seed, server, clock, log.clone(), plan);
+    world.vigil = vigil;
+    world.wish(wishes);
     world.begin().map_err(Failure::SetUp)?;
     let ended = world
         .run(horizon_us, |world| {
@@ -121,7 +141,9 @@ async fn history(order: Order) -> Result<Outcome, Failure> {
             }
             match is_soak.then(|| world.violation()).flatten() {
                 Some(violation) => Err(broken(world, violation)),
-                None => Ok(()),
+                // A soak has nothing more to show once all is done.
+                None if is_soak && now_us > last_us && world.leftover().is_none() => Ok(Flow::End),
+                None => Ok(Flow::GoOn),
             }
         })
         .await;
@@ -133,7 +155,11 @@ async fn history(order: Order) -> Result<Outcome, Failure> {
     log.finish().map_err(|error| Failure::Log(error.to_string()))?;
     let hash = log.hash();
     let summary = Summary::of(&world.measures, &policy, seed, scenario.horizon, &hash, log.lines());
-    Ok(Outcome { summary, hash })
+    let answers = world.take_answers();
+    match &answers.series_error {
+        Some(error) => Err(Failure::Series(error.clone())),
+        None => Ok(Outcome { summary, hash, answers }),
+    }
 }
 
 fn broken(world: &World, what: String) -> Failure {

@@ -1,7 +1,7 @@
 //! Random scenarios with faults, whose invariants are looked at in every turn: what finds bugs before users do.
 //!
-//! Assumptions: all faults come in the first hour. An hour later everything must be as if nothing had gone wrong: all work done, and
-//! no worker left.
+//! Assumptions: all faults and all work come in the first ten minutes. Half an hour later everything must be as if nothing had gone
+//! wrong: all work done, and no worker left.
 
 use std::fmt::Write as _;
 
@@ -17,6 +17,9 @@ pub struct Soak {
     policy: &'static str,
     network: &'static str,
     nodes: &'static str,
+    pods: &'static str,
+    /// What the RayCluster says beyond the plain one.
+    cluster: &'static str,
     work: Vec<String>,
     faults: Vec<String>,
 }
@@ -31,29 +34,28 @@ const NODES: [&str; 2] = [
     "  - {name: base, count: 12, capacity: {cpu: 8, memory: 32Gi}}\n",
     "  - {name: base, count: 1, capacity: {cpu: 4, memory: 32Gi}}\n  - {name: more, most: 24, capacity: {cpu: 8, memory: 32Gi}}\n",
 ];
-const LASTING: [&str; 5] = ["api-down", "gcs-hangs", "gcs-garbage", "node-unhealthy", "slow-pull"];
-const SUDDEN: [&str; 8] = [
-    "node-lost",
-    "pod-evicted",
-    "head-lost",
-    "operator-killed",
-    "sidecar-killed",
-    "watches-cut",
-    "history-lost",
-    "operator-killed",
-];
+const PODS: [&str; 2] = ["{}", "{fail: 0.1, stop: {uniform: [1s, 20s]}}"];
+const CLUSTERS: [&str; 2] = ["", "gcsFaultToleranceOptions: {redisAddress: \"redis:6379\"}"];
+const LASTING: [&str; 6] = ["api-down", "gcs-hangs", "gcs-garbage", "node-unhealthy", "slow-pull", "pod-stuck"];
+const SUDDEN: [&str; 5] = ["node-lost", "pod-evicted", "head-lost", "watches-cut", "history-lost"];
+const KILLED: [&str; 2] = ["operator-killed", "sidecar-killed"];
+const CLOCKS: [&str; 2] = ["clock-ahead", "clock-behind"];
+/// No fault comes later.
+const LAST_FAULT_S: usize = 540;
 
 impl Soak {
     /// The scenario of this seed.
     pub fn of(seed: u64) -> Soak {
         let mut chance = stream(seed, "soak", "");
         let work = (0..1 + chance.below(4)).map(|_| work(&mut chance)).collect();
-        let faults = (0..chance.below(6)).map(|_| fault(&mut chance)).collect();
+        let faults = (0..chance.below(7)).map(|_| fault(&mut chance)).collect();
         Soak {
             seed,
             policy: if chance.below(4) == 0 { "ray-v2" } else { "mobula" },
             network: NETWORKS[chance.below(NETWORKS.len())],
             nodes: NODES[chance.below(NODES.len())],
+            pods: PODS[chance.below(PODS.len())],
+            cluster: CLUSTERS[chance.below(CLUSTERS.len())],
             work,
             faults,
         }
@@ -62,11 +64,15 @@ impl Soak {
     /// As a file.
     pub fn to_yaml(&self) -> String {
         let mut text = format!(
-            "about: Soak {}.\nhorizon: 2h\nseeds: [{}]\npolicies: [{}]\nnetwork: {}\nprovisioner: {{like: karpenter}}\nobjects:\n",
-            self.seed, self.seed, self.policy, self.network
+            "about: Soak {}.\nhorizon: 40m\nseeds: [{}]\npolicies: [{}]\nnetwork: {}\npods: {}\nsidecar: {{interval: 10s}}\n\
+             provisioner: {{like: karpenter}}\nobjects:\n",
+            self.seed, self.seed, self.policy, self.network, self.pods
         );
         for (number, line) in CLUSTER.lines().enumerate() {
             let _ = writeln!(text, "  {} {line}", if number == 0 { "-" } else { " " });
+            if line == "spec:" && !self.cluster.is_empty() {
+                let _ = writeln!(text, "      {}", self.cluster);
+            }
         }
         let _ = write!(text, "nodes:\n{}", self.nodes);
         for (name, lines) in [("work", &self.work), ("faults", &self.faults)] {
@@ -91,37 +97,55 @@ impl Soak {
             one.work.remove(index);
             all.push(one);
         }
-        if self.network != NETWORKS[0] {
-            all.push(Soak { network: NETWORKS[0], ..self.clone() });
-        }
+        let plain = [
+            Soak { network: NETWORKS[0], ..self.clone() },
+            Soak { pods: PODS[0], ..self.clone() },
+            Soak { cluster: CLUSTERS[0], ..self.clone() },
+        ];
+        all.extend(plain.into_iter().filter(|plain| plain != self));
         all
     }
 }
 
 fn work(chance: &mut Seeded) -> String {
-    let (at, count, minutes) = (1 + chance.below(40), 1 + chance.below(40), 1 + chance.below(8));
-    match chance.below(3) {
+    let (at, count, minutes) = (1 + chance.below(7), 1 + chance.below(40), 1 + chance.below(3));
+    match chance.below(4) {
         0 => format!(
             "{{at: {at}m, gang: {{strategy: strict-spread, bundles: {}, needs: {{CPU: 4}}, duration: {minutes}m}}}}",
             1 + count % 8
         ),
         1 => format!(
-            "{{at: {at}m, every: {{exponential: 2m}}, until: 50m, tasks: {{needs: {{CPU: 2}}, duration: {minutes}m}}}}"
+            "{{at: {at}m, gang: {{strategy: pack, bundles: {}, needs: {{CPU: 2}}, duration: {minutes}m}}}}",
+            1 + count % 12
+        ),
+        2 => format!(
+            "{{at: {at}m, every: {{exponential: 2m}}, until: 8m, tasks: {{needs: {{CPU: 2}}, duration: {minutes}m}}}}"
         ),
         _ => format!("{{at: {at}m, tasks: {{count: {count}, needs: {{CPU: 1}}, duration: {minutes}m}}}}"),
     }
 }
 
 fn fault(chance: &mut Seeded) -> String {
-    let at_s = 60 + chance.below(3_400);
-    if chance.below(3) == 0 {
-        let (kind, lasts_s) = (LASTING[chance.below(LASTING.len())], 5 + chance.below(180));
-        format!("{{at: {at_s}s, kind: {kind}, lasts: {lasts_s}s}}")
-    } else {
-        let kind = SUDDEN[chance.below(SUDDEN.len())];
-        // A fixed node that is lost never comes back: only bought ones are, where there are some.
-        let of = if kind == "node-lost" { ", of: more" } else { "" };
-        format!("{{at: {at_s}s, kind: {kind}{of}}}")
+    let at_s = 60 + chance.below(LAST_FAULT_S - 60);
+    match chance.below(8) {
+        0..3 => {
+            let (kind, lasts_s) = (LASTING[chance.below(LASTING.len())], 5 + chance.below(120));
+            format!("{{at: {at_s}s, kind: {kind}, lasts: {lasts_s}s}}")
+        }
+        3..5 => {
+            let (kind, writes) = (KILLED[chance.below(KILLED.len())], 1 + chance.below(8));
+            format!("{{at: {at_s}s, kind: {kind}, after-writes: {writes}}}")
+        }
+        5 => {
+            let (kind, by_s, lasts_s) = (CLOCKS[chance.below(2)], 1 + chance.below(400), 5 + chance.below(300));
+            format!("{{at: {at_s}s, kind: {kind}, by: {by_s}s, lasts: {lasts_s}s}}")
+        }
+        _ => {
+            let kind = SUDDEN[chance.below(SUDDEN.len())];
+            // A fixed node that is lost never comes back: only bought ones are, where there are some.
+            let of = if kind == "node-lost" { ", of: more" } else { "" };
+            format!("{{at: {at_s}s, kind: {kind}{of}}}")
+        }
     }
 }
 

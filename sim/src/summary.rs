@@ -52,6 +52,8 @@ pub struct Summary {
     pub gpu_hours_bought: f64,
     /// Hours of GPUs that work had.
     pub gpu_hours_used: f64,
+    /// Hours of GPUs that were free on nodes where no pod that asks for GPUs would have fitted.
+    pub gpu_hours_stranded: f64,
     /// Hours of CPUs that work had.
     pub cpu_hours_used: f64,
     /// What nodes cost.
@@ -107,6 +109,7 @@ impl Summary {
             node_hours: rounded(measures.node_hours),
             gpu_hours_bought: rounded(measures.gpu_hours_bought),
             gpu_hours_used: rounded(measures.gpu_hours_used),
+            gpu_hours_stranded: rounded(measures.gpu_hours_stranded),
             cpu_hours_used: rounded(measures.cpu_hours_used),
             cost: rounded(measures.cost),
             pods_made: measures.pods_made,

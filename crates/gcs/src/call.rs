@@ -26,6 +26,7 @@ use crate::id::hex;
 use crate::method::{Method, short_name};
 use crate::proto;
 use crate::proto::node_info_gcs_service::GET_CLUSTER_ID;
+use crate::server::{Front, SharedGcs};
 use crate::tls::TlsFiles;
 
 /// Metadata key of the cluster id, on both sides of the wire.
@@ -82,9 +83,18 @@ struct Progress {
     asking: AtomicUsize,
 }
 
+/// How a GCS is reached.
+#[derive(Clone)]
+enum Way {
+    /// Over HTTP/2.
+    Channel(Channel),
+    /// It is in this process.
+    Within(Front),
+}
+
 struct Link {
     endpoint: String,
-    channel: Mutex<Channel>,
+    way: Mutex<Way>,
     /// How to dial again; `None` for a channel that was given.
     redial: Option<(Option<TlsFiles>, Duration)>,
 }
@@ -99,14 +109,22 @@ impl Caller {
             check_endpoint(&endpoint)?;
             let redial = (config.tls.clone(), config.deadlines.connect);
             let channel = connect::channel(&endpoint, redial.0.clone(), redial.1)?;
-            links.push(Link { endpoint, channel: Mutex::new(channel), redial: Some(redial) });
+            links.push(Link { endpoint, way: Mutex::new(Way::Channel(channel)), redial: Some(redial) });
         }
         Ok(Caller::over(links, TokenCache::new(config.auth), config.deadlines, config.max_message_bytes))
     }
 
     pub fn from_channel(channel: Channel) -> Caller {
+        Caller::by("given channel", Way::Channel(channel))
+    }
+
+    pub fn of_process(gcs: SharedGcs) -> Caller {
+        Caller::by("this process", Way::Within(Front::new(gcs)))
+    }
+
+    fn by(endpoint: &str, way: Way) -> Caller {
         let plain = Config::plain(vec![]);
-        let link = Link { endpoint: "given channel".into(), channel: Mutex::new(channel), redial: None };
+        let link = Link { endpoint: endpoint.to_owned(), way: Mutex::new(way), redial: None };
         Caller::over(vec![link], TokenCache::new(plain.auth), plain.deadlines, plain.max_message_bytes)
     }
 
@@ -206,7 +224,7 @@ impl Caller {
         if let Some((tls, connect_limit)) = &link.redial
             && let Ok(channel) = connect::channel(&link.endpoint, tls.clone(), *connect_limit)
         {
-            *link.lock() = channel;
+            *link.lock() = Way::Channel(channel);
         }
         link.endpoint.clone()
     }
@@ -309,11 +327,6 @@ impl Caller {
         cluster: Option<&[u8]>,
         token: Option<MetadataValue<Ascii>>,
     ) -> Result<Bytes, Failure> {
-        let channel = link.lock().clone();
-        let mut grpc = Grpc::new(channel)
-            .max_decoding_message_size(self.max_message_bytes)
-            .max_encoding_message_size(self.max_message_bytes);
-        grpc.ready().await.map_err(|error| classify::transport(&error))?;
         let mut request = Request::new(body);
         if let Some(id) = cluster.and_then(|id| hex(id).parse().ok()) {
             request.metadata_mut().insert(CLUSTER_ID_KEY, id);
@@ -321,14 +334,26 @@ impl Caller {
         if let Some(token) = token {
             request.metadata_mut().insert(AUTHORIZATION_KEY, token);
         }
+        let way = link.lock().clone();
+        let channel = match way {
+            Way::Channel(channel) => channel,
+            Way::Within(front) => {
+                let reply = front.ask(path, request).await;
+                return reply.map_err(|status| classify::status(&status));
+            }
+        };
+        let mut grpc = Grpc::new(channel)
+            .max_decoding_message_size(self.max_message_bytes)
+            .max_encoding_message_size(self.max_message_bytes);
+        grpc.ready().await.map_err(|error| classify::transport(&error))?;
         let reply = grpc.unary(request, PathAndQuery::from_static(path), Raw).await;
         reply.map(tonic::Response::into_inner).map_err(|status| classify::status(&status))
     }
 }
 
 impl Link {
-    fn lock(&self) -> MutexGuard<'_, Channel> {
-        self.channel.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

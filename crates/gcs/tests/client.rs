@@ -422,12 +422,21 @@ async fn concurrent_first_calls_ask_for_the_id_once() {
 
 #[tokio::test(start_paused = true)]
 async fn in_process_without_a_socket_in_virtual_time() {
-    let gcs = MemoryGcs::new(cluster());
-    let client = Client::from_channel(duplex_channel(std::sync::Arc::new(gcs.clone())));
-    client.cluster_state().await.unwrap();
-    gcs.fail(Some("GetClusterStatus"), 1, Fault::Hang);
-    let before = tokio::time::Instant::now();
-    assert_eq!(client.cluster_status().await.unwrap_err().kind(), "deadline");
-    assert_eq!(before.elapsed().as_secs(), 10);
-    client.cluster_status().await.unwrap();
+    let over_http = |gcs: MemoryGcs| Client::from_channel(duplex_channel(std::sync::Arc::new(gcs)));
+    let within = |gcs: MemoryGcs| Client::within(std::sync::Arc::new(gcs));
+    for way in [over_http as fn(MemoryGcs) -> Client, within] {
+        let gcs = MemoryGcs::new(cluster());
+        let client = way(gcs.clone());
+        client.cluster_state().await.unwrap();
+        gcs.fail(Some("GetClusterStatus"), 1, Fault::Hang);
+        let before = tokio::time::Instant::now();
+        assert_eq!(client.cluster_status().await.unwrap_err().kind(), "deadline");
+        assert_eq!(before.elapsed().as_secs(), 10);
+        client.cluster_status().await.unwrap();
+        gcs.fail(Some("GetClusterStatus"), 1, Fault::Garbage);
+        assert_eq!(client.cluster_status().await.unwrap_err().kind(), "garbage");
+        // A break is only another try.
+        gcs.fail(Some("GetClusterStatus"), 1, Fault::Disconnect);
+        client.cluster_status().await.unwrap();
+    }
 }

@@ -3,10 +3,10 @@
 //! Nodes: `sn,cpu_milli,memory_mib,gpu,model`. Pods: `name,cpu_milli,memory_mib,num_gpu,gpu_milli`, and where models of GPUs are
 //! asked for `gpu_spec`, alternatives with `|` between them. Other columns, and the order of columns, do not matter.
 
-use std::fmt;
-
-use csv::{ReaderBuilder, StringRecord, Trim};
 use mobula_planner::placement::{BadShape, GpuNode, GpuRequest};
+
+pub use crate::lines::BadLine;
+use crate::lines::{Line, Lines};
 
 /// Start of the name of a list of pods; the name of the trace follows.
 pub const PODS_PREFIX: &str = "openb_pod_list_";
@@ -21,23 +21,6 @@ pub struct Pod {
     /// What it asks for.
     pub request: GpuRequest,
 }
-
-/// Something in a list that can't be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadLine {
-    line: u64,
-    field: String,
-    value: String,
-    problem: String,
-}
-
-impl fmt::Display for BadLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}: {}: {}", self.line, self.field, self.value, self.problem)
-    }
-}
-
-impl std::error::Error for BadLine {}
 
 /// The nodes in a list.
 pub fn nodes(csv: &[u8]) -> Result<Vec<GpuNode>, BadLine> {
@@ -67,72 +50,6 @@ pub fn pods(csv: &[u8]) -> Result<Vec<Pod>, BadLine> {
         Ok(Pod { name: line.text("name").to_owned(), request })
     };
     lines.iter().map(pod).collect()
-}
-
-/// All lines of a list below its header.
-struct Lines {
-    header: StringRecord,
-    records: Vec<StringRecord>,
-}
-
-impl Lines {
-    fn read(csv: &[u8], needed: &[&str]) -> Result<Self, BadLine> {
-        let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(csv);
-        let header = reader.headers().map_err(|error| unreadable(&error))?.clone();
-        if let Some(missing) = needed.iter().find(|needed| !header.iter().any(|column| column == **needed)) {
-            let columns = header.iter().collect::<Vec<_>>().join(",");
-            let problem = format!("there must be a column {missing}");
-            return Err(BadLine { line: 1, field: "header".to_owned(), value: columns, problem });
-        }
-        let records = reader.records().collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
-        Ok(Lines { header, records })
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Line<'_>> {
-        self.records.iter().map(|record| Line { header: &self.header, record })
-    }
-}
-
-/// One line.
-#[derive(Copy, Clone)]
-struct Line<'a> {
-    header: &'a StringRecord,
-    record: &'a StringRecord,
-}
-
-impl<'a> Line<'a> {
-    /// Empty if there is no such column.
-    fn text(self, field: &str) -> &'a str {
-        let column = self.header.iter().position(|column| column == field);
-        column.and_then(|column| self.record.get(column)).unwrap_or_default()
-    }
-
-    fn number(self, field: &str) -> Result<u32, BadLine> {
-        let problem = format!("must be a whole number from 0 to {}", u32::MAX);
-        self.text(field).parse().map_err(|_| self.bad(field, problem))
-    }
-
-    fn bad(self, field: &str, problem: impl fmt::Display) -> BadLine {
-        BadLine {
-            line: self.record.position().map_or(0, csv::Position::line),
-            field: field.to_owned(),
-            value: self.text(field).to_owned(),
-            problem: problem.to_string(),
-        }
-    }
-}
-
-/// What is no CSV at all.
-fn unreadable(error: &csv::Error) -> BadLine {
-    let line = error.position().map_or(1, csv::Position::line);
-    let (field, value, problem) = match error.kind() {
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            ("fields", len.to_string(), format!("must be as many as in the header, {expected_len}"))
-        }
-        csv::ErrorKind::Utf8 { err, .. } => ("field", (err.field() + 1).to_string(), "must be UTF-8".to_owned()),
-        _ => ("text", error.to_string(), "must be CSV".to_owned()),
-    };
-    BadLine { line, field: field.to_owned(), value, problem }
 }
 
 #[cfg(test)]

@@ -189,6 +189,16 @@ impl Runtime {
         self.constraint = None;
     }
 
+    /// The head is gone, and what it knows is kept elsewhere: the other nodes go on with what they run.
+    pub fn lose_head_only(&mut self, now_us: u64, pod: &str) {
+        self.look(now_us);
+        if let Some(number) = self.by_pod.get(pod).copied() {
+            self.bury(now_us, number);
+        }
+        self.has_head = false;
+        self.constraint = None;
+    }
+
     /// Whether the pod runs a node.
     pub fn has_node(&self, pod: &str) -> bool {
         self.by_pod.get(pod).and_then(|number| self.nodes.get(number)).is_some_and(|node| !node.unreachable)

@@ -4,23 +4,17 @@ use std::collections::BTreeSet;
 
 use mobula_api::{Quantity, RayCluster};
 use mobula_autoscaler::prices::Prices;
+use mobula_planner::placement::NodeChoice;
 use serde_json::Value;
 
 use super::read::{BadScenario, Place};
-use super::{At, NodePool, Scenario, Step, Tasks, What};
+use super::refuse::refuse;
+use super::{At, Fault, NodePool, Scenario, Step, Tasks, What};
+use crate::span::Span;
 
 /// Kinds that are taken. Others have nobody here who acts on them.
-const TAKEN: [&str; 9] = [
-    "RayCluster",
-    "Namespace",
-    "ResourceQuota",
-    "LimitRange",
-    "PriorityClass",
-    "ConfigMap",
-    "Secret",
-    "ServiceAccount",
-    "PodDisruptionBudget",
-];
+const TAKEN: [&str; 7] =
+    ["RayCluster", "Namespace", "ResourceQuota", "PriorityClass", "ConfigMap", "Secret", "ServiceAccount"];
 const MOST_NODES: u64 = 100_000;
 
 pub(super) fn check(scenario: &Scenario, place: &Place<'_>) -> Result<(), BadScenario> {
@@ -34,7 +28,8 @@ pub(super) fn check(scenario: &Scenario, place: &Place<'_>) -> Result<(), BadSce
         return Err(place.plain("policies", "is empty: give at least one policy"));
     }
     for policy in &scenario.policies {
-        if !mobula_planner::policy_names().contains(&policy.value.as_str()) {
+        let is_choice = scenario.trace.is_some() && NodeChoice::by_name(&policy.value).is_some();
+        if !is_choice && !mobula_planner::policy_names().contains(&policy.value.as_str()) {
             let known = mobula_planner::policy_names().join(", ");
             return Err(place.bad(policy, "policies", format!("{}: unknown: must be one of {known}", policy.value)));
         }
@@ -70,17 +65,18 @@ pub(super) fn check(scenario: &Scenario, place: &Place<'_>) -> Result<(), BadSce
         return Err(place.bad(name, "sidecar.topology", format!("{}: no such preset", name.value)));
     }
     let clusters = check_objects(scenario, place)?;
+    if let Some(trace) = scenario.trace.as_ref().filter(|_| !clusters.is_empty())
+        && let Err((name, problem)) = known_cluster(trace.value.cluster.as_deref(), &clusters)
+    {
+        return Err(place.bad(trace, format!("trace.{name}"), problem));
+    }
     for (index, step) in scenario.work.iter().enumerate() {
         check_step(&step.value, &clusters)
             .map_err(|(name, problem)| place.bad(step, format!("work[{index}].{name}"), problem))?;
     }
     for (index, fault) in scenario.faults.iter().enumerate() {
-        if fault.value.every.is_some_and(|every| every.mean_s() <= 0.0) {
-            return Err(place.bad(fault, format!("faults[{index}].every"), "must be above 0"));
-        }
-        if fault.value.kind.lasts() && fault.value.lasts.is_none() {
-            return Err(place.bad(fault, format!("faults[{index}].lasts"), "is missing: this fault ends after a time"));
-        }
+        check_fault(&fault.value)
+            .map_err(|(name, problem)| place.bad(fault, format!("faults[{index}].{name}"), problem))?;
     }
     Ok(())
 }
@@ -139,6 +135,9 @@ fn check_objects(scenario: &Scenario, place: &Place<'_>) -> Result<BTreeSet<(Str
         if !TAKEN.contains(&kind) {
             return Err(bad("kind", format!("{kind}: is not simulated: must be one of {}", TAKEN.join(", "))));
         }
+        if let Some((field, problem)) = refuse(&object.value) {
+            return Err(bad(&field, problem));
+        }
         if kind != "RayCluster" {
             continue;
         }
@@ -150,7 +149,7 @@ fn check_objects(scenario: &Scenario, place: &Place<'_>) -> Result<BTreeSet<(Str
             return Err(bad("metadata.name", format!("{}: is there twice", cluster.metadata.name)));
         }
     }
-    if clusters.is_empty() {
+    if clusters.is_empty() && (scenario.trace.is_none() || !scenario.work.is_empty()) {
         return Err(
             place.plain("manifests", "there is no RayCluster: name a file with one, or write it under `objects`")
         );
@@ -158,17 +157,44 @@ fn check_objects(scenario: &Scenario, place: &Place<'_>) -> Result<BTreeSet<(Str
     Ok(clusters)
 }
 
-fn check_step(step: &Step, clusters: &BTreeSet<(String, String)>) -> Result<(), (&'static str, String)> {
-    if find_cluster(step, clusters).is_none() {
-        let known: Vec<String> = clusters.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
-        let said = step.cluster.as_deref().unwrap_or("nothing");
-        return Err(("cluster", format!("{said}: must be one of {}", known.join(", "))));
+fn known_cluster(said: Option<&str>, clusters: &BTreeSet<(String, String)>) -> Result<(), (&'static str, String)> {
+    if find_cluster(said, clusters).is_some() {
+        return Ok(());
     }
+    let known: Vec<String> = clusters.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
+    Err(("cluster", format!("{}: must be one of {}", said.unwrap_or("nothing"), known.join(", "))))
+}
+
+fn check_fault(fault: &Fault) -> Result<(), (&'static str, &'static str)> {
+    let kind = fault.kind;
+    match fault {
+        _ if fault.recurrence().problem().is_some() => fault.recurrence().problem().map_or(Ok(()), Err),
+        Fault { lasts: None, .. } if kind.lasts() => Err(("lasts", "is missing: this fault ends after a time")),
+        Fault { lasts: Some(_), .. } if !kind.may_last() => {
+            Err(("lasts", "means nothing for this fault: it is over at once"))
+        }
+        Fault { of: Some(_), .. } if !kind.has_target() => Err(("of", "means nothing for this fault: it befalls all")),
+        Fault { by: None | Some(Span::ZERO), .. } if kind.steps_clocks() => {
+            Err(("by", "is missing: by how much clocks step"))
+        }
+        Fault { by: Some(_), .. } if !kind.steps_clocks() => {
+            Err(("by", "means nothing for this fault: only clocks step"))
+        }
+        Fault { after_writes: Some(0), .. } => Err(("after-writes", "0: must be 1 or more")),
+        Fault { after_writes: Some(_), .. } if !kind.kills() => {
+            Err(("after-writes", "means nothing for this fault: only operators and sidecars write"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_step(step: &Step, clusters: &BTreeSet<(String, String)>) -> Result<(), (&'static str, String)> {
+    known_cluster(step.cluster.as_deref(), clusters)?;
     let Some(what) = step.what() else {
         return Err(("tasks", "give exactly one of tasks, actors, gang, request-resources".into()));
     };
-    if step.every.is_some_and(|every| every.mean_s() <= 0.0) {
-        return Err(("every", "must be above 0".into()));
+    if let Some((name, problem)) = step.recurrence().problem() {
+        return Err((name, problem.into()));
     }
     let is_amount = |amount: &mobula_planner::Amount| amount.steps() > 0;
     let check_tasks =
@@ -190,13 +216,21 @@ fn check_step(step: &Step, clusters: &BTreeSet<(String, String)>) -> Result<(), 
             None if gang.needs.is_empty() => Err(("gang", "needs: is empty".into())),
             None => Ok(()),
         },
-        What::Request(_) => Ok(()),
+        What::Request(bundles) => {
+            let mut all = bundles.iter().flat_map(|bundle| &bundle.needs);
+            match all.find(|(_, amount)| !is_amount(amount)) {
+                Some((resource, amount)) => {
+                    Err(("request-resources", format!("needs.{resource}: {}: must be above 0", amount.as_f64())))
+                }
+                None => Ok(()),
+            }
+        }
     }
 }
 
-/// Which RayCluster a step is for.
-pub(crate) fn find_cluster(step: &Step, clusters: &BTreeSet<(String, String)>) -> Option<(String, String)> {
-    let Some(said) = &step.cluster else {
+/// Which RayCluster is meant; the only one if nothing is said.
+fn find_cluster(said: Option<&str>, clusters: &BTreeSet<(String, String)>) -> Option<(String, String)> {
+    let Some(said) = said else {
         let mut all = clusters.iter();
         return all.next().filter(|_| all.next().is_none()).cloned();
     };
@@ -218,8 +252,8 @@ impl Scenario {
         self.objects.iter().filter(is_cluster).map(name).collect()
     }
 
-    /// Which RayCluster a step is for.
-    pub fn cluster_of(&self, step: &Step) -> Option<(String, String)> {
-        find_cluster(step, &self.clusters())
+    /// Which RayCluster is meant; the only one if nothing is said.
+    pub fn cluster_of(&self, said: Option<&str>) -> Option<(String, String)> {
+        find_cluster(said, &self.clusters())
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::Recurrence;
 use crate::chance::Spread;
 use crate::span::Span;
 
@@ -18,6 +19,9 @@ pub struct Fault {
     /// It no longer comes after this time.
     #[serde(default)]
     pub until: Option<Span>,
+    /// It comes so often at most.
+    #[serde(default)]
+    pub times: Option<u64>,
     /// What.
     pub kind: FaultKind,
     /// Name (or beginning of the name) of what it happens to; without one, chance chooses.
@@ -26,6 +30,20 @@ pub struct Fault {
     /// How long it lasts, where it does not last for ever or only a moment.
     #[serde(default)]
     pub lasts: Option<Span>,
+    /// By how much clocks step.
+    #[serde(default)]
+    pub by: Option<Span>,
+    /// A process is killed with so many more writes on their way to the API server, instead of at once: just before the last
+    /// of them is served, or just after.
+    #[serde(default)]
+    pub after_writes: Option<u32>,
+}
+
+impl Fault {
+    /// When it comes.
+    pub fn recurrence(&self) -> Recurrence {
+        Recurrence { at: self.at, every: self.every, until: self.until, times: self.times }
+    }
 }
 
 /// What goes wrong.
@@ -40,7 +58,7 @@ pub enum FaultKind {
     PodEvicted,
     /// A worker pod stays Terminating when it is deleted next.
     PodStuck,
-    /// The head's Ray container ends and is started again.
+    /// The head's Ray container ends and is started again. With GCS fault tolerance workers wait for it; without, they end, too.
     HeadLost,
     /// The operator is killed, and another one starts at once.
     OperatorKilled,
@@ -60,10 +78,14 @@ pub enum FaultKind {
     StockOut,
     /// Images are pulled ten times as slowly.
     SlowPull,
+    /// The wall clocks of the operator and all sidecars jump ahead of the API server's.
+    ClockAhead,
+    /// The wall clocks of the operator and all sidecars fall behind the API server's.
+    ClockBehind,
 }
 
 impl FaultKind {
-    /// Whether it goes on until it ends.
+    /// Whether it must be said how long it goes on.
     pub fn lasts(self) -> bool {
         matches!(
             self,
@@ -74,5 +96,27 @@ impl FaultKind {
                 | FaultKind::StockOut
                 | FaultKind::SlowPull
         )
+    }
+
+    /// Whether it may be said how long it goes on.
+    pub fn may_last(self) -> bool {
+        self.lasts() || self.steps_clocks() || self == FaultKind::PodStuck
+    }
+
+    /// Whether it needs `by`.
+    pub fn steps_clocks(self) -> bool {
+        matches!(self, FaultKind::ClockAhead | FaultKind::ClockBehind)
+    }
+
+    /// Whether it ends a process that writes.
+    pub fn kills(self) -> bool {
+        matches!(self, FaultKind::OperatorKilled | FaultKind::SidecarKilled)
+    }
+
+    /// Whether it happens to one of several.
+    pub fn has_target(self) -> bool {
+        use FaultKind::{GcsGarbage, GcsHangs, HeadLost, NodeLost, NodeUnhealthy, PodEvicted, PodStuck, SidecarKilled};
+        let of_one = [NodeLost, NodeUnhealthy, PodEvicted, PodStuck, HeadLost, SidecarKilled, GcsHangs, GcsGarbage];
+        of_one.contains(&self)
     }
 }

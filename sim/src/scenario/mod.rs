@@ -4,15 +4,22 @@
 mod check;
 mod faults;
 mod read;
+mod recurrence;
+mod refuse;
+mod trace;
 mod work;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use mobula_traces::jobs::Job;
 use serde::Deserialize;
 use serde_json::Value;
 
 pub use faults::{Fault, FaultKind};
 pub use read::{BadScenario, Files};
+pub use recurrence::Recurrence;
+pub use trace::{QueueOrder, Trace};
 pub use work::{Bundles, Gang, Step, Strategy, Tasks, What};
 
 use crate::chance::Spread;
@@ -68,9 +75,28 @@ pub struct Scenario {
     /// What is to be done.
     #[serde(default)]
     pub work: Vec<At<Step>>,
+    /// Work from a trace.
+    #[serde(default)]
+    pub trace: Option<At<Trace>>,
+    /// The jobs of the trace, in order of arrival.
+    #[serde(skip)]
+    pub jobs: Arc<Vec<Job>>,
     /// What goes wrong.
     #[serde(default)]
     pub faults: Vec<At<Fault>>,
+}
+
+impl Scenario {
+    /// After this time nothing new comes, and nothing goes wrong.
+    pub fn last_planned(&self) -> Span {
+        let work = self.work.iter().map(|step| step.value.recurrence().last());
+        let faults = self.faults.iter().map(|fault| {
+            let fault = &fault.value;
+            fault.recurrence().last().plus(fault.lasts.unwrap_or_default())
+        });
+        let jobs = self.jobs.last().map(|job| Span::from_ms(job.arrival_ms));
+        work.chain(jobs).chain(faults).max().unwrap_or_default()
+    }
 }
 
 fn default_seeds() -> Vec<u64> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{At, Scenario, check};
+use super::{At, Scenario, check, trace};
 
 /// Files beside the scenario, by their name in it. The simulator itself opens none.
 pub type Files<'a> = dyn Fn(&str) -> Result<String, String> + 'a;
@@ -73,6 +73,7 @@ impl Scenario {
             let located = |value: Value| At::new(value, name.referenced, name.defined);
             scenario.objects.extend(documents.map(located));
         }
+        scenario.jobs = trace::read(&scenario, files, &place)?;
         check::check(&scenario, &place)?;
         Ok(scenario)
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mobula_planner::Amount;
 use serde::Deserialize;
 
+use super::Recurrence;
 use crate::chance::Spread;
 use crate::span::Span;
 
@@ -55,6 +56,11 @@ pub enum What<'a> {
 }
 
 impl Step {
+    /// When it comes.
+    pub fn recurrence(&self) -> Recurrence {
+        Recurrence { at: self.at, every: self.every, until: self.until, times: self.times }
+    }
+
     /// What it brings; none where it is not exactly one thing.
     pub fn what(&self) -> Option<What<'_>> {
         let mut all = [
@@ -136,6 +142,9 @@ pub struct Bundles {
     pub count: u32,
     /// What each needs, in Ray's resources.
     pub needs: BTreeMap<String, Amount>,
+    /// Labels that its node must have.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 fn one() -> u32 {

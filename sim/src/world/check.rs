@@ -1,14 +1,13 @@
-//! What must hold whatever goes wrong. Looked at in every turn of a soak.
+//! What must hold whatever goes wrong. Looked at in every turn of a soak; what may be written is [`crate::vigil`]'s matter.
 
-use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use super::{Key, World};
+use super::World;
 
 impl World {
     /// What is broken now.
     pub fn violation(&self) -> Option<String> {
-        self.heads_are_single().or_else(|| self.nodes_hold_what_they_have()).or_else(|| self.groups_are_bounded())
+        self.vigil.broken().or_else(|| self.nodes_hold_what_they_have()).or_else(|| self.has_ended())
     }
 
     /// What is not as it should be once nothing goes wrong any more and all work should be done.
@@ -24,17 +23,6 @@ impl World {
         worker.map(|(key, pod)| format!("{key}: is still there ({:?}) although nothing is to be done", pod.stage))
     }
 
-    fn heads_are_single(&self) -> Option<String> {
-        let mut heads: BTreeMap<&Key, u32> = BTreeMap::new();
-        for pod in self.pods.values().filter(|pod| pod.is_head && !pod.is_leaving) {
-            if let Some(cluster) = &pod.cluster {
-                *heads.entry(cluster).or_default() += 1;
-            }
-        }
-        let double = heads.into_iter().find(|(_, count)| *count > 1);
-        double.map(|(cluster, count)| format!("{cluster}: {count} heads"))
-    }
-
     fn nodes_hold_what_they_have(&self) -> Option<String> {
         let over = self.nodes.values().find_map(|node| {
             let (name, _) = node.free.iter().find(|(_, free)| free.steps() < 0)?;
@@ -43,18 +31,14 @@ impl World {
         over.map(|(node, resource)| format!("node {}: more {resource} is taken than there is", node.name))
     }
 
-    /// No group has more pods than its most replicas take; those that leave are left out.
-    fn groups_are_bounded(&self) -> Option<String> {
-        let mut counts: BTreeMap<(&Key, &str), u64> = BTreeMap::new();
-        for pod in self.pods.values().filter(|pod| !pod.is_head && !pod.is_leaving && pod.stage != super::Stage::Ended)
-        {
-            if let Some(cluster) = &pod.cluster {
-                *counts.entry((cluster, &pod.group)).or_default() += 1;
-            }
+    /// Neither the operator nor a sidecar ends by itself.
+    fn has_ended(&self) -> Option<String> {
+        if self.operator.as_ref().is_some_and(|operator| operator.task.is_finished()) {
+            return Some("the operator has ended by itself".to_owned());
         }
-        counts.into_iter().find_map(|((cluster, group), count)| {
-            let most = *self.most_pods.get(&(cluster.clone(), group.to_owned()))?;
-            (count > most).then(|| format!("{cluster}: group {group} has {count} pods, and {most} at most"))
-        })
+        let heads = self.clusters.iter().filter_map(|(key, cluster)| Some((key, cluster.head.as_ref()?)));
+        let mut sidecars = heads.filter_map(|(key, head)| Some((key, head.sidecar.as_ref()?)));
+        let ended = sidecars.find(|(_, sidecar)| sidecar.task.is_finished());
+        ended.map(|(key, _)| format!("{key}: the sidecar has ended by itself"))
     }
 }

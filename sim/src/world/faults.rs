@@ -1,7 +1,8 @@
 //! What goes wrong, when the plan says so.
 //!
 //! Assumptions: chance chooses evenly among those whom a fault can befall, in order of their names. An operator or a sidecar that is
-//! killed is replaced at once, with an empty memory. While the API server is down every request is refused with 503, and watches
+//! killed is replaced at once, with an empty memory. The wall clocks of operator and sidecars step together; the API server's, which stamps
+//! objects, never does. While the API server is down every request is refused with 503, and watches
 //! that are open go on. A node that is lost takes its raylets along without a goodbye; one that is called unhealthy gets the taint
 //! that Kubernetes gives to nodes that can't be reached, and nothing else.
 
@@ -10,7 +11,7 @@ use serde_json::json;
 
 use super::{Event, Key, Stage, World};
 use crate::ray::GcsFault;
-use crate::scenario::{FaultKind, Taint};
+use crate::scenario::{Fault, FaultKind, Taint};
 
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
@@ -23,6 +24,8 @@ pub(super) enum Lasting {
     Gcs(Key),
     StockOut,
     SlowPull,
+    /// How many ms they step when it ends.
+    Clocks(i64),
 }
 
 impl World {
@@ -37,13 +40,13 @@ impl World {
         let scenario = self.scenario.clone();
         let Some(fault) = scenario.faults.get(index).map(|fault| &fault.value) else { return };
         let now_us = self.clock.now_us();
-        if fault.until.is_some_and(|until| now_us > until.as_us()) {
+        let recurrence = fault.recurrence();
+        if !recurrence.comes(now_us, number) {
             return;
         }
         let mut chance = self.chance("fault", &format!("{index}/{number}"));
-        if let Some(every) = &fault.every {
-            let gap_us = every.draw(&mut chance).as_us().max(1);
-            self.queue.push(now_us.saturating_add(gap_us), Event::Fault { index, number: number + 1 });
+        if let Some(again_us) = recurrence.again_us(now_us, &mut chance) {
+            self.queue.push(again_us, Event::Fault { index, number: number + 1 });
         }
         let candidates = self.candidates(fault.kind, fault.of.as_deref());
         let chosen = candidates.get(chance.below(candidates.len())).cloned();
@@ -51,7 +54,7 @@ impl World {
         self.log.note(now_us, &format!("fault {:?}", fault.kind), &name, None);
         let Some(chosen) = chosen else { return };
         self.measures.faults += 1;
-        if let Some(lasting) = self.befall(fault.kind, &chosen)
+        if let Some(lasting) = self.befall(fault, &chosen)
             && let Some(lasts) = fault.lasts
         {
             self.queue.push(now_us.saturating_add(lasts.as_us()), Event::FaultEnds(lasting));
@@ -80,7 +83,9 @@ impl World {
             | FaultKind::HistoryLost
             | FaultKind::ApiDown
             | FaultKind::StockOut
-            | FaultKind::SlowPull => return vec!["all".to_owned()],
+            | FaultKind::SlowPull
+            | FaultKind::ClockAhead
+            | FaultKind::ClockBehind => return vec!["all".to_owned()],
         };
         let is_meant = |name: &String| {
             let bare = name.split_once('/').map_or(name.as_str(), |(_, bare)| bare);
@@ -89,7 +94,8 @@ impl World {
         all.into_iter().filter(is_meant).collect()
     }
 
-    fn befall(&mut self, kind: FaultKind, name: &str) -> Option<Lasting> {
+    fn befall(&mut self, fault: &Fault, name: &str) -> Option<Lasting> {
+        let kind = fault.kind;
         let key = || {
             let (namespace, name) = name.split_once('/').unwrap_or(("", name));
             Key { namespace: namespace.to_owned(), name: name.to_owned() }
@@ -100,7 +106,7 @@ impl World {
                 self.set_unhealthy(name, true);
                 return Some(Lasting::Unhealthy(name.to_owned()));
             }
-            FaultKind::PodEvicted => drop(self.server.delete("pods", &key().namespace, &key().name)),
+            FaultKind::PodEvicted => self.delete_pod(&key()),
             FaultKind::PodStuck => {
                 let pod = self.pods.get_mut(&key())?;
                 pod.is_stuck = true;
@@ -111,8 +117,20 @@ impl World {
                 self.end_head(&key());
                 self.end_container(&pod, 1, "Error");
             }
-            FaultKind::OperatorKilled => self.restart_operator(),
-            FaultKind::SidecarKilled => self.restart_sidecar(&key()),
+            FaultKind::OperatorKilled => match (fault.after_writes, &self.operator) {
+                (Some(writes), Some(operator)) => operator.death.in_writes(writes),
+                _ => self.restart_operator(),
+            },
+            FaultKind::SidecarKilled => match (fault.after_writes, self.sidecar(&key())) {
+                (Some(writes), Some(sidecar)) => sidecar.death.in_writes(writes),
+                _ => self.restart_sidecar(&key()),
+            },
+            FaultKind::ClockAhead | FaultKind::ClockBehind => {
+                let by_ms = i64::try_from(fault.by.unwrap_or_default().as_us() / 1_000).unwrap_or(i64::MAX);
+                let by_ms = if kind == FaultKind::ClockAhead { by_ms } else { -by_ms };
+                self.wall.step(by_ms);
+                return Some(Lasting::Clocks(-by_ms));
+            }
             FaultKind::WatchesCut => drop(self.server.cut_watches("", End::Closed)),
             FaultKind::HistoryLost => {
                 self.server.forget_history();
@@ -155,6 +173,7 @@ impl World {
             Lasting::Gcs(key) => self.set_gcs_fault(&key, None),
             Lasting::StockOut => self.has_no_stock = false,
             Lasting::SlowPull => self.pulls_slowly = false,
+            Lasting::Clocks(by_ms) => self.wall.step(by_ms),
         }
     }
 

@@ -64,7 +64,7 @@ impl World {
             (Step::Bury, _) => self.bury_ray(key),
             (Step::Exit, Stage::Registered) => self.end_container(key, 0, "Completed"),
             (Step::Finish, _) if !pod.is_stuck => {
-                let _ = self.server.finish_pod(&key.namespace, &key.name);
+                let _ = self.vigil.by_world(|| self.server.finish_pod(&key.namespace, &key.name));
             }
             // Overtaken by a deletion or a failure.
             _ => {}

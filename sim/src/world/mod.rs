@@ -2,6 +2,7 @@
 //! comes in as news; whatever is due is done; then time goes on.
 
 mod affinity;
+mod answers;
 mod check;
 mod faults;
 mod kubelet;
@@ -15,6 +16,7 @@ mod quota;
 mod raynodes;
 mod scheduler;
 mod sidecar;
+mod stranded;
 mod terms;
 mod work;
 
@@ -26,18 +28,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use mobula_apiserver::ApiServer;
+use mobula_planner::Resources;
 use mobula_traces::Seeded;
 
 use crate::chance::stream;
-use crate::clock::VirtualClock;
+use crate::clock::{VirtualClock, WallClock};
 use crate::inbox::{Inbox, News};
 use crate::log::EventLog;
 use crate::measure::Measures;
 use crate::network::Outage;
 use crate::queue::Queue;
 use crate::scenario::Scenario;
+use crate::vigil::Vigil;
 
-pub use node::KubeNode;
+pub use answers::{Answers, Wishes};
+pub use node::{KubeNode, capacity};
 pub use objects::{Change, observe};
 pub use pod::{Pod, Stage};
 pub use sidecar::SidecarPlan;
@@ -60,6 +65,15 @@ impl fmt::Display for Key {
     }
 }
 
+/// A process of the code under test, in one of its lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// The operator of this number.
+    Operator(u64),
+    /// The sidecar of this cluster and number.
+    Sidecar(Key, u64),
+}
+
 /// What is to happen in the world.
 #[derive(Debug)]
 enum Event {
@@ -71,6 +85,8 @@ enum Event {
     Ray(Key),
     /// A step of the workload comes.
     Work { index: usize, number: u64 },
+    /// The job of this number comes.
+    Job(usize),
     /// The provisioner looks around.
     Scan,
     /// A node that was ordered is there, or could not be had.
@@ -81,10 +97,25 @@ enum Event {
     Collect,
     /// Kubernetes Events end.
     Expire,
+    /// A row of the series is due.
+    Sample,
+    /// What sidecars think now is kept.
+    Explain,
+    /// A process is killed.
+    Dies(Process),
     /// Something goes wrong.
     Fault { index: usize, number: u64 },
     /// Something is right again.
     FaultEnds(faults::Lasting),
+}
+
+/// Whether a run goes on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It does.
+    GoOn,
+    /// It has shown what there is to see.
+    End,
 }
 
 /// How a pod goes on.
@@ -120,6 +151,8 @@ pub struct World {
     pub measures: Measures,
     /// News for the world.
     pub inbox: Inbox,
+    /// Who looks on, in a soak.
+    pub vigil: Vigil,
     seed: u64,
     sidecar_plan: SidecarPlan,
     queue: Queue<Event>,
@@ -138,12 +171,17 @@ pub struct World {
     is_expiry_planned: bool,
     steps_chance: Vec<Seeded>,
     operator: Option<operator::OperatorProcess>,
-    most_pods: BTreeMap<(Key, String), u64>,
     operators: u64,
     sidecars: u64,
     outage: Outage,
+    /// The clock of operator and sidecars.
+    wall: WallClock,
     has_no_stock: bool,
     pulls_slowly: bool,
+    /// What pods that ask for GPUs have asked for.
+    gpu_shapes: BTreeSet<Resources>,
+    wishes: Wishes,
+    answers: Answers,
 }
 
 impl World {
@@ -167,6 +205,7 @@ impl World {
             log,
             measures: Measures::default(),
             inbox,
+            vigil: Vigil::default(),
             seed,
             sidecar_plan,
             queue: Queue::default(),
@@ -184,12 +223,15 @@ impl World {
             is_expiry_planned: false,
             steps_chance,
             operator: None,
-            most_pods: BTreeMap::new(),
             operators: 0,
             sidecars: 0,
             outage: Outage::default(),
+            wall: WallClock::new(clock),
             has_no_stock: false,
             pulls_slowly: false,
+            gpu_shapes: BTreeSet::new(),
+            wishes: Wishes::default(),
+            answers: Answers::default(),
         }
     }
 
@@ -207,15 +249,14 @@ impl World {
         Ok(())
     }
 
-    /// Goes on until `until_us`, or until `stop` says why not.
+    /// Goes on until `until_us`, or until `look` says that it is enough.
     ///
     /// # Errors
-    /// What `stop` says.
-    pub async fn run<E>(&mut self, until_us: u64, mut stop: impl FnMut(&World) -> Result<(), E>) -> Result<(), E> {
+    /// What `look` says.
+    pub async fn run<E>(&mut self, until_us: u64, mut look: impl FnMut(&World) -> Result<Flow, E>) -> Result<(), E> {
         loop {
             self.settle();
-            stop(self)?;
-            if self.clock.now_us() >= until_us {
+            if look(self)? == Flow::End || self.clock.now_us() >= until_us {
                 return Ok(());
             }
             let next_us = self.queue.next_us().unwrap_or(u64::MAX).min(until_us);
@@ -246,6 +287,9 @@ impl World {
     fn hear(&mut self, news: News) {
         match news {
             News::Changed(change) => self.object_changed(change),
+            News::Dies { process, after } => {
+                self.queue.push(self.clock.now_us().saturating_add(after.as_us()), Event::Dies(process));
+            }
             News::Left { cluster, pod } => self.ray_left(&cluster, &pod),
             News::RayChanged(cluster) => self.ray_changed(&cluster),
         }
@@ -261,14 +305,18 @@ impl World {
             }
             Event::Ray(cluster) => self.ray_due(&cluster),
             Event::Work { index, number } => self.work_comes(index, number),
+            Event::Job(number) => self.job_comes(number),
             Event::Scan => self.scan(),
             Event::Delivered { pool, index } => self.delivered(pool, index),
             Event::Reclaimed { node, since_us } => self.reclaimed(&node, since_us),
             Event::Collect => {
                 self.is_collection_planned = false;
-                self.server.settle();
+                self.vigil.by_world(|| self.server.settle());
             }
             Event::Expire => self.expire_events(),
+            Event::Sample => self.sample(),
+            Event::Explain => self.explain(),
+            Event::Dies(process) => self.kill(&process),
             Event::Fault { index, number } => self.fault_comes(index, number),
             Event::FaultEnds(lasting) => self.fault_ends(lasting),
         }

@@ -12,6 +12,9 @@ use crate::scenario::{NodePool, Taint};
 /// Most pods on a node, where its capacity does not say it (the kubelet's default).
 const MOST_PODS: i64 = 110;
 
+/// Names of GPUs among the resources of Kubernetes.
+pub(super) const GPUS: [&str; 2] = ["nvidia.com/gpu", "amd.com/gpu"];
+
 /// A node of the world.
 #[derive(Clone, Debug)]
 pub struct KubeNode {
@@ -104,6 +107,16 @@ impl KubeNode {
         self.taints.iter().map(taint).collect()
     }
 
+    /// How many GPUs it has.
+    pub fn gpus(&self) -> f64 {
+        gpus(&self.capacity)
+    }
+
+    /// How many of its GPUs no pod has.
+    pub fn free_gpus(&self) -> f64 {
+        gpus(&self.free)
+    }
+
     /// A pod comes.
     pub fn take(&mut self, pod: Key, requests: &Resources) {
         if self.pods.insert(pod) {
@@ -121,6 +134,10 @@ impl KubeNode {
             self.empty_since_us = Some(now_us);
         }
     }
+}
+
+fn gpus(resources: &Resources) -> f64 {
+    GPUS.iter().filter_map(|name| resources.get(*name)).map(|amount| amount.as_f64()).sum()
 }
 
 /// Adds or takes away. What the node does not have is left out.

@@ -3,7 +3,6 @@
 //! Assumptions: scheduler, kubelets and controllers hear of changes at once; their latencies are modelled where they act. Kubernetes
 //! Events end after an hour, as in a real API server. The garbage collector goes round half a second after a deletion.
 
-use mobula_api::RayCluster;
 use mobula_apiserver::{ApiServer, Changed};
 use serde_json::Value;
 
@@ -107,25 +106,11 @@ impl World {
                 kind => format!("{}s", kind.to_lowercase()),
             };
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            if kind == "RayCluster" {
-                self.note_groups(object);
-            }
             self.server
                 .create(&resource, object.clone())
                 .map_err(|refusal| format!("{kind} {name}: the API server refuses it: {refusal}"))?;
         }
         Ok(())
-    }
-
-    /// Most pods of each group of a RayCluster.
-    fn note_groups(&mut self, object: &Value) {
-        let Ok(cluster) = RayCluster::from_value(object.clone()) else { return };
-        let namespace = if cluster.metadata.namespace.is_empty() { "default" } else { &cluster.metadata.namespace };
-        let key = Key { namespace: namespace.to_owned(), name: cluster.metadata.name.clone() };
-        for shape in cluster.group_shapes().unwrap_or_default() {
-            let most = u64::from(shape.max_replicas) * u64::from(shape.num_of_hosts);
-            self.most_pods.insert((key.clone(), shape.name), most);
-        }
     }
 
     pub(super) fn object_changed(&mut self, change: Change) {
@@ -171,6 +156,7 @@ impl World {
         self.next_pod += 1;
         let pod = Pod::read(value, number, &self.priorities);
         self.measures.pods_made += 1;
+        self.note_shape(&pod.spec);
         if pod.waits_for_a_node() {
             self.wait(&key, &pod);
         }
@@ -199,6 +185,7 @@ impl World {
         self.waiting.remove(&Self::waiting_key(key, &pod));
         if let Some(node) = pod.node.as_ref().and_then(|name| self.nodes.get_mut(name)) {
             node.give_back(key, &pod.spec.requests, self.clock.now_us());
+            self.count_stranded();
             self.plan_scheduling();
             self.plan_scan();
         }

@@ -8,13 +8,15 @@ use mobula_operator::operator::{Operator, Surroundings};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::World;
-use crate::network;
+use super::{Process, World};
+use crate::network::{self, Death};
 
 /// An operator that runs.
 pub(super) struct OperatorProcess {
+    /// How it can be made to die.
+    pub death: Death,
     connection: Connection,
-    task: JoinHandle<()>,
+    pub task: JoinHandle<()>,
     /// Kept, so that it is not told to stop.
     _stop: watch::Sender<bool>,
 }
@@ -24,7 +26,8 @@ impl World {
         self.operators += 1;
         let number = self.operators;
         let chance = self.chance("network", &format!("operator {number}"));
-        let faults = network::faults(&self.scenario.network, self.outage.clone(), chance);
+        let death = Death::of(Process::Operator(number), self.inbox.clone());
+        let faults = network::faults(&self.scenario.network, self.outage.clone(), death.clone(), chance);
         let connection = self.server.connect().with_faults(faults);
         let mut config = Config::default();
         config.process.leader_election = false;
@@ -34,7 +37,7 @@ impl World {
         let mut tokens = self.chance("tokens", &number.to_string());
         let mut token = [0; 32];
         token.chunks_mut(8).for_each(|part| part.copy_from_slice(&tokens.draw().to_le_bytes()));
-        let clock = self.clock;
+        let clock = self.wall.clone();
         let surroundings = Surroundings {
             client: connection.client("default"),
             clock: Arc::new(move || clock.unix_ms()),
@@ -48,7 +51,7 @@ impl World {
             let ended = operator.run(stopped).await;
             tracing::warn!(?ended, "the operator has ended");
         });
-        self.operator = Some(OperatorProcess { connection, task, _stop: stop });
+        self.operator = Some(OperatorProcess { death, connection, task, _stop: stop });
     }
 
     /// Ends the operator as if its machine lost power, and counts what it has asked for.
@@ -59,7 +62,19 @@ impl World {
         }
     }
 
+    /// A process is killed, if it is still the one that was meant, and replaced.
+    pub(super) fn kill(&mut self, process: &Process) {
+        match process {
+            Process::Operator(number) if *number == self.operators => self.restart_operator(),
+            Process::Sidecar(cluster, number) if self.sidecar(cluster).is_some_and(|it| it.number == *number) => {
+                self.restart_sidecar(cluster);
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn restart_operator(&mut self) {
+        self.log.note(self.clock.now_us(), "operator-dies", &self.operators.to_string(), None);
         self.kill_operator();
         self.start_operator();
     }

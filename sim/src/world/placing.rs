@@ -76,18 +76,22 @@ impl World {
             let node = self.nodes.get(pod.node.as_ref()?)?;
             Some(Placed { namespace: &key.namespace, spec: &pod.spec, node })
         });
-        // Room that was made for others of higher priority is theirs.
+        let reserved = self.reserved(key, spec);
+        scheduler::choose(&key.namespace, spec, &self.nodes, &placed, &reserved, self.scenario.scheduler.score)
+            .map(str::to_owned)
+    }
+
+    /// Room that was made on nodes for others of no lower priority: it is theirs.
+    fn reserved(&self, key: &Key, spec: &PodSpec) -> BTreeMap<String, mobula_planner::Resources> {
         let mut reserved: BTreeMap<String, _> = BTreeMap::new();
         for (other, pod) in &self.pods {
             if let Some(node) = pod.nominated.as_ref().filter(|_| other != key && pod.node.is_none())
                 && pod.spec.priority >= spec.priority
             {
-                let sum = reserved.entry(node.clone()).or_default();
-                add(sum, &pod.spec.requests);
+                add(reserved.entry(node.clone()).or_default(), &pod.spec.requests);
             }
         }
-        scheduler::choose(&key.namespace, spec, &self.nodes, &placed, &reserved, self.scenario.scheduler.score)
-            .map(str::to_owned)
+        reserved
     }
 
     fn bind(&mut self, key: &Key, node: &str) {
@@ -102,6 +106,7 @@ impl World {
         if let Some(node) = self.nodes.get_mut(node) {
             node.take(key.clone(), &requests);
         }
+        self.count_stranded();
         self.log.note(now_us, "bind", &format!("{key} {node}"), None);
         self.begin_pod(key, node);
     }
@@ -123,20 +128,32 @@ impl World {
         }
         let on_node = |node: &super::KubeNode| {
             let pods = node.pods.iter().filter_map(|key| self.pods.get_key_value(key));
-            let staying = pods.filter(|(_, pod)| !pod.is_leaving);
-            staying.map(|(key, pod)| Victim { key, spec: &pod.spec, number: pod.number }).collect()
+            pods.map(|(key, pod)| {
+                let is_leaving = pod.is_leaving || pod.is_victim;
+                Victim { key, spec: &pod.spec, number: pod.number, is_leaving }
+            })
+            .collect()
         };
-        let Some((node, victims)) = scheduler::preempt(spec, &self.nodes, on_node) else { return };
+        let reserved = self.reserved(key, spec);
+        let Some((node, victims)) = scheduler::preempt(spec, &self.nodes, &reserved, on_node) else { return };
         let node = node.to_owned();
         if let Some(pod) = self.pods.get_mut(key) {
             pod.nominated = Some(node.clone());
         }
         self.edit_pod(key, |pod| pod["status"]["nominatedNodeName"] = json!(node));
         for victim in victims {
+            if let Some(pod) = self.pods.get_mut(&victim) {
+                pod.is_victim = true;
+            }
             self.log.note(self.clock.now_us(), "preempt", &format!("{victim} for {key}"), None);
             self.measures.preempted += 1;
-            let _ = self.server.delete("pods", &victim.namespace, &victim.name);
+            self.delete_pod(&victim);
         }
+    }
+
+    /// Somebody of the world deletes a pod; one that is gone is left alone.
+    pub(super) fn delete_pod(&self, key: &Key) {
+        let _ = self.vigil.by_world(|| self.server.delete("pods", &key.namespace, &key.name));
     }
 
     /// Somebody of the world changes a pod; one that is gone is left alone.

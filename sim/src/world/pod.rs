@@ -86,6 +86,8 @@ pub struct Pod {
     pub is_gated: bool,
     /// Its deletion was asked for.
     pub is_leaving: bool,
+    /// The scheduler has pushed it out.
+    pub is_victim: bool,
     /// It stays Terminating whatever is done.
     pub is_stuck: bool,
     /// The node it is bound to.
@@ -198,6 +200,7 @@ impl Pod {
             is_v2: env.iter().any(is_v2),
             is_gated: !items(pod, "/spec/schedulingGates").is_empty(),
             is_leaving: pod.pointer("/metadata/deletionTimestamp").is_some(),
+            is_victim: false,
             is_stuck: false,
             node: Some(text(pod, "/spec/nodeName").to_owned()).filter(|name| !name.is_empty()),
             nominated: None,

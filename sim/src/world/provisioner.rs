@@ -68,6 +68,7 @@ impl World {
         let _ = self.server.create("nodes", object);
         self.measures.node_comes();
         self.nodes.insert(node.name.clone(), node);
+        self.count_stranded();
         self.plan_scheduling();
     }
 
@@ -76,6 +77,7 @@ impl World {
         let node = self.nodes.remove(name)?;
         let _ = self.server.delete("nodes", "", name);
         self.account(&node);
+        self.count_stranded();
         if let Some(index) = name.rsplit('-').next().and_then(|index| index.parse().ok()) {
             self.pools[node.pool].there.remove(&index);
         }
@@ -85,9 +87,18 @@ impl World {
     /// What a node has cost until now.
     fn account(&mut self, node: &KubeNode) {
         let hours = Span::from_us(self.clock.now_us().saturating_sub(node.since_us)).as_f64_s() / 3_600.0;
-        let amount = |name: &str| node.capacity.get(name).map_or(0.0, |amount| amount.as_f64());
         let price = self.scenario.nodes[node.pool].value.price_per_hour;
-        self.measures.node_used(hours, amount("nvidia.com/gpu") + amount("amd.com/gpu"), price);
+        self.measures.node_used(hours, node.gpus(), price);
+    }
+
+    /// What all nodes have cost until now, those that are there included.
+    pub(super) fn cost_until_now(&self) -> f64 {
+        let now_us = self.clock.now_us();
+        let living = self.nodes.values().map(|node| {
+            let hours = Span::from_us(now_us.saturating_sub(node.since_us)).as_f64_s() / 3_600.0;
+            hours * self.scenario.nodes[node.pool].value.price_per_hour
+        });
+        self.measures.cost + living.sum::<f64>()
     }
 
     /// Accounts for all nodes that are still there.

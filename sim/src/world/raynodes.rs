@@ -2,8 +2,8 @@
 //!
 //! Assumptions: a Ray node brings what its group in the RayCluster says it will (the same derivation as Ray's autoscaler has), and the
 //! labels that Ray gives it. A head's GCS answers `pods.register` after the container has started; a new head is a new Ray
-//! cluster, unless the RayCluster has GCS fault tolerance: then its id is kept. Workers of a lost head end and are started
-//! again by the kubelet.
+//! cluster, and workers of a lost head end and are started again by the kubelet. Where the RayCluster has GCS fault tolerance, its id is
+//! kept, raylets wait for the new head however long it takes, and what runs on them goes on; nothing starts meanwhile.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -117,7 +117,7 @@ impl World {
         let Some(pod) = self.pods.get(key).filter(|pod| pod.is_head) else { return };
         let Some(cluster) = pod.cluster.clone() else { return };
         let (is_v2, has_sidecar) = (pod.is_v2, pod.has_sidecar());
-        let survives = self.ray_cluster(&cluster).is_some_and(|it| it.spec.gcs_fault_tolerance_options.is_some());
+        let survives = self.survives_head(&cluster);
         let life = {
             let known = self.cluster(&cluster);
             known.lives += 1;
@@ -137,9 +137,9 @@ impl World {
         let gcs = Arc::new(Head::new(identity, runtime, self.clock, self.inbox.clone(), latency));
         let before = self.cluster(&cluster).head.take();
         // The sidecar lives in the same pod and outlives a restart of the Ray container, but its GCS is another one.
-        let sidecar = has_sidecar.then(|| self.start_sidecar(&cluster, &gcs, life));
+        let sidecar = if has_sidecar { self.start_sidecar(&cluster, &gcs, life) } else { None };
         if let Some(before) = before {
-            self.count_sidecar(before.sidecar);
+            self.count_sidecar(&cluster, before.sidecar);
         }
         self.cluster(&cluster).head = Some(LiveHead { pod: key.clone(), gcs, is_up: false, sidecar });
     }
@@ -197,9 +197,13 @@ impl World {
     pub(super) fn end_head(&mut self, cluster: &Key) {
         let Some(head) = self.cluster(cluster).head.take() else { return };
         head.gcs.set_up(false);
-        self.count_sidecar(head.sidecar);
+        self.count_sidecar(cluster, head.sidecar);
         self.measures.gcs_calls += head.gcs.calls();
         self.log.note(self.clock.now_us(), "head-ends", &cluster.to_string(), None);
+        if self.survives_head(cluster) {
+            self.with_ray(cluster, |ray, now_us| ray.lose_head_only(now_us, &head.pod.name));
+            return;
+        }
         self.with_ray(cluster, Runtime::lose_head_at);
         let orphans = self.pods.iter().filter(|(key, pod)| {
             pod.cluster.as_ref() == Some(cluster) && **key != head.pod && pod.stage == Stage::Registered
@@ -207,6 +211,11 @@ impl World {
         let orphans: Vec<Key> = orphans.map(|(key, _)| key.clone()).collect();
         // A raylet without its GCS gives up.
         orphans.iter().for_each(|key| self.end_container(key, 1, "Error"));
+    }
+
+    /// Whether the workers of a cluster outlive its head.
+    fn survives_head(&self, cluster: &Key) -> bool {
+        self.ray_cluster(cluster).is_some_and(|it| it.spec.gcs_fault_tolerance_options.is_some())
     }
 
     fn ray_cluster(&self, key: &Key) -> Option<RayCluster> {
@@ -232,7 +241,7 @@ impl World {
                 self.measures.unmet(self.clock.now_us(), &tasks, &gangs);
                 if let Some(head) = head {
                     self.measures.gcs_calls += head.gcs.calls();
-                    self.count_sidecar(head.sidecar);
+                    self.count_sidecar(&key, head.sidecar);
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! by the mean of CPU and memory is taken, preferred node affinity first; of equals the first by name (kube-scheduler draws
 //! one). Scheduling gates hold pods back; a pod that names another scheduler waits for ever.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use mobula_planner::{Labels, Resources};
@@ -138,23 +139,34 @@ pub struct Victim<'a> {
     pub spec: &'a PodSpec,
     /// Later is younger.
     pub number: u64,
+    /// It goes anyway, and what it has will be free.
+    pub is_leaving: bool,
 }
+
+/// What a preemption costs: the most important that goes, how many go, and those that came last rather than others.
+type Cost = (i64, usize, Reverse<u64>);
 
 /// The node on which the fewest and least important pods must go to make room, and which.
 pub fn preempt<'a>(
     spec: &PodSpec,
     nodes: &'a BTreeMap<String, KubeNode>,
+    reserved: &BTreeMap<String, Resources>,
     on_node: impl Fn(&KubeNode) -> Vec<Victim<'a>>,
 ) -> Option<(&'a str, Vec<Key>)> {
     if !spec.may_preempt {
         return None;
     }
-    let mut best: Option<((i64, usize), &str, Vec<Key>)> = None;
+    let mut best: Option<(Cost, &str, Vec<Key>)> = None;
     for node in nodes.values() {
-        let mut victims: Vec<Victim<'_>> =
-            on_node(node).into_iter().filter(|victim| victim.spec.priority < spec.priority).collect();
-        victims.sort_by_key(|victim| (victim.spec.priority, std::cmp::Reverse(victim.number)));
+        let (leaving, mut victims): (Vec<Victim<'_>>, Vec<Victim<'_>>) =
+            on_node(node).into_iter().partition(|victim| victim.is_leaving);
+        victims.retain(|victim| victim.spec.priority < spec.priority);
+        victims.sort_by_key(|victim| (victim.spec.priority, Reverse(victim.number)));
         let mut free = node.free.clone();
+        leaving.iter().for_each(|victim| super::node::change(&mut free, &victim.spec.requests, 1));
+        if let Some(reserved) = reserved.get(&node.name) {
+            super::node::change(&mut free, reserved, -1);
+        }
         let mut gone: Vec<&Victim<'_>> = Vec::new();
         for victim in &victims {
             if misfit(spec, node, &free).is_none() {
@@ -163,7 +175,7 @@ pub fn preempt<'a>(
             super::node::change(&mut free, &victim.spec.requests, 1);
             gone.push(victim);
         }
-        if gone.is_empty() || misfit(spec, node, &free).is_some() {
+        if (gone.is_empty() && leaving.is_empty()) || misfit(spec, node, &free).is_some() {
             continue;
         }
         // Those that need not go after all stay, the most important first.
@@ -177,7 +189,9 @@ pub fn preempt<'a>(
             }
         }
         let worst = needed.iter().map(|victim| victim.spec.priority).max().unwrap_or(i64::MIN);
-        let cost = (worst, needed.len());
+        // Of equals, those that came last go, as they have the least to lose.
+        let oldest = needed.iter().map(|victim| victim.number).min().unwrap_or(u64::MAX);
+        let cost = (worst, needed.len(), Reverse(oldest));
         if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
             best = Some((cost, &node.name, needed.iter().map(|victim| victim.key.clone()).collect()));
         }

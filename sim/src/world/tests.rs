@@ -125,13 +125,23 @@ fn the_least_important_pods_are_pushed_out() {
     }
     let on_node = |node: &KubeNode| {
         let there = pods.iter().enumerate().filter(|(_, (.., name))| *name == node.name);
-        there.map(|(number, (key, spec, _))| Victim { key, spec, number: number as u64 }).collect()
+        there.map(|(number, (key, spec, _))| Victim { key, spec, number: number as u64, is_leaving: false }).collect()
     };
-    let (node, victims) = preempt(&of(6), &nodes, on_node).unwrap();
+    let (node, victims) = preempt(&of(6), &nodes, &BTreeMap::new(), on_node).unwrap();
     assert_eq!((node, victims[0].name.as_str(), victims.len()), ("n-0", "b", 1));
-    assert!(preempt(&of(1), &nodes, on_node).is_none());
+    // The place of the first victim is that of the first preemptor: the second one needs another.
+    let leaving = |node: &KubeNode| {
+        let mut there = on_node(node);
+        there.iter_mut().for_each(|victim| victim.is_leaving = victim.key.name == "b");
+        there
+    };
+    assert_eq!(preempt(&of(6), &nodes, &BTreeMap::new(), leaving).unwrap(), ("n-0", vec![]));
+    let reserved = BTreeMap::from([("n-0".to_owned(), of(6).requests)]);
+    let (node, victims) = preempt(&of(6), &nodes, &reserved, leaving).unwrap();
+    assert_eq!((node, victims[0].name.as_str()), ("n-1", "c"), "of equals the younger");
+    assert!(preempt(&of(1), &nodes, &BTreeMap::new(), on_node).is_none());
     let polite = spec(4, json!({"priority": 9, "preemptionPolicy": "Never"}));
-    assert!(preempt(&polite, &nodes, on_node).is_none());
+    assert!(preempt(&polite, &nodes, &BTreeMap::new(), on_node).is_none());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Runs side by side with Ray's own scheduler and autoscaler, and with KubeRay's operator; each prints a table for `benches/RESULTS.md`.
 //!
-//! `cargo build --release && cargo run --release -p mobula-benches -- scheduler|memory|reaction|footprint|cost|operators`
+//! `cargo build --release && cargo run --release -p mobula-benches -- scheduler|memory|reaction|footprint|cost|operators|simulator`
 
 // Measures real time, and starts itself again.
 #![allow(clippy::disallowed_methods)]
@@ -11,6 +11,7 @@ mod memory;
 mod operators;
 mod reaction;
 mod scheduler;
+mod simulator;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,6 +59,18 @@ enum Run {
     },
     /// `mobula operator` beside KubeRay's.
     Operators(operators::Options),
+    /// CPU time and memory of `mobula simulate`.
+    Simulator {
+        /// Clusters of the crowd.
+        #[arg(long, default_value_t = 100)]
+        clusters: usize,
+        /// Nodes of the crowd.
+        #[arg(long, default_value_t = 1_000)]
+        nodes: usize,
+        /// Directory with philly_adaptdl.csv.
+        #[arg(long)]
+        traces: Option<PathBuf>,
+    },
     /// What `memory` runs in a child process, too.
     #[command(hide = true)]
     OnePlan,
@@ -80,6 +93,7 @@ async fn main() -> Result<()> {
         Run::Footprint { span_s } => footprint::run(Duration::from_secs(span_s)).await,
         Run::Cost { sizes, seeds, tick_work, improve_work } => cost::run(&sizes, seeds, tick_work, improve_work),
         Run::Operators(options) => operators::run(&options).await,
+        Run::Simulator { clusters, nodes, traces } => simulator::run(clusters, nodes, traces.as_deref()),
         Run::OnePlan => memory::one_plan(),
         Run::OneTick { reply, cluster } => memory::one_tick(&reply, &cluster),
     }

@@ -543,10 +543,11 @@ async fn suspend(context: &Context, state: &mut LoopState) {
 }
 
 async fn resize_pods(context: &Context, state: &mut LoopState, done: &Done) {
-    let Ok(shapes) = done.planned.cluster.group_shapes() else { return };
-    if shapes.iter().all(|shape| shape.resize.is_none()) || state.chores.resize_backoffs.blocked(|_| true).is_some() {
+    let is_off = done.planned.snapshot.node_types.iter().all(|group| group.resize.is_none());
+    if is_off || state.chores.resize_backoffs.blocked(|_| true).is_some() {
         return;
     }
+    let Ok(shapes) = done.planned.cluster.group_shapes() else { return };
     // While the GCS shows less than there is, a pod may look free that is not.
     let wanted = if done.collected.hold.is_none() { done.planned.plan.resize.as_slice() } else { &[] };
     let pods = done.collected.observation.pods.as_deref().unwrap_or_default();

@@ -97,6 +97,19 @@ impl<'a> RayNodes<'a> {
     }
 }
 
+/// Whether this dead node may have run in this very pod. Names of pods come again; an earlier one had another address, and a pod
+/// without an address has run nothing yet. Where the addresses can't be compared it may.
+fn may_have_run(pod: &PodView, dead: &gcs::NodeState) -> bool {
+    let said = dead.ip.as_str();
+    let is_loopback = said.starts_with("127.") || said == "::1";
+    let is_v6 = |address: &str| address.contains(':');
+    match pod.ip.as_deref() {
+        _ if said.is_empty() || is_loopback => true,
+        Some(ip) => ip == said || is_v6(ip) != is_v6(said),
+        None => false,
+    }
+}
+
 /// Smaller is more likely the node that runs now: a node that is gone does nothing, and its idle time goes on growing.
 fn freshness(node: &gcs::NodeState) -> (bool, i64) {
     (node.status != gcs::NodeStatus::Running, node.idle_ms)
@@ -129,7 +142,7 @@ impl<'a> NodeReader<'a> {
             let live = ray.live.get(pod.name.as_str()).copied();
             match (self.group_of_pod(pod, groups), live) {
                 (Some(index), _) => {
-                    let dead = ray.dead.get(pod.name.as_str()).copied();
+                    let dead = ray.dead.get(pod.name.as_str()).copied().filter(|dead| may_have_run(pod, dead));
                     members[index].push(self.pod_member(&groups[index], pod, live, dead));
                 }
                 (None, Some(node)) => unmanaged.push(self.unmanaged(node)),

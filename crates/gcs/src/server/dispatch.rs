@@ -33,10 +33,27 @@ const KEY_NOT_FOUND: (i32, &str) = (17, "Failed to find the key");
 
 /// One connection's service.
 #[derive(Clone)]
-pub(super) struct Front {
+pub(crate) struct Front {
     pub gcs: SharedGcs,
     /// Told when the connection is to break.
     pub hang_up: Arc<Notify>,
+}
+
+impl Front {
+    /// The front of a GCS, for one connection.
+    pub fn new(gcs: SharedGcs) -> Front {
+        Front { gcs, hang_up: Arc::default() }
+    }
+
+    /// A call from within the process.
+    pub async fn ask(&self, path: &str, request: Request<Bytes>) -> Result<Bytes, Status> {
+        let (metadata, _, body) = request.into_parts();
+        tokio::select! {
+            biased;
+            reply = self.answer(path, &metadata, body) => reply,
+            () = self.hang_up.notified() => Err(Status::unavailable("the connection broke")),
+        }
+    }
 }
 
 impl<B> tower::Service<http::Request<B>> for Front

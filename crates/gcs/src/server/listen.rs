@@ -9,7 +9,6 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::{Channel, Endpoint};
@@ -89,8 +88,9 @@ pub async fn serve_stream<S>(stream: S, gcs: SharedGcs)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let hang_up = Arc::new(Notify::new());
-    let service = TowerToHyperService::new(Front { gcs, hang_up: hang_up.clone() });
+    let front = Front::new(gcs);
+    let hang_up = front.hang_up.clone();
+    let service = TowerToHyperService::new(front);
     let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
     tokio::select! {
         biased;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -15,12 +15,52 @@ use mobula_sim::log::Sink;
 use mobula_sim::run::{Failure, Order, Outcome, Progress, run};
 use mobula_sim::scenario::Scenario;
 use mobula_sim::span::Span;
+use mobula_sim::world::Wishes;
+
+use super::beneath;
 
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub policy: String,
     pub seed: u64,
+}
+
+/// What is asked of each run beside its numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The file for everything that happens.
+    pub events: Option<PathBuf>,
+    /// The directory for series, and how often there is a row.
+    pub series: Option<(PathBuf, Span)>,
+    /// What sidecars thought then.
+    pub explain_at: Option<Span>,
+    /// Whether recordings are kept.
+    pub record: bool,
+    /// Whether invariants are looked at.
+    pub is_soak: bool,
+}
+
+impl Asked {
+    fn wishes(&self, job: &Job) -> anyhow::Result<Wishes> {
+        let series = match &self.series {
+            Some((directory, every)) => Some((*every, sink(&directory.join(format!("{}.csv", job.name())))?)),
+            None => None,
+        };
+        Ok(Wishes { series, explain_at: self.explain_at, record: self.record })
+    }
+}
+
+fn sink(path: &Path) -> anyhow::Result<Sink> {
+    let file = File::create(path).with_context(|| path.display().to_string())?;
+    Ok(Box::new(BufWriter::new(file)))
+}
+
+impl Job {
+    /// Name of files that belong to it.
+    pub fn name(&self) -> String {
+        format!("{}-seed-{}", self.policy, self.seed)
+    }
 }
 
 /// How often somebody looks.
@@ -37,25 +77,7 @@ struct Running {
 }
 
 /// The outcomes in the order of the jobs, and how fast it went.
-pub fn run_all(
-    scenario: &Arc<Scenario>,
-    jobs: &[Job],
-    events: Option<&Path>,
-) -> anyhow::Result<(Vec<Outcome>, String)> {
-    run_jobs(scenario, jobs, events, false)
-}
-
-/// One run with its invariants looked at in every turn.
-pub fn run_soak(scenario: &Arc<Scenario>, job: &Job) -> anyhow::Result<()> {
-    run_jobs(scenario, std::slice::from_ref(job), None, true).map(drop)
-}
-
-fn run_jobs(
-    scenario: &Arc<Scenario>,
-    jobs: &[Job],
-    events: Option<&Path>,
-    is_soak: bool,
-) -> anyhow::Result<(Vec<Outcome>, String)> {
+pub fn run_all(scenario: &Arc<Scenario>, jobs: &[Job], asked: &Asked) -> anyhow::Result<(Vec<Outcome>, String)> {
     let started = Instant::now();
     let mut waiting: VecDeque<(usize, Job)> = jobs.iter().cloned().enumerate().collect();
     let mut outcomes: Vec<Option<Outcome>> = vec![None; jobs.len()];
@@ -69,7 +91,7 @@ fn run_jobs(
             && let Some((index, job)) = waiting.pop_front()
         {
             busy.fetch_add(1, Ordering::Relaxed);
-            let progress = start(scenario, &job, index, (events, is_soak), tell.clone())?;
+            let progress = start(scenario, &job, index, asked, tell.clone())?;
             let entry = Running { job, progress, last_us: 0, moved: Instant::now() };
             running.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(entry);
         }
@@ -102,26 +124,23 @@ fn start(
     scenario: &Arc<Scenario>,
     job: &Job,
     index: usize,
-    (events, is_soak): (Option<&Path>, bool),
+    asked: &Asked,
     tell: mpsc::Sender<Told>,
 ) -> anyhow::Result<Arc<Progress>> {
-    let sink = match events {
-        Some(path) => {
-            let file = File::create(path).with_context(|| path.display().to_string())?;
-            Some(Box::new(BufWriter::new(file)) as Sink)
-        }
-        None => None,
-    };
+    let events = asked.events.as_deref().map(sink).transpose()?;
     let progress = Arc::new(Progress::default());
     let order = Order {
+        begins: beneath::follow,
         scenario: scenario.clone(),
         policy: job.policy.clone(),
         seed: job.seed,
-        sink,
+        sink: events,
         progress: progress.clone(),
-        is_soak,
+        wishes: asked.wishes(job)?,
+        is_soak: asked.is_soak,
     };
     let work = move || {
+        let _mark = beneath::mark(order.seed);
         // Nobody listens any more: another run has failed.
         let _ = tell.send((index, run(order)));
     };

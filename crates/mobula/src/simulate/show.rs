@@ -1,6 +1,6 @@
 //! Outcomes as tables.
 
-use mobula_sim::compare::Comparison;
+use mobula_sim::compare::{self, Comparison, Estimate};
 use mobula_sim::scenario::Scenario;
 use mobula_sim::span::Span;
 use mobula_sim::summary::{Summary, WaitSummary};
@@ -24,7 +24,14 @@ pub fn summaries(scenario: &Scenario, summaries: &[Summary]) -> String {
         text += &format!("{}\n\n", scenario.about.trim());
     }
     let blocks: Vec<String> = summaries.iter().map(block).collect();
-    text + &blocks.join("\n")
+    text += &blocks.join("\n");
+    for (policy, seeds, numbers) in compare::estimates(summaries) {
+        text += &format!("\npolicy {policy}, {seeds} seeds: means with 95 % intervals\n");
+        for Estimate { name, mean, half_width } in numbers {
+            text += &format!("  {name:<16} {mean:>12.2} \u{b1} {half_width:.2}\n");
+        }
+    }
+    text
 }
 
 fn block(summary: &Summary) -> String {
@@ -41,7 +48,13 @@ fn block(summary: &Summary) -> String {
         ("gangs", format!("{gangs} came, {gangs_done} done, {gangs_unmet} wait")),
         ("gang wait", wait(&summary.gang_wait)),
         ("node-hours", format!("{:.2}", summary.node_hours)),
-        ("GPU-hours", format!("{:.2} bought, {:.2} used{share}", summary.gpu_hours_bought, summary.gpu_hours_used)),
+        (
+            "GPU-hours",
+            format!(
+                "{:.2} bought, {:.2} used{share}, {:.2} stranded",
+                summary.gpu_hours_bought, summary.gpu_hours_used, summary.gpu_hours_stranded
+            ),
+        ),
         ("CPU-hours", format!("{:.2} used", summary.cpu_hours_used)),
         ("cost", format!("{:.2}", summary.cost)),
         ("churn", format!("{} pods, {} nodes, {} drained", summary.pods_made, summary.nodes_made, summary.drained)),

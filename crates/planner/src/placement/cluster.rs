@@ -4,15 +4,20 @@ use std::collections::BTreeSet;
 
 use super::choice::{NodeChoice, TieBreak};
 use super::fragmentation::{Fragmentation, accepts};
-use super::node::Node;
+use super::node::{Node, class};
 use super::score::{Scorer, drawn};
-use super::words::{GPU_MILLI, GpuNode};
+use super::words::{GPU_MILLI, GpuNode, GpuRequest};
 use super::workload::{ShapeId, TooVaried, Workload};
+
+/// Classes of pods, as [`class`] numbers them.
+const CLASSES: usize = 32;
+/// Touched nodes that are remembered at least.
+const MOST_TOUCHED: usize = 65_536;
 
 /// Most models of GPUs in one cluster.
 const MAX_MODELS: usize = 256;
 
-/// Nodes, what is free on them, and a policy that chooses among them. Pods come one by one and stay.
+/// Nodes, what is free on them, and a policy that chooses among them. Pods come one by one, and stay until they are taken away.
 ///
 /// For each shape the scores of all nodes are kept, and those of the nodes that were touched since are computed anew when such a
 /// pod comes: a placement changes one node.
@@ -26,8 +31,10 @@ pub struct Cluster<'a> {
     /// By shape and model of GPUs: whether such a pod may run there.
     accepts: Vec<Vec<bool>>,
     columns: Vec<Column>,
-    /// The node of each placement so far.
+    /// The node of each placement and departure so far.
     touched: Vec<usize>,
+    /// How many pods of each class are on each node.
+    classes: Vec<[u32; CLASSES]>,
     allocated_gpu_milli: u64,
 }
 
@@ -84,6 +91,7 @@ impl<'a> Cluster<'a> {
             accepts: workload.shapes.iter().map(of_shape).collect(),
             columns: vec![Column::default(); workload.shapes.len()],
             touched: Vec::new(),
+            classes: vec![[0; CLASSES]; nodes.len()],
             allocated_gpu_milli: 0,
         };
         for node in 0..cluster.nodes.len() {
@@ -104,9 +112,39 @@ impl<'a> Cluster<'a> {
         let after = before.with(request, devices);
         *self.nodes.get_mut(node)? = after;
         self.measure(node);
-        self.touched.push(node);
+        self.touch(node);
+        if let Some(count) = self.classes.get_mut(node).and_then(|counts| counts.get_mut(class_index(request)?)) {
+            *count += 1;
+        }
         self.allocated_gpu_milli = self.allocated_gpu_milli.saturating_add(request.total_gpu_milli());
         Some(Placed { node, devices })
+    }
+
+    /// Takes a pod away that was placed so.
+    pub fn take_away(&mut self, shape: ShapeId, placed: Placed) {
+        let Some(request) = self.workload.request(shape) else { return };
+        let Some(node) = self.nodes.get_mut(placed.node) else { return };
+        node.give_back(request, placed.devices);
+        if let Some(counts) = self.classes.get_mut(placed.node)
+            && let Some(count) = class_index(request).and_then(|index| counts.get_mut(index))
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                node.classes &= !class(request);
+            }
+        }
+        self.measure(placed.node);
+        self.touch(placed.node);
+        self.allocated_gpu_milli = self.allocated_gpu_milli.saturating_sub(request.total_gpu_milli());
+    }
+
+    /// Columns must look at this node again. What all of them have long seen is forgotten, so that this does not grow for ever.
+    fn touch(&mut self, node: usize) {
+        if self.touched.len() > self.nodes.len().saturating_mul(4).max(MOST_TOUCHED) {
+            self.touched.clear();
+            self.columns.iter_mut().for_each(|column| column.ranks.clear());
+        }
+        self.touched.push(node);
     }
 
     /// GPUs in use, in thousandths.
@@ -165,6 +203,12 @@ impl<'a> Cluster<'a> {
             node.fragmentation = self.scorer.fragmentation.of(node.model, node.cpu_free_milli, node.gpus_free_milli());
         }
     }
+}
+
+/// The number of the class of a request; none without a GPU.
+fn class_index(request: &GpuRequest) -> Option<usize> {
+    let class = class(request);
+    (class != 0).then(|| class.trailing_zeros() as usize)
 }
 
 #[cfg(test)]

@@ -81,6 +81,19 @@ impl Node {
     }
 }
 
+impl Node {
+    /// A pod that had these devices is gone.
+    pub(super) fn give_back(&mut self, request: &GpuRequest, devices: u16) {
+        self.cpu_free_milli = self.cpu_free_milli.saturating_add(request.cpu_milli);
+        self.memory_free_mib = self.memory_free_mib.saturating_add(request.memory_mib);
+        for (device, free) in self.gpus_free_milli.iter_mut().enumerate() {
+            if devices >> device & 1 == 1 {
+                *free += request.gpu_milli.cast_signed();
+            }
+        }
+    }
+}
+
 /// The class of a request as a bit: none without a GPU, the lowest for a share, then by the number of GPUs.
 pub(super) fn class(request: &GpuRequest) -> u32 {
     match request.gpus {

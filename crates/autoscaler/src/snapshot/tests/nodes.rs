@@ -80,6 +80,20 @@ fn a_pod_whose_ray_node_is_dead_is_stopped() {
 }
 
 #[test]
+fn a_dead_ray_node_of_an_earlier_pod_of_the_same_name_says_nothing() {
+    let phase = |said: &str, ip: Option<&str>| {
+        let dead = gcs::NodeState { ip: said.into(), ..with_status("p", gcs::NodeStatus::Dead) };
+        let pod = PodView { ip: ip.map(str::to_owned), ..plain("p") };
+        node(&clean(&of_nodes(&one_group(), vec![dead], Some(vec![pod]))), "p").phase
+    };
+    assert_eq!(phase("10.0.0.1", Some("10.0.0.1")), NodePhase::Stopped);
+    assert_eq!(phase("10.0.0.1", Some("10.0.0.2")), NodePhase::Pending);
+    assert_eq!(phase("10.0.0.1", None), NodePhase::Pending, "it has run nothing yet");
+    assert_eq!(phase("10.0.0.1", Some("fd00::1")), NodePhase::Stopped, "two addresses of one pod");
+    assert_eq!(phase("127.0.0.1", Some("10.0.0.2")), NodePhase::Stopped);
+}
+
+#[test]
 fn a_ray_node_that_was_started_again_in_its_pod_counts() {
     let dead = gcs::NodeState { node_id: "old".into(), ..with_status("p", gcs::NodeStatus::Dead) };
     for nodes in [vec![dead.clone(), ray_node("p", "g")], vec![ray_node("p", "g"), dead]] {

@@ -100,3 +100,22 @@ fn kept_scores_are_the_same_as_fresh_ones() {
         }
     }
 }
+
+#[test]
+fn after_all_have_gone_everything_is_as_it_was() {
+    let workload = Workload::new(&[share(5, 600), whole(5, 1), cpu(2)]).unwrap();
+    let nodes = [node(15, 2, ""), node(20, 4, "")];
+    for choice in NodeChoice::ALL {
+        let empty = Cluster::new(choice, TieBreak::First, &nodes, &workload).unwrap();
+        let mut cluster = empty.clone();
+        let order = |cluster: &mut Cluster<'_>| -> Vec<Option<Placed>> {
+            workload.pods().iter().cycle().take(12).map(|pod| cluster.place(*pod, 7)).collect()
+        };
+        let first = order(&mut cluster);
+        for (pod, placed) in workload.pods().iter().cycle().zip(&first) {
+            placed.iter().for_each(|placed| cluster.take_away(*pod, *placed));
+        }
+        assert_eq!((cluster.allocated_gpu_milli(), cluster.fragmented_gpu_milli()), (0, empty.fragmented_gpu_milli()));
+        assert_eq!(order(&mut cluster), first, "{choice:?}");
+    }
+}
