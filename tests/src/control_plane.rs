@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::apiserver::{ApiServer, post};
-use crate::process::{Process, free_port};
+use crate::process::{self, Process, free_port};
 use crate::{parts, wait};
 
 /// How long a node may take to be ready, on a machine that is busy with other things.
@@ -35,7 +34,7 @@ pub struct ControlPlane {
     /// Its API server.
     pub server: ApiServer,
     processes: Mutex<Vec<Process>>,
-    directory: TempDir,
+    directory: PathBuf,
 }
 
 impl ControlPlane {
@@ -51,7 +50,9 @@ impl ControlPlane {
     pub async fn start(definitions: &[&Path]) -> Result<ControlPlane> {
         let server = ApiServer::start_with(definitions, &[]).await?;
         let start = std::time::Instant::now();
-        let directory = tempfile::Builder::new().prefix("mobula-plane-").tempdir().context("no directory")?;
+        let directory = tempfile::Builder::new().prefix("mobula-plane-").tempdir().context("no directory")?.keep();
+        // The shared one is never dropped.
+        process::remove_at_exit(&directory)?;
         let plane = ControlPlane { server, processes: Mutex::default(), directory };
         plane.run("kube-controller-manager", &mut plane.controllers()?)?;
         plane.run("kube-scheduler", &mut plane.kubernetes("kube-scheduler")?)?;
@@ -148,7 +149,7 @@ impl ControlPlane {
     }
 
     fn run(&self, name: &str, command: &mut Command) -> Result<()> {
-        let process = Process::start(name, command, self.directory.path())?;
+        let process = Process::start(name, command, &self.directory)?;
         self.processes.lock().unwrap_or_else(PoisonError::into_inner).push(process);
         Ok(())
     }
@@ -182,7 +183,7 @@ impl ControlPlane {
         // It keeps state and a configuration of the user's own, where it finds a home.
         kwok.args(["--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake"])
             .args(["--node-ip=10.1.0.1", "--cidr=10.2.0.0/16", "--node-lease-duration-seconds=40"])
-            .env("HOME", self.directory.path());
+            .env("HOME", &self.directory);
         Ok(kwok)
     }
 
