@@ -364,7 +364,8 @@ async fn history(seed: u64, both_lead: bool) -> Result<String, String> {
             break;
         }
     }
-    sleep(Duration::from_secs(5)).await;
+    // Counts that changed on the way are written after a while.
+    sleep(Duration::from_secs(30)).await;
     let counts = counts();
     if counts != (2, 10, 12) {
         return Err(format!("at the end (heads, workers, all) {counts:?}"));
