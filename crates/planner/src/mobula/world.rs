@@ -533,14 +533,7 @@ impl<'a> World<'a> {
         let traits = Traits { kind: *kind, is_scarce: *is_scarce, state: State::New };
         let stock = self.hosts.stocks.intern(total, traits);
         let of_replica = |replica: u32| (0..*hosts).map(move |host| Origin::New { replica, host });
-        let replicas_now = *launched..*launched + replicas;
-        match *hosts {
-            1 => {
-                let alone = |replica: u32| Origin::New { replica, host: 0 };
-                self.hosts.extend(stock, group as u32, replicas_now.map(alone));
-            }
-            _ => self.hosts.extend(stock, group as u32, replicas_now.flat_map(of_replica)),
-        }
+        self.hosts.extend(stock, group as u32, (*launched..*launched + replicas).flat_map(of_replica));
         *launched += replicas;
         first
     }
