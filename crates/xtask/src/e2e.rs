@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command as Process;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::command::{Arguments, Command, cargo, run};
 use crate::parts;
@@ -21,9 +21,6 @@ pub const COMMAND: Command = Command {
     run: e2e,
 };
 
-/// What `e2e check` exits with where the machine lacks something. Whatever else it exits with is a failure.
-const LACKS: i32 = 3;
-
 fn e2e(arguments: &Arguments) -> Result<()> {
     // As the tests build it: another choice of packages would be a choice of features, and compile all of them anew.
     run(&mut cargo(&["test", "--locked", "--quiet", "--workspace", "--no-run", "--test", "operator"]))?;
@@ -35,18 +32,6 @@ fn e2e(arguments: &Arguments) -> Result<()> {
     // Becomes the program, so that whoever interrupts it waits until it has cleaned up.
     let error = Process::new(program()?).arg("run").exec();
     Err(error).context("could not start e2e")
-}
-
-/// Runs it as one of the tests, after they were built; where the machine can't, says so and why. Returns whether it ran.
-pub fn where_possible() -> Result<bool> {
-    let checked = Process::new(program()?).arg("check").status().context("could not start e2e")?;
-    if checked.code() == Some(LACKS) {
-        eprintln!("e2e: NOT RUN, for the reason above");
-        return Ok(false);
-    }
-    ensure!(checked.success(), "`e2e check` failed: {checked}");
-    parts::ensure(&parts::all()?)?;
-    run(Process::new(program()?).arg("run")).map(|()| true)
 }
 
 /// Cargo puts it beside this program.

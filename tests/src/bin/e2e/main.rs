@@ -19,8 +19,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// With this in the environment, the directory with all logs is kept.
 const KEEP_LOGS: &str = "MOBULA_TEST_KEEP_LOGS";
-/// Exit code of `check` where the machine lacks something.
-const LACKS: u8 = 3;
 /// Exit code of a program that was interrupted.
 const INTERRUPTED: u8 = 130;
 
@@ -47,7 +45,7 @@ fn check() -> ExitCode {
         }
         Err(lack) => {
             eprintln!("This machine can't run a Kubernetes node: {lack:#}");
-            ExitCode::from(LACKS)
+            ExitCode::FAILURE
         }
     }
 }
