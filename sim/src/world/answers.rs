@@ -97,7 +97,8 @@ impl World {
             tasks += runtime.waiting_tasks();
             gangs += runtime.waiting_groups();
         }
-        let all_gpus: f64 = self.nodes.values().map(super::KubeNode::gpus).sum();
+        // The sum of nothing is -0.
+        let all_gpus = 0.0 + self.nodes.values().map(super::KubeNode::gpus).sum::<f64>();
         let (stranded, cost) = (self.stranded(), self.cost_until_now());
         let time_s = Span::from_us(now_us).as_f64_s();
         let mut row = String::new();

@@ -8,6 +8,9 @@ use super::{RunArgs, read_scenario, seeds};
 use crate::input::BadInput;
 use crate::plan::Output;
 
+/// Where neither the command line nor the scenario names a policy that places pods.
+const DEFAULT: &str = "fgd";
+
 /// Runs it.
 pub fn run(args: &RunArgs) -> anyhow::Result<String> {
     let control_plane = [
@@ -20,8 +23,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<String> {
         return Err(BadInput::new(flag, "there is no control plane in placement mode: leave it out").into());
     }
     let scenario = read_scenario(args)?;
-    let own: Vec<String> = scenario.policies.iter().map(|policy| policy.value.clone()).collect();
-    let said = if args.policy.is_empty() { own } else { args.policy.clone() };
+    let mut said = args.policy.clone();
+    if said.is_empty() {
+        // Those of the scenario that place pods; planners don't.
+        let own = scenario.policies.iter().map(|policy| policy.value.clone());
+        said.extend(own.filter(|name| NodeChoice::by_name(name).is_some()));
+    }
+    if said.is_empty() {
+        said.push(DEFAULT.to_owned());
+    }
     let mut summaries = Vec::new();
     for name in &said {
         let choice = NodeChoice::by_name(name).ok_or_else(|| {
