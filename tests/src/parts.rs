@@ -1,10 +1,10 @@
 //! Where the real parts are. `cargo xtask parts` puts them there; a part that is missing is an error, never a reason to skip.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail, ensure};
+use mobula_image::surroundings;
 
 /// Names and versions, shared with `cargo xtask parts`.
 const VERSIONS: &str = include_str!("../parts/VERSIONS");
@@ -97,15 +97,8 @@ pub fn mobula() -> Result<PathBuf> {
 }
 
 fn build_mobula() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "-p", "mobula"]).current_dir(&root);
-    // What cargo told us about ourselves must not reach the build scripts of others: some would run again each time.
-    let about_us = |name: &String| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
-    for (name, _) in std::env::vars().filter(|(name, _)| about_us(name)) {
-        build.env_remove(name);
-    }
+    let mut build = surroundings::cargo();
+    build.args(["build", "--quiet", "-p", "mobula"]);
     ensure!(build.status().context("could not start cargo")?.success(), "could not build mobula");
     // Tests lie in target/debug/deps, binaries in target/debug.
     let executable = std::env::current_exe().context("where this program lies is not known")?;
@@ -115,11 +108,7 @@ fn build_mobula() -> Result<PathBuf> {
 }
 
 fn installed(name: &str, version: &str) -> Result<PathBuf> {
-    let cache = match (std::env::var_os("MOBULA_CACHE"), std::env::var_os("HOME")) {
-        (Some(cache), _) => PathBuf::from(cache),
-        (None, Some(home)) => Path::new(&home).join(".cache/mobula"),
-        (None, None) => bail!("neither MOBULA_CACHE nor HOME is set, so the real parts can't be found"),
-    };
+    let cache = surroundings::cache()?;
     let directory = cache.join("parts").join(format!("{name}-{version}"));
     ensure!(
         directory.join("installed").is_file(),

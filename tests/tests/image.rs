@@ -8,13 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use mobula_gcs::{PlacementStrategy, ResourceMap, registrar};
-use mobula_image::{binary, contents, oci, unpacked};
+use mobula_image::{binary, contents, oci, surroundings, unpacked};
 use mobula_tests::apiserver::{ApiServer, Namespace, post};
 use mobula_tests::gcs::GcsServer;
 use mobula_tests::raycluster::{Group, Options, raycluster};
@@ -65,32 +65,16 @@ fn as_kubelet(container: &Value, namespace: &Namespace) -> (Vec<String>, BTreeMa
     (words.map(expand).collect(), env)
 }
 
-/// Cargo in the workspace, with the environment that it had before it started this program: what it told us about ourselves
-/// would make the build scripts of others run again.
-fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
-    let about_us = |name: &String| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
-    for (name, _) in std::env::vars().filter(|(name, _)| about_us(name)) {
-        cargo.env_remove(name);
-    }
-    cargo
-}
-
 /// The image, built once.
 fn layout() -> &'static Path {
     static LAYOUT: OnceLock<TempDir> = OnceLock::new();
     LAYOUT
         .get_or_init(|| {
-            let cache = std::env::var_os("MOBULA_CACHE").map_or_else(
-                || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/mobula"),
-                PathBuf::from,
-            );
             let image = contents::collect(&contents::Ingredients {
-                binary: binary::build(cargo()).unwrap(),
+                binary: binary::build().unwrap(),
                 bash: None,
                 ca_bundle: None,
-                cache,
+                cache: surroundings::cache().unwrap(),
                 name: "mobula".to_owned(),
                 tag: "test".to_owned(),
             });

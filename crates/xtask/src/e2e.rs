@@ -34,6 +34,15 @@ fn e2e(arguments: &Arguments) -> Result<()> {
     Err(error).context("could not start e2e")
 }
 
+/// As part of the tests, which have built it: whether this machine can, and if so, the whole of it.
+pub fn where_possible() -> Result<bool> {
+    if run(Process::new(program()?).arg("check")).is_err() {
+        return Ok(false);
+    }
+    parts::ensure(&parts::all()?)?;
+    run(Process::new(program()?).arg("run")).map(|()| true)
+}
+
 /// Cargo puts it beside this program.
 fn program() -> Result<PathBuf> {
     Ok(std::env::current_exe().context("where this program lies is not known")?.with_file_name("e2e"))

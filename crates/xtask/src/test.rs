@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::command::{Arguments, Command, cargo, root, run};
 use crate::sources::{self, Source};
-use crate::{bench, parts};
+use crate::{bench, e2e, parts};
 
 /// Sub-command `test`.
 pub const COMMAND: Command = Command {
@@ -15,7 +15,7 @@ pub const COMMAND: Command = Command {
     summary: "Runs all tests, those against real parts included.",
     help: "Unit and doc tests of every crate; then, one after another, the integration tests, among them those against a real\n\
            Ray, a real control plane and Ray's own scheduler (fetching these parts first); then one short run of each\n\
-           benchmark. `cargo xtask e2e` is not among them.",
+           benchmark; at last, where the machine can, the whole loop of `cargo xtask e2e`.",
     flags: &[("--fast", "only what needs neither Python nor Go")],
     passes_on: false,
     run: test,
@@ -45,11 +45,16 @@ fn test(arguments: &Arguments) -> Result<()> {
     // it has tests of its own; the harness need not build it again.
     let binary = std::env::current_exe().context("where this program lies is not known")?.with_file_name("mobula");
     run(tests.args(["--", "--test-threads=1", "--nocapture"]).env("MOBULA_TEST_BINARY", binary))?;
-    if !fast {
+    let what = if fast {
+        "all fast tests passed (real parts were not run)"
+    } else {
         bench::smoke()?;
-    }
-    let what =
-        if fast { "all fast tests passed (real parts were not run)" } else { "all tests passed, real parts included" };
+        if e2e::where_possible()? {
+            "all tests passed, real parts and a real node included"
+        } else {
+            "all tests passed, real parts included, but for e2e: this machine can't run a Kubernetes node, see above"
+        }
+    };
     println!("test: {what}, {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
 }

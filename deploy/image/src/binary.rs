@@ -7,10 +7,12 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::parts::output_of;
+use crate::surroundings::cargo;
 
-/// Builds the binary with the profile `shipped` and gives its path: static, for the musl target, if the Rust toolchain and a C compiler have
-/// that, else for this machine. `cargo` starts cargo in the workspace; arguments are added here.
-pub fn build(mut cargo: Command) -> Result<PathBuf, Error> {
+/// Builds the binary with the profile `shipped` and gives its path: static, for the musl target, if the Rust toolchain and a
+/// C compiler have that, else for this machine.
+pub fn build() -> Result<PathBuf, Error> {
+    let mut cargo = cargo();
     cargo.stderr(Stdio::inherit());
     cargo.args([
         "build",

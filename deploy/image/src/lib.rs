@@ -6,7 +6,7 @@
 //!   input gives the same bytes.
 //! - [`unpacked`] unpacks a layout and runs a command in it with nothing else in sight, as a container engine would.
 //! - [`binary`] builds the binary that goes in, [`parts`] fetches the two Debian packages, and [`elf`] reads which libraries a
-//!   binary is linked with.
+//!   binary is linked with. [`surroundings`] says where they are kept.
 
 pub mod binary;
 pub mod contents;
@@ -14,6 +14,7 @@ pub mod elf;
 pub mod oci;
 pub mod parts;
 pub mod rootfs;
+pub mod surroundings;
 pub mod unpacked;
 
 use std::io;
@@ -38,6 +39,9 @@ pub enum Error {
         /// Its words, or why it did not start.
         problem: String,
     },
+    /// Nothing says where downloads may be kept.
+    #[error("neither MOBULA_CACHE nor HOME is set: say where downloads may be kept")]
+    NoCache,
     /// Not an ELF file of 64 bits.
     #[error("{path}: can't be read as a 64-bit ELF file: {problem}")]
     Elf {

@@ -1,15 +1,9 @@
 //! `mobula-image`: builds the container image, checks it, unpacks it.
 
-// This is a developer's command: it asks for the cache directory as xtask does.
-#![allow(clippy::disallowed_methods)]
-
-use std::env;
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
-use mobula_image::{binary, contents, elf, oci, unpacked};
+use mobula_image::{binary, contents, elf, oci, surroundings, unpacked};
 
 /// Builds Mobula's container image without a container engine.
 #[derive(Parser)]
@@ -76,13 +70,13 @@ fn main() -> anyhow::Result<()> {
 fn run_build(build: Build) -> anyhow::Result<()> {
     let binary = match build.binary {
         Some(path) => path,
-        None => binary::build(cargo())?,
+        None => binary::build()?,
     };
     let image = contents::collect(&contents::Ingredients {
         binary: binary.clone(),
         bash: build.bash,
         ca_bundle: build.ca_bundle,
-        cache: cache_directory()?,
+        cache: surroundings::cache()?,
         name: build.name.clone(),
         tag: build.tag.clone(),
     })?;
@@ -110,23 +104,4 @@ fn print_summary(image: &oci::Verified) {
         image.layers.len(),
         image.unpacked_bytes
     );
-}
-
-/// Cargo, with the environment that it had before it started this program: what it told us about ourselves would make the
-/// build scripts of others run again.
-fn cargo() -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let about_us = |name: &String| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
-    for (name, _) in env::vars().filter(|(name, _)| about_us(name)) {
-        cargo.env_remove(name);
-    }
-    cargo
-}
-
-fn cache_directory() -> anyhow::Result<PathBuf> {
-    if let Some(directory) = env::var_os("MOBULA_CACHE") {
-        return Ok(directory.into());
-    }
-    let home = env::var_os("HOME").context("neither MOBULA_CACHE nor HOME is set")?;
-    Ok(PathBuf::from(home).join(".cache/mobula"))
 }

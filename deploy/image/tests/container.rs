@@ -2,7 +2,7 @@
 //!
 //! Real parts: bash-static and ca-certificates from Debian, namespaces of the kernel.
 
-// Tests read the environment to find the user's cache, and wait in real time; what goes wrong in them should panic.
+// Tests wait in real time; what goes wrong in them should panic.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
@@ -10,19 +10,15 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use mobula_image::{contents, oci, unpacked};
+use mobula_image::{contents, oci, surroundings, unpacked};
 use tempfile::TempDir;
 
 fn ingredients() -> contents::Ingredients {
-    let cache = std::env::var_os("MOBULA_CACHE").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/mobula"),
-        PathBuf::from,
-    );
     contents::Ingredients {
         binary: env!("CARGO_BIN_EXE_mobula-image").into(),
         bash: None,
         ca_bundle: None,
-        cache,
+        cache: surroundings::cache().unwrap(),
         name: "mobula".to_owned(),
         tag: "test".to_owned(),
     }

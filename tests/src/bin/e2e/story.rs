@@ -165,7 +165,7 @@ async fn operator_killed(cluster: &Cluster, waits: &mut Waits) -> Result<()> {
     let list = get(cluster.client(), OPERATOR_PODS).await?;
     let names = items(&list).iter().filter_map(|pod| pod["metadata"]["name"].as_str());
     let pod = names.into_iter().find(|name| old.starts_with(name)).with_context(|| format!("no pod of {old}"))?;
-    cluster.note(&format!("kill -9: the operator that leads, {pod}; then work that needs another worker"));
+    cluster.note(&format!("kubectl delete pod {pod} --grace-period=0 --force: the operator that leads; then work that needs another worker"));
     let killed = Instant::now();
     cluster.delete(&format!("{OPERATOR_PODS}/{pod}?gracePeriodSeconds=0")).await?;
     let result = job::run(cluster, "second", "tasks,2,0", JOB_LIMIT).await?;
