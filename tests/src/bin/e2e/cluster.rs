@@ -125,6 +125,15 @@ impl Cluster {
     /// What each pod and the RayCluster say of themselves, and the end of the logs, for whoever must find a fault.
     pub async fn describe(&self) -> String {
         let mut text = String::new();
+        if let Ok(cluster) = get(&self.client, RAYCLUSTER).await {
+            let _ = writeln!(text, "--- RayCluster: {}", cluster["status"]);
+        }
+        if let Ok(events) = get(&self.client, &format!("/api/v1/namespaces/{NAMESPACE}/events")).await {
+            for event in items(&events) {
+                let (about, reason) = (&event["involvedObject"]["name"], &event["reason"]);
+                let _ = writeln!(text, "--- Event about {about}, {reason}: {}", event["message"]);
+            }
+        }
         for namespace in ["mobula-system", NAMESPACE] {
             let path = format!("/api/v1/namespaces/{namespace}/pods");
             let Ok(list) = get(&self.client, &path).await else { continue };
