@@ -163,9 +163,11 @@ pub fn nothing_to_do() -> Snapshot {
 pub fn one_percent_changed(snapshot: &Snapshot) -> Snapshot {
     let mut next = snapshot.clone();
     next.now_ms += 1_000;
-    for (number, old) in next.nodes.iter_mut().enumerate().step_by(100) {
-        if let Some(group) = next.node_types.iter().find(|group| group.name == old.group) {
-            *old = node(group, number, 5);
+    for at in (0..next.nodes.len()).step_by(100) {
+        if let Some(group) = next.node_types.iter().find(|group| group.name == next.nodes[at].group) {
+            let half = node(group, at, 5);
+            next.nodes[at].available = half.available;
+            next.nodes[at].idle_ms = half.idle_ms;
         }
     }
     next

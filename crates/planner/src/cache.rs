@@ -26,11 +26,9 @@ struct Tick {
     memory_before: Memory,
     memory_after: Memory,
     plan: Arc<Plan>,
-    /// The plan would be the same at any time.
-    is_timeless: bool,
-    /// The plan would be the same if nodes were idle for longer or shorter, but not for too long.
-    is_patient: bool,
-    /// Found out when it is asked for.
+    // Found out when they are asked for.
+    is_timeless: OnceLock<bool>,
+    is_patient: OnceLock<bool>,
     violations: OnceLock<Vec<Violation>>,
 }
 
@@ -55,9 +53,9 @@ impl Cache {
             snapshot: Arc::clone(snapshot),
             memory_before: memory.clone(),
             memory_after: memory_after.clone(),
-            is_timeless: is_timeless(snapshot, memory, &memory_after, &plan),
-            is_patient: plan.terminate.is_empty() && nobody_is_idle_for_too_long(snapshot),
             plan: Arc::clone(&plan),
+            is_timeless: OnceLock::new(),
+            is_patient: OnceLock::new(),
             violations: OnceLock::new(),
         }));
         (plan, memory_after)
@@ -73,21 +71,34 @@ impl Cache {
 }
 
 impl Tick {
-    /// Whether another tick is this one again.
+    /// Whether another tick is this one again. What differs is mostly a node, so that these are looked at before all else.
     fn is_again(&self, policy: &dyn Policy, snapshot: &Snapshot, memory: &Memory) -> bool {
         let is_now = self.snapshot.now_ms == snapshot.now_ms;
-        let is_known = self.policy == policy.name() && (is_now || self.is_timeless) && self.memory_before == *memory;
-        is_known && is_equal(&self.snapshot, snapshot, self.is_patient)
+        self.policy == policy.name()
+            && self.snapshot.nodes.is_equal_by(&snapshot.nodes, is_like)
+            && self.memory_before == *memory
+            && is_equal_but_for_nodes(&self.snapshot, snapshot)
+            && (is_now || self.is_timeless())
+            && (self.snapshot.nodes == snapshot.nodes || (self.is_patient() && nobody_is_idle_for_too_long(snapshot)))
     }
-}
 
-/// Whether a plan would be the same at any other time: nothing is on its way, nobody waits, nothing is remembered.
-fn is_timeless(snapshot: &Snapshot, before: &Memory, after: &Memory, plan: &Plan) -> bool {
-    let nothing = Memory::default();
-    let comes = |phase| matches!(phase, NodePhase::Pending | NodePhase::Requested);
-    let is_remembered = *before != nothing || *after != nothing;
-    let waits = !plan.unmet.is_empty() || plan.gangs.iter().any(|gang| !gang.served);
-    !is_remembered && !waits && !snapshot.nodes.iter().any(|node| comes(node.phase))
+    /// Whether the plan would be the same at any other time: nothing is on its way, nobody waits, nothing is remembered.
+    fn is_timeless(&self) -> bool {
+        let Tick { snapshot, memory_before, memory_after, plan, .. } = self;
+        *self.is_timeless.get_or_init(|| {
+            let nothing = Memory::default();
+            let comes = |phase| matches!(phase, NodePhase::Pending | NodePhase::Requested);
+            let is_remembered = *memory_before != nothing || *memory_after != nothing;
+            let waits = !plan.unmet.is_empty() || plan.gangs.iter().any(|gang| !gang.served);
+            !is_remembered && !waits && !snapshot.nodes.iter().any(|node| comes(node.phase))
+        })
+    }
+
+    /// Whether the plan would be the same if nodes were idle for longer or shorter, but not for too long.
+    fn is_patient(&self) -> bool {
+        let is_patient = || self.plan.terminate.is_empty() && nobody_is_idle_for_too_long(&self.snapshot);
+        *self.is_patient.get_or_init(is_patient)
+    }
 }
 
 /// Whether each worker that is idle may be so for longer.
@@ -96,29 +107,64 @@ fn nobody_is_idle_for_too_long(snapshot: &Snapshot) -> bool {
     let groups: BTreeMap<&str, Option<i64>> = workers
         .map(|group| (group.name.as_str(), group.idle_timeout_ms.or(snapshot.settings.idle_timeout_ms)))
         .collect();
+    let mut idle = snapshot.nodes.iter().filter(|node| node.idle_ms.is_some());
     let may_stay = |node: &Node| match (node.idle_ms, groups.get(node.group.as_str())) {
         (Some(idle_ms), Some(Some(most_ms))) => idle_ms <= *most_ms,
         // Of no group that is known: whatever becomes of it, nothing is said of it here.
         (Some(_), None) => node.is_head,
         _ => true,
     };
-    snapshot.nodes.iter().all(may_stay)
+    idle.all(may_stay)
 }
 
 /// Whether nodes are equal, but for how long they have been idle.
 fn is_like(a: &Node, b: &Node) -> bool {
-    a == b || (a.idle_ms.is_some() && b.idle_ms.is_some() && *a == Node { idle_ms: a.idle_ms, ..b.clone() })
+    let Node {
+        idle_ms,
+        instance_id,
+        ray_node_id,
+        group,
+        is_head,
+        replica,
+        phase,
+        total,
+        available,
+        labels,
+        dynamic_labels,
+        pending_since_ms,
+        resize,
+        launch_config_hash,
+        object_store_bytes,
+        host,
+        pending_cause,
+    } = a;
+    idle_ms.is_some() == b.idle_ms.is_some()
+        && *phase == b.phase
+        && *available == b.available
+        && *instance_id == b.instance_id
+        && *ray_node_id == b.ray_node_id
+        && *group == b.group
+        && *is_head == b.is_head
+        && *replica == b.replica
+        && *total == b.total
+        && *labels == b.labels
+        && *dynamic_labels == b.dynamic_labels
+        && *pending_since_ms == b.pending_since_ms
+        && *resize == b.resize
+        && *launch_config_hash == b.launch_config_hash
+        && *object_store_bytes == b.object_store_bytes
+        && *host == b.host
+        && *pending_cause == b.pending_cause
 }
 
-/// Whether two snapshots say the same, but for when and from which versions. `is_patient`: and for how long nodes have been
-/// idle, as long as none is idle for too long.
-fn is_equal(a: &Snapshot, b: &Snapshot, is_patient: bool) -> bool {
+/// Whether two snapshots say the same, but for their nodes, when, and from which versions.
+fn is_equal_but_for_nodes(a: &Snapshot, b: &Snapshot) -> bool {
     let Snapshot {
         now_ms: _,
         versions: _,
+        nodes: _,
         settings,
         node_types,
-        nodes,
         demand,
         gangs,
         constraints,
@@ -126,10 +172,7 @@ fn is_equal(a: &Snapshot, b: &Snapshot, is_patient: bool) -> bool {
         hosts,
         quotas,
     } = a;
-    let same_nodes = || *nodes == b.nodes;
-    let like_nodes = || nodes.is_equal_by(&b.nodes, is_like) && nobody_is_idle_for_too_long(b);
-    (if is_patient { like_nodes() } else { same_nodes() })
-        && *node_types == b.node_types
+    *node_types == b.node_types
         && *demand == b.demand
         && *gangs == b.gangs
         && *settings == b.settings

@@ -83,6 +83,11 @@ impl Nodes {
         self.0.rotate_left(count);
     }
 
+    /// The same instances, shared, in another order: by place, where each of them was.
+    pub(crate) fn in_order(&self, order: &[usize]) -> Nodes {
+        Nodes(order.iter().filter_map(|at| self.0.get(*at)).map(Arc::clone).collect())
+    }
+
     /// Whether `is_same` holds for each pair of what is not shared, and nothing is left over.
     pub(crate) fn is_equal_by(&self, other: &Nodes, is_same: impl Fn(&Node, &Node) -> bool) -> bool {
         let is_same = |(a, b): (&Arc<Node>, &Arc<Node>)| Arc::ptr_eq(a, b) || is_same(a, b);

@@ -47,7 +47,10 @@ fn push_amount(text: &mut String, resource: &str, units: f64) {
 fn push_number(text: &mut String, number: f64) {
     const EXACT: f64 = 9e15;
     let is_whole = number.fract() == 0.0 && number > 0.0 && number < EXACT;
-    *text += &if is_whole { (number as i64).to_string() } else { number.to_string() };
+    match is_whole {
+        true => push_count(text, number as u64),
+        false => *text += &number.to_string(),
+    }
 }
 
 /// `zone in (a, b) and market not in (spot)`.
@@ -74,13 +77,32 @@ pub(crate) fn gang(gang: &Gang) -> String {
         GangStrategy::StrictSpread => "STRICT_SPREAD",
     };
     let id = if gang.id.is_empty() { "without id" } else { &gang.id };
-    let bundles = counted(gang.bundles.len() as u64, "bundle");
-    ["gang ", id, " (", strategy, ", ", &bundles, ")"].concat()
+    let mut text = String::with_capacity(id.len() + 40);
+    ["gang ", id, " (", strategy, ", "].into_iter().for_each(|part| text += part);
+    push_counted(&mut text, gang.bundles.len() as u64, "bundle");
+    text + ")"
 }
 
 /// `1 node`, `2 nodes`.
 pub(crate) fn counted(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+    let mut text = String::with_capacity(noun.len() + 8);
+    push_counted(&mut text, count, noun);
+    text
+}
+
+fn push_counted(text: &mut String, count: u64, noun: &str) {
+    push_count(text, count);
+    text.push(' ');
+    *text += noun;
+    *text += if count == 1 { "" } else { "s" };
+}
+
+/// A whole number, without the machinery of formatting: there are thousands in a large plan.
+pub(crate) fn push_count(text: &mut String, count: u64) {
+    if count >= 10 {
+        push_count(text, count / 10);
+    }
+    text.push(char::from(b'0' + (count % 10) as u8));
 }
 
 /// `a`, `a and b`, `a, b and c`.

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::Rules;
 use super::demand::{GangWork, Part, Run};
 use super::limits::Limits;
 use super::world::{Column, HostId, ShapeId, World, need};
@@ -50,6 +49,9 @@ impl Put {
         }
     }
 }
+
+/// Launched hosts of one group that follow one another and may be given up.
+pub(super) type Loose = (usize, Range<HostId>);
 
 /// The state of planning: hosts with what is free of them, limits, and everything that found a place.
 #[derive(Clone, Debug)]
@@ -113,34 +115,51 @@ impl<'a> Board<'a> {
         Board::new(self.world.clone(), self.limits.clone())
     }
 
-    /// Gives up all launched hosts that are not fixed, and takes `released` from the others; `kept` stays where it is.
-    /// Returns what the hosts that were given up cost.
-    pub fn release(&mut self, fixed: &[bool], kept: Vec<Put>, released: &[Put], rules: &Rules<'_>) -> f64 {
-        let World { hosts, shapes, groups, present, .. } = &mut self.world;
+    /// Launched hosts that are not fixed, those of one group that follow one another as one range.
+    pub fn loose(&self, fixed: &[bool]) -> Vec<Loose> {
+        let World { hosts, present, .. } = &self.world;
+        let is_loose = |host: usize| !fixed.get(host).copied().unwrap_or(true) && !hosts.is_given_up[host];
+        let mut loose: Vec<Loose> = Vec::new();
+        for host in (*present..hosts.len()).filter(|host| is_loose(*host)) {
+            let (group, at) = (hosts.group[host] as usize, host as HostId);
+            match loose.last_mut() {
+                Some((same, range)) if *same == group && range.end == at => range.end += 1,
+                _ => loose.push((group, at..at + 1)),
+            }
+        }
+        loose
+    }
+
+    /// The limits if loose hosts were not launched.
+    pub fn limits_without(&self, loose: &[Loose]) -> Limits {
+        let mut limits = self.limits.clone();
+        for (group, count) in self.count(loose).into_iter().enumerate() {
+            limits.give_back(&self.world, group, count / u64::from(self.world.groups[group].hosts));
+        }
+        limits
+    }
+
+    /// By group: how many of them there are.
+    pub fn count(&self, loose: &[Loose]) -> Vec<u64> {
+        let mut hosts = vec![0; self.world.groups.len()];
+        loose.iter().for_each(|(group, range)| hosts[*group] += range.len() as u64);
+        hosts
+    }
+
+    /// Gives up loose hosts, and takes `released` from the others; `kept` stays where it is.
+    pub fn release(&mut self, loose: &[Loose], kept: Vec<Put>, released: &[Put]) {
+        self.limits = self.limits_without(loose);
+        let World { hosts, shapes, .. } = &mut self.world;
         for put in released {
             hosts.take(shapes, put.shape, put.range(), -put.taken);
         }
-        let mut given_up = vec![0_u64; groups.len()];
-        for host in *present..hosts.len() {
-            if !fixed.get(host).copied().unwrap_or(true) && !hosts.is_given_up[host] {
-                hosts.give_up(host as HostId);
-                if let Some(count) = given_up.get_mut(hosts.group[host] as usize) {
-                    *count += 1;
-                }
-            }
-        }
+        loose.iter().for_each(|(_, range)| hosts.give_up(range.clone()));
         hosts.needed.iter_mut().for_each(|needed| *needed &= need::CONSTRAINT | need::HELD);
         for put in &kept {
             let reason = if matches!(put.demand, DemandRef::Class(_)) { need::TASKS } else { need::GANG };
             hosts.keep(put.range(), reason);
         }
-        let mut cost = 0.0;
-        for (group, count) in given_up.into_iter().enumerate() {
-            cost += rules.prices.cost[group] * count as f64;
-            self.limits.give_back(&self.world, group, count / u64::from(self.world.groups[group].hosts));
-        }
         self.puts = kept;
-        cost
     }
 
     /// The state now.

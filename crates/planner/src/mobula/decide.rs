@@ -147,7 +147,8 @@ pub(super) fn decide<'a>(
             pending::bear(memory, group, false, snapshot.now_ms);
         }
     }
-    let at_first = draft.cost(&rules);
+    // Only where something is reserved, it matters what it cost at first.
+    let at_first = if draft.reserves() { draft.cost(&rules) } else { 0.0 };
     let (mut repacked, mut fixed_cost) = draft.finish(&rules);
     let again = |start: Start<'_>| Draft::new(snapshot, &rules, &map, numbers, &given_up.nodes, memory, start);
     let last = || again(Start { reserving: Reserving::Last, ..Start::default() });
@@ -186,8 +187,7 @@ fn reserving_last<'a>(
     rules: &Rules<'_>,
     again: impl FnOnce() -> Draft<'a>,
 ) -> Option<(Draft<'a>, Repacked, f64)> {
-    let reserves = draft.reserved.iter().any(|replicas| *replicas > 0);
-    if !reserves || !draft.board.puts.iter().any(|put| draft.is_new(put.host)) {
+    if !draft.reserves() || !draft.board.puts.iter().any(|put| draft.is_new(put.host)) {
         return None;
     }
     let mut other = again();
@@ -349,6 +349,11 @@ impl<'a> Draft<'a> {
     fn reserve(&mut self, rules: &Rules<'_>) {
         let reserved = floors::constraints(&mut self.board, rules);
         (self.lacking, self.reserved) = (reserved.lacking, reserved.launched);
+    }
+
+    /// Whether something is launched for `request_resources`.
+    fn reserves(&self) -> bool {
+        self.reserved.iter().any(|replicas| *replicas > 0)
     }
 
     fn is_new(&self, host: HostId) -> bool {
@@ -549,7 +554,8 @@ impl<'a> Draft<'a> {
             fix_replicas(world, put, &mut fixed);
         }
         let mut trial = self.board.copy();
-        trial.release(&fixed, kept, &retried, rules);
+        let loose = trial.loose(&fixed);
+        trial.release(&loose, kept, &retried);
         let mut classes = self.classes.clone();
         for class in &mut classes {
             let given_back = retried.iter().filter(|put| put.demand == DemandRef::Class(class.at)).map(Put::pieces);

@@ -80,7 +80,12 @@ pub(super) fn gangs<'a>(world: &mut World<'a>) -> Vec<GangWork<'a>> {
     };
     let mut order: Vec<usize> = (0..gangs.len()).collect();
     order.sort_by(|a, b| key(a).cmp(&key(b)));
-    let mut gangs: Vec<GangWork<'a>> = order.into_iter().map(|at| gang_work(world, at as u32, &gangs[at])).collect();
+    let speakers = Near::speakers(world.snapshot);
+    let mut work = |at: usize| {
+        let near = Near::among(&speakers, world.snapshot, &gangs[at]);
+        gang_work(world, at as u32, &gangs[at], near)
+    };
+    let mut gangs: Vec<GangWork<'a>> = order.into_iter().map(&mut work).collect();
     let hardness = Hardness::new(world);
     for work in &mut gangs {
         work.parts.sort_by(|a, b| hardness.compare(world, b.shape, a.shape).then(a.shape.cmp(&b.shape)));
@@ -88,7 +93,7 @@ pub(super) fn gangs<'a>(world: &mut World<'a>) -> Vec<GangWork<'a>> {
     gangs
 }
 
-fn gang_work<'a>(world: &mut World<'a>, at: u32, gang: &'a Gang) -> GangWork<'a> {
+fn gang_work<'a>(world: &mut World<'a>, at: u32, gang: &'a Gang, near: Near<'a>) -> GangWork<'a> {
     let together = match gang.strategy {
         GangStrategy::Pack => Together::Few,
         GangStrategy::Spread => Together::Many,
@@ -102,11 +107,11 @@ fn gang_work<'a>(world: &mut World<'a>, at: u32, gang: &'a Gang) -> GangWork<'a>
     } else {
         parts(world, &gang.bundles)
     };
-    GangWork { at, gang, parts, together, fabric: None, near: Near::of(world.snapshot, gang) }
+    GangWork { at, gang, parts, together, fabric: None, near }
 }
 
 fn parts<'a>(world: &mut World<'a>, bundles: &'a [Request]) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<Part> = Vec::with_capacity(1);
     let mut part_of: BTreeMap<ShapeId, usize> = BTreeMap::new();
     let mut start = 0;
     for chunk in bundles.chunk_by(Request::is_like) {

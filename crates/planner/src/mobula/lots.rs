@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::Rules;
 use super::board::{Board, Deal, Put};
 use super::demand::Class;
+use super::limits::Limits;
 use super::runs::Runs;
-use super::world::{Group, HostId, ShapeId, need};
+use super::world::{Group, HostId, ShapeId, World, need};
 use crate::DemandRef;
 use crate::packing::{Bin, Item, Packing, Problem};
 
@@ -66,14 +67,19 @@ pub(super) struct Purchase {
 }
 
 impl Purchase {
-    /// Groups are bins, their room is what `board` allows now; and so are classes of present hosts.
-    pub fn new(board: &Board<'_>, rules: &Rules<'_>, lots: Vec<Lot>, present: Vec<PresentClass>) -> Self {
-        let world = &board.world;
+    /// Groups are bins, their room is what `limits` allow; and so are classes of present hosts.
+    pub fn new(
+        world: &World<'_>,
+        limits: &Limits,
+        rules: &Rules<'_>,
+        lots: Vec<Lot>,
+        present: Vec<PresentClass>,
+    ) -> Self {
         let bins = world.groups.iter().enumerate().map(|(at, group)| Bin {
             capacity: group.total.clone(),
             price: rules.prices.cost[at],
             hosts: group.hosts,
-            most: board.limits.room(world, at),
+            most: limits.room(world, at),
         });
         let present_bins = present.iter().map(|class| Bin {
             capacity: class.free.clone(),
@@ -90,7 +96,7 @@ impl Purchase {
             }
             Item { size, count: lot.count, bins: lot.bins.clone(), most_per_bin: lot.most_per_host }
         });
-        let most_hosts = board.limits.hosts().saturating_add(of_present);
+        let most_hosts = limits.hosts().saturating_add(of_present);
         let problem = Problem { bins, items: items.collect(), most_hosts };
         Purchase { lots, problem, present, groups: world.groups.len() }
     }
@@ -210,10 +216,10 @@ pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes
     let mut worst = None;
     let mut is_cut = false;
     loop {
-        let is_open = open_groups(board);
+        let is_open = open_groups(&board.world, &board.limits);
         let levels_of = |class: &Class| match class.count {
             0 => Vec::new(),
-            _ => levels_of(board, rules, class.shape, &is_open),
+            _ => levels_of(&board.world, rules, class.shape, &is_open),
         };
         let levels: Vec<Vec<Option<Level>>> = classes.iter().map(levels_of).collect();
         // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
@@ -236,7 +242,7 @@ pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes
         if lots.is_empty() {
             continue;
         }
-        let mut purchase = Purchase::new(board, rules, lots, Vec::new());
+        let mut purchase = Purchase::new(&board.world, &board.limits, rules, lots, Vec::new());
         let packing = crate::packing::greedy(&purchase.problem);
         let (launched, complete) = purchase.carry_out(board, rules, &packing);
         let left: BTreeMap<u32, u64> = purchase
@@ -261,20 +267,19 @@ pub(super) fn launch_for_tasks(board: &mut Board<'_>, rules: &Rules<'_>, classes
 pub(super) type Level = (u8, i64);
 
 /// By group: at which level of preference it can be launched for a shape; `None`: it can't.
-pub(super) fn levels_of(board: &Board<'_>, rules: &Rules<'_>, shape: ShapeId, is_open: &[bool]) -> Vec<Option<Level>> {
-    let world = &board.world;
+pub(super) fn levels_of(world: &World<'_>, rules: &Rules<'_>, shape: ShapeId, is_open: &[bool]) -> Vec<Option<Level>> {
     let shape = &world.shapes[shape as usize];
-    let slots = world.slots_of_groups(shape);
-    let level = |(at, group): (usize, &Group<'_>)| {
-        let is_misuse = group.is_scarce && !shape.is_scarce && rules.keep_gpu_clean;
-        let is_possible = is_open[at] && slots[at] > 0 && !is_misuse;
-        Some((world.rank(shape, group.kind).filter(|_| is_possible)?, -i64::from(group.spec.priority)))
+    let is_kept_clean = rules.keep_gpu_clean && !shape.is_scarce;
+    let level = |((group, slots), is_open): ((&Group<'_>, i64), &bool)| match *is_open && slots > 0 {
+        true if is_kept_clean && group.is_scarce => None,
+        true => Some((world.rank(shape, group.kind)?, -i64::from(group.spec.priority))),
+        false => None,
     };
-    world.groups.iter().enumerate().map(level).collect()
+    world.groups.iter().zip(world.slots_of_groups(shape)).zip(is_open).map(level).collect()
 }
 
 /// By group: whether more of it may be launched.
-pub(super) fn open_groups(board: &Board<'_>) -> Vec<bool> {
-    let groups = board.world.groups.iter().enumerate();
-    groups.map(|(at, group)| !group.spec.is_head && board.limits.room(&board.world, at) > 0).collect()
+pub(super) fn open_groups(world: &World<'_>, limits: &Limits) -> Vec<bool> {
+    let groups = world.groups.iter().enumerate();
+    groups.map(|(at, group)| !group.spec.is_head && limits.room(world, at) > 0).collect()
 }

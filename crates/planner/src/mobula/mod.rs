@@ -23,6 +23,7 @@ mod demand;
 mod floors;
 mod gangs;
 mod host_set;
+mod hosts;
 mod limits;
 mod lots;
 pub(crate) mod order;

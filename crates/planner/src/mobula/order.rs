@@ -27,7 +27,7 @@ impl<'a> Ordered<'a> {
         let mut order: Vec<usize> = (0..nodes.len()).collect();
         order.sort_by(|a, b| compare(*a, *b));
         let mut ordered = snapshot.clone();
-        ordered.nodes = order.iter().map(|at| nodes[*at].clone()).collect();
+        ordered.nodes = nodes.in_order(&order);
         ordered.hosts.sort_by(|a, b| a.name.cmp(&b.name));
         let numbers = order.iter().map(|at| numbers[*at]).collect();
         Ordered { snapshot: Cow::Owned(ordered), numbers, was: order.into_iter().map(|at| at as u32).collect() }

@@ -38,6 +38,11 @@ impl HeldBack {
         range.and_then(|(start, end)| self.numbers.get(start..end)).unwrap_or_default()
     }
 
+    /// Whether no host has to wait.
+    pub fn is_nothing(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
     fn number_of(&self, host: HostId) -> Option<u32> {
         let at = (host as usize).checked_sub(self.present)?;
         self.numbers.get(at).copied().flatten()
@@ -52,13 +57,10 @@ impl HeldBack {
 /// Holds back what is launched beyond the rate, the last replicas first.
 pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
     let (present, hosts) = (world.present, &world.hosts);
-    // New hosts that are launched: group, and whether a replica begins there.
-    let launched = (present..hosts.len()).filter(|host| !hosts.is_given_up[*host]).map(|host| {
-        let is_first = matches!(hosts.origin[host], Origin::New { host: 0, .. });
-        (host - present, hosts.group[host] as usize, is_first)
-    });
     let mut replicas = vec![0_u64; world.groups.len()];
-    launched.clone().for_each(|(_, group, is_first)| replicas[group] += u64::from(is_first));
+    for host in (present..hosts.len()).filter(|host| !hosts.is_given_up[*host]) {
+        replicas[hosts.group[host] as usize] += u64::from(is_first(hosts.origin[host]));
+    }
     let settings = &world.snapshot.settings;
     let mut in_flight: u64 = census.iter().map(|pods| pods.kept.count - pods.running.count).sum();
     let mut held_back = HeldBack { present, numbers: vec![None; hosts.len() - present], ..HeldBack::default() };
@@ -95,11 +97,21 @@ pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
     }
     // By group: replicas that were numbered.
     let mut numbered = vec![0_u64; goes.len()];
-    for (host, group, is_first) in launched {
-        numbered[group] += u64::from(is_first);
-        if (1..=goes[group]).contains(&numbered[group]) {
-            held_back.numbers[host] = Some(numbered[group] as u32 - 1);
+    let mut next = present;
+    for of_group in hosts.group[present..].chunk_by(|a, b| a == b) {
+        let (group, first) = (of_group[0] as usize, next);
+        next += of_group.len();
+        for host in (first..next).filter(|host| !hosts.is_given_up[*host]) {
+            numbered[group] += u64::from(is_first(hosts.origin[host]));
+            if (1..=goes[group]).contains(&numbered[group]) {
+                held_back.numbers[host - present] = Some(numbered[group] as u32 - 1);
+            }
         }
     }
     held_back
+}
+
+/// Whether a replica begins with a host.
+fn is_first(origin: Origin) -> bool {
+    matches!(origin, Origin::New { host: 0, .. })
 }

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::Rules;
-use super::board::{Board, Deal, Put};
+use super::board::{Board, Deal, Loose, Put};
 use super::demand::{GangWork, Together};
+use super::limits::Limits;
 use super::lots::{Level, Lot, Owner, PresentClass, Purchase, Way, levels_of, open_groups};
 use super::stocks::Traits;
 use super::tasks::{Alike, in_filling_order};
-use super::world::{HostId, ShapeId};
+use super::world::{HostId, ShapeId, World};
 use crate::DemandRef;
 use crate::packing::{self, ColumnPool, Item, Packing, Pattern, Problem};
 use crate::quick_hash::Index;
@@ -67,7 +68,7 @@ pub(super) struct Fluid<'g, 'a> {
 }
 
 /// Packs anew what may be elsewhere, if that is cheaper.
-pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, of: &Fluid<'_, '_>) -> Repacked {
+pub(super) fn repack<'a>(board: &mut Board<'a>, rules: &Rules<'_>, of: &Fluid<'_, '_>) -> Repacked {
     let Fluid { fixed, gangs, .. } = of;
     let is_launched =
         |host: HostId| !fixed.get(host as usize).copied().unwrap_or(true) && host as usize >= board.world.present;
@@ -82,25 +83,34 @@ pub(super) fn repack(board: &mut Board<'_>, rules: &Rules<'_>, of: &Fluid<'_, '_
         DemandRef::Class(_) => true,
         DemandRef::Gang { gang, .. } => gangs.contains_key(&gang),
     };
+    let loose = board.loose(fixed);
+    let costs = board.count(&loose).into_iter().zip(&rules.prices.cost);
+    let before = costs.map(|(hosts, cost)| cost * hosts as f64).sum();
     if !has_many_classes(board, is_free) {
         let (free, rest): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_free(put));
         let (launched, kept): (Vec<Put>, Vec<Put>) = rest.iter().partition(|put| is_launched(put.host));
         let mut trial = board.copy();
-        let before = trial.release(fixed, rest, &free, rules);
+        trial.release(&loose, rest, &free);
         if let Some(present) = present_classes(&trial, rules) {
             // A gang that is kept in a place might be cheaper in another one.
             let is_anywhere = |put: &Put| DemandOwner::of(put.demand).reach(gangs).is_none();
             let is_everything = trial.puts.is_empty() && free.iter().all(is_anywhere);
             trial.puts = kept;
             let fluid: Vec<Put> = free.into_iter().chain(launched).collect();
-            let repacked = repack_on(board, trial, rules, (of, &fluid), present, before);
+            let ground = Ground { limits: trial.limits.clone(), present, before, is_wasteful: true };
+            let repacked = repack_on(board, |_| trial, rules, (of, &fluid), ground);
             return Repacked { is_proven: repacked.is_proven && is_everything, ..repacked };
         }
     }
     let (launched, kept): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_launched(put.host));
-    let mut trial = board.copy();
-    let before = trial.release(fixed, kept, &[], rules);
-    let repacked = repack_on(board, trial, rules, (of, &launched), Vec::new(), before);
+    let is_wasteful = has_unused(board, &loose);
+    let ground = Ground { limits: board.limits_without(&loose), present: Vec::new(), before, is_wasteful };
+    let trial = |board: &Board<'a>| {
+        let mut trial = board.copy();
+        trial.release(&loose, kept, &[]);
+        trial
+    };
+    let repacked = repack_on(board, trial, rules, (of, &launched), ground);
     Repacked { is_proven: false, ..repacked }
 }
 
@@ -123,19 +133,38 @@ fn has_many_classes(board: &Board<'_>, is_free: impl Fn(&Put) -> bool) -> bool {
     classes > MAX_PRESENT_CLASSES
 }
 
+/// Whether some of these hosts hold nothing.
+fn has_unused(board: &Board<'_>, hosts: &[Loose]) -> bool {
+    let mut is_used = vec![false; board.world.hosts.len()];
+    board.puts.iter().for_each(|put| is_used[put.host as usize..(put.host + put.hosts) as usize].fill(true));
+    hosts.iter().any(|(_, hosts)| is_used[hosts.start as usize..hosts.end as usize].contains(&false))
+}
+
+/// On what is packed anew.
+struct Ground {
+    /// What may be launched.
+    limits: Limits,
+    present: Vec<PresentClass>,
+    /// What the launches cost as they are.
+    before: f64,
+    /// Some of what is launched holds nothing.
+    is_wasteful: bool,
+}
+
+/// Packs anew what is on `puts`; `trial` makes the board on which that is not placed, if it is wanted.
 fn repack_on<'a>(
     board: &mut Board<'a>,
-    mut trial: Board<'a>,
+    trial: impl FnOnce(&Board<'a>) -> Board<'a>,
     rules: &Rules<'_>,
     (of, puts): (&Fluid<'_, '_>, &[Put]),
-    present: Vec<PresentClass>,
-    before: f64,
+    ground: Ground,
 ) -> Repacked {
-    let Sorted { lots, placed } = Sorted::new(board, &trial, rules, (of, puts), &present);
+    let Sorted { lots, placed } = Sorted::new(board, rules, (of, puts), &ground);
     if lots.len() > MAX_LOTS {
         return Repacked::default();
     }
-    let mut purchase = Purchase::new(&trial, rules, lots, present);
+    let Ground { limits, present, before, is_wasteful } = ground;
+    let mut purchase = Purchase::new(&board.world, &limits, rules, lots, present);
     let is_whole = |packing: &Packing| packing.left.iter().all(|left| *left == 0);
     let is_small = purchase.lots.len() + purchase.problem.bins.len() <= MAX_SMALL;
     let work = if is_small { rules.improve_work.max(TICK_WORK) } else { rules.improve_work };
@@ -146,10 +175,13 @@ fn repack_on<'a>(
         return Repacked { lower_bound, is_proven: true, work };
     }
     let (mut best, lower_bound) = packing::greedy_with_bound(&purchase.problem);
-    let start = placed.packing(board, purchase.lots.len());
-    let start_is_better = !is_whole(&best) || start.cost(&purchase.problem) < best.cost(&purchase.problem);
-    if start_is_better && packing::check(&purchase.problem, &start).is_ok() {
-        best = start;
+    // How it is packed now would change nothing, unless it is improved.
+    if work > 0 || is_wasteful || !is_whole(&best) {
+        let start = placed.packing(board, purchase.lots.len());
+        let start_is_better = !is_whole(&best) || start.cost(&purchase.problem) < best.cost(&purchase.problem);
+        if start_is_better && packing::check(&purchase.problem, &start).is_ok() {
+            best = start;
+        }
     }
     let mut result = Repacked { lower_bound, is_proven: is_whole(&best), work: 0 };
     if work > 0 && is_whole(&best) {
@@ -164,6 +196,7 @@ fn repack_on<'a>(
     // Checked again in integers: a packing that does not hold is never carried out.
     let is_wanted = is_whole(&best) && purchase.cost(&best) < before;
     if is_wanted && packing::check(&purchase.problem, &best).is_ok() {
+        let mut trial = trial(board);
         let (cost, complete) = purchase.carry_out(&mut trial, rules, &best);
         if complete && cost < before {
             *board = trial;
@@ -226,20 +259,19 @@ type PieceKey = (ShapeId, DemandOwner, Option<Level>);
 impl Sorted {
     fn new(
         board: &Board<'_>,
-        trial: &Board<'_>,
         rules: &Rules<'_>,
         (of, fluid): (&Fluid<'_, '_>, &[Put]),
-        present: &[PresentClass],
+        Ground { limits, present, .. }: &Ground,
     ) -> Self {
-        let gangs = &of.gangs;
+        let (gangs, world) = (&of.gangs, &board.world);
         // Pieces of one owner and one shape belong together; those of tasks by level of preference, so that none of them goes
         // further down than it has to. (A gang is at one level.)
-        let is_open = open_groups(trial);
+        let is_open = open_groups(world, limits);
         let mut levels: Index<ShapeId, Vec<Option<Level>>> = Index::default();
         let mut level = |put: &Put| {
-            let is_launched = put.host as usize >= board.world.present && matches!(put.demand, DemandRef::Class(_));
-            let levels = levels.entry(put.shape).or_insert_with(|| levels_of(trial, rules, put.shape, &is_open));
-            if is_launched { levels[board.world.hosts.group[put.host as usize] as usize] } else { None }
+            let is_launched = put.host as usize >= world.present && matches!(put.demand, DemandRef::Class(_));
+            let levels = levels.entry(put.shape).or_insert_with(|| levels_of(world, rules, put.shape, &is_open));
+            if is_launched { levels[world.hosts.group[put.host as usize] as usize] } else { None }
         };
         let mut number_of: Index<PieceKey, usize> = Index::default();
         let mut pieces: Vec<(PieceKey, Vec<&Put>)> = Vec::new();
@@ -255,8 +287,8 @@ impl Sorted {
         }
         let mut order: Vec<usize> = (0..pieces.len()).collect();
         order.sort_unstable_by_key(|number| pieces[*number].0);
-        let groups = trial.world.groups.len();
-        let mut class_of = vec![NO_CLASS; trial.world.hosts.len()];
+        let groups = world.groups.len();
+        let mut class_of = vec![NO_CLASS; world.hosts.len()];
         for (bin, host) in
             (groups..).zip(present).flat_map(|(bin, class)| class.hosts.hosts().map(move |host| (bin, host)))
         {
@@ -269,7 +301,7 @@ impl Sorted {
         for number in order {
             let ((shape, owner, _), puts) = (pieces[number].0, &pieces[number].1);
             let reach = owner.reach(gangs).map(|reach| (reach.groups.as_slice(), within.classes(reach)));
-            let bins = allowed(board, trial, rules, (shape, &levels[&shape]), puts, reach, present);
+            let bins = allowed(world, rules, (shape, &levels[&shape]), puts, reach, present);
             let taken: u64 = puts.iter().map(|put| put.all_taken()).sum();
             let (owner, apart) = owner.into_lot_owner(gangs, shape, puts, taken);
             let size = if apart { taken as u32 } else { u32::MAX };
@@ -405,30 +437,29 @@ impl Within<'_> {
 
 /// By bin: whether it may hold a piece of demand. Groups are opened as far down the levels of preference as they are now.
 fn allowed(
-    board: &Board<'_>,
-    trial: &Board<'_>,
+    world: &World<'_>,
     rules: &Rules<'_>,
     (shape, levels): (ShapeId, &[Option<Level>]),
     puts: &[&Put],
     reach: Option<(&[bool], &[bool])>,
     present: &[PresentClass],
 ) -> Vec<bool> {
-    let launched = puts.iter().filter(|put| put.host as usize >= board.world.present);
-    let now = launched.filter_map(|put| levels[board.world.hosts.group[put.host as usize] as usize]).max();
+    let launched = puts.iter().filter(|put| put.host as usize >= world.present);
+    let now = launched.filter_map(|put| levels[world.hosts.group[put.host as usize] as usize]).max();
     let worst = now.or(levels.iter().flatten().min().copied());
     // Without prices, what is clean of accelerators now stays so.
-    let is_misuse = |put: &&Put| board.world.hosts.traits(put.host).is_scarce;
-    let needs = &trial.world.shapes[shape as usize];
+    let is_misuse = |put: &&Put| world.hosts.traits(put.host).is_scarce;
+    let needs = &world.shapes[shape as usize];
     let is_clean =
         !needs.is_scarce && (rules.keep_gpu_clean || (!rules.prices.is_priced && !puts.iter().any(is_misuse)));
     let may = |group: usize| {
         let is_in_pool = reach.is_none_or(|(groups, _)| groups.get(group).copied().unwrap_or(false));
-        is_in_pool && !(is_clean && trial.world.groups[group].is_scarce)
+        is_in_pool && !(is_clean && world.groups[group].is_scarce)
     };
     let open = levels.iter().enumerate().map(|(group, level)| level.is_some() && *level <= worst && may(group));
     let is_in_reach = |at: usize| reach.is_none_or(|(_, classes)| classes.get(at).copied().unwrap_or(false));
     let holds = |(at, class): (usize, &PresentClass)| {
-        is_in_reach(at) && !(is_clean && class.is_scarce) && trial.world.rank(needs, class.kind).is_some()
+        is_in_reach(at) && !(is_clean && class.is_scarce) && world.rank(needs, class.kind).is_some()
     };
     open.chain(present.iter().enumerate().map(holds)).collect()
 }

@@ -110,6 +110,8 @@ impl<'d, 'a> Report<'d, 'a> {
                     let before = share.new_hosts.len();
                     share.new_hosts.extend(launched.map(|host| (group, host)));
                     (share.new_hosts.len() - before) as u32
+                } else if self.held_back.is_nothing() {
+                    put.hosts
                 } else {
                     launched.count() as u32
                 };
@@ -367,7 +369,9 @@ impl<'d, 'a> Report<'d, 'a> {
     /// `3 fit on running nodes and 5 on new nodes of gpu`.
     fn share_text(&self, share: &Share) -> String {
         if share.there > 0 && share.coming == 0 && share.launched.is_empty() && share.later.is_empty() {
-            return format!("{} fit{} on running nodes", share.there, if share.there == 1 { "s" } else { "" });
+            let mut text = String::with_capacity(32);
+            words::push_count(&mut text, share.there);
+            return text + if share.there == 1 { " fits on running nodes" } else { " fit on running nodes" };
         }
         let mut parts = Vec::new();
         let mut part = |count: u64, place: std::fmt::Arguments<'_>| {
@@ -439,16 +443,23 @@ impl<'d, 'a> Report<'d, 'a> {
         let puts = || self.decision.board.puts.iter().filter(|put| !is_waiting(put.demand));
         plan.placements.reserve(puts().map(|put| put.hosts as usize).sum());
         for put in puts() {
-            let hosts = put.range().start as usize..put.range().end as usize;
-            let (group, numbers) = (world.hosts.group[hosts.start], self.held_back.numbers(put.range()));
-            let place = |(place, origin): (usize, &Origin)| {
-                let target = match *origin {
-                    Origin::Node(node) => Target::Node(node),
-                    Origin::New { host, .. } => Target::New { group, replica: (*numbers.get(place)?)?, host },
+            let origins = &world.hosts.origin[put.host as usize..(put.host + put.hosts) as usize];
+            let at = |place: u32, target: Target| Placement { demand: put.demand_at(place), target, count: put.count };
+            let group = world.hosts.group[put.host as usize];
+            let numbers = self.held_back.numbers(put.range());
+            if (put.host as usize) < world.present {
+                let node = |(place, origin): (u32, &Origin)| match *origin {
+                    Origin::Node(node) => Some(at(place, Target::Node(node))),
+                    Origin::New { .. } => None,
                 };
-                Some(Placement { demand: put.demand_at(place as u32), target, count: put.count })
-            };
-            plan.placements.extend(world.hosts.origin[hosts].iter().enumerate().filter_map(place));
+                plan.placements.extend((0..).zip(origins).filter_map(node));
+            } else {
+                let new = |((place, origin), replica): ((u32, &Origin), &Option<u32>)| match *origin {
+                    Origin::New { host, .. } => Some(at(place, Target::New { group, replica: (*replica)?, host })),
+                    Origin::Node(_) => None,
+                };
+                plan.placements.extend((0..).zip(origins).zip(numbers).filter_map(new));
+            }
         }
     }
 

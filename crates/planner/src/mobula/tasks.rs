@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::board::{Board, Put};
 use super::demand::Class;
+use super::hosts::Hosts;
 use super::runs::Runs;
 use super::stocks::{State, StockId};
-use super::world::{Column, HostId, Hosts, World, need};
+use super::world::{Column, HostId, World, need};
 use super::{Rules, lots, resize};
 use crate::DemandRef;
 use crate::packing::Problem;
@@ -114,17 +115,25 @@ pub(super) fn in_filling_order(world: &World<'_>) -> Vec<Alike> {
     let mut alike: Vec<Alike> = Vec::new();
     // By stock, for hosts that count as busy and for others.
     let mut known = vec![[usize::MAX; 2]; hosts.stocks.len()];
-    for host in (0..hosts.len()).filter(|host| !hosts.is_given_up[*host]) {
-        let stock = hosts.stock[host];
-        // Where a gang waits for its hosts, other work does not come first for that.
-        let state = if hosts.needed[host] & !need::HELD != 0 { State::Busy } else { hosts.stocks.traits(stock).state };
+    // Where a gang waits for its hosts, other work does not come first for that.
+    let is_kept = |host: usize| hosts.needed[host] & !need::HELD != 0;
+    let sight = |host: usize| (hosts.stock[host], hosts.group[host], hosts.is_given_up[host], is_kept(host));
+    let mut end = 0;
+    while end < hosts.len() {
+        let first = end;
+        let (stock, _, is_given_up, is_kept) = sight(first);
+        end = (first + 1..hosts.len()).find(|host| sight(*host) != sight(first)).unwrap_or(hosts.len());
+        if is_given_up {
+            continue;
+        }
+        let state = if is_kept { State::Busy } else { hosts.stocks.traits(stock).state };
         let at = &mut known[stock as usize][usize::from(state == State::Busy)];
         if *at == usize::MAX {
             *at = alike.len();
             alike.push(Alike { state, stock, hosts: Runs::default() });
         }
-        let joins = host > 0 && world.are_one_kind(host as HostId - 1, host as HostId);
-        alike[*at].hosts.push(host as HostId..host as HostId + 1, joins);
+        let joins = first > 0 && world.are_one_kind(first as HostId - 1, first as HostId);
+        alike[*at].hosts.push(first as HostId..end as HostId, joins);
     }
     alike.sort_by_key(|alike| (hosts.stocks.traits(alike.stock).is_scarce, alike.state));
     alike

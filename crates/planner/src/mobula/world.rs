@@ -3,12 +3,13 @@
 //! Amounts are exact integers. Each column is divided by the greatest common divisor of what is asked for; capacities are
 //! rounded down, which loses nothing, because no sum of requests lies between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
 
 use super::asked::Asked;
+use super::hosts::Hosts;
 use super::resize::Headroom;
 use super::stocks::{State, StockId, Stocks, Traits};
 use crate::quick_hash::Index;
@@ -61,90 +62,6 @@ pub(super) mod need {
     pub const CONSTRAINT: u8 = 4;
     /// A gang that waits for running work to end; nothing is put there for it yet.
     pub const HELD: u8 = 8;
-}
-
-/// All hosts, one column a property.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Hosts {
-    pub stocks: Stocks,
-    /// By host: what it is and what is free of it.
-    pub stock: Vec<StockId>,
-    /// By host: index of its group in the snapshot; `u32::MAX` for none.
-    pub group: Vec<u32>,
-    /// By host: where it comes from.
-    pub origin: Vec<Origin>,
-    /// By host: what it is kept for.
-    pub needed: Vec<u8>,
-    /// By host: it was to be launched, and is not.
-    pub is_given_up: Vec<bool>,
-}
-
-impl Hosts {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.stock.len()
-    }
-
-    /// What is free of one column.
-    pub fn free(&self, host: HostId, column: Column) -> i64 {
-        self.stocks.free(self.stock[host as usize])[usize::from(column)]
-    }
-
-    /// What stays the same of a host while it is filled.
-    pub fn traits(&self, host: HostId) -> Traits {
-        self.stocks.traits(self.stock[host as usize])
-    }
-
-    /// How many requests of `shape` fit on a host, labels left aside.
-    pub fn slots(&self, shape: &Shape, host: HostId) -> i64 {
-        let at = host as usize;
-        if self.is_given_up[at] { 0 } else { self.stocks.slots(self.stock[at], shape) }
-    }
-
-    /// Takes (or, with a negative count, gives back) room for so many requests of `shape` on each of these hosts.
-    pub fn take(&mut self, shapes: &[Shape], shape: ShapeId, hosts: Range<HostId>, count: i64) {
-        // They are mostly alike.
-        for alike in self.stock[as_places(hosts)].chunk_by_mut(|a, b| a == b) {
-            alike.fill(self.stocks.after(alike[0], shapes, shape, count));
-        }
-    }
-
-    /// Notes what hosts are kept for.
-    pub fn keep(&mut self, hosts: Range<HostId>, need: u8) {
-        self.needed[as_places(hosts)].iter_mut().for_each(|needed| *needed |= need);
-    }
-
-    /// Makes so much more of some columns free.
-    pub fn add(&mut self, host: HostId, more: &[(Column, i64)]) {
-        let stock = &mut self.stock[host as usize];
-        *stock = self.stocks.with(*stock, more);
-    }
-
-    /// Adds hosts that are alike.
-    fn extend(&mut self, stock: StockId, group: u32, origins: impl Iterator<Item = Origin>) {
-        self.origin.extend(origins);
-        let len = self.origin.len();
-        self.stock.resize(len, stock);
-        self.group.resize(len, group);
-        self.needed.resize(len, 0);
-        self.is_given_up.resize(len, false);
-    }
-
-    /// Makes a launched host one that is not launched after all: nothing fits there.
-    pub fn give_up(&mut self, host: HostId) {
-        let stock = &mut self.stock[host as usize];
-        *stock = self.stocks.given_up(*stock);
-        self.is_given_up[host as usize] = true;
-    }
-
-    /// Forgets all but the first `len` hosts.
-    pub fn truncate(&mut self, len: usize) {
-        self.stock.truncate(len);
-        self.group.truncate(len);
-        self.origin.truncate(len);
-        self.needed.truncate(len);
-        self.is_given_up.truncate(len);
-    }
 }
 
 /// The values of the labels that requests ask for, in the order of [`World::keys`]: hosts that differ in others are alike.
@@ -365,18 +282,24 @@ impl<'a> World<'a> {
 
     /// The number of what several requests ask for together, on one host.
     pub fn shape_of_all(&mut self, requests: &'a [Request]) -> ShapeId {
-        let mut sums: BTreeMap<Column, i64> = BTreeMap::new();
-        let mut selectors = BTreeSet::new();
+        let mut sums: Vec<(Column, i64)> = Vec::new();
+        let mut selectors: Vec<u32> = Vec::new();
         for alike in requests.chunk_by(Request::is_like) {
             let count = i64::try_from(alike.len()).unwrap_or(i64::MAX);
             for (column, amount) in self.needs(&alike[0].resources) {
-                let sum = sums.entry(column).or_default();
-                *sum = sum.saturating_add(amount.saturating_mul(count));
+                let amount = amount.saturating_mul(count);
+                match sums.iter_mut().find(|(other, _)| *other == column) {
+                    Some((_, sum)) => *sum = sum.saturating_add(amount),
+                    None => sums.push((column, amount)),
+                }
             }
-            selectors.insert(self.selector(&alike[0].selectors));
+            selectors.push(self.selector(&alike[0].selectors));
         }
-        selectors.remove(&0);
-        self.intern(sums.into_iter().collect(), selectors.into_iter().collect())
+        sums.sort_unstable();
+        selectors.retain(|selector| *selector != 0);
+        selectors.sort_unstable();
+        selectors.dedup();
+        self.intern(sums, selectors)
     }
 
     fn intern(&mut self, needs: Vec<(Column, i64)>, selectors: Vec<u32>) -> ShapeId {
@@ -532,8 +455,12 @@ impl<'a> World<'a> {
         let Group { total, kind, hosts, is_scarce, launched, .. } = &mut self.groups[group];
         let traits = Traits { kind: *kind, is_scarce: *is_scarce, state: State::New };
         let stock = self.hosts.stocks.intern(total, traits);
+        let new = *launched..*launched + replicas;
         let of_replica = |replica: u32| (0..*hosts).map(move |host| Origin::New { replica, host });
-        self.hosts.extend(stock, group as u32, (*launched..*launched + replicas).flat_map(of_replica));
+        match *hosts {
+            1 => self.hosts.extend(stock, group as u32, new.map(|replica| Origin::New { replica, host: 0 })),
+            _ => self.hosts.extend(stock, group as u32, new.flat_map(of_replica)),
+        }
         *launched += replicas;
         first
     }
@@ -560,10 +487,6 @@ fn state(node: &Node) -> State {
         (NodePhase::Running, Some(_)) => State::Idle,
         _ => State::Coming,
     }
-}
-
-fn as_places(hosts: Range<HostId>) -> Range<usize> {
-    hosts.start as usize..hosts.end as usize
 }
 
 fn raise(amounts: &mut [i64], column: Column, least: i64) {

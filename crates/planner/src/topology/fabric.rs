@@ -57,15 +57,18 @@ impl Fabrics {
         let mut ids = Ids::default();
         let mut fabrics = Fabrics {
             names: Vec::new(),
-            groups: Vec::with_capacity(has_rdma.len()),
-            nodes: Vec::with_capacity(own.len()),
-            is_certain: Vec::with_capacity(has_rdma.len()),
+            groups: Vec::new(),
+            nodes: Vec::new(),
+            is_certain: Vec::new(),
             keys: levels
                 .iter()
                 .filter_map(|at| topology.levels().get(*at))
                 .flat_map(|level| level.keys.clone())
                 .collect(),
         };
+        if !has_rdma.contains(&true) && own.iter().all(Option::is_none) {
+            return fabrics;
+        }
         let kin = reader.kin(&own);
         let grown: Vec<Grown> = kin.iter().enumerate().map(|(group, kin)| reader.of_group(group, *kin)).collect();
         for (grown, has_rdma) in grown.iter().zip(&has_rdma) {

@@ -33,17 +33,26 @@ pub struct Required<'a> {
 impl Near<'_> {
     /// How near the hosts of a gang are wanted.
     pub fn of<'a>(snapshot: &'a Snapshot, gang: &Gang) -> Near<'a> {
-        let mut near = Near { preferred: preferred_by_gang(snapshot, gang), ..Near::default() };
+        Near::among(&Near::speakers(snapshot), snapshot, gang)
+    }
+
+    /// The groups that say anything of how near hosts have to be.
+    pub(crate) fn speakers(snapshot: &Snapshot) -> Vec<&NodeType> {
         let speaks = |group: &&NodeType| {
             let nearness = &group.facts.nearness;
             !group.is_head && (nearness.required.is_some() || nearness.preferred.is_some())
         };
-        let mut groups = snapshot.node_types.iter().filter(speaks).peekable();
-        if groups.peek().is_none() || !is_over_several_hosts(snapshot, gang) {
+        snapshot.node_types.iter().filter(speaks).collect()
+    }
+
+    /// [`Near::of`], for many gangs: `speakers` are [`Near::speakers`].
+    pub(crate) fn among<'a>(speakers: &[&'a NodeType], snapshot: &'a Snapshot, gang: &Gang) -> Near<'a> {
+        let mut near = Near { preferred: preferred_by_gang(snapshot, gang), ..Near::default() };
+        if speakers.is_empty() || !is_over_several_hosts(snapshot, gang) {
             return near;
         }
         let kinds: Vec<&Request> = kinds(gang).map(|(bundle, _)| bundle).collect();
-        for group in groups.filter(|group| speaks_for(group, &kinds)) {
+        for group in speakers.iter().filter(|group| speaks_for(group, &kinds)) {
             if let Some(name) = group.facts.nearness.required.as_deref() {
                 let level = level_named(&snapshot.topology, name);
                 let known = level.and_then(|level| snapshot.topology.get(level));

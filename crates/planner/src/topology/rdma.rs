@@ -6,6 +6,10 @@ const PREFIXES: [&str; 7] = ["efa", "erdma", "hca", "ib", "infiniband", "mlnx", 
 
 /// Whether a resource of this name, of Kubernetes or of Ray, is an RDMA device.
 pub fn is_rdma_resource(name: &str) -> bool {
+    // What almost all requests name.
+    if matches!(name, "CPU" | "GPU" | "memory") {
+        return false;
+    }
     let name = name.to_ascii_lowercase();
     if name.contains("rdma") {
         return true;

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::level::Level;
+use crate::census::group_numbers;
 use crate::quick_hash;
 use crate::{LabelOperator, Labels, Node, NodePhase, Snapshot};
 
@@ -90,7 +91,14 @@ struct Reader<'a, 'b> {
     group_rows: Vec<(u32, u32)>,
 }
 
-/// Reads all labels, each distinct map once.
+/// By node: its group, where there is one of that name.
+fn groups_of_nodes(snapshot: &Snapshot) -> Vec<u32> {
+    let groups = snapshot.node_types.len();
+    let number = |number: usize| if number < groups { u32::try_from(number).unwrap_or(NONE) } else { NONE };
+    group_numbers(snapshot).into_iter().map(number).collect()
+}
+
+/// Reads all labels, each distinct map once. Without levels there is nothing to be read of them.
 pub(super) fn read<'a>(snapshot: &'a Snapshot, levels: &[Level]) -> Sight<'a> {
     let width = levels.len();
     let mut reader = Reader {
@@ -104,6 +112,10 @@ pub(super) fn read<'a>(snapshot: &'a Snapshot, levels: &[Level]) -> Sight<'a> {
     };
     reader.groups(snapshot);
     let hosts = reader.machines(snapshot);
+    reader.sight.group_of_node = groups_of_nodes(snapshot);
+    if levels.is_empty() {
+        return reader.sight;
+    }
     let spots = reader.spots(snapshot, &hosts);
     reader.evidence(snapshot, &spots);
     reader.called(&spots);
@@ -219,18 +231,11 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn spots(&mut self, snapshot: &'a Snapshot, hosts: &[u32]) -> Vec<Spot> {
-        let names = snapshot.node_types.iter().zip(0..);
-        let groups: Index<&str> = names.map(|(group, number)| (group.name.as_str(), number)).collect();
         let listed = snapshot.hosts.len();
         let mut last: Option<(&Arc<Labels>, u32)> = None;
-        let mut last_group: Option<(&str, u32)> = None;
         let mut spots = Vec::with_capacity(snapshot.nodes.len());
         for (node, at) in snapshot.nodes.iter().zip(0_usize..) {
-            let group = match last_group {
-                Some((name, number)) if name == node.group => number,
-                _ => groups.get(node.group.as_str()).copied().unwrap_or(NONE),
-            };
-            last_group = Some((&node.group, group));
+            let group = self.sight.group_of_node.get(at).copied().unwrap_or(NONE);
             let ray = match last {
                 Some((labels, row)) if Arc::ptr_eq(labels, &node.labels) => row,
                 _ => self.row(&node.labels, Owner::Ray),
@@ -238,7 +243,6 @@ impl<'a> Reader<'a, '_> {
             last = Some((&node.labels, ray));
             let machine = self.sight.machine_of_node.get(at).copied().unwrap_or(NONE) as usize;
             let host = hosts.get(machine).copied().unwrap_or(0);
-            self.sight.group_of_node.push(group);
             spots.push(Spot { ray, host, group, is_host_known: machine < listed, runs_ray: runs_ray(node) });
         }
         spots
