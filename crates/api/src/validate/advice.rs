@@ -19,10 +19,14 @@ impl RayCluster {
         for member in std::iter::once(Member::head(self)).chain(Member::workers(self)) {
             advice.extend(pods(&member));
         }
+        let head = &self.spec.head_group_spec.ray_start_params;
+        let of_head = HEAD_PORTS.iter().chain(PORTS);
+        advice.extend(of_head.filter_map(|known| self::port("spec.headGroupSpec", head, known)));
         for (i, group) in self.spec.worker_group_specs.iter().enumerate() {
             let path = format!("spec.workerGroupSpecs[{i}]");
             advice.extend(group_name(self, &path, group));
             advice.extend(replicas(self, &path, group));
+            advice.extend(PORTS.iter().filter_map(|known| self::port(&path, &group.ray_start_params, known)));
         }
         advice.extend(ray_version(self));
         advice.extend(ignored_options(self));
@@ -49,6 +53,28 @@ fn group_name(cluster: &RayCluster, path: &str, group: &WorkerGroupSpec) -> Opti
         return None;
     };
     Some(FieldError::new(format!("{path}.groupName"), name, problem))
+}
+
+/// Parameters of `ray start` that are ports, and who must know them.
+const PORTS: &[(&str, &str)] = &[
+    (
+        "dashboard-agent-listen-port",
+        "the probes of the pod ask port 0: from Ray 2.53 on the API server refuses the pod, before that it never is ready",
+    ),
+    ("metrics-export-port", "whoever scrapes metrics by the port of the container finds nothing"),
+];
+/// Those of the head alone.
+const HEAD_PORTS: &[(&str, &str)] = &[
+    ("port", "workers look for the head at port 0"),
+    ("dashboard-port", "the head's Service does not reach the dashboard, and before Ray 2.53 its probes fail"),
+    ("ray-client-server-port", "the head's Service does not reach the server of Ray clients"),
+];
+
+/// A port of which Ray is told to choose any.
+fn port(path: &str, params: &BTreeMap<String, String>, (name, so): &(&str, &str)) -> Option<FieldError> {
+    let said = params.get(*name).filter(|said| said.trim().parse::<u16>() == Ok(0))?;
+    let problem = format!("Ray chooses a port that nobody else knows, and {so}: name a port, or remove it");
+    Some(FieldError::new(format!("{path}.rayStartParams[{name:?}]"), said, problem))
 }
 
 fn replicas(cluster: &RayCluster, path: &str, group: &WorkerGroupSpec) -> Vec<FieldError> {

@@ -472,6 +472,16 @@ fn advice_is_what_only_shows_at_run_time() {
         (worker(&json!({"numOfHosts": 0})), "spec.workerGroupSpecs[0].numOfHosts: 0: a replica without pods".into()),
         (json!({"spec": {"rayVersion": "latest"}}), "spec.rayVersion: latest: is no version and counts as".into()),
         (json!({"spec": {"autoscalerOptions": {}}}), "spec.autoscalerOptions: has no effect: set".into()),
+        (
+            worker(&json!({"rayStartParams": {"dashboard-agent-listen-port": "0"}})),
+            "spec.workerGroupSpecs[0].rayStartParams[\"dashboard-agent-listen-port\"]: 0: Ray chooses a port that nobody \
+             else knows, and the probes of the pod ask port 0"
+                .into(),
+        ),
+        (
+            json!({"spec": {"headGroupSpec": {"rayStartParams": {"port": "0"}}}}),
+            "spec.headGroupSpec.rayStartParams[\"port\"]: 0: Ray chooses".into(),
+        ),
     ];
     for (change, expected) in cases {
         let cluster = changed(&change);
