@@ -328,12 +328,20 @@ fn check_identity(kind: &Kind, asked: &Asked, old: &Stored, new: &Value) -> Resu
     if !said("namespace").is_empty() && said("namespace") != old.namespace {
         return Err(other_namespace(said("namespace"), &old.namespace));
     }
+    // The whole object that is sent is a precondition; of a patch the result is looked at, and that comes last. The front of
+    // the status of a custom kind does not look at metadata at all.
     let uid = object::uid(&old.value);
-    if !said("uid").is_empty() && said("uid") != uid {
+    let is_of_another = !said("uid").is_empty() && said("uid") != uid;
+    if is_of_another && asked.verb == Verb::Update {
         let why = format!("Precondition failed: UID in precondition: {}, UID in object meta: {uid}", said("uid"));
         return Err(Refusal::conflict(kind, name, &why));
     }
     let version = said("resourceVersion");
+    let is_looked_at = !(kind.is_custom && asked.subresource == "status");
+    if is_of_another && is_looked_at && (version.is_empty() || version == object::meta(&old.value, "resourceVersion")) {
+        let why = format!("Invalid value: {:?}: field is immutable", said("uid"));
+        return Err(Refusal::invalid(kind, name, "metadata.uid", &why));
+    }
     if version.is_empty() {
         let must = (kind.is_custom || kind.plural == "leases") && asked.verb == Verb::Update;
         let why = "Invalid value: 0: must be specified for an update";

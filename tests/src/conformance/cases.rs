@@ -86,6 +86,27 @@ pub(super) async fn update(s: &mut Session) -> Result<()> {
     Ok(())
 }
 
+pub(super) async fn patches_for_another_of_the_name(s: &mut Session) -> Result<()> {
+    let widgets = widgets();
+    for (list, object) in [(MAPS, map("a", "1")), (widgets.as_str(), widget("a", &json!({})))] {
+        let made = s.post(list, &object).await?;
+        let path = format!("{list}/a");
+        let labelled = |metadata: Value| {
+            let mut patch = json!({"metadata": metadata});
+            patch["metadata"]["labels"] = json!({"x": "y"});
+            patch
+        };
+        s.merge(&path, &labelled(json!({"uid": "other"}))).await?;
+        s.merge(&path, &labelled(json!({"uid": "other", "resourceVersion": made.version()}))).await?;
+        s.merge(&path, &labelled(json!({"uid": made.uid()}))).await?;
+        s.merge(&path, &labelled(json!({"uid": "other", "resourceVersion": made.version()}))).await?;
+        s.merge(&format!("{list}/missing"), &labelled(json!({"uid": made.uid()}))).await?;
+    }
+    let status = json!({"metadata": {"uid": "other"}, "status": {"state": "ready"}});
+    s.merge(&format!("{widgets}/a/status"), &status).await?;
+    Ok(())
+}
+
 pub(super) async fn custom_objects(s: &mut Session) -> Result<()> {
     let widgets = widgets();
     s.post(&widgets, &json!({"metadata": {"name": "a"}})).await?;

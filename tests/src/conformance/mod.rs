@@ -69,6 +69,7 @@ pub async fn run(client: &kube::Client) -> Result<Transcript> {
         cases::create_and_read,
         cases::what_is_refused,
         cases::update,
+        cases::patches_for_another_of_the_name,
         cases::custom_objects,
         cases::json_patches,
         cases::merge_patches,

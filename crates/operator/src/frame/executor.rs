@@ -242,7 +242,7 @@ impl Executor {
                 Outcome::Done
             }
             // It is gone, or another one has its name now.
-            Err(error) if status_code(&error) == Some(404) || is_another(&error) => {
+            Err(error) if is_not_found(&error, &key.name) || is_another(&error) => {
                 self.world.is_gone(kind, &key, uid);
                 Outcome::AlreadySo
             }
@@ -263,7 +263,7 @@ impl Executor {
                 Outcome::Done
             }
             // It is gone, or another one has its name now.
-            Err(error) if status_code(&error) == Some(404) || is_another(&error) => {
+            Err(error) if is_not_found(&error, name) || is_another(&error) => {
                 if let Some(uid) = patch.pointer("/metadata/uid").and_then(Value::as_str) {
                     self.world.is_gone(kind, &Key::new(key.namespace.clone(), name), uid);
                 }
@@ -295,7 +295,7 @@ impl Executor {
         let path = format!("{}/{name}", kind.path(&key.namespace));
         match self.request("get", kind, http::Request::get(path), &Value::Null).await {
             Ok(_) => Outcome::Found(true),
-            Err(error) if status_code(&error) == Some(404) => Outcome::Found(false),
+            Err(error) if is_not_found(&error, name) => Outcome::Found(false),
             Err(error) => Outcome::Failed(problem(&error)),
         }
     }
@@ -314,7 +314,7 @@ impl Executor {
                 self.world.learn(kind, &write.resource_version, answer);
                 StatusOutcome::Written { status }
             }
-            Err(error) if status_code(&error) == Some(404) => StatusOutcome::Gone,
+            Err(error) if is_not_found(&error, &key.name) => StatusOutcome::Gone,
             // A conflict among them: it was made for another version than the server has.
             Err(error) => StatusOutcome::Failed(problem(&error)),
         }
@@ -344,9 +344,27 @@ fn status_code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// Whether a deletion met another object of that name. Any other conflict says nothing about what was to be deleted.
+/// Whether the server says that there is no object of this name. A 404 of a proxy, or of a path that is not served, says
+/// nothing about the object.
+fn is_not_found(error: &kube::Error, name: &str) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let is_named = status.details.as_ref().is_some_and(|details| details.name == name);
+    status.code == 404 && status.reason == "NotFound" && is_named
+}
+
+/// Whether a write met another object of that name. A deletion, or a whole object, is refused as a conflict; a patch, for
+/// changing what can't be changed. Any other refusal says nothing about the object that was meant.
 fn is_another(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409 && status.message.contains("UID in precondition"))
+    let kube::Error::Api(status) = error else { return false };
+    let is_of_uid = || {
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|cause| cause.field == "metadata.uid")
+    };
+    match status.code {
+        409 => status.message.contains("UID in precondition"),
+        422 => status.reason == "Invalid" && is_of_uid(),
+        _ => false,
+    }
 }
 
 fn owners(object: &Value) -> &[Value] {
