@@ -28,6 +28,8 @@ pub const IPPR: &str = "ray.io/ippr";
 pub const IPPR_STATUS: &str = "ray.io/ippr-status";
 /// Annotation of a RayCluster: reasons of the last plan, written by Mobula.
 pub const EXPLAIN: &str = "mobula.dev/explain";
+/// Annotation of a pod: the gang that it belongs to, within its RayCluster. Written by gang admission.
+pub const GANG: &str = "mobula.dev/gang";
 /// Annotation of a RayCluster: the gangs that the autoscaler's plan starts, as JSON: `{"29fd": {"gpu": 4}}` is a gang named
 /// `29fd` of four pods of the worker group `gpu`. Written by Mobula's autoscaler, read by gang admission.
 pub const GANGS: &str = "mobula.dev/gangs";

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, TestOperation};
 use mobula_api::{PlannedGangs, PodView, RayCluster, WorkerGroupSpec, keys};
-use mobula_planner::{GroupPlan, NodePhase, Plan, Snapshot};
+use mobula_planner::{DemandRef, GroupPlan, Node, NodePhase, Plan, Snapshot, Target};
 use serde_json::{Value, json};
 
 /// Which changes a patch may make, or makes.
@@ -31,29 +31,79 @@ impl Parts {
 pub struct Notes {
     /// Why ([`keys::EXPLAIN`]).
     pub explain: Option<String>,
-    /// Which pods begin together ([`keys::GANGS`]): said by a patch that asks for more.
-    pub gangs: Option<String>,
+    /// Which pods begin together ([`keys::GANGS`]).
+    pub gangs: Option<GangsNote>,
 }
 
-/// Which pods begin together once `cluster` has become what `plan` wants: of the gangs that still wait, what was asked for
-/// before and what is asked for now. `None`: the policy does not say.
-pub fn gangs_note(cluster: &RayCluster, snapshot: &Snapshot, plan: &Plan) -> Option<String> {
+/// Which pods begin together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GangsNote {
+    /// As it stands in the annotation.
+    pub text: String,
+    /// It is worth a patch of its own: what is written misleads.
+    pub is_due: bool,
+}
+
+/// Which pods begin together once `cluster` has become what `plan` wants: of each gang that still waits, those of its hosts
+/// that are yet to run, and those that run and were begun for it. `None`: the policy does not say, or it is written already.
+pub fn gangs_note(cluster: &RayCluster, snapshot: &Snapshot, plan: &Plan, pods: &[PodView]) -> Option<GangsNote> {
     if plan.gangs.len() != snapshot.gangs.len() {
         return None;
     }
-    let before = cluster.planned_gangs().ok().flatten().unwrap_or_default();
+    let written = cluster.planned_gangs().ok().flatten();
+    let before = written.clone().unwrap_or_default();
+    let mut placed = placed_gangs(snapshot, plan, pods);
     let mut gangs = PlannedGangs::new();
-    for gang in plan.gangs.iter().filter(|gang| !gang.id.is_empty()) {
-        let mut pods = before.get(&gang.id).cloned().unwrap_or_default();
-        for (group, hosts) in &gang.new_hosts {
-            let asked = pods.entry(group.clone()).or_default();
-            *asked = asked.saturating_add(*hosts);
-        }
-        if !pods.is_empty() {
-            gangs.insert(gang.id.clone(), pods);
+    for (at, gang) in (0_u32..).zip(&plan.gangs).filter(|(_, gang)| !gang.id.is_empty()) {
+        // Of one of which not all hosts may be launched yet, the plan says no places: it has what it was given so far.
+        let hosts = placed.remove(&at).unwrap_or_else(|| {
+            let mut hosts = before.get(&gang.id).cloned().unwrap_or_default();
+            for (group, new) in &gang.new_hosts {
+                let asked = hosts.entry(group.clone()).or_default();
+                *asked = asked.saturating_add(*new);
+            }
+            hosts
+        });
+        if !hosts.is_empty() {
+            gangs.insert(gang.id.clone(), hosts);
         }
     }
-    serde_json::to_string(&gangs).ok()
+    if written.as_ref() == Some(&gangs) {
+        return None;
+    }
+    // Numbers matter to gang admission only: where there is none, they fall as pods come up.
+    let is_admitted = pods.iter().any(|pod| pod.annotations.contains_key(keys::GANG));
+    let is_due = is_admitted && !(written.is_none() && gangs.is_empty()) || !gangs.keys().eq(before.keys());
+    Some(GangsNote { text: serde_json::to_string(&gangs).ok()?, is_due })
+}
+
+/// Hosts that gangs take and that are not others' already, by gang and worker group.
+fn placed_gangs(snapshot: &Snapshot, plan: &Plan, pods: &[PodView]) -> BTreeMap<u32, BTreeMap<String, u32>> {
+    let begun: BTreeMap<&str, &str> =
+        pods.iter().filter_map(|pod| Some((&*pod.name, pod.annotations.get(keys::GANG)?.as_str()))).collect();
+    let mut hosts: BTreeSet<(u32, Target)> = BTreeSet::new();
+    let mut placed: BTreeMap<u32, BTreeMap<String, u32>> = BTreeMap::new();
+    for placement in &plan.placements {
+        let DemandRef::Gang { gang: at, .. } = placement.demand else { continue };
+        let taken = placed.entry(at).or_default();
+        if !hosts.insert((at, placement.target)) {
+            continue;
+        }
+        let group = match placement.target {
+            Target::New { group, .. } => snapshot.node_types.get(group as usize).map(|group| &group.name),
+            Target::Node(node) => {
+                let is_of_it = |node: &&Node| {
+                    let gang = plan.gangs.get(at as usize).map(|gang| gang.id.as_str());
+                    node.phase != NodePhase::Running || begun.get(&*node.instance_id).copied() == gang
+                };
+                snapshot.nodes.get(node as usize).filter(is_of_it).map(|node| &node.group)
+            }
+        };
+        if let Some(group) = group {
+            *taken.entry(group.clone()).or_default() += 1;
+        }
+    }
+    placed
 }
 
 /// A patch that is due.
@@ -71,7 +121,7 @@ pub struct ReplicasPatch {
 /// pod is named. `cluster` is what `snapshot` was built from (its replicas and names to delete are tested for), `pods` are all pods that
 /// exist, being deleted or not. Of the instances that the plan ends only those in `deletions` (their drain was accepted)
 /// are named, and of a multi-host replica all pods or none; replicas whose end was refused go on being asked for. `notes`
-/// become annotations of a patch that is due anyway.
+/// become annotations of a patch that is due; that of gangs may be due by itself.
 pub fn replicas_patch(
     cluster: &RayCluster,
     snapshot: &Snapshot,
@@ -94,7 +144,7 @@ pub fn replicas_patch(
             Some(GroupChange::new(index, spec, group, &facts).within(parts))
         })
         .collect();
-    if !changes.iter().any(GroupChange::is_due) {
+    if !changes.iter().any(GroupChange::is_due) && !notes.gangs.as_ref().is_some_and(|gangs| gangs.is_due) {
         return None;
     }
     let document = cluster.to_value();
@@ -268,7 +318,7 @@ fn leaving_unnamed(group: &str, named: &[String], facts: &Facts<'_>) -> u32 {
 
 /// The annotations, and what guards them.
 fn annotate(document: &Value, notes: &Notes, makes: Parts) -> (Option<PatchOperation>, Vec<PatchOperation>) {
-    let gangs = notes.gangs.as_ref().filter(|_| makes.growth);
+    let gangs = notes.gangs.as_ref().filter(|gangs| makes.growth || gangs.is_due).map(|gangs| &gangs.text);
     let said = [(keys::EXPLAIN, notes.explain.as_ref()), (keys::GANGS, gangs)];
     let said: BTreeMap<&str, &String> = said.into_iter().filter_map(|(key, text)| Some((key, text?))).collect();
     let annotations = PointerBuf::from_tokens(["metadata", "annotations"]);

@@ -252,6 +252,8 @@ enum KubeAction {
     Grow,
     /// A patch that asks for fewer replicas or names pods, refused for what it asks.
     Remove,
+    /// A patch that only says which pods begin together, refused for what it says.
+    Note,
 }
 
 /// The autoscaler of one RayCluster.

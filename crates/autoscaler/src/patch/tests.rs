@@ -1,5 +1,5 @@
 use json_patch::PatchError;
-use mobula_planner::{DrainKind, GangPlan, Node, Terminate, TerminateCause};
+use mobula_planner::{DrainKind, GangPlan, Placement, Terminate, TerminateCause};
 
 use super::*;
 
@@ -298,7 +298,7 @@ fn a_pod_can_be_named_while_its_own_group_must_not_grow() {
 
 fn with_text(cluster: &RayCluster, desired: u32) -> Option<Patch> {
     let (snapshot, plan) = (Snapshot::default(), plan(desired, &[]));
-    let notes = Notes { explain: Some("why".into()), gangs: Some("{}".into()) };
+    let notes = Notes { explain: Some("why".into()), gangs: Some(GangsNote { text: "{}".into(), is_due: false }) };
     replicas_patch(cluster, &snapshot, &plan, &[], &names(&[]), Parts::ALL, &notes).map(|due| due.patch)
 }
 
@@ -327,25 +327,103 @@ fn annotations_that_somebody_adds_meanwhile_are_not_overwritten() {
     assert!(refused_after(&cluster, &patch, |value| value["metadata"]["annotations"] = json!({"theirs": "x"})));
 }
 
-#[test]
-fn gangs_are_named_until_they_have_begun_and_only_with_growth() {
-    let gang = |id: &str, hosts: u32| GangPlan {
-        id: id.into(),
-        new_hosts: if hosts == 0 { BTreeMap::new() } else { [("gpu".to_owned(), hosts)].into() },
-        ..GangPlan::default()
-    };
-    let waiting = |count| Snapshot { gangs: vec![mobula_planner::Gang::default(); count], ..Snapshot::default() };
-    let planned = |gangs| Plan { gangs, ..plan(3, &[]) };
+/// A gang of the plan, with the places of its bundles.
+fn gang(plan: &mut Plan, id: &str, places: &[Target]) {
+    let at = plan.gangs.len() as u32;
+    plan.gangs.push(GangPlan { id: id.into(), ..GangPlan::default() });
+    let placed = places.iter().zip(0..).map(|(target, first_bundle)| Placement {
+        demand: DemandRef::Gang { gang: at, first_bundle },
+        target: *target,
+        count: 1,
+    });
+    plan.placements.extend(placed);
+}
+
+fn waiting(gangs: usize) -> Snapshot {
+    let node = |name: &str, phase| Node { instance_id: name.into(), group: "gpu".into(), phase, ..Node::default() };
+    Snapshot {
+        gangs: vec![mobula_planner::Gang::default(); gangs],
+        node_types: vec![mobula_planner::NodeType { name: "gpu".into(), ..mobula_planner::NodeType::default() }],
+        nodes: vec![
+            node("own", NodePhase::Running),
+            node("other", NodePhase::Running),
+            node("pending", NodePhase::Pending),
+            node("requested", NodePhase::Requested),
+        ]
+        .into(),
+        ..Snapshot::default()
+    }
+}
+
+fn with_gangs(written: Option<&str>) -> RayCluster {
     let mut value = cluster(&json!({})).to_value();
-    value["metadata"]["annotations"]["mobula.dev/gangs"] = json!(r#"{"old":{"gpu":1},"done":{"gpu":2}}"#);
-    let cluster = RayCluster::from_value(value).unwrap();
-    let note = |snapshot: &Snapshot, plan: &Plan| gangs_note(&cluster, snapshot, plan);
-    let both = planned(vec![gang("new", 4), gang("old", 1), gang("served", 0), gang("", 7)]);
-    assert_eq!(note(&waiting(4), &both).unwrap(), r#"{"new":{"gpu":4},"old":{"gpu":2}}"#);
-    assert_eq!(note(&waiting(0), &planned(Vec::new())).unwrap(), "{}");
-    assert_eq!(note(&waiting(2), &planned(Vec::new())), None, "a policy that does not say");
-    let notes = Notes { explain: None, gangs: Some("{}".into()) };
-    let (snapshot, fewer) = (Snapshot::default(), plan(1, &[]));
-    let shrinks = replicas_patch(&cluster, &snapshot, &fewer, &[], &names(&[]), Parts::ALL, &notes).unwrap();
-    assert!(!serde_json::to_string(&shrinks.patch).unwrap().contains("mobula.dev"), "{:?}", shrinks.patch);
+    if let Some(written) = written {
+        value["metadata"]["annotations"]["mobula.dev/gangs"] = json!(written);
+    }
+    RayCluster::from_value(value).unwrap()
+}
+
+#[test]
+fn the_gangs_that_wait_are_said_anew_each_time() {
+    let of_gang = |name: &str, gang: &str| PodView {
+        name: name.into(),
+        annotations: [(keys::GANG.to_owned(), gang.to_owned())].into(),
+        ..PodView::default()
+    };
+    let pods = [of_gang("own", "a"), of_gang("other", "b"), of_gang("pending", "gpu")];
+    let note = |written, plan: &Plan, pods: &[PodView]| {
+        let note = gangs_note(&with_gangs(written), &waiting(plan.gangs.len()), plan, pods);
+        note.map(|note| (note.text, note.is_due))
+    };
+    let new = |replica| Target::New { group: 0, replica, host: 0 };
+    let mut plan = plan(3, &[]);
+    gang(&mut plan, "a", &[Target::Node(0), Target::Node(1), Target::Node(2), new(0), new(0)]);
+    gang(&mut plan, "b", &[Target::Node(3), Target::Node(1)]);
+    gang(&mut plan, "there", &[Target::Node(0)]);
+    gang(&mut plan, "", &[new(1)]);
+    // What is gone from the plan disappears; what runs counts where it was begun for the gang; each host counts once.
+    let said = r#"{"a":{"gpu":3},"b":{"gpu":2}}"#.to_owned();
+    assert_eq!(note(Some(r#"{"gone":{"gpu":2}}"#), &plan, &pods), Some((said.clone(), true)));
+    assert_eq!(note(None, &plan, &pods), Some((said.clone(), true)));
+    assert_eq!(note(Some(&said), &plan, &pods), None, "it is written");
+    assert_eq!(note(Some(r#"{"a":{"gpu":4},"b":{"gpu":2}}"#), &plan, &pods), Some((said.clone(), true)));
+    // Nobody admits gangs here: numbers that fall as pods come up are no reason to write.
+    let fewer = r#"{"a":{"gpu":2},"b":{"gpu":1}}"#.to_owned();
+    assert_eq!(note(Some(r#"{"a":{"gpu":4},"b":{"gpu":2}}"#), &plan, &[]), Some((fewer, false)));
+    plan.gangs.clear();
+    plan.placements.clear();
+    assert_eq!(note(None, &plan, &pods), Some(("{}".to_owned(), false)), "said with growth only");
+    assert_eq!(note(Some(r#"{"a":{"gpu":4}}"#), &plan, &[]), Some(("{}".to_owned(), true)));
+    assert_eq!(gangs_note(&with_gangs(None), &waiting(2), &plan, &pods), None, "a policy that does not say");
+}
+
+#[test]
+fn a_gang_that_is_launched_bit_by_bit_has_what_it_was_given_so_far() {
+    let mut plan = plan(3, &[]);
+    plan.gangs.push(GangPlan { id: "a".into(), new_hosts: [("gpu".to_owned(), 2)].into(), ..GangPlan::default() });
+    let note = |written| gangs_note(&with_gangs(written), &waiting(1), &plan, &[]).map(|note| note.text);
+    assert_eq!(note(Some(r#"{"a":{"gpu":1}}"#)).unwrap(), r#"{"a":{"gpu":3}}"#);
+    assert_eq!(note(None).unwrap(), r#"{"a":{"gpu":2}}"#);
+}
+
+#[test]
+fn the_note_of_gangs_is_written_with_growth_or_where_it_is_due() {
+    let cluster = with_gangs(Some("{}"));
+    let patch = |desired, is_due| {
+        let notes = Notes { explain: None, gangs: Some(GangsNote { text: r#"{"a":{"gpu":1}}"#.into(), is_due }) };
+        let plan = plan(desired, &[]);
+        replicas_patch(&cluster, &Snapshot::default(), &plan, &[], &names(&[]), Parts::ALL, &notes)
+    };
+    let says = |desired, is_due| {
+        let patch = patch(desired, is_due).unwrap();
+        serde_json::to_string(&patch.patch).unwrap().contains("mobula.dev")
+    };
+    assert_eq!((says(3, false), says(1, false), says(1, true)), (true, false, true));
+    assert_eq!(patch(2, false), None, "the replicas are as they should be");
+    let alone = patch(2, true).unwrap();
+    assert_eq!(alone.parts, Parts { growth: false, removals: false });
+    let mut value = cluster.to_value();
+    apply(&mut value, &alone.patch).unwrap();
+    assert_eq!(value["metadata"]["annotations"]["mobula.dev/gangs"], json!(r#"{"a":{"gpu":1}}"#));
+    assert_eq!(value["spec"], cluster.to_value()["spec"]);
 }

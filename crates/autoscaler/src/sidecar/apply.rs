@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
+use mobula_api::PodView;
 use mobula_gcs::{self as gcs, DrainOutcome, DrainReason};
 use mobula_planner::{DrainKind, GroupPlan, Plan};
 use tokio::time::Instant;
@@ -89,7 +90,7 @@ pub(super) async fn apply(
     let pods = collected.observation.pods.as_deref().unwrap_or_default();
     let notes = Notes {
         explain: Some(explain::annotation(&plan, planned.snapshot.now_ms)),
-        gangs: patch::gangs_note(&planned.cluster, &planned.snapshot, &plan),
+        gangs: gangs_note(state, planned, &plan, pods, parts),
     };
     let patch = patch::replicas_patch(&planned.cluster, &planned.snapshot, &plan, pods, &deletions, parts, &notes);
     let Some(ReplicasPatch { patch, parts }) = patch else {
@@ -112,6 +113,21 @@ pub(super) async fn apply(
             Applied { plan, tried: Some(parts), error: Some(error), held, retry_after }
         }
     }
+}
+
+/// Which pods begin together. Where more replicas are wanted and can't be asked for now, nothing is said of them yet.
+fn gangs_note(
+    state: &LoopState,
+    planned: &Planned,
+    plan: &Plan,
+    pods: &[PodView],
+    parts: Parts,
+) -> Option<patch::GangsNote> {
+    let mut note = patch::gangs_note(&planned.cluster, &planned.snapshot, plan, pods)?;
+    let grows = plan.groups.values().any(|group| group.desired > group.requested);
+    let is_blocked = state.kube_backoffs.blocked(|(action, _)| *action == KubeAction::Note).is_some();
+    note.is_due &= !is_blocked && (parts.growth || !grows);
+    Some(note)
 }
 
 /// Drains what must be drained. Returns the pods that may be named for deletion, and which replicas stay and why.
@@ -284,6 +300,7 @@ fn is_proven(action: KubeAction, parts: Parts) -> bool {
         KubeAction::Patch => true,
         KubeAction::Grow => parts.growth,
         KubeAction::Remove => parts.removals,
+        KubeAction::Note => parts.growth || !parts.removals,
     }
 }
 
@@ -293,7 +310,8 @@ fn blamed(parts: Parts, error: &KubeError) -> KubeAction {
     match parts {
         _ if !error.is_about_content() => KubeAction::Patch,
         Parts { growth: true, .. } => KubeAction::Grow,
-        Parts { growth: false, .. } => KubeAction::Remove,
+        Parts { removals: true, .. } => KubeAction::Remove,
+        Parts { .. } => KubeAction::Note,
     }
 }
 
