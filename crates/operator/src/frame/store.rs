@@ -56,6 +56,12 @@ impl Graves {
         self.uids.contains(uid)
     }
 
+    fn remove(&mut self, uid: &str) {
+        if self.uids.remove(uid) {
+            self.order.retain(|known| known != uid);
+        }
+    }
+
     fn insert(&mut self, uid: &str) {
         if self.uids.insert(uid.to_owned()) {
             self.order.push_back(uid.to_owned());
@@ -75,11 +81,12 @@ pub struct Store<T> {
     by_owner: BTreeMap<Key, BTreeSet<Key>>,
     /// What a listing under way has brought, by its source.
     listing: BTreeMap<usize, BTreeMap<Key, Arc<T>>>,
-    /// What answers to our writes brought while a listing was under way: the listing may be older.
+    /// What answers to our writes brought, or ended, while a listing was under way: the listing may be older.
     learned: BTreeSet<Key>,
     /// Objects that a watch or a listing says are gone: a late answer does not bring them back. A watch may.
     buried: Graves,
-    /// Objects that are gone by the answer to a deletion of ours: nothing brings them back, least of all a late watch.
+    /// Objects that are gone by the answer to a deletion of ours: no late watch brings them back. A listing that began later
+    /// does: the server was set back to an earlier state.
     ended: Graves,
 }
 
@@ -137,14 +144,30 @@ impl<T: Stored + PartialEq> Store<T> {
         if self.ended.contains(object.uid()) {
             return None;
         }
-        let key = object.key();
-        if let Some(known) = self.objects.get(&key).filter(|known| known.uid() == object.uid()) {
+        if let Some(known) = self.objects.get(&object.key()).filter(|known| known.uid() == object.uid()) {
             if is_older(&object, known.as_ref()) {
                 return None;
             }
             object.keep(known);
         }
-        let object = Arc::new(object);
+        self.put(object)
+    }
+
+    /// A listing says that there is `object`. Versions go back where the server was set back to an earlier state, from a
+    /// backup: what is listed counts, whatever was known.
+    fn apply_listed(&mut self, mut object: T) -> Option<Change<T>> {
+        self.ended.remove(object.uid());
+        if let Some(known) = self.objects.get(&object.key())
+            && known.uid() == object.uid()
+            && !is_older(&object, known.as_ref())
+        {
+            object.keep(known);
+        }
+        self.put(object)
+    }
+
+    fn put(&mut self, object: T) -> Option<Change<T>> {
+        let (key, object) = (object.key(), Arc::new(object));
         let before = self.objects.insert(key.clone(), object.clone());
         if let Some(before) = &before {
             if before.owner() != object.owner() {
@@ -173,6 +196,9 @@ impl<T: Stored + PartialEq> Store<T> {
     /// The answer to a deletion of ours says that the object is gone.
     pub fn end(&mut self, key: &Key, uid: &str) -> Option<Change<T>> {
         self.ended.insert(uid);
+        if !self.listing.is_empty() {
+            self.learned.insert(key.clone());
+        }
         self.delete(key, uid)
     }
 
@@ -225,7 +251,7 @@ impl<T: Stored + PartialEq> Store<T> {
         let mut changes: Vec<Change<T>> = gone.iter().filter_map(|(key, uid)| self.delete(key, uid)).collect();
         changes.extend(listed.into_values().filter_map(|object| {
             let object = Arc::into_inner(object)?;
-            if self.learned.contains(&object.key()) { None } else { self.apply(object) }
+            if self.learned.contains(&object.key()) { None } else { self.apply_listed(object) }
         }));
         if self.listing.is_empty() {
             self.learned.clear();
@@ -310,9 +336,11 @@ mod tests {
         store.apply(Thing("a", "1", "1", "x"));
         assert!(store.end(&key, "1").is_some());
         assert!(store.apply(Thing("a", "1", "2", "x")).is_none(), "a late event");
+        store.apply(Thing("b", "5", "1", "x"));
         store.listing_begins(0);
-        store.listed(0, Thing("a", "1", "2", "x"));
-        assert!(store.listing_ends(0, |_| true).is_empty(), "an old listing");
+        assert!(store.end(&Key::new("ns", "b"), "5").is_some());
+        store.listed(0, Thing("b", "5", "1", "x"));
+        assert!(store.listing_ends(0, |_| true).is_empty(), "a listing that may be older");
         assert!(store.apply(Thing("a", "2", "3", "x")).is_some(), "another object of that name");
         // What only a watch has said to be gone, a watch may bring back.
         store.delete(&key, "2");
@@ -330,6 +358,20 @@ mod tests {
         let changes = store.listing_ends(0, |_| true);
         assert_eq!(changes.len(), 3);
         assert_eq!(names(&store, "x"), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_listing_counts_where_the_server_was_set_back() {
+        let mut store = Store::default();
+        store.apply(Thing("a", "1", "90", "y"));
+        store.apply(Thing("b", "2", "91", "x"));
+        store.end(&Key::new("ns", "b"), "2");
+        store.listing_begins(0);
+        store.listed(0, Thing("a", "1", "7", "x"));
+        store.listed(0, Thing("b", "2", "8", "x"));
+        assert_eq!(store.listing_ends(0, |_| true).len(), 2);
+        assert_eq!(names(&store, "x"), ["a", "b"]);
+        assert!(store.apply(Thing("a", "1", "9", "z")).is_some(), "its watch goes on from there");
     }
 
     #[test]

@@ -16,11 +16,13 @@ use super::{
 };
 
 mod gangs;
+mod sources;
 #[cfg(test)]
 mod tests;
 
 pub use gangs::{CAPACITY_SOURCES, GangMember, GangWait, admission_target};
 use gangs::{Certainty, changed_capacity};
+pub use sources::{RAY_CLUSTER_SOURCES, Source};
 
 /// A custom resource that may have to be reconciled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,43 +206,6 @@ impl Stored for Indexed {
     }
 }
 
-/// What is watched: one kind, by labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// Kind.
-    pub kind: &'static Kind,
-    /// Label selector; empty: all.
-    pub selector: &'static str,
-}
-
-impl Source {
-    /// It tells what nodes offer and what pods hold, whoever's they are: of the whole cluster, and kept as slim records.
-    fn is_capacity(&self) -> bool {
-        self.kind == &kind::NODE || (self.kind == &kind::POD && self.selector.is_empty())
-    }
-
-    /// Nothing waits for it: its kind may not be installed.
-    fn is_optional(&self) -> bool {
-        ["PodGroup", "Workload"].contains(&self.kind.kind)
-    }
-}
-
-/// What the RayCluster reconciler needs to see.
-pub static RAY_CLUSTER_SOURCES: &[Source] = &[
-    Source { kind: &kind::RAY_CLUSTER, selector: "" },
-    Source { kind: &kind::POD, selector: "ray.io/node-type in (head,worker,redis-cleanup)" },
-    Source { kind: &kind::SERVICE, selector: keys::CLUSTER },
-    // No label names the cluster of the Service for Serve, nor of that by which the hosts of a replica find each other.
-    Source { kind: &kind::SERVICE, selector: "ray.io/originated-from-crd=RayCluster,!ray.io/cluster" },
-    Source { kind: &kind::SERVICE, selector: "ray.io/headless-worker-svc,!ray.io/cluster" },
-    Source { kind: &kind::SECRET, selector: keys::CLUSTER },
-    Source { kind: &kind::SERVICE_ACCOUNT, selector: keys::CLUSTER },
-    Source { kind: &kind::ROLE, selector: keys::CLUSTER },
-    Source { kind: &kind::ROLE_BINDING, selector: keys::CLUSTER },
-    Source { kind: &kind::INGRESS, selector: keys::CLUSTER },
-    Source { kind: &kind::JOB, selector: "app.kubernetes.io/created-by=kuberay-operator" },
-];
-
 /// Incarnation that the next pod of a place has: group and replica.
 pub type Incarnations = BTreeMap<(String, u32), u32>;
 
@@ -349,6 +314,9 @@ impl World {
         if self.is_capacity(source) {
             return self.with(|inner| changed_capacity(inner.capacity.apply(kind, &value)));
         }
+        if self.is_others(source, &value) {
+            return self.with(|inner| inner.delete(source, kind, value));
+        }
         self.with(|inner| inner.apply(source, kind, value));
     }
 
@@ -384,7 +352,7 @@ impl World {
             if let Some(pod) = indexed(&value) {
                 inner.pods.listed(place, pod);
             }
-        } else {
+        } else if !self.is_others(source, &value) {
             inner.children.entry(source).or_default().listed(place, Child::read(kind, value));
         }
     }
@@ -425,7 +393,7 @@ impl World {
                 let change = indexed(&value).and_then(|pod| inner.pods.learn(base, pod));
                 return change.map(|change| inner.pod_changed(&change)).unwrap_or_default();
             }
-            let source = self.sources.iter().position(|source| source.kind == kind && admits(source, &value));
+            let source = self.sources.iter().position(|source| source.kind == kind && source.admits(&value));
             let Some(source) = source else { return Vec::new() };
             let change = inner.children.entry(source).or_default().learn(base, Child::read(kind, value));
             change.iter().flat_map(changed_owners).collect()
@@ -474,6 +442,10 @@ impl World {
         self.sources.get(source).is_some_and(Source::is_capacity)
     }
 
+    fn is_others(&self, source: usize, value: &Value) -> bool {
+        self.sources.get(source).is_some_and(|source| source.is_others(value))
+    }
+
     fn kind(&self, source: usize) -> Option<&'static Kind> {
         self.sources.get(source).map(|source| source.kind)
     }
@@ -509,17 +481,6 @@ fn indexed(value: &Value) -> Option<Indexed> {
             None
         }
     }
-}
-
-/// Whether the source selects the object: by labels that are there, are not there, or have a value.
-fn admits(source: &Source, value: &Value) -> bool {
-    let label = |key: &str| value.pointer("/metadata/labels").and_then(|labels| labels.get(key)?.as_str());
-    let holds = |term: &str| match (term.strip_prefix('!'), term.split_once('=')) {
-        (Some(key), _) => label(key).is_none(),
-        (None, Some((key, wanted))) => label(key) == Some(wanted),
-        (None, None) => term.is_empty() || label(term).is_some(),
-    };
-    source.selector.split(',').all(holds)
 }
 
 /// Which custom resources a changed child belongs to.

@@ -73,10 +73,31 @@ fn an_answer_goes_to_the_source_that_selects_it() {
     let selected = |labels: Value| {
         let value = json!({"metadata": {"labels": labels}});
         let of_services = RAY_CLUSTER_SOURCES.iter().filter(|source| source.kind == &kind::SERVICE);
-        of_services.filter(|source| admits(source, &value)).map(|source| source.selector).collect::<Vec<_>>()
+        of_services.filter(|source| source.admits(&value)).map(|source| source.selector).collect::<Vec<_>>()
     };
     assert_eq!(selected(json!({"ray.io/cluster": "a"})), ["ray.io/cluster"]);
     assert_eq!(selected(json!({"ray.io/headless-worker-svc": "a"})), ["ray.io/headless-worker-svc,!ray.io/cluster"]);
     assert_eq!(selected(json!({"ray.io/originated-from-crd": "RayCluster"})).len(), 1);
     assert!(selected(json!({"ray.io/originated-from-crd": "RayService"})).is_empty());
+}
+
+#[test]
+fn nothing_is_kept_of_gangs_of_other_people() {
+    static SOURCES: &[Source] =
+        &[Source { kind: &kind::RAY_CLUSTER, selector: "" }, Source { kind: &kind::VOLCANO_POD_GROUP, selector: "" }];
+    let world = World::new(SOURCES, &[]).0;
+    world.apply(0, cluster("c"));
+    let group = |name: &str, owner: &str, kind: &str| {
+        let owner = json!({"apiVersion": owner, "kind": kind, "name": "a", "uid": "c", "controller": true});
+        json!({"metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "1",
+                            "ownerReferences": [owner]}})
+    };
+    world.apply(1, group("ours", "ray.io/v1", "RayCluster"));
+    world.apply(1, group("theirs", "batch.volcano.sh/v1alpha1", "Job"));
+    world.listing_begins(1, 0);
+    world.listed(1, 0, group("ours", "ray.io/v1", "RayCluster"));
+    world.listed(1, 0, group("others", "batch.volcano.sh/v1alpha1", "Job"));
+    world.listing_ends(1, 0);
+    assert_eq!(world.lock().children[&1].len(), 1);
+    assert_eq!(world.cluster(&Key::new("ns", "a")).unwrap().children.len(), 1);
 }
