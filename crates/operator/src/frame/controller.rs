@@ -271,6 +271,8 @@ fn remember(
     // What became of the status is known only after the steps: its failures end with a write that succeeds.
     let is_kept = |part: &str| part == STATUS_PART || parts.contains(part) || decision.held.contains(part);
     memory.failures.retain(|part, _| is_kept(part));
+    memory.breakages.retain(|_, breakage| !breakage.is_forgotten(now_ms));
+    memory.ended.clone_from(&decision.ended);
     memory.said.clone_from(&decision.states);
     let mut failed = std::collections::BTreeMap::new();
     let mut has_news = false;
@@ -364,6 +366,17 @@ mod tests {
         let retries: Vec<i64> = (0..8).filter_map(|_| come(StatusOutcome::Failed(conflict.clone()))).collect();
         assert!(retries[..6].is_sorted() && retries[0] < 30 && retries[7] >= 1_000, "{retries:?}");
         assert_eq!(come(StatusOutcome::Gone), None);
+    }
+
+    #[test]
+    fn what_broke_long_ago_is_forgotten() {
+        let mut memory = Memory::default();
+        let reconciled = Reconciled { uid: "u".into(), generation: 1, decision: Decision::default() };
+        memory.broke("gang/ns/x/29fd", 1_000);
+        remember(&mut memory, &reconciled, &[], |_| true, 601_000);
+        assert_eq!(memory.breakages.len(), 1);
+        remember(&mut memory, &reconciled, &[], |_| true, 601_001);
+        assert!(memory.breakages.is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a reconciler decides, as a value: actions, status, events, and when to look again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -21,6 +21,8 @@ pub struct Decision {
     pub wake_at_ms: Option<i64>,
     /// Parts that want something done but wait for their back-off. Failures of other parts are forgotten.
     pub held: BTreeSet<String>,
+    /// Pods that have ended and wait to be replaced, by unique id: when that was first seen (Unix ms).
+    pub ended: BTreeMap<String, i64>,
 }
 
 impl Decision {

@@ -1,17 +1,21 @@
 //! What gang admission looks at in a pod. Kept only of pods that belong to a gang.
 
+use std::collections::BTreeMap;
+
 use mobula_api::{
+    keys,
     node::{Taint, tolerates},
     pod_needs,
 };
 use mobula_planner::{Amount, Labels, Resources};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// The scheduling gate of pods that wait for the rest of their gang.
 pub const GATE: &str = "mobula.dev/gang";
 /// Annotation of a pod: the gang that it belongs to, within its RayCluster.
-pub const GANG: &str = "mobula.dev/gang";
-/// Annotation of a pod whose gate was lifted: `{pods}.{youngest}.{when}`, see [`Admission`].
+pub const GANG: &str = keys::GANG;
+/// Annotation of a pod whose gate was lifted: an [`Admission`] as JSON.
 pub const ADMITTED: &str = "mobula.dev/gang-admitted";
 /// Annotation of a pod that is looked at anew: when, in Unix ms. To write it makes a new version of the pod, which no
 /// request that is still under way from before was made for.
@@ -20,27 +24,34 @@ pub const LOOKED_AT: &str = "mobula.dev/gang-looked-at";
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// Pods whose gates are lifted together. Written on each of them, so that whoever finds it half done can finish it.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Admission {
-    /// How many there are.
-    pub pods: u32,
-    /// Unix time in ms at which the youngest of them was created: whoever came later is not meant.
-    pub youngest_ms: i64,
-    /// Unix time in ms at which it began.
+    /// Unix time in ms at which it began: what tells it from others of its gang.
+    #[serde(rename = "at")]
     pub at_ms: i64,
+    /// How many there are, by worker group.
+    pub pods: BTreeMap<String, u32>,
 }
 
 impl Admission {
     /// As it stands in the annotation.
-    pub fn to_text(self) -> String {
-        format!("{}.{}.{}", self.pods, self.youngest_ms, self.at_ms)
+    pub fn to_text(&self) -> String {
+        json!({"at": self.at_ms, "pods": self.pods}).to_string()
     }
 
     fn parse(text: &str) -> Option<Admission> {
-        let mut parts = text.split('.');
-        let mut number = || parts.next()?.parse::<i64>().ok();
-        let admission = Admission { pods: u32::try_from(number()?).ok()?, youngest_ms: number()?, at_ms: number()? };
-        parts.next().is_none().then_some(admission)
+        serde_json::from_str(text).ok()
+    }
+
+    /// How many pods of each worker group it has beyond `there`, the groups of those that are there.
+    pub fn lacks<'a>(&self, there: impl Iterator<Item = &'a str>) -> BTreeMap<String, u32> {
+        let mut lacks = self.pods.clone();
+        for group in there {
+            if let Some(pods) = lacks.get_mut(group) {
+                *pods = pods.saturating_sub(1);
+            }
+        }
+        lacks
     }
 }
 
@@ -150,7 +161,10 @@ mod tests {
     use super::*;
 
     fn pod(spec: &Value) -> GangPod {
-        GangPod::read(&json!({"metadata": {"annotations": {GANG: "w", ADMITTED: "8.5.7"}}, "spec": spec})).unwrap()
+        GangPod::read(
+            &json!({"metadata": {"annotations": {GANG: "w", ADMITTED: r#"{"at":7,"pods":{"w":8}}"#}}, "spec": spec}),
+        )
+        .unwrap()
     }
 
     fn labels() -> Labels {
@@ -165,11 +179,14 @@ mod tests {
         }));
         assert!(pod.is_gated);
         assert_eq!((pod.other_gates.as_slice(), pod.priority), (&["other".to_owned()][..], 7));
-        assert_eq!(pod.admission, Some(Admission { pods: 8, youngest_ms: 5, at_ms: 7 }));
+        let admission = pod.admission.unwrap();
+        assert_eq!((admission.at_ms, &admission.pods), (7, &[("w".to_owned(), 8)].into()));
+        assert_eq!(Admission::parse(&admission.to_text()), Some(admission.clone()));
+        assert_eq!(admission.lacks(["w", "v", "w"].into_iter()), [("w".to_owned(), 6)].into());
         assert_eq!(pod.requests["nvidia.com/gpu"], Amount::from_units(8));
         assert_eq!(pod.requests["pods"], Amount::from_units(1));
         assert_eq!(GangPod::read(&json!({"spec": {}})), None);
-        for text in ["", "8.5", "8.5.7.1", "-8.5.7", "a.b.c"] {
+        for text in ["", "{}", r#"{"at":7}"#, r#"{"at":7,"pods":{"w":-1}}"#, r#"{"at":"7","pods":{}}"#] {
             assert_eq!(Admission::parse(text), None, "{text}");
         }
     }

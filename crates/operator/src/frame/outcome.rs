@@ -90,6 +90,13 @@ pub struct Breakage {
     pub next_try_ms: i64,
 }
 
+impl Breakage {
+    /// Whether the next one is the first again.
+    pub fn is_forgotten(&self, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.last_ms) > backoff::BREAKAGE_FORGOTTEN_MS
+    }
+}
+
 /// What is remembered about one custom resource between reconciles. All of it can be lost without harm: retries begin
 /// anew, events are said again.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -100,6 +107,8 @@ pub struct Memory {
     pub failures: BTreeMap<String, Failure>,
     /// Parts whose pods break.
     pub breakages: BTreeMap<String, Breakage>,
+    /// Pods that have ended, by unique id: when that was first seen (Unix ms, by our clock).
+    pub ended: BTreeMap<String, i64>,
     /// Objects that were looked up, by kind and name: whether they exist, and since when that is known (Unix ms).
     pub look_ups: BTreeMap<(&'static str, String), (bool, i64)>,
     /// Unix time in ms of the last status that was written.
@@ -133,7 +142,7 @@ impl Memory {
     /// Takes in that something of `part` broke and is replaced.
     pub fn broke(&mut self, part: &str, now_ms: i64) {
         let breakage = self.breakages.entry(part.to_owned()).or_default();
-        if now_ms.saturating_sub(breakage.last_ms) > backoff::BREAKAGE_FORGOTTEN_MS {
+        if breakage.is_forgotten(now_ms) {
             *breakage = Breakage::default();
         }
         // Several at once count once: a node that fails takes many pods with it.

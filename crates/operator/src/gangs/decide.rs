@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Decided,
     observe::{Gang, Member, Sight},
+    whole,
 };
 use crate::{
     config::GangConfig,
@@ -28,18 +29,19 @@ enum State<'a> {
     /// The answers to requests that were to lift these pods were lost.
     InDoubt,
     /// These pods are to begin together; a part of them may have begun already.
-    Asks { pods: Vec<&'a Member>, begun: Option<Admission> },
+    Asks { pods: Vec<&'a Member>, begun: Option<&'a Admission> },
     /// Pods are missing that the operator has not made yet.
     Incomplete { there: usize, needed: usize },
     /// All gates are lifted, the scheduler has yet to bind; or pods of it are made anew. It has until then, in Unix ms.
     Binding { until_ms: i64 },
-    /// It has not become whole in time: these pods are given back.
+    /// It has not been whole in time: these pods are given back.
     Late { pods: Vec<&'a Member> },
 }
 
 /// Decides about all gangs at once.
 pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms: i64) -> Decided {
     let mut decided = Decided::default();
+    whole::note(&mut decided, sight, memory, now_ms);
     let mut asking = Vec::new();
     for gang in &sight.gangs {
         match state(gang, config, now_ms) {
@@ -81,6 +83,10 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
     decided
 }
 
+/// Most pods that are looked at in one pass: a new leader may find thousands that wait.
+const MOST_LOOKS: usize = 200;
+/// How long until the next of them are looked at, in ms.
+const NEXT_LOOKS_MS: i64 = 100;
 /// What another leader has begun has ended after so long, in ms: no request takes longer.
 const SETTLED_AFTER_MS: i64 = 30_000;
 
@@ -117,7 +123,11 @@ fn settle(
     decided.decision.wake_at(settled_at_ms(memory, now_ms));
     let may_try = |(part, ..): &&(String, &str, &Member)| may_try_part(decided, part, memory, now_ms);
     let due: Vec<_> = foreign.iter().filter(may_try).collect();
-    let steps = due.into_iter().map(|(part, namespace, member)| look(part, namespace, member, now_ms)).collect();
+    if due.len() > MOST_LOOKS {
+        decided.decision.wake_at(now_ms.saturating_add(NEXT_LOOKS_MS));
+    }
+    let due = due.into_iter().take(MOST_LOOKS);
+    let steps = due.map(|(part, namespace, member)| look(part, namespace, member, now_ms)).collect();
     decided.decision.then(steps);
 }
 
@@ -165,7 +175,7 @@ fn may_try(decided: &mut Decided, gang: &Gang, memory: &Memory, now_ms: i64) -> 
     may_try_part(decided, &part(gang), memory, now_ms)
 }
 
-fn may_try_part(decided: &mut Decided, part: &str, memory: &Memory, now_ms: i64) -> bool {
+pub(super) fn may_try_part(decided: &mut Decided, part: &str, memory: &Memory, now_ms: i64) -> bool {
     let failed = memory.failures.get(part).map(|failure| failure.next_try_ms);
     let broken = memory.breakages.get(part).map(|breakage| breakage.next_try_ms);
     let Some(at_ms) = failed.max(broken).filter(|at_ms| now_ms < *at_ms) else { return true };
@@ -178,28 +188,18 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
     if gang.members.iter().any(|member| member.is_in_doubt) {
         return State::InDoubt;
     }
-    let (gated, lifted): (Vec<&Member>, Vec<&Member>) = gang.members.iter().partition(|member| member.pod.is_gated);
-    let mut admissions: BTreeMap<Admission, Vec<&Member>> = BTreeMap::new();
-    for member in &lifted {
-        if let Some(admission) = member.pod.admission {
-            admissions.entry(admission).or_default().push(member);
-        }
-    }
-    let needed = (gang.expected as usize).saturating_sub(lifted.len());
+    let gated: Vec<&Member> = gang.members.iter().filter(|member| member.pod.is_gated).collect();
+    let needed = whole::needed(gang);
     let mut binding = None;
-    for (admission, pods) in admissions {
-        let missing = (admission.pods as usize).saturating_sub(pods.len()).min(needed);
-        let until_ms = admission.at_ms.saturating_add(config.bind_within_ms);
-        // What is made anew before it could be whole belongs to it as well.
-        let is_of_it = |member: &&&Member| member.created_ms <= admission.youngest_ms.max(until_ms);
-        let rest: Vec<&Member> = gated.iter().filter(is_of_it).take(missing).copied().collect();
-        let is_there = missing == 0 || now_ms >= until_ms;
-        if rest.is_empty() && is_there && pods.iter().all(|member| member.is_bound) {
+    for (admission, pods) in whole::admitted(gang) {
+        if gang.has_been_whole(admission) || whole::is_whole_now(gang, admission, &pods) {
             continue;
         }
+        let until_ms = admission.at_ms.saturating_add(config.bind_within_ms);
         if now_ms >= until_ms {
             return State::Late { pods };
         }
+        let rest = rest(admission, &pods, &gated, needed);
         if !rest.is_empty() {
             return State::Asks { pods: rest, begun: Some(admission) };
         }
@@ -215,13 +215,23 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
     }
 }
 
-/// A gang that has not become whole lets go of what it holds. Its pods are made again and wait again, after a while.
+/// The gated pods that are to begin with those of `pods` that have.
+fn rest<'a>(admission: &Admission, pods: &[&Member], gated: &[&'a Member], needed: usize) -> Vec<&'a Member> {
+    let mut lacks = admission.lacks(pods.iter().map(|member| member.group.as_str()));
+    let mut is_lacking = |member: &&&Member| {
+        let lack = lacks.get_mut(&member.group).filter(|lack| **lack > 0);
+        lack.map(|lack| *lack -= 1).is_some()
+    };
+    gated.iter().filter(|member| is_lacking(member)).take(needed).copied().collect()
+}
+
+/// A gang that has not been whole lets go of what it holds. Its pods are made again and wait again, after a while.
 fn give_back(decided: &mut Decided, gang: &Gang, pods: &[&Member], memory: &Memory, now_ms: i64) {
     if !may_try(decided, gang, memory, now_ms) {
         return;
     }
     decided.given_back += 1;
-    let reason = format!("{} pods are given back: the scheduler could not bind all of them in time", pods.len());
+    let reason = format!("{} pods are given back: not all of its gang could be made and bound in time", pods.len());
     wait(decided, gang, pods.len(), reason);
     let deletion = |member: &&Member| {
         let action = Action::Delete { kind: &kind::POD, name: member.name.clone(), uid: member.uid.clone() };
@@ -232,7 +242,7 @@ fn give_back(decided: &mut Decided, gang: &Gang, pods: &[&Member], memory: &Memo
 }
 
 /// A gang that asks: its pods, and what of it has begun.
-type Asking<'a> = (&'a Gang, Vec<&'a Member>, Option<Admission>);
+type Asking<'a> = (&'a Gang, Vec<&'a Member>, Option<&'a Admission>);
 
 /// Asks the planner where gangs fit, and lifts the gates of those that do.
 fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &GangConfig, now_ms: i64) {
@@ -247,7 +257,7 @@ fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &Gan
     {
         match verdict {
             Verdict::Begins { nodes, domain } => {
-                let admission = begun.unwrap_or_else(|| new_admission(pods, now_ms));
+                let admission = begun.cloned().unwrap_or_else(|| new_admission(pods, now_ms));
                 if begun.is_none() {
                     let since_ms = pods.iter().map(|member| member.created_ms).min().unwrap_or(now_ms);
                     decided.begun_after_ms.push(now_ms.saturating_sub(since_ms).max(0));
@@ -255,7 +265,7 @@ fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &Gan
                 decided.decision.wake_at(admission.at_ms.saturating_add(config.bind_within_ms));
                 let label = domain.and_then(|(level, value)| label(sight, config, level, &value, &nodes));
                 for (member, node) in classes.iter().flatten().zip(nodes.iter().flatten()) {
-                    lifts.push(lift(gang, member, &sight.nodes[*node].place, label.as_ref(), admission));
+                    lifts.push(lift(gang, member, &sight.nodes[*node].place, label.as_ref(), &admission));
                 }
             }
             Verdict::Waits { reason, is_reserving } => {
@@ -312,8 +322,11 @@ fn request((gang, pods, begun): &Asking<'_>, classes: &[Vec<&Member>], sight: &S
 }
 
 fn new_admission(pods: &[&Member], now_ms: i64) -> Admission {
-    let youngest_ms = pods.iter().map(|member| member.created_ms).max().unwrap_or(now_ms);
-    Admission { pods: u32::try_from(pods.len()).unwrap_or(u32::MAX), youngest_ms, at_ms: now_ms }
+    let mut admission = Admission { at_ms: now_ms, pods: BTreeMap::new() };
+    for member in pods {
+        *admission.pods.entry(member.group.clone()).or_default() += 1;
+    }
+    admission
 }
 
 /// The label that all nodes of the gang have in common: key and value of its domain.
@@ -338,7 +351,7 @@ fn lift(
     member: &Member,
     place: &admission::Place,
     label: Option<&(String, String)>,
-    admission: Admission,
+    admission: &Admission,
 ) -> Step {
     let mut selector = BTreeMap::new();
     if let Some(host) = place.labels.get(HOSTNAME) {

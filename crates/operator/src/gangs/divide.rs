@@ -1,10 +1,11 @@
 //! Which pods of a RayCluster begin together: those of a worker group, or those that the autoscaler's plan names.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_api::PlannedGangs;
 
-use super::observe::Member;
+use super::{observe::Member, whole::Whole};
+use crate::frame::gang_pod::Admission;
 
 /// Pods that begin together.
 #[derive(Clone, Debug, Default)]
@@ -24,11 +25,17 @@ pub(super) struct Size {
     pub(super) hosts: u32,
 }
 
+/// The gangs that the autoscaler's plan names, and those that have been whole.
+pub(super) struct Planned<'a> {
+    pub(super) gangs: &'a PlannedGangs,
+    pub(super) whole: &'a Whole,
+}
+
 /// Divides the pods of a RayCluster among its gangs. What is left over is of no gang: the spec asks for fewer.
 pub(super) fn divide(
     mut members: Vec<Member>,
     sizes: &BTreeMap<String, Size>,
-    planned: Option<&PlannedGangs>,
+    planned: Option<&Planned<'_>>,
 ) -> (Vec<Share>, Vec<Member>) {
     members.sort_by(|a, b| (&a.group, a.place, &a.name).cmp(&(&b.group, b.place, &b.name)));
     match planned {
@@ -47,24 +54,54 @@ fn by_group(members: Vec<Member>, sizes: &BTreeMap<String, Size>) -> Vec<Share> 
     shares.into_values().collect()
 }
 
-/// Gated pods that are to be given to gangs, and how many the spec asks for.
+/// Gated pods of a worker group that are to be given to gangs, by their replica, and how many the spec asks for.
 #[derive(Default)]
 struct Line {
-    gated: VecDeque<Member>,
+    gated: BTreeMap<u32, Vec<Member>>,
     outstanding: u32,
+    hosts: u32,
 }
 
-fn by_plan(members: Vec<Member>, sizes: &BTreeMap<String, Size>, planned: &PlannedGangs) -> (Vec<Share>, Vec<Member>) {
-    let mut lines: BTreeMap<String, Line> = BTreeMap::new();
-    for (group, size) in sizes {
-        lines.insert(group.clone(), Line { gated: VecDeque::new(), outstanding: size.pods });
+impl Line {
+    /// Promises at least `lack` pods, as far as the spec asks for them, and hands out those that are there. Replicas are
+    /// units: first the rest of those that have `begun` (with so many pods), then whole ones, those before the others of
+    /// which all pods are there.
+    fn take(&mut self, lack: u32, begun: &BTreeMap<u32, u32>) -> (u32, Vec<Member>) {
+        let (mut promised, mut taken) = (0_u32, Vec::new());
+        for (replica, pods) in begun {
+            let rest = self.promise(self.hosts.saturating_sub(*pods));
+            if rest > 0 {
+                promised = promised.saturating_add(rest);
+                taken.extend(self.gated.remove(replica).unwrap_or_default());
+            }
+        }
+        let mut others: Vec<u32> = self.gated.keys().copied().collect();
+        others.sort_by_key(|replica| (self.gated[replica].len() < self.hosts as usize, *replica));
+        let mut others = others.into_iter();
+        while promised < lack && self.outstanding > 0 {
+            promised = promised.saturating_add(self.promise(self.hosts));
+            taken.extend(others.next().and_then(|replica| self.gated.remove(&replica)).unwrap_or_default());
+        }
+        (promised, taken)
     }
+
+    fn promise(&mut self, pods: u32) -> u32 {
+        let promised = pods.min(self.outstanding);
+        self.outstanding -= promised;
+        promised
+    }
+}
+
+fn by_plan(members: Vec<Member>, sizes: &BTreeMap<String, Size>, planned: &Planned<'_>) -> (Vec<Share>, Vec<Member>) {
+    let new_line = |size: Size| Line { outstanding: size.pods, hosts: size.hosts.max(1), ..Line::default() };
+    let mut lines: BTreeMap<String, Line> =
+        sizes.iter().map(|(group, size)| (group.clone(), new_line(*size))).collect();
     // What has begun bears the name of its gang.
     let mut begun: BTreeMap<String, Vec<Member>> = BTreeMap::new();
     for member in members {
-        let line = lines.entry(member.group.clone()).or_default();
+        let line = lines.entry(member.group.clone()).or_insert_with(|| new_line(Size { pods: 0, hosts: 1 }));
         if member.pod.is_gated {
-            line.gated.push_back(member);
+            line.gated.entry(member.place.0).or_default().push(member);
         } else {
             line.outstanding = line.outstanding.saturating_sub(1);
             begun.entry(member.pod.gang.clone()).or_default().push(member);
@@ -72,35 +109,42 @@ fn by_plan(members: Vec<Member>, sizes: &BTreeMap<String, Size>, planned: &Plann
     }
     let mut shares = Vec::new();
     // What the plan names comes first: what it names no longer may have shrunk, and lacks nothing then.
-    let (goes_on, begins): (Vec<_>, Vec<_>) = planned.iter().partition(|(name, _)| begun.contains_key(*name));
+    let (goes_on, begins): (Vec<_>, Vec<_>) = planned.gangs.iter().partition(|(name, _)| begun.contains_key(*name));
     for (name, pods) in goes_on.into_iter().chain(begins) {
         let members = begun.remove(name).unwrap_or_default();
-        let lacks = lacks_of_plan(&members, pods);
+        let mut lacks = lacks(&members, |admission| !planned.whole.has(name, admission));
+        for (group, lack) in lacks_of_plan(&members, pods) {
+            let lacking = lacks.entry(group).or_default();
+            *lacking = lack.max(*lacking);
+        }
         let share = share(name.clone(), members, &lacks, &mut lines);
         shares.extend(Some(share).filter(|share| !share.members.is_empty()));
     }
     for (name, members) in begun {
-        let lacks = lacks(&members);
+        let lacks = lacks(&members, |_| true);
         shares.push(share(name, members, &lacks, &mut lines));
     }
     for (group, line) in &mut lines {
-        let hosts = sizes.get(group).map_or(1, |size| size.hosts).max(1);
-        shares.extend(singles(group, hosts, line));
+        shares.extend(singles(group, line));
     }
-    let rest = lines.into_values().flat_map(|line| line.gated).collect();
+    let rest = lines.into_values().flat_map(|line| line.gated.into_values().flatten()).collect();
     (shares, rest)
 }
 
-/// What a gang lacks of which the plan says nothing (any more): what was admitted with those that are there.
-fn lacks(members: &[Member]) -> BTreeMap<String, u32> {
-    let mut admitted: BTreeMap<_, u32> = BTreeMap::new();
+/// What is missing of the pods that were admitted together, by worker group, of the admissions that `count`.
+fn lacks(members: &[Member], counts: impl Fn(&Admission) -> bool) -> BTreeMap<String, u32> {
+    let mut admitted: BTreeMap<&Admission, Vec<&str>> = BTreeMap::new();
     for member in members {
-        *admitted.entry(member.pod.admission).or_default() += 1;
+        if let Some(admission) = member.pod.admission.as_ref().filter(|admission| counts(admission)) {
+            admitted.entry(admission).or_default().push(&member.group);
+        }
     }
-    let missing =
-        admitted.iter().filter_map(|(admission, there)| Some(admission.as_ref()?.pods.saturating_sub(*there)));
-    let missing = missing.fold(0, u32::saturating_add);
-    members.first().map(|member| (member.group.clone(), missing)).into_iter().collect()
+    let mut lacks: BTreeMap<String, u32> = BTreeMap::new();
+    for (group, pods) in admitted.into_iter().flat_map(|(admission, there)| admission.lacks(there.into_iter())) {
+        let lack = lacks.entry(group).or_default();
+        *lack = lack.saturating_add(pods);
+    }
+    lacks
 }
 
 fn lacks_of_plan(members: &[Member], pods: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
@@ -111,7 +155,7 @@ fn lacks_of_plan(members: &[Member], pods: &BTreeMap<String, u32>) -> BTreeMap<S
     pods.iter().map(lack).collect()
 }
 
-/// A gang takes what it lacks from the lines, as far as the spec asks for it: first of the replicas that it has begun with.
+/// A gang takes what it lacks from the lines.
 fn share(
     name: String,
     mut members: Vec<Member>,
@@ -119,31 +163,28 @@ fn share(
     lines: &mut BTreeMap<String, Line>,
 ) -> Share {
     let mut expected = u32::try_from(members.len()).unwrap_or(u32::MAX);
-    let replicas: BTreeSet<(String, u32)> = members.iter().map(|it| (it.group.clone(), it.place.0)).collect();
-    for (group, lack) in lacks {
+    let mut begun: BTreeMap<String, BTreeMap<u32, u32>> = BTreeMap::new();
+    for member in &members {
+        *begun.entry(member.group.clone()).or_default().entry(member.place.0).or_default() += 1;
+    }
+    let groups: BTreeSet<&String> = begun.keys().chain(lacks.keys()).collect();
+    for group in groups {
         let Some(line) = lines.get_mut(group) else { continue };
-        let takes = (*lack).min(line.outstanding);
-        line.outstanding -= takes;
-        expected = expected.saturating_add(takes);
-        let is_other = |member: &Member| !replicas.contains(&(member.group.clone(), member.place.0));
-        line.gated.make_contiguous().sort_by_key(|member| (is_other(member), member.place));
-        members.extend(line.gated.drain(..(takes as usize).min(line.gated.len())));
+        let replicas = begun.get(group).cloned().unwrap_or_default();
+        let (promised, taken) = line.take(lacks.get(group).copied().unwrap_or(0), &replicas);
+        expected = expected.saturating_add(promised);
+        members.extend(taken);
     }
     Share { name, expected, members }
 }
 
 /// What no gang needs begins alone, replica by replica.
-fn singles(group: &str, hosts: u32, line: &mut Line) -> Vec<Share> {
+fn singles(group: &str, line: &mut Line) -> Vec<Share> {
     let mut shares: Vec<Share> = Vec::new();
-    line.gated.make_contiguous().sort_by_key(|member| member.place);
     while line.outstanding > 0
-        && let Some(first) = line.gated.front()
+        && let Some((replica, members)) = line.gated.pop_first()
     {
-        let replica = first.place.0;
-        let count = line.gated.iter().take_while(|member| member.place.0 == replica).take(hosts as usize).count();
-        let expected = hosts.min(line.outstanding);
-        line.outstanding -= expected;
-        let members = line.gated.drain(..count).collect();
+        let expected = line.promise(line.hosts);
         shares.push(Share { name: format!("{group}/{replica}"), expected, members });
     }
     shares
@@ -152,10 +193,10 @@ fn singles(group: &str, hosts: u32, line: &mut Line) -> Vec<Share> {
 #[cfg(test)]
 mod tests {
     use super::{super::tests::member, *};
-    use crate::frame::gang_pod::{Admission, GangPod};
+    use crate::frame::gang_pod::GangPod;
 
     fn of(group: &str, number: u32, gang: Option<(&str, u32)>) -> Member {
-        let admission = gang.map(|(_, pods)| Admission { pods, youngest_ms: 1_000, at_ms: 5_000 });
+        let admission = gang.map(|(_, pods)| Admission { at_ms: 5_000, pods: [(group.to_owned(), pods)].into() });
         let it = member(number, 1, admission.map(|admission| (admission, None)));
         let mut pod: GangPod = (*it.pod).clone();
         gang.map_or(group, |(name, _)| name).clone_into(&mut pod.gang);
@@ -168,6 +209,14 @@ mod tests {
 
     fn planned(text: &str) -> PlannedGangs {
         serde_json::from_str(text).unwrap()
+    }
+
+    fn divided(members: &[Member], sizes: &BTreeMap<String, Size>, plan: &str) -> Vec<String> {
+        divided_after(members, sizes, plan, &Whole::default())
+    }
+
+    fn divided_after(members: &[Member], sizes: &BTreeMap<String, Size>, plan: &str, whole: &Whole) -> Vec<String> {
+        shown(&divide(members.to_vec(), sizes, Some(&Planned { gangs: &planned(plan), whole })))
     }
 
     fn shown((shares, rest): &(Vec<Share>, Vec<Member>)) -> Vec<String> {
@@ -187,45 +236,73 @@ mod tests {
     #[test]
     fn a_plan_names_its_gangs_and_what_it_does_not_name_begins_alone() {
         let members: Vec<Member> = (0..4).map(|number| of("w", number, None)).chain([of("v", 0, None)]).collect();
-        let plan = planned(r#"{"b": {"w": 2, "v": 1}, "a": {"w": 1}, "gone": {"x": 3}}"#);
-        let divided = divide(members.clone(), &sizes(4, 1), Some(&plan));
-        assert_eq!(shown(&divided), ["a 1: w0", "b 3: v0 w1 w2", "w/3 1: w3"]);
-        let divided = divide(members.clone(), &sizes(3, 1), Some(&planned("{}")));
-        assert_eq!(shown(&divided), ["v/0 1: v0", "w/0 1: w0", "w/1 1: w1", "w/2 1: w2", "rest: w3"]);
-        let divided = divide(members[..1].to_vec(), &sizes(4, 1), Some(&planned(r#"{"a": {"w": 3}}"#)));
-        assert_eq!(shown(&divided), ["a 3: w0"], "the others are yet to be made");
+        let plan = r#"{"b": {"w": 2, "v": 1}, "a": {"w": 1}, "gone": {"x": 3}}"#;
+        assert_eq!(divided(&members, &sizes(4, 1), plan), ["a 1: w0", "b 3: v0 w1 w2", "w/3 1: w3"]);
+        let shares = divided(&members, &sizes(3, 1), "{}");
+        assert_eq!(shares, ["v/0 1: v0", "w/0 1: w0", "w/1 1: w1", "w/2 1: w2", "rest: w3"]);
+        let shares = divided(&members[..1], &sizes(4, 1), r#"{"a": {"w": 3}}"#);
+        assert_eq!(shares, ["a 3: w0"], "the others are yet to be made");
     }
 
     #[test]
     fn what_has_begun_goes_on_whatever_the_plan_says_by_now() {
         let members = vec![of("w", 0, Some(("a", 3))), of("w", 1, Some(("a", 3))), of("w", 2, None), of("w", 3, None)];
-        for plan in ["{}", r#"{"a": {"w": 3}}"#] {
-            let divided = divide(members.clone(), &sizes(4, 1), Some(&planned(plan)));
-            assert_eq!(shown(&divided), ["a 3: w0 w1 w2", "w/3 1: w3"], "{plan}");
+        for plan in ["{}", r#"{"a": {"w": 3}}"#, r#"{"a": {"w": 1}}"#] {
+            assert_eq!(divided(&members, &sizes(4, 1), plan), ["a 3: w0 w1 w2", "w/3 1: w3"], "{plan}");
         }
         // A whole gang that lost a pod gets it again, and no more than that.
-        let whole = vec![of("w", 0, Some(("a", 3))), of("w", 1, Some(("a", 3))), of("w", 5, None)];
-        let divided = divide(whole, &sizes(3, 1), Some(&planned(r#"{"a": {"w": 9}}"#)));
-        assert_eq!(shown(&divided), ["a 3: w0 w1 w5"]);
+        let whole = [of("w", 0, Some(("a", 3))), of("w", 1, Some(("a", 3))), of("w", 5, None)];
+        assert_eq!(divided(&whole, &sizes(3, 1), r#"{"a": {"w": 9}}"#), ["a 3: w0 w1 w5"]);
     }
 
     #[test]
     fn what_a_gang_lost_by_shrinking_is_not_taken_from_a_new_one() {
         let new = (1..5).map(|number| of("w", number, None));
         let members: Vec<Member> = [of("w", 0, Some(("old", 4)))].into_iter().chain(new).collect();
-        let divided = divide(members, &sizes(5, 1), Some(&planned(r#"{"new": {"w": 4}}"#)));
-        assert_eq!(shown(&divided), ["new 4: w1 w2 w3 w4", "old 1: w0"]);
+        assert_eq!(divided(&members, &sizes(5, 1), r#"{"new": {"w": 4}}"#), ["new 4: w1 w2 w3 w4", "old 1: w0"]);
+        let whole = Whole::of("old", 5_000);
+        let plan = r#"{"new": {"w": 4}, "old": {"w": 1}}"#;
+        let shares = divided_after(&members, &sizes(5, 1), plan, &whole);
+        assert_eq!(shares, ["old 1: w0", "new 4: w1 w2 w3 w4"], "what was whole lacks only what the plan says");
+    }
+
+    #[test]
+    fn what_is_missing_is_missing_in_its_own_group() {
+        let admission = Admission { at_ms: 5_000, pods: [("v".to_owned(), 1), ("w".to_owned(), 2)].into() };
+        let begun = |group: &str| {
+            let it = of(group, 0, Some(("a", 3)));
+            let mut pod: GangPod = (*it.pod).clone();
+            pod.admission = Some(admission.clone());
+            Member { pod: pod.into(), ..it }
+        };
+        let members = [begun("w"), of("w", 1, None), of("w", 2, None), of("v", 0, None)];
+        assert_eq!(divided(&members, &sizes(3, 1), "{}"), ["a 3: w0 v0 w1", "w/2 1: w2"]);
+        let members = [begun("v"), of("w", 1, None), of("w", 2, None), of("v", 1, None)];
+        assert_eq!(divided(&members, &sizes(3, 1), "{}"), ["a 3: v0 w1 w2", "v/1 1: v1"]);
+    }
+
+    fn host(replica: u32, host: u32, gang: Option<(&str, u32)>) -> Member {
+        Member { place: (replica, host), name: format!("p{replica}-{host}"), ..of("w", replica, gang) }
     }
 
     #[test]
     fn hosts_of_a_replica_begin_together() {
-        let host = |replica: u32, host: u32, gang| {
-            let it = of("w", replica, gang);
-            Member { place: (replica, host), name: format!("p{replica}-{host}"), ..it }
-        };
         let members =
-            vec![host(0, 0, None), host(0, 1, None), host(1, 0, None), host(2, 1, None), host(2, 0, Some(("w/2", 2)))];
-        let divided = divide(members, &sizes(6, 2), Some(&planned("{}")));
-        assert_eq!(shown(&divided), ["w/2 2: w2 w2", "w/0 2: w0 w0", "w/1 2: w1"]);
+            [host(0, 0, None), host(0, 1, None), host(1, 0, None), host(2, 1, None), host(2, 0, Some(("w/2", 2)))];
+        assert_eq!(divided(&members, &sizes(6, 2), "{}"), ["w/2 2: w2 w2", "w/0 2: w0 w0", "w/1 2: w1"]);
+    }
+
+    #[test]
+    fn a_gang_takes_whole_replicas() {
+        let members: Vec<Member> = (0..3).flat_map(|replica| (0..2).map(move |at| host(replica, at, None))).collect();
+        let shares = divided(&members, &sizes(6, 2), r#"{"a": {"w": 3}}"#);
+        assert_eq!(shares, ["a 4: w0 w0 w1 w1", "w/2 2: w2 w2"]);
+        // One of which all pods are there, before one that is yet to be made.
+        let shares = divided(&members[1..], &sizes(6, 2), r#"{"a": {"w": 2}}"#);
+        assert_eq!(shares, ["a 2: w1 w1", "w/0 2: w0", "w/2 2: w2 w2"]);
+        // What has begun with a part of a replica takes the rest of it, whatever the plan says.
+        let begun = [host(0, 0, Some(("a", 1))), host(0, 1, None), host(1, 0, None), host(1, 1, None)];
+        let shares = divided(&begun, &sizes(4, 2), r#"{"a": {"w": 1}}"#);
+        assert_eq!(shares, ["a 2: w0 w0", "w/1 2: w1 w1"]);
     }
 }

@@ -10,13 +10,15 @@
 //! what no gang needs begins alone.
 //!
 //! One target looks at all gangs at once, so that no two of them are given the same place. What is under way is written on
-//! the pods: whoever finds a gang half lifted lifts the rest of it, or gives it back.
+//! the pods: whoever finds a gang half lifted lifts the rest of it, or gives it back. That a gang was whole is written on its
+//! RayCluster (`whole`).
 
 mod decide;
 mod divide;
 mod observe;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -7,13 +7,14 @@ use mobula_planner::{Amount, Resources, admission::Place};
 
 use super::{
     DOMAIN, admits,
-    divide::{Share, Size, divide},
+    divide::{Planned, Share, Size, divide},
+    whole::Whole,
 };
 use crate::{
     config::Config,
     frame::{
         capacity::NodeRecord,
-        gang_pod::{GangPod, HOSTNAME},
+        gang_pod::{Admission, GangPod, HOSTNAME},
         store::Key,
         world::{Cluster, GangMember, World},
     },
@@ -61,8 +62,24 @@ pub(super) struct Gang {
     pub(super) level: Option<usize>,
     /// The RayCluster asks for a level that there is not.
     pub(super) unknown_level: Option<String>,
+    /// What is known of gangs of its RayCluster that have been whole.
+    pub(super) whole: Arc<Whole>,
     /// Its pods that are there to stay, in the order of their places.
     pub(super) members: Vec<Member>,
+}
+
+impl Gang {
+    /// Whether the pods that were admitted together have been whole at some time.
+    pub(super) fn has_been_whole(&self, admission: &Admission) -> bool {
+        self.whole.has(&self.name, admission)
+    }
+}
+
+/// A RayCluster as it is there to be written on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Owner {
+    pub(super) uid: String,
+    pub(super) resource_version: String,
 }
 
 /// All that gang admission looks at.
@@ -70,6 +87,8 @@ pub(super) struct Gang {
 pub(super) struct Sight {
     pub(super) nodes: Vec<Node>,
     pub(super) gangs: Vec<Gang>,
+    /// The RayClusters that have gangs.
+    pub(super) owners: BTreeMap<Key, Owner>,
     /// Gated pods of no gang, with their namespaces: they may be lifted all the same.
     pub(super) strays: Vec<(String, Member)>,
 }
@@ -97,6 +116,7 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
         }
     }
     let mut gangs: Vec<Gang> = Vec::new();
+    let mut owners: BTreeMap<Key, Owner> = BTreeMap::new();
     for cluster in &clusters {
         let Some(members) = of_clusters.remove(cluster.uid.as_str()) else { continue };
         let (of_cluster, rest) = match cluster.object.as_ref().ok().filter(|object| admits(object, config)) {
@@ -104,10 +124,12 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
             None => (Vec::new(), members),
         };
         gangs.extend(of_cluster);
+        let owner = Owner { uid: cluster.uid.clone(), resource_version: cluster.resource_version.clone() };
+        owners.insert(cluster.key.clone(), owner);
         strays.extend(rest.into_iter().map(|member| (cluster.key.namespace.clone(), member)));
     }
     strays.retain(|(_, member)| member.pod.is_gated);
-    Sight { nodes, gangs, strays }
+    Sight { nodes, gangs, owners, strays }
 }
 
 /// The gangs of a RayCluster, and its pods that are of none.
@@ -119,10 +141,12 @@ fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &
     let specs = object.spec.worker_group_specs.iter().enumerate().filter(|_| !is_suspended);
     let size = |(index, spec): (usize, &WorkerGroupSpec)| {
         let (replicas, hosts) = children.replicas_and_hosts(index, spec).ok()?;
-        Some((spec.group_name.clone(), Size { pods: replicas.saturating_mul(hosts), hosts }))
+        let size = Size { pods: replicas.saturating_mul(hosts), hosts: children.hosts_of_a_unit(hosts) };
+        Some((spec.group_name.clone(), size))
     };
     let sizes: BTreeMap<String, Size> = specs.filter_map(size).collect();
     let planned = object.planned_gangs().ok().flatten();
+    let whole = Arc::new(Whole::read(object));
     let wish = object.metadata.annotations.get(DOMAIN);
     let is_meant = |wish: &String| config.gangs.levels.iter().position(|it| it.name == *wish || it.keys.contains(wish));
     let level = wish.and_then(is_meant);
@@ -132,8 +156,10 @@ fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &
         expected,
         level,
         unknown_level: wish.filter(|_| level.is_none()).cloned(),
+        whole: whole.clone(),
         members,
     };
+    let planned = planned.as_ref().map(|gangs| Planned { gangs, whole: &whole });
     let (shares, rest) = divide(members, &sizes, planned.as_ref());
     (shares.into_iter().map(gang).collect(), rest)
 }

@@ -6,7 +6,8 @@ use serde_json::json;
 use super::{
     Decided,
     decide::decide,
-    observe::{Gang, Member, Node, Sight},
+    observe::{Gang, Member, Node, Owner, Sight},
+    whole::{self, Whole},
 };
 use crate::{
     config::GangConfig,
@@ -14,6 +15,7 @@ use crate::{
         capacity::NodeRecord,
         decision::Action,
         gang_pod::{ADMITTED, Admission, GANG, GATE, GangPod, HOSTNAME, LOOKED_AT},
+        kind,
         outcome::{Class, Memory, Problem},
         store::Key,
     },
@@ -41,7 +43,7 @@ pub(super) fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<u
         "spec": {"schedulingGates": [{"name": "other"}, {"name": GATE}],
                  "containers": [{"resources": {"requests": {"gpu": gpus}}}]},
     });
-    if let Some((admission, _)) = lifted {
+    if let Some((admission, _)) = &lifted {
         pod["metadata"]["annotations"][ADMITTED] = json!(admission.to_text());
         pod["spec"]["schedulingGates"] = json!([]);
     }
@@ -62,7 +64,15 @@ pub(super) fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<u
 }
 
 fn gang(name: &str, expected: u32, members: Vec<Member>) -> Gang {
-    Gang { cluster: Key::new("ns", name), name: "w".into(), expected, level: None, unknown_level: None, members }
+    let whole = Arc::default();
+    Gang { cluster: Key::new("ns", name), name: "w".into(), expected, level: None, unknown_level: None, whole, members }
+}
+
+/// The gang of `x` on these nodes.
+fn sight(nodes: Vec<Node>, gang: Gang) -> Sight {
+    let owner = Owner { uid: "x-uid".into(), resource_version: "70".into() };
+    let owners = [(gang.cluster.clone(), owner)].into();
+    Sight { nodes, gangs: vec![gang], owners, ..Sight::default() }
 }
 
 fn patches(decided: &Decided) -> Vec<(&str, &serde_json::Value)> {
@@ -82,7 +92,16 @@ fn reason(decided: &Decided, name: &str) -> String {
     decided.waits[&Key::new("ns", name)][0].reason.clone()
 }
 
-const HALF: Admission = Admission { pods: 4, youngest_ms: 1_000, at_ms: 5_000 };
+/// What began at 5 s with so many pods.
+fn began(pods: u32) -> Admission {
+    Admission { at_ms: 5_000, pods: [("w".to_owned(), pods)].into() }
+}
+
+/// Pods from `first` on that were admitted with others, of which `bound` are bound to the first node.
+fn lifted(first: u32, pods: u32, admission: &Admission, bound: u32) -> Vec<Member> {
+    let node = |number| (number < bound).then_some(0);
+    (0..pods).map(|number| member(first + number, 4, Some((admission.clone(), node(number))))).collect()
+}
 
 #[test]
 fn a_gang_that_fits_is_lifted_whole_and_pinned() {
@@ -101,7 +120,7 @@ fn a_gang_that_fits_is_lifted_whole_and_pinned() {
     assert_eq!(
         lifted[0].1,
         &json!({
-            "metadata": {"uid": "u0", "resourceVersion": "7", "annotations": {ADMITTED: "4.1000.5000"}},
+            "metadata": {"uid": "u0", "resourceVersion": "7", "annotations": {ADMITTED: r#"{"at":5000,"pods":{"w":4}}"#}},
             "spec": {"nodeSelector": {HOSTNAME: "a", "rack": "r"}, "schedulingGates": [{"name": "other"}]},
         })
     );
@@ -121,41 +140,93 @@ fn a_gang_whose_pods_are_not_all_made_waits() {
 
 #[test]
 fn a_gang_that_was_half_lifted_is_lifted_further_by_the_same_admission() {
-    let mut members = vec![member(0, 4, Some((HALF, Some(0)))), member(1, 4, Some((HALF, None)))];
+    let mut members = lifted(0, 2, &began(4), 1);
     members.extend([member(2, 4, None), member(3, 4, None)]);
     let mut nodes = vec![node("a", 8), node("b", 8)];
     nodes[0].place.free.insert("gpu".into(), Amount::ZERO);
-    let sight = Sight { nodes, gangs: vec![gang("x", 4, members)], ..Sight::default() };
-    let decided = decide(&sight, &config(), &Memory::default(), 6_000);
+    let decided = decide(&sight(nodes, gang("x", 4, members)), &config(), &Memory::default(), 6_000);
     let lifted = patches(&decided);
     assert_eq!(lifted.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["p2", "p3"]);
-    assert!(lifted.iter().all(|(_, patch)| patch["metadata"]["annotations"][ADMITTED] == HALF.to_text()));
+    assert!(lifted.iter().all(|(_, patch)| patch["metadata"]["annotations"][ADMITTED] == began(4).to_text()));
     assert!(decided.begun_after_ms.is_empty(), "it has begun before");
 }
 
 #[test]
-fn a_gang_that_does_not_become_whole_is_given_back() {
-    let members = vec![member(0, 4, Some((HALF, Some(0)))), member(1, 4, Some((HALF, None))), member(2, 4, None)];
-    let sight = Sight { nodes: vec![node("a", 0)], gangs: vec![gang("x", 4, members)], ..Sight::default() };
-    let decided = decide(&sight, &config(), &Memory::default(), 64_999);
-    assert!(deletions(&decided).is_empty());
-    assert_eq!(decided.decision.wake_at_ms, Some(65_000));
-    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
-    assert_eq!(deletions(&decided), ["p0", "p1"]);
-    assert_eq!(decided.given_back, 1);
+fn a_gang_that_was_not_whole_in_time_is_given_back() {
+    let mut with_rest = lifted(0, 2, &began(4), 1);
+    with_rest.push(member(2, 4, None));
+    // Its missing pods can't be made: the rest would hold what it has for ever.
+    for members in [with_rest, lifted(0, 2, &began(4), 2)] {
+        let sight = sight(vec![node("a", 0)], gang("x", 4, members));
+        let decided = decide(&sight, &config(), &Memory::default(), 64_999);
+        assert!(decided.decision.steps().next().is_none());
+        assert_eq!(decided.decision.wake_at_ms, Some(65_000));
+        let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+        assert_eq!(deletions(&decided), ["p0", "p1"]);
+        assert_eq!(decided.given_back, 1);
+    }
 }
 
 #[test]
-fn what_a_running_gang_lost_begins_anew_and_what_runs_is_left_alone() {
-    let whole = Admission { pods: 2, ..HALF };
-    let newcomer = Member { created_ms: 900_000, ..member(1, 4, None) };
-    let members = vec![member(0, 4, Some((whole, Some(0)))), newcomer];
-    let mut sight = Sight { nodes: vec![node("a", 0)], gangs: vec![gang("x", 2, members)], ..Sight::default() };
-    let decided = decide(&sight, &config(), &Memory::default(), 1_000_000);
-    assert!(decided.decision.steps().next().is_none(), "no place for it, and nothing is given back");
-    sight.nodes.push(node("b", 4));
-    let decided = decide(&sight, &config(), &Memory::default(), 1_000_000);
-    assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][ADMITTED], "1.900000.1000000");
+fn that_a_gang_was_whole_is_written_on_its_cluster_once() {
+    let mut sight = sight(vec![node("a", 8)], gang("x", 2, lifted(0, 2, &began(2), 1)));
+    assert!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).is_empty(), "one is not bound");
+    sight.gangs[0].members = lifted(0, 2, &began(2), 2);
+    let decided = decide(&sight, &config(), &Memory::default(), 6_000);
+    let note = json!({"metadata": {
+        "uid": "x-uid", "resourceVersion": "70", "annotations": {whole::ANNOTATION: r#"{"w":[5000]}"#},
+    }});
+    assert_eq!(patches(&decided), [("x", &note)]);
+    let step = decided.decision.steps().next().unwrap();
+    assert_eq!((step.action.kind(), step.namespace.as_deref()), (&kind::RAY_CLUSTER, Some("ns")));
+    sight.gangs[0].whole = Whole::of("w", 5_000).into();
+    assert!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).is_empty());
+    // Of what is gone nothing is kept; one pod is a whole by itself.
+    sight.gangs[0].members = lifted(0, 1, &began(1), 1);
+    let next = Admission { at_ms: 9_000, ..began(2) };
+    sight.gangs[0].members.extend(lifted(1, 2, &next, 2));
+    let decided = decide(&sight, &config(), &Memory::default(), 10_000);
+    let written = &patches(&decided)[0].1["metadata"]["annotations"][whole::ANNOTATION];
+    assert_eq!(written, r#"{"w":[5000,9000]}"#);
+    sight.gangs[0].members.remove(0);
+    let decided = decide(&sight, &config(), &Memory::default(), 10_000);
+    assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][whole::ANNOTATION], r#"{"w":[9000]}"#);
+}
+
+#[test]
+fn what_was_whole_is_never_given_back_whatever_it_loses() {
+    for now_ms in [20_000, 65_000, 1_000_000] {
+        let newcomer = Member { created_ms: 20_000, ..member(1, 4, None) };
+        let mut members = lifted(0, 1, &began(2), 1);
+        members.push(newcomer);
+        let mut sight = sight(vec![node("a", 0)], gang("x", 2, members));
+        sight.gangs[0].whole = Whole::of("w", 5_000).into();
+        let decided = decide(&sight, &config(), &Memory::default(), now_ms);
+        assert!(decided.decision.steps().next().is_none(), "no place for it, and nothing is given back");
+        sight.nodes.push(node("b", 4));
+        let decided = decide(&sight, &config(), &Memory::default(), now_ms);
+        let admitted = json!({"at": now_ms, "pods": {"w": 1}}).to_string();
+        assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][ADMITTED], admitted, "it begins anew");
+    }
+}
+
+#[test]
+fn a_gang_that_was_made_smaller_is_whole_and_may_grow_again() {
+    // Of four, the spec asks for two: these are whole.
+    let mut sight = sight(vec![node("a", 8)], gang("x", 2, lifted(0, 2, &began(4), 2)));
+    let decided = decide(&sight, &config(), &Memory::default(), 6_000);
+    assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][whole::ANNOTATION], r#"{"w":[5000]}"#);
+    // It asks for four again, before the gang had to be whole.
+    sight.gangs[0].whole = Whole::of("w", 5_000).into();
+    sight.gangs[0].expected = 4;
+    sight.gangs[0].members.extend([member(2, 4, None), member(3, 4, None)]);
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert!(deletions(&decided).is_empty());
+    let admitted = json!({"at": 65_000, "pods": {"w": 2}}).to_string();
+    assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][ADMITTED], admitted);
+    // Where it asks for nothing (it is suspended, or can't be read) nothing is whole for that.
+    sight.gangs[0] = gang("x", 0, lifted(0, 2, &began(4), 2));
+    assert!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).is_empty());
 }
 
 #[test]
@@ -196,6 +267,7 @@ fn a_new_leader_looks_at_what_others_have_made_before_anyone_begins() {
         nodes: vec![node("a", 16)],
         gangs: vec![gang("x", 2, members), gang("y", 2, own)],
         strays: vec![("gone".into(), stray)],
+        ..Sight::default()
     };
     let names = |decided: &Decided| patches(decided).iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
     let decided = decide(&sight, &config(), &Memory::default(), 5_000);
@@ -209,18 +281,35 @@ fn a_new_leader_looks_at_what_others_have_made_before_anyone_begins() {
 }
 
 #[test]
+fn a_new_leader_looks_at_some_at_a_time() {
+    let foreign = |number| Member { is_foreign: true, ..member(number, 4, None) };
+    let all = gang("x", 450, (0..450).map(foreign).collect());
+    let decided = decide(&sight(vec![node("a", 16)], all), &config(), &Memory::default(), 5_000);
+    assert_eq!((patches(&decided).len(), decided.decision.wake_at_ms), (200, Some(5_100)));
+}
+
+#[test]
 fn a_pod_that_is_made_anew_before_its_gang_is_whole_belongs_to_it() {
     let remade = Member { created_ms: 20_000, ..member(1, 4, None) };
-    let half = Admission { pods: 2, ..HALF };
-    let members = vec![member(0, 4, Some((half, Some(0))))];
-    let mut sight = Sight { nodes: vec![node("a", 8)], gangs: vec![gang("x", 2, members)], ..Sight::default() };
+    let mut sight = sight(vec![node("a", 8)], gang("x", 2, lifted(0, 1, &began(2), 1)));
     sight.nodes[0].place.free.insert("gpu".into(), Amount::from_units(4));
     let decided = decide(&sight, &config(), &Memory::default(), 20_000);
     assert_eq!((patches(&decided).len(), decided.decision.wake_at_ms), (0, Some(65_000)), "it will be made");
     sight.gangs[0].members.push(remade);
     let decided = decide(&sight, &config(), &Memory::default(), 20_000);
-    assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][ADMITTED], half.to_text());
+    assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][ADMITTED], began(2).to_text());
     sight.nodes.clear();
     let decided = decide(&sight, &config(), &Memory::default(), 65_000);
     assert_eq!(deletions(&decided), ["p0"], "no part of a gang stays");
+}
+
+#[test]
+fn of_a_gang_of_two_groups_the_rest_is_of_the_group_that_lacks_it() {
+    let admission = Admission { at_ms: 5_000, pods: [("v".to_owned(), 1), ("w".to_owned(), 1)].into() };
+    let mut members = lifted(0, 1, &admission, 1);
+    members.push(member(1, 4, None));
+    members.push(Member { group: "v".into(), ..member(2, 4, None) });
+    let nodes = vec![node("a", 0), node("b", 8)];
+    let decided = decide(&sight(nodes, gang("x", 3, members)), &config(), &Memory::default(), 6_000);
+    assert_eq!(patches(&decided).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["p2"]);
 }

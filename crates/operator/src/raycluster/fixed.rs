@@ -245,16 +245,7 @@ mod tests {
     #[test]
     fn an_object_of_a_kind_that_nobody_knows_is_a_fault_and_not_a_request() {
         let (cluster, config, memory) = (RayCluster::default(), Config::default(), Memory::default());
-        let incarnations = std::collections::BTreeMap::new();
-        let observed = Observed {
-            cluster: &cluster,
-            pods: &[],
-            children: &[],
-            memory: &memory,
-            incarnations: &incarnations,
-            waits: &[],
-            token: [0; 32],
-        };
+        let observed = Observed::alone(&cluster, &memory);
         let mut pass = Pass::new(&observed, &config, 0);
         let object = json!({"apiVersion": "example.com/v1", "kind": "Odd", "metadata": {"name": "a"}});
         assert_eq!(one(&mut pass, GANG, object), None);
@@ -269,16 +260,7 @@ mod tests {
         let (cluster, config) = (RayCluster::default(), Config::default());
         let mut memory = Memory::default();
         memory.look_ups.insert((kind::JOB.kind, "a".into()), (true, 1_000));
-        let incarnations = std::collections::BTreeMap::new();
-        let observed = Observed {
-            cluster: &cluster,
-            pods: &[],
-            children: &[],
-            memory: &memory,
-            incarnations: &incarnations,
-            waits: &[],
-            token: [0; 32],
-        };
+        let observed = Observed::alone(&cluster, &memory);
         let known = |now_ms: i64| {
             let mut pass = Pass::new(&observed, &config, now_ms);
             (exists_unwatched(&mut pass, &kind::JOB, "a"), pass.decision.wake_at_ms)

@@ -37,6 +37,15 @@ impl<'a> Observed<'a> {
     }
 }
 
+#[cfg(test)]
+impl<'a> Observed<'a> {
+    /// A RayCluster of which nothing is there yet.
+    pub(super) fn alone(cluster: &'a RayCluster, memory: &'a Memory) -> Self {
+        static NONE: Incarnations = Incarnations::new();
+        Observed { cluster, pods: &[], children: &[], incarnations: &NONE, waits: &[], memory, token: [0; 32] }
+    }
+}
+
 impl ClusterView {
     /// Whether a token may be needed.
     pub(super) fn wants_token(&self) -> bool {

@@ -100,7 +100,7 @@ impl<'a> Pass<'a> {
         let is_worker = pod.role == PodRole::Worker;
         let ended_ms = pod.ended_well_ms.filter(|_| is_worker && self.children.is_autoscaled());
         if let (Standing::Failed, Some(ended_ms)) = (standing, ended_ms) {
-            let until_ms = ended_ms.saturating_add(DRAINED_FOR_MS);
+            let until_ms = self.since_ms(pod, ended_ms).saturating_add(DRAINED_FOR_MS);
             if self.now_ms < until_ms {
                 self.decision.wake_at(until_ms);
                 return Standing::Active;
@@ -110,6 +110,13 @@ impl<'a> Pass<'a> {
             self.decision.wake_at(classify::lost_at_ms(gone_by_ms));
         }
         standing
+    }
+
+    /// Since when a pod has ended, by our own clock where its node's is ahead.
+    fn since_ms(&mut self, pod: &Pod, ended_ms: i64) -> i64 {
+        let seen_ms = self.observed.memory.ended.get(&pod.uid).copied().unwrap_or(self.now_ms);
+        self.decision.ended.insert(pod.uid.clone(), seen_ms);
+        ended_ms.min(seen_ms)
     }
 
     /// The head pods with what they count as.

@@ -12,7 +12,6 @@ use crate::{
         decision::{Action, Decision},
         outcome::{Class, Memory, Problem},
         pod::{Place, Pod, Ready},
-        world::Incarnations,
     },
 };
 
@@ -71,9 +70,7 @@ fn pods(workers: u32, change: impl Fn(&mut Pod)) -> Vec<Arc<Pod>> {
 }
 
 fn decided(cluster: &RayCluster, pods: &[Arc<Pod>], memory: &Memory) -> Decision {
-    let incarnations = Incarnations::new();
-    let observed =
-        Observed { cluster, pods, children: &[], incarnations: &incarnations, waits: &[], memory, token: [0; 32] };
+    let observed = Observed { pods, ..Observed::alone(cluster, memory) };
     let decision = decide(&observed, &Config::default(), NOW_MS);
     assert_eq!(decision, decide(&observed, &Config::default(), NOW_MS), "the same again");
     decision
@@ -83,19 +80,11 @@ fn decided(cluster: &RayCluster, pods: &[Arc<Pod>], memory: &Memory) -> Decision
 fn without_the_gate_replicas_of_several_hosts_are_single_pods() {
     let mut config = Config::default();
     config.gates.set(Gate::RayMultiHostIndexing, false);
-    let (memory, incarnations) = (Memory::default(), Incarnations::new());
+    let memory = Memory::default();
     for (workers, deleted, created) in [(0, 0, Some(6)), (6, 0, None), (7, 1, None)] {
         let cluster = cluster(&json!({"group": {"numOfHosts": 2}}));
         let pods = pods(workers, |_| {});
-        let observed = Observed {
-            cluster: &cluster,
-            pods: &pods,
-            children: &[],
-            incarnations: &incarnations,
-            waits: &[],
-            memory: &memory,
-            token: [0; 32],
-        };
+        let observed = Observed { pods: &pods, ..Observed::alone(&cluster, &memory) };
         let decision = decide(&observed, &config, NOW_MS);
         let (gone, made) = on_pods(&decision);
         assert_eq!((gone.len(), made.get("group/w").copied()), (deleted, created), "with {workers}");
@@ -304,16 +293,8 @@ fn gangs_of_kubernetes_own_scheduler_are_made() {
     let mut cluster = cluster(&json!({}));
     cluster.metadata.labels.insert("ray.io/gang-scheduling-enabled".into(), "true".into());
     let config = Config { batch_scheduler: Some(crate::config::BatchScheduler::Kubernetes), ..Config::default() };
-    let (memory, incarnations) = (Memory::default(), Incarnations::default());
-    let observed = Observed {
-        cluster: &cluster,
-        pods: &[],
-        children: &[],
-        memory: &memory,
-        incarnations: &incarnations,
-        waits: &[],
-        token: [0; 32],
-    };
+    let memory = Memory::default();
+    let observed = Observed::alone(&cluster, &memory);
     let decision = decide(&observed, &config, NOW_MS);
     let made: Vec<&str> = decision.steps().map(|step| step.action.kind().kind).collect();
     for kind in ["Workload", "PodGroup"] {

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use mobula_api::{FieldError, Gate, WorkerGroupSpec};
+use mobula_api::{FieldError, WorkerGroupSpec};
 use serde_json::{Value, json};
 
 use super::{
@@ -56,12 +56,9 @@ pub(super) fn make(pass: &mut Pass<'_>) {
             }
         };
         let most = spec.max_replicas.map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(0)).max(replicas);
-        // Without the gate pods do not say which replica they belong to: then each counts for itself, as KubeRay has it.
-        let (replicas, hosts, most) = if pass.config.gates.has(Gate::RayMultiHostIndexing) {
-            (replicas, hosts, most)
-        } else {
-            (replicas.saturating_mul(hosts), 1, most.saturating_mul(hosts))
-        };
+        let unit = pass.children.hosts_of_a_unit(hosts);
+        let units = hosts.checked_div(unit).unwrap_or(1);
+        let (replicas, hosts, most) = (replicas.saturating_mul(units), unit, most.saturating_mul(units));
         let pods = pass.workers(&spec.group_name);
         let named = spec.scale_strategy.iter().flat_map(|strategy| &strategy.workers_to_delete).map(String::as_str);
         let group = Group { spec, part, replicas, hosts, most, pods, named: named.collect() };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mobula_api::{FieldError, RayCluster, WorkerGroupSpec, keys};
+use mobula_api::{FieldError, Gate, RayCluster, WorkerGroupSpec, keys};
 use serde_json::Value;
 
 use super::Children;
@@ -92,5 +92,11 @@ impl Children<'_> {
             return Err(FieldError::new(field, replicas.to_string(), problem));
         }
         Ok((replicas, hosts))
+    }
+
+    /// How many of the `hosts` of a replica come and go together: without the feature gate pods do not say which replica they
+    /// belong to. Then each counts for itself, as KubeRay has it.
+    pub fn hosts_of_a_unit(&self, hosts: u32) -> u32 {
+        if self.config.gates.has(Gate::RayMultiHostIndexing) { hosts } else { 1 }
     }
 }

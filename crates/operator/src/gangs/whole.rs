@@ -1,0 +1,104 @@
+//! Which gangs have been whole: all their pods were bound at one time. Such a gang is never given back, whatever it loses
+//! later; one that has not been whole in time lets go of what it holds.
+//!
+//! That can't be read off the pods once one of them is gone, so it is written on the RayCluster, one request a gang, when
+//! the last pod is bound. Until then the gang counts as not whole: a crash before the request costs nothing as long as all
+//! pods are there, because whoever follows sees them bound and writes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mobula_api::RayCluster;
+use serde_json::json;
+
+use super::{
+    Decided,
+    decide::may_try_part,
+    observe::{Gang, Member, Sight},
+};
+use crate::frame::{
+    decision::{Action, Step},
+    gang_pod::Admission,
+    kind,
+    outcome::Memory,
+    store::Key,
+};
+
+/// Annotation of a RayCluster: the gangs that have been whole, as JSON: `{"29fd": [1767225600000]}` says that the pods of
+/// gang `29fd` that were admitted at that time were. Of a gang of one pod nothing is said.
+pub const ANNOTATION: &str = "mobula.dev/gangs-whole";
+
+/// Gangs that have been whole: when they were admitted, by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Whole(BTreeMap<String, BTreeSet<i64>>);
+
+impl Whole {
+    /// What the RayCluster says. What can't be read says nothing.
+    pub(super) fn read(cluster: &RayCluster) -> Whole {
+        let text = cluster.metadata.annotations.get(ANNOTATION);
+        Whole(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
+    }
+
+    pub(super) fn has(&self, gang: &str, admission: &Admission) -> bool {
+        self.0.get(gang).is_some_and(|admitted| admitted.contains(&admission.at_ms))
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(gang: &str, at_ms: i64) -> Whole {
+        Whole([(gang.to_owned(), [at_ms].into())].into())
+    }
+}
+
+/// The pods of a gang whose gates were lifted, by what they were admitted with.
+pub(super) fn admitted(gang: &Gang) -> BTreeMap<&Admission, Vec<&Member>> {
+    let mut admitted: BTreeMap<&Admission, Vec<&Member>> = BTreeMap::new();
+    for member in gang.members.iter().filter(|member| !member.pod.is_gated) {
+        if let Some(admission) = &member.pod.admission {
+            admitted.entry(admission).or_default().push(member);
+        }
+    }
+    admitted
+}
+
+/// How many pods of a gang the spec asks for beyond those whose gates were lifted.
+pub(super) fn needed(gang: &Gang) -> usize {
+    let lifted = gang.members.iter().filter(|member| !member.pod.is_gated).count();
+    (gang.expected as usize).saturating_sub(lifted)
+}
+
+/// Whether these pods of a gang, admitted together, are whole now: all are bound, and of those that are not there (any more)
+/// the spec asks for none.
+pub(super) fn is_whole_now(gang: &Gang, admission: &Admission, pods: &[&Member]) -> bool {
+    let there = pods.iter().map(|member| member.group.as_str());
+    let are_there = admission.lacks(there).values().all(|lack| *lack == 0);
+    let has_shrunk = gang.expected > 0 && needed(gang) == 0;
+    (are_there || has_shrunk) && pods.iter().all(|member| member.is_bound)
+}
+
+/// Writes on each RayCluster which of its gangs have become whole.
+pub(super) fn note(decided: &mut Decided, sight: &Sight, memory: &Memory, now_ms: i64) {
+    let mut of_clusters: BTreeMap<&Key, (Whole, bool)> = BTreeMap::new();
+    for gang in &sight.gangs {
+        let (whole, has_news) = of_clusters.entry(&gang.cluster).or_default();
+        for (admission, pods) in admitted(gang) {
+            let is_known = gang.has_been_whole(admission);
+            // One pod is always whole, and nothing is left of it when it is gone.
+            let is_new = !is_known && admission.pods.values().sum::<u32>() > 1 && is_whole_now(gang, admission, &pods);
+            if is_known || is_new {
+                whole.0.entry(gang.name.clone()).or_default().insert(admission.at_ms);
+            }
+            *has_news |= is_new;
+        }
+    }
+    for (key, (whole, _)) in of_clusters.into_iter().filter(|(_, (_, has_news))| *has_news) {
+        let Some(owner) = sight.owners.get(key) else { continue };
+        let part = format!("gangs/{key}");
+        if may_try_part(decided, &part, memory, now_ms) {
+            let text = json!(whole.0).to_string();
+            let patch = json!({"metadata": {
+                "uid": owner.uid, "resourceVersion": owner.resource_version, "annotations": {ANNOTATION: text},
+            }});
+            let action = Action::Patch { kind: &kind::RAY_CLUSTER, name: key.name.clone(), patch };
+            decided.decision.then(vec![Step::new(part, action).within(key.namespace.clone())]);
+        }
+    }
+}
