@@ -3,11 +3,9 @@
 
 mod bench;
 
-use std::time::Duration;
-
-use bench::{Process, START_MS, cluster, condition, kubelet, pods, server};
+use bench::{Process, START_MS, cluster, condition, edit, kubelet, pods, seconds, server, started};
 use mobula_api::{Gate, Gates};
-use mobula_apiserver::{ApiServer, Refusal, Rule, Verb};
+use mobula_apiserver::{ApiServer, Connection, Refusal, Rule, Verb};
 use mobula_operator::{
     config::{Config, GangMode},
     frame::{
@@ -20,15 +18,7 @@ use mobula_operator::{
     },
 };
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::sleep};
-
-async fn seconds(seconds: u64) {
-    sleep(Duration::from_secs(seconds)).await;
-}
-
-fn edit(server: &ApiServer, change: impl Fn(&mut Value)) {
-    server.edit("rayclusters", "default", "a", change).unwrap();
-}
+use tokio::sync::watch;
 
 fn messages(server: &ApiServer, reason: &str) -> Vec<String> {
     let events = server.list("events", "default");
@@ -44,8 +34,12 @@ fn with(gate: Gate) -> Gates {
 
 /// Does one step with a connection of its own, and says what came of it.
 async fn done(server: &ApiServer, process: &Process, action: Action) -> Outcome {
+    done_over(&server.connect(), process, action).await
+}
+
+async fn done_over(connection: &Connection, process: &Process, action: Action) -> Outcome {
     let (_keep, leads) = watch::channel(true);
-    let client = server.connect().client("default");
+    let client = connection.client("default");
     let clock = time::following_clock(START_MS);
     let executor = Executor::new(client, process.world.clone(), process.metrics.clone(), clock, None, leads);
     let decision = Decision { batches: vec![vec![Step::new("a", action)]], ..Decision::default() };
@@ -54,9 +48,7 @@ async fn done(server: &ApiServer, process: &Process, action: Action) -> Outcome 
 
 #[tokio::test(start_paused = true)]
 async fn what_was_meant_for_an_object_that_is_gone_does_nothing_to_another_of_its_name() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     server.create("rayclusters", cluster("a", 1, 1)).unwrap();
     seconds(5).await;
     let name = pods(&server, "worker").remove(0);
@@ -64,7 +56,7 @@ async fn what_was_meant_for_an_object_that_is_gone_does_nothing_to_another_of_it
     let patched = done(&server, &process, Action::Patch { kind: &kind::POD, name: name.clone(), patch }).await;
     let deletion = Action::Delete { kind: &kind::POD, name: name.clone(), uid: "another".into() };
     let deleted = done(&server, &process, deletion).await;
-    assert_eq!((patched, deleted), (Outcome::AlreadySo, Outcome::AlreadySo), "409: the uid is another's");
+    assert_eq!((patched, deleted), (Outcome::AlreadySo, Outcome::AlreadySo), "the uid is another's");
     let pod = server.get("pods", "default", &name).unwrap();
     assert_eq!(
         (&pod["metadata"]["annotations"]["x"], &pod["metadata"]["deletionTimestamp"]),
@@ -73,12 +65,37 @@ async fn what_was_meant_for_an_object_that_is_gone_does_nothing_to_another_of_it
     process.end().await;
 }
 
+/// A proxy between us and the server, or a server that does not serve the path (yet), says nothing about the object.
+#[tokio::test(start_paused = true)]
+async fn a_404_that_names_no_object_buries_none() {
+    let (server, _, process) = started(Config::default());
+    server.create("rayclusters", cluster("a", 1, 1)).unwrap();
+    seconds(5).await;
+    let name = pods(&server, "worker").remove(0);
+    let uid = server.get("pods", "default", &name).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let plain = || Refusal::new(404, "NotFound", "the server could not find the requested resource");
+    for refusal in [plain(), Refusal::new(404, "", "404 page not found")] {
+        let patch = json!({"metadata": {"uid": uid, "annotations": {"x": "y"}}});
+        for action in [
+            Action::Patch { kind: &kind::POD, name: name.clone(), patch },
+            Action::Delete { kind: &kind::POD, name: name.clone(), uid: uid.clone() },
+            Action::LookUp { kind: &kind::POD, name: name.clone() },
+        ] {
+            let connection = server.connect();
+            connection.fail(Rule::on_any("pods").refuse(refusal.clone()));
+            let outcome = done_over(&connection, &process, action).await;
+            assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+        }
+    }
+    seconds(5).await;
+    assert_eq!(pods(&server, "worker"), [name], "nothing was made in its place");
+    process.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_the_spec_has_left_is_kept_and_said() {
-    let server = server(1);
-    kubelet(&server);
     let gates = with(Gate::GCSFaultToleranceEmbeddedStorage);
-    let process = Process::start(server.connect(), Config { gates, ..Config::default() }, "a");
+    let (server, _, process) = started(Config { gates, ..Config::default() });
     let mut stored = cluster("a", 0, 1);
     stored["spec"]["gcsFaultToleranceOptions"] = json!({"backend": "rocksdb", "storage": {"size": "1Gi"}});
     server.create("rayclusters", stored).unwrap();
@@ -102,9 +119,7 @@ async fn a_claim_that_the_spec_has_left_is_kept_and_said() {
 
 #[tokio::test(start_paused = true)]
 async fn an_account_that_is_missing_is_looked_for_until_it_is_there() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     let mut scaled = cluster("a", 1, 1);
     scaled["spec"]["enableInTreeAutoscaling"] = json!(true);
     scaled["spec"]["headGroupSpec"]["template"]["spec"]["serviceAccountName"] = json!("own");
@@ -123,9 +138,7 @@ async fn an_account_that_is_missing_is_looked_for_until_it_is_there() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_nobody_uses_is_suspended_and_comes_back() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     server.create("rayclusters", cluster("a", 2, 1)).unwrap();
     seconds(10).await;
     edit(&server, |it| it["spec"]["idleSuspend"] = json!(true));
@@ -170,10 +183,8 @@ async fn how_long_a_cluster_took_is_measured_once_and_forgotten_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_cluster_no_longer_notes_stays_on_its_ingress() {
-    let server = server(1);
-    kubelet(&server);
     let config = Config { compat: mobula_api::Compat::V1_7, ..Config::default() };
-    let process = Process::start(server.connect(), config, "a");
+    let (server, _, process) = started(config);
     let mut open = cluster("a", 0, 1);
     open["spec"]["headGroupSpec"]["enableIngress"] = json!(true);
     open["metadata"]["annotations"] = json!({"example.com/a": "1", "example.com/b": "1"});
@@ -248,6 +259,11 @@ async fn a_drained_worker_is_not_replaced_before_its_autoscaler_can_say_that_it_
     seconds(10).await;
     let replaced = pods(&server, "worker");
     assert_eq!((replaced.len(), replaced.contains(&left[0])), (2, false));
+    // Nor is it waited for longer where the clock of its node is ahead.
+    ends_well(&server, &replaced[0], clock() + 3_600_000);
+    seconds(10).await;
+    let last = pods(&server, "worker");
+    assert_eq!((last.len(), last.contains(&replaced[0])), (2, false));
     process.end().await;
 }
 
@@ -307,9 +323,7 @@ fn is_gated(pod: &Value) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_conflict_of_versions_is_not_taken_for_an_object_that_is_gone() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     server.create("rayclusters", cluster("a", 1, 1)).unwrap();
     seconds(5).await;
     let name = pods(&server, "worker").remove(0);

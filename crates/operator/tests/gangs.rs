@@ -3,31 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "it is a test")]
 
 mod bench;
+#[path = "gangs/history.rs"]
+mod history;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use bench::{Process, cluster, condition, run, server};
-use mobula_apiserver::{ApiServer, Asked, Connection, Outcome, Refusal, Verb, Verdict};
+use mobula_apiserver::{ApiServer, Refusal, Verb};
 use mobula_operator::config::{Config, GangMode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 const SEEDS: std::ops::Range<u64> = 0..2;
-/// Longer than a gang may be in part: its time to be bound, and a back-off.
-const PARTIAL_S: u64 = 90;
-
-#[derive(Clone)]
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
 
 fn node(server: &ApiServer, name: &str, rack: &str, gpus: i64) {
     let node = json!({
@@ -119,6 +106,19 @@ fn workers(server: &ApiServer, name: &str) -> (usize, usize) {
     (gated, bound)
 }
 
+/// A server with nodes of one zone, whose kubelet and scheduler run, and an operator.
+fn started(nodes: &'static [(&'static str, i64)]) -> (ApiServer, Process) {
+    started_with(nodes, config())
+}
+
+fn started_with(nodes: &'static [(&'static str, i64)], config: Config) -> (ApiServer, Process) {
+    let server = server(1);
+    nodes.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+    kubelet(&server, nodes);
+    let process = Process::start(server.connect(), config, "p");
+    (server, process)
+}
+
 fn config() -> Config {
     let mut config = Config::default();
     config.gangs.mode = GangMode::All;
@@ -147,11 +147,7 @@ fn in_virtual_time<T: Send + 'static>(history: impl Future<Output = T> + Send + 
 #[test]
 fn of_two_gangs_that_fit_alone_and_not_together_one_runs_and_the_other_waits_wholly() {
     in_virtual_time(async {
-        let server = server(1);
-        const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8), ("c", 8)];
-        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
-        kubelet(&server, NODES);
-        let process = Process::start(server.connect(), config(), "p");
+        let (server, process) = started(&[("a", 8), ("b", 8), ("c", 8)]);
         gpu_cluster(&server, "x", 2);
         gpu_cluster(&server, "y", 2);
         sleep(Duration::from_secs(30)).await;
@@ -175,11 +171,7 @@ fn of_two_gangs_that_fit_alone_and_not_together_one_runs_and_the_other_waits_who
 #[test]
 fn a_lost_pod_of_a_running_gang_gets_its_place_and_gates_go_where_admission_is_switched_off() {
     in_virtual_time(async {
-        let server = server(1);
-        const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8)];
-        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
-        kubelet(&server, NODES);
-        let process = Process::start(server.connect(), config(), "p");
+        let (server, process) = started(&[("a", 8), ("b", 8)]);
         gpu_cluster(&server, "x", 2);
         assert!(until(|| workers(&server, "x") == (0, 2), 30).await, "{:?}", workers(&server, "x"));
         let lost = bench::pods(&server, "worker").remove(0);
@@ -199,11 +191,7 @@ fn a_lost_pod_of_a_running_gang_gets_its_place_and_gates_go_where_admission_is_s
 #[test]
 fn a_gang_that_the_plan_names_begins_whole_and_what_it_does_not_name_alone() {
     in_virtual_time(async {
-        let server = server(1);
-        const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8), ("c", 8)];
-        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
-        kubelet(&server, NODES);
-        let process = Process::start(server.connect(), config(), "p");
+        let (server, process) = started(&[("a", 8), ("b", 8), ("c", 8)]);
         let plan = |text: &str, replicas: i64| {
             server
                 .edit("rayclusters", "default", "x", |it| {
@@ -240,165 +228,94 @@ fn a_gang_that_the_plan_names_begins_whole_and_what_it_does_not_name_alone() {
     });
 }
 
-fn bad_connection(server: &ApiServer, seed: u64) -> Connection {
-    let mut dice = Dice(seed);
-    server.connect().with_faults(move |asked: &Asked| {
-        let is_write = ![Verb::Get, Verb::List, Verb::Watch].contains(&asked.verb);
-        let outcome = match dice.roll(100) {
-            0..4 => Outcome::Refuse(Refusal::of_code(500, "etcdserver: leader changed")),
-            4..7 if is_write => Outcome::Refuse(Refusal::of_code(409, "the object has been modified")),
-            7..10 => Outcome::Lose,
-            10..13 => Outcome::LoseAnswer,
-            _ => Outcome::Serve,
+/// Names of the workers that are bound.
+fn bound(server: &ApiServer) -> Vec<String> {
+    let mut names = Vec::new();
+    server.each("pods", "", |pod| {
+        let is_worker = pod["metadata"]["labels"]["ray.io/node-type"] == "worker";
+        if is_worker && pod["spec"]["nodeName"].is_string() && !is_leaving(pod) {
+            names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
+        }
+    });
+    names
+}
+
+#[test]
+fn a_gang_that_was_whole_keeps_what_runs_whatever_it_loses_and_whoever_leads() {
+    in_virtual_time(async {
+        let (server, process) = started(&[("a", 8), ("b", 8)]);
+        gpu_cluster(&server, "x", 2);
+        assert!(until(|| workers(&server, "x") == (0, 2), 30).await, "{:?}", workers(&server, "x"));
+        sleep(Duration::from_secs(2)).await;
+        let before = process.connection.count(Verb::Patch, "rayclusters");
+        assert_eq!(before, 1, "it is written that it is whole, once");
+        server.edit("nodes", "", "b", |node| node["spec"]["unschedulable"] = json!(true)).unwrap();
+        let (mut lost, mut kept) = (Vec::new(), Vec::new());
+        server.each("pods", "", |pod| {
+            let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+            match pod["spec"]["nodeSelector"]["kubernetes.io/hostname"].as_str() {
+                Some("b") => lost.push(name),
+                Some(_) => kept.push(name),
+                None => {}
+            }
+        });
+        server.delete("pods", "default", &lost[0]).unwrap();
+        sleep(Duration::from_secs(40)).await;
+        assert_eq!((workers(&server, "x"), bound(&server)), ((1, 1), kept.clone()));
+        // Nor does another operator, which has seen nothing of all that, give it back.
+        process.crash();
+        let process = Process::start(server.connect(), config(), "q");
+        sleep(Duration::from_secs(150)).await;
+        assert_eq!((workers(&server, "x"), bound(&server)), ((1, 1), kept.clone()));
+        server.edit("nodes", "", "b", |node| node["spec"]["unschedulable"] = json!(false)).unwrap();
+        assert!(until(|| workers(&server, "x") == (0, 2), 30).await, "{:?}", workers(&server, "x"));
+        assert!(bound(&server).contains(&kept[0]));
+        assert_eq!(process.connection.count(Verb::Patch, "rayclusters"), 0, "one pod needs no mark");
+        process.crash();
+    });
+}
+
+#[test]
+fn a_gang_of_which_a_pod_can_no_longer_be_made_lets_go_of_what_it_holds() {
+    in_virtual_time(async {
+        let (server, process) = started(&[("a", 8), ("b", 8)]);
+        gpu_cluster(&server, "x", 2);
+        while workers(&server, "x").1 == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let is_full = |review: &mobula_apiserver::Review<'_>| {
+            let is_of_x = review.object["metadata"]["labels"]["ray.io/cluster"] == "x";
+            review.asked.verb == Verb::Create && is_of_x
         };
-        Verdict {
-            request_latency: Duration::from_millis(dice.roll(30)),
-            answer_latency: Duration::from_millis(dice.roll(30)),
-            watch_lag: Duration::from_millis(dice.roll(400)),
-            outcome,
-        }
-    })
-}
-
-/// A node of which pods hold, or will hold, more GPUs than it has.
-fn overcommitted(server: &ApiServer, nodes: &[(&str, i64)]) -> Option<String> {
-    let mut pinned: BTreeMap<String, i64> = BTreeMap::new();
-    server.each("pods", "", |pod| {
-        let host = pod["spec"]["nodeSelector"]["kubernetes.io/hostname"].as_str();
-        let holds_or_will = pod["spec"]["nodeName"].is_string() || !is_gated(pod) && !is_leaving(pod);
-        if let Some(host) = host.filter(|_| holds_or_will) {
-            *pinned.entry(host.to_owned()).or_default() += gpus(pod);
-        }
+        server
+            .admit("pods", move |review| {
+                if is_full(review) { Err(Refusal::new(403, "Forbidden", "exceeded quota: pods")) } else { Ok(()) }
+            })
+            .unwrap();
+        let first = bound(&server).remove(0);
+        let second = bench::pods(&server, "worker").into_iter().find(|name| *name != first).unwrap();
+        server.delete("pods", "default", &second).unwrap();
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(bound(&server), [first], "there is time yet");
+        gpu_cluster(&server, "y", 2);
+        assert!(until(|| workers(&server, "y") == (0, 2), 60).await, "{:?}", workers(&server, "y"));
+        assert_eq!(workers(&server, "x"), (0, 0));
+        process.crash();
     });
-    let over = nodes.iter().find(|(name, most)| pinned.get(*name).copied().unwrap_or(0) > *most);
-    over.map(|(name, most)| format!("{name} of {most} GPUs is given to {}", pinned[*name]))
 }
 
-/// What there is of pods that were admitted together.
-#[derive(Default)]
-struct Lifted {
-    /// How many there were to be.
-    pods: u64,
-    bound: u64,
-}
-
-fn admissions(server: &ApiServer, cluster: &str) -> BTreeMap<String, Lifted> {
-    let mut admissions: BTreeMap<String, Lifted> = BTreeMap::new();
-    server.each("pods", "", |pod| {
-        let admitted = pod["metadata"]["annotations"]["mobula.dev/gang-admitted"].as_str();
-        if let Some(text) = admitted.filter(|_| pod["metadata"]["labels"]["ray.io/cluster"] == cluster) {
-            let lifted = admissions.entry(text.to_owned()).or_default();
-            lifted.pods = text.split('.').next().unwrap().parse().unwrap();
-            lifted.bound += u64::from(pod["spec"]["nodeName"].is_string());
-        }
+#[test]
+fn without_names_of_replicas_hosts_begin_alone() {
+    in_virtual_time(async {
+        let mut config = config();
+        config.gates.set(mobula_api::Gate::RayMultiHostIndexing, false);
+        let (server, process) = started_with(&[("a", 8), ("b", 8)], config);
+        let mut object = cluster("x", 1, 2);
+        object["metadata"]["annotations"] = json!({"mobula.dev/gangs": "{}"});
+        server.create("rayclusters", object).unwrap();
+        assert!(until(|| workers(&server, "x") == (0, 2), 30).await, "{:?}", workers(&server, "x"));
+        process.crash();
     });
-    admissions
-}
-
-fn scale(server: &ApiServer, name: &str, replicas: u64) {
-    let change = |it: &mut Value| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas);
-    server.edit("rayclusters", "default", name, change).unwrap();
-}
-
-async fn history(seed: u64) -> Result<(), String> {
-    const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8), ("c", 8), ("d", 8), ("e", 8)];
-    let server = server(seed);
-    NODES.iter().enumerate().for_each(|(at, (name, gpus))| node(&server, name, ["z1", "z2"][at % 2], *gpus));
-    kubelet(&server, NODES);
-    let mut dice = Dice(seed ^ 0x9e37_79b9);
-    let mut number = 0;
-    let mut start = |dice: &mut Dice| {
-        number += 1;
-        Process::start(bad_connection(&server, dice.roll(u64::MAX)), config(), &format!("p{number}"))
-    };
-    // One leads, the other stands by with a view that may be old.
-    let mut processes = [start(&mut dice), start(&mut dice)];
-    let names = ["x", "y", "z"];
-    for name in names {
-        gpu_cluster(&server, name, 3);
-    }
-    let (mut partial_since, mut whole) = (BTreeMap::new(), BTreeSet::new());
-    for turn in 0..240_u64 {
-        sleep(Duration::from_millis(500)).await;
-        let dies = (dice.roll(40) == 0).then(|| dice.roll(2) as usize);
-        for (number, process) in processes.iter_mut().enumerate() {
-            if dies == Some(number) || process.task.is_finished() {
-                let fresh = start(&mut dice);
-                std::mem::replace(process, fresh).crash();
-            }
-        }
-        let name = names[dice.roll(3) as usize];
-        match dice.roll(60) {
-            0 => {
-                let replicas = dice.roll(4);
-                scale(&server, name, replicas);
-                partial_since.remove(name);
-            }
-            1 => {
-                let pods = bench::pods(&server, "worker");
-                if let Some(pod) = pods.get(dice.roll(pods.len().max(1) as u64) as usize) {
-                    let _ = server.delete("pods", "default", pod);
-                    partial_since.clear();
-                }
-            }
-            _ => {}
-        }
-        if let Some(problem) = overcommitted(&server, NODES) {
-            return Err(problem);
-        }
-        for name in names {
-            // A gang that was never whole is in part because of a crash or a fault, and not for long.
-            let lifted = admissions(&server, name);
-            whole.extend(lifted.iter().filter(|(_, it)| it.bound >= it.pods).map(|(admission, _)| admission.clone()));
-            let replicas =
-                server.get("rayclusters", "default", name).unwrap()["spec"]["workerGroupSpecs"][0]["replicas"]
-                    .as_u64()
-                    .unwrap();
-            let is_partial = |(admission, it): &(&String, &Lifted)| {
-                !whole.contains(*admission) && it.bound > 0 && it.bound < it.pods.min(replicas)
-            };
-            match lifted.iter().find(is_partial) {
-                None => {
-                    partial_since.remove(name);
-                }
-                Some((admission, it)) if turn - *partial_since.entry(name).or_insert(turn) > PARTIAL_S * 2 => {
-                    return Err(format!("{name}: {} of {} pods for {PARTIAL_S} s ({admission})", it.bound, it.pods));
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    for process in &mut processes {
-        if process.task.is_finished() {
-            *process = start(&mut dice);
-        }
-        process.connection.recover();
-    }
-    // One after the other, each runs whole.
-    for name in names {
-        for other in names {
-            let replicas = if other == name { 3 } else { 0 };
-            scale(&server, other, replicas);
-        }
-        let is_whole = || names.iter().all(|other| workers(&server, other) == (0, if *other == name { 3 } else { 0 }));
-        for _ in 0..1_800 {
-            sleep(Duration::from_millis(500)).await;
-            // One whose Lease ran out just before the faults ended has ended, too.
-            for process in processes.iter_mut().filter(|process| process.task.is_finished()) {
-                *process = start(&mut dice);
-                process.connection.recover();
-            }
-            if is_whole() {
-                break;
-            }
-        }
-        if !is_whole() {
-            let all: Vec<_> = names.iter().map(|name| (name, workers(&server, name))).collect();
-            return Err(format!("{name} does not become whole: {all:?}"));
-        }
-    }
-    processes.into_iter().for_each(Process::crash);
-    Ok(())
 }
 
 #[test]
@@ -406,7 +323,7 @@ fn no_gang_stays_in_part() {
     let problems: Vec<String> = bench::seeds(SEEDS)
         .into_iter()
         .filter_map(|seed| {
-            let problem = in_virtual_time(history(seed)).err()?;
+            let problem = in_virtual_time(history::history(seed)).err()?;
             Some(format!("{problem}\n  again: MOBULA_SIM_SEED={seed} cargo test --workspace --test gangs no_gang"))
         })
         .collect();

@@ -3,27 +3,16 @@
 
 mod bench;
 
-use std::time::Duration;
-
-use bench::{Process, cluster, condition, kubelet, pods, server};
+use bench::{Process, cluster, condition, edit, kubelet, pods, seconds, server, started};
 use mobula_apiserver::{ApiServer, Refusal, Rule, Verb};
 use mobula_operator::config::Config;
 use serde_json::{Value, json};
-use tokio::time::sleep;
-
-async fn seconds(seconds: u64) {
-    sleep(Duration::from_secs(seconds)).await;
-}
 
 /// A RayCluster with an autoscaler, whose head needs an account.
 fn scaled(name: &str) -> Value {
     let mut scaled = cluster(name, 1, 1);
     scaled["spec"]["enableInTreeAutoscaling"] = json!(true);
     scaled
-}
-
-fn edit(server: &ApiServer, change: impl Fn(&mut Value)) {
-    server.edit("rayclusters", "default", "a", change).unwrap();
 }
 
 fn said(server: &ApiServer, reason: &str) -> u64 {
@@ -50,9 +39,7 @@ async fn pods_wait_for_what_they_need_in_later_passes_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_comes_again_under_its_name_gets_what_it_needs() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     server.create("rayclusters", scaled("a")).unwrap();
     seconds(5).await;
     server.delete("rayclusters", "default", "a").unwrap();
@@ -89,9 +76,7 @@ async fn a_status_that_always_conflicts_is_tried_ever_more_slowly() {
 
 #[tokio::test(start_paused = true)]
 async fn each_suspension_is_said_once() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     server.create("rayclusters", cluster("a", 2, 1)).unwrap();
     for times in 1..=2 {
         seconds(5).await;
@@ -140,9 +125,7 @@ async fn a_cluster_that_cannot_be_read_says_so_and_can_go() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_between_hosts_that_was_deleted_comes_back() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     server.create("rayclusters", cluster("a", 1, 2)).unwrap();
     seconds(5).await;
     server.delete("services", "default", "a-headless").unwrap();
@@ -153,9 +136,7 @@ async fn a_service_between_hosts_that_was_deleted_comes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_of_the_spec_counts_while_the_head_is_down() {
-    let server = server(1);
-    let nodes = kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, nodes, process) = started(Config::default());
     let mut recreated = cluster("a", 2, 1);
     recreated["spec"]["upgradeStrategy"] = json!({"type": "Recreate"});
     server.create("rayclusters", recreated).unwrap();
@@ -179,11 +160,9 @@ async fn a_change_of_the_spec_counts_while_the_head_is_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_head_with_a_plain_name_is_waited_for() {
-    let server = server(1);
-    let nodes = kubelet(&server);
     let mut config = Config::default();
     config.pods.plain_head_name = true;
-    let process = Process::start(server.connect(), config, "a");
+    let (server, nodes, process) = started(config);
     server.create("rayclusters", cluster("a", 1, 1)).unwrap();
     seconds(5).await;
     assert_eq!(pods(&server, "head"), ["a-head"]);
@@ -200,11 +179,9 @@ async fn a_lost_head_with_a_plain_name_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn hosts_without_the_name_of_a_replica_are_adopted() {
-    let server = server(1);
-    kubelet(&server);
     let mut config = Config::default();
     config.gates.set(mobula_api::Gate::RayMultiHostIndexing, false);
-    let first = Process::start(server.connect(), config, "a");
+    let (server, _, first) = started(config);
     server.create("rayclusters", cluster("a", 3, 2)).unwrap();
     seconds(5).await;
     let before = pods(&server, "worker");
@@ -228,11 +205,9 @@ async fn hosts_without_the_name_of_a_replica_are_adopted() {
 
 #[tokio::test(start_paused = true)]
 async fn network_policies_follow_the_spec() {
-    let server = server(1);
-    kubelet(&server);
     let mut config = Config { compat: mobula_api::Compat::V1_7, ..Config::default() };
     config.gates.set(mobula_api::Gate::RayClusterNetworkPolicy, true);
-    let process = Process::start(server.connect(), config, "a");
+    let (server, _, process) = started(config);
     let mut guarded = cluster("a", 1, 1);
     guarded["spec"]["networkPolicy"] = json!({"mode": "DenyAll"});
     server.create("rayclusters", guarded).unwrap();
@@ -256,12 +231,10 @@ async fn network_policies_follow_the_spec() {
 
 #[tokio::test(start_paused = true)]
 async fn rights_that_are_no_longer_given_are_withdrawn() {
-    let server = server(1);
-    kubelet(&server);
     let mut config = Config::default();
     config.autoscaler.image = Some("mobula".to_owned());
     config.autoscaler.wide_role = true;
-    let wide = Process::start(server.connect(), config.clone(), "a");
+    let (server, _, wide) = started(config.clone());
     server.create("rayclusters", scaled("a")).unwrap();
     seconds(5).await;
     let rules = || server.get("roles", "default", "a").unwrap()["rules"].as_array().unwrap().clone();
@@ -302,10 +275,8 @@ async fn a_gang_grows_with_the_plan_that_names_it() {
         ("volcano", "podgroups.scheduling.volcano.sh", "ray-a-pg", "/spec/minMember"),
         ("scheduler-plugins", "podgroups.scheduling.x-k8s.io", "a", "/spec/minMember"),
     ] {
-        let server = server(1);
-        kubelet(&server);
         let config = Config { batch_scheduler: scheduler.parse().ok(), ..Config::default() };
-        let process = Process::start(server.connect(), config, "a");
+        let (server, _, process) = started(config);
         let mut gang = scaled("a");
         gang["metadata"]["labels"] = json!({"ray.io/gang-scheduling-enabled": "true"});
         server.create("rayclusters", gang).unwrap();
@@ -335,10 +306,8 @@ async fn a_gang_grows_with_the_plan_that_names_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_others_note_on_an_ingress_stays() {
-    let server = server(1);
-    kubelet(&server);
     let config = Config { compat: mobula_api::Compat::V1_7, ..Config::default() };
-    let process = Process::start(server.connect(), config, "a");
+    let (server, _, process) = started(config);
     let mut open = cluster("a", 1, 1);
     open["spec"]["headGroupSpec"]["enableIngress"] = json!(true);
     open["metadata"]["annotations"] = json!({"example.com/a": "1", "mobula.dev/plan": "1"});
@@ -370,9 +339,7 @@ async fn a_leader_that_gets_no_answer_stops_before_others_take_over() {
 
 #[tokio::test(start_paused = true)]
 async fn a_replica_of_too_many_hosts_is_refused_and_stops_nobody() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     let mut wide = cluster("a", 0, 2_147_483_647);
     let mut other = wide["spec"]["workerGroupSpecs"][0].clone();
     (other["groupName"], other["numOfHosts"], other["replicas"]) = (json!("x"), json!(1), json!(2));

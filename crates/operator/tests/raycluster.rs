@@ -4,7 +4,7 @@ mod bench;
 
 use std::time::Duration;
 
-use bench::{Process, cluster, condition, kubelet, pods, server};
+use bench::{Process, cluster, condition, kubelet, pods, server, started};
 use mobula_apiserver::{Refusal, Rule, Verb};
 use mobula_operator::{config::Config, operator::Ended};
 use serde_json::json;
@@ -16,9 +16,7 @@ async fn settle() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_becomes_ready_with_few_requests() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     sleep(Duration::from_secs(1)).await;
     server.create("rayclusters", cluster("a", 5, 1)).unwrap();
     settle().await;
@@ -37,9 +35,7 @@ async fn a_cluster_becomes_ready_with_few_requests() {
 
 #[tokio::test(start_paused = true)]
 async fn scaling_down_takes_pending_pods_first_and_names_are_not_used_again() {
-    let server = server(1);
-    let nodes = kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, nodes, process) = started(Config::default());
     server.create("rayclusters", cluster("a", 3, 1)).unwrap();
     settle().await;
     let running = pods(&server, "worker");
@@ -68,9 +64,7 @@ async fn scaling_down_takes_pending_pods_first_and_names_are_not_used_again() {
 
 #[tokio::test(start_paused = true)]
 async fn suspending_deletes_all_pods_and_resuming_makes_them_again() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     server.create("rayclusters", cluster("a", 2, 1)).unwrap();
     settle().await;
     server.edit("rayclusters", "default", "a", |it| it["spec"]["suspend"] = json!(true)).unwrap();
@@ -125,9 +119,7 @@ async fn a_quota_that_refuses_one_group_is_told_and_holds_nobody_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_stuck_on_a_dead_node_is_replaced() {
-    let server = server(1);
-    let nodes = kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, nodes, process) = started(Config::default());
     server.create("rayclusters", cluster("a", 2, 1)).unwrap();
     settle().await;
     let all: Vec<String> = pods(&server, "worker").into_iter().chain(pods(&server, "head")).collect();
@@ -148,9 +140,7 @@ async fn a_pod_stuck_on_a_dead_node_is_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn replicas_of_several_hosts_come_and_go_whole() {
-    let server = server(1);
-    let nodes = kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, nodes, process) = started(Config::default());
     server.create("rayclusters", cluster("a", 3, 4)).unwrap();
     settle().await;
     let before = pods(&server, "worker");
@@ -177,9 +167,7 @@ async fn replicas_of_several_hosts_come_and_go_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn an_invalid_cluster_is_told_so_and_stops_nobody() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     let mut invalid = cluster("a", 2, 1);
     invalid["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(9);
     invalid["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(3);
@@ -214,9 +202,7 @@ async fn answers_that_are_lost_make_nothing_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn of_two_operators_one_leads_and_hands_over() {
-    let server = server(1);
-    kubelet(&server);
-    let first = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, first) = started(Config::default());
     sleep(Duration::from_secs(3)).await;
     let second = Process::start(server.connect(), Config::default(), "b");
     server.create("rayclusters", cluster("a", 2, 1)).unwrap();
@@ -231,9 +217,7 @@ async fn of_two_operators_one_leads_and_hands_over() {
 
 #[tokio::test(start_paused = true)]
 async fn the_role_of_an_older_operator_is_brought_up_to_date() {
-    let server = server(1);
-    kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, _, process) = started(Config::default());
     let mut scaled = cluster("a", 1, 1);
     scaled["spec"]["enableInTreeAutoscaling"] = json!(true);
     server.create("rayclusters", scaled).unwrap();

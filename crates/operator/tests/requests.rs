@@ -6,7 +6,7 @@ mod bench;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bench::{Process, cluster, condition, kubelet, run, server};
+use bench::{Process, cluster, condition, kubelet, run, server, started};
 use mobula_apiserver::{ApiServer, Verb};
 use mobula_operator::config::Config;
 use serde_json::{Value, json};
@@ -99,9 +99,7 @@ async fn a_cluster_that_comes_slowly_takes_no_more_than_seven_tenths_of_kuberays
 
 #[tokio::test(start_paused = true)]
 async fn counts_wait_and_what_others_wait_for_does_not() {
-    let server = server(1);
-    let nodes = kubelet(&server);
-    let process = Process::start(server.connect(), Config::default(), "a");
+    let (server, nodes, process) = started(Config::default());
     server.create("rayclusters", cluster("c", 2, 1)).unwrap();
     sleep(Duration::from_secs(2)).await;
     let ready = || server.get("rayclusters", "default", "c").unwrap()["status"]["readyWorkerReplicas"].clone();

@@ -87,6 +87,23 @@ impl Process {
     }
 }
 
+/// An API server with a kubelet, and an operator that has just been started.
+pub fn started(config: Config) -> (ApiServer, Arc<Mutex<Nodes>>, Process) {
+    let server = server(1);
+    let nodes = kubelet(&server);
+    let process = Process::start(server.connect(), config, "a");
+    (server, nodes, process)
+}
+
+pub async fn seconds(seconds: u64) {
+    sleep(Duration::from_secs(seconds)).await;
+}
+
+/// Changes the RayCluster `a`.
+pub fn edit(server: &ApiServer, change: impl Fn(&mut Value)) {
+    server.edit("rayclusters", "default", "a", change).unwrap();
+}
+
 /// What the stand-in kubelet knows.
 #[derive(Default)]
 pub struct Nodes {
