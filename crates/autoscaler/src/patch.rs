@@ -71,10 +71,21 @@ pub fn gangs_note(cluster: &RayCluster, snapshot: &Snapshot, plan: &Plan, pods: 
     if written.as_ref() == Some(&gangs) {
         return None;
     }
-    // Numbers matter to gang admission only: where there is none, they fall as pods come up.
+    // Nobody is written to who does not read it. Numbers matter to gang admission only: where there is none, they fall as
+    // pods come up.
     let is_admitted = pods.iter().any(|pod| pod.annotations.contains_key(keys::GANG));
-    let is_due = is_admitted && !(written.is_none() && gangs.is_empty()) || !gangs.keys().eq(before.keys());
+    let is_due = if is_admitted {
+        written.is_some() || !gangs.is_empty()
+    } else {
+        !gangs.keys().eq(before.keys()) && pods.iter().any(is_of_pod_group)
+    };
     Some(GangsNote { text: serde_json::to_string(&gangs).ok()?, is_due })
+}
+
+/// Whether a batch scheduler places the pod with others, whose number follows what is planned: Volcano, scheduler-plugins.
+fn is_of_pod_group(pod: &PodView) -> bool {
+    pod.annotations.contains_key("scheduling.k8s.io/group-name")
+        || pod.labels.contains_key("scheduling.x-k8s.io/pod-group")
 }
 
 /// Hosts that gangs take and that are not others' already, by gang and worker group.

@@ -393,7 +393,14 @@ fn the_gangs_that_wait_are_said_anew_each_time() {
     plan.gangs.clear();
     plan.placements.clear();
     assert_eq!(note(None, &plan, &pods), Some(("{}".to_owned(), false)), "said with growth only");
-    assert_eq!(note(Some(r#"{"a":{"gpu":4}}"#), &plan, &[]), Some(("{}".to_owned(), true)));
+    let gone = r#"{"a":{"gpu":4}}"#;
+    assert_eq!(note(Some(gone), &plan, &pods), Some(("{}".to_owned(), true)));
+    assert_eq!(note(Some(gone), &plan, &[]), Some(("{}".to_owned(), false)), "nobody reads it");
+    let of_volcano = PodView {
+        annotations: [("scheduling.k8s.io/group-name".to_owned(), "ray-a-pg".to_owned())].into(),
+        ..PodView::default()
+    };
+    assert_eq!(note(Some(gone), &plan, &[of_volcano]), Some(("{}".to_owned(), true)));
     assert_eq!(gangs_note(&with_gangs(None), &waiting(2), &plan, &pods), None, "a policy that does not say");
 }
 
