@@ -20,6 +20,8 @@ pub struct Soak {
     pods: &'static str,
     /// What the RayCluster says beyond the plain one.
     cluster: &'static str,
+    /// Whose gangs wait until they fit as a whole.
+    gangs: &'static str,
     work: Vec<String>,
     faults: Vec<String>,
 }
@@ -36,6 +38,7 @@ const NODES: [&str; 2] = [
 ];
 const PODS: [&str; 2] = ["{}", "{fail: 0.1, stop: {uniform: [1s, 20s]}}"];
 const CLUSTERS: [&str; 2] = ["", "gcsFaultToleranceOptions: {redisAddress: \"redis:6379\"}"];
+const GANGS: [&str; 2] = ["off", "all"];
 const LASTING: [&str; 6] = ["api-down", "gcs-hangs", "gcs-garbage", "node-unhealthy", "slow-pull", "pod-stuck"];
 const SUDDEN: [&str; 5] = ["node-lost", "pod-evicted", "head-lost", "watches-cut", "history-lost"];
 const KILLED: [&str; 2] = ["operator-killed", "sidecar-killed"];
@@ -49,24 +52,28 @@ impl Soak {
         let mut chance = stream(seed, "soak", "");
         let work = (0..1 + chance.below(4)).map(|_| work(&mut chance)).collect();
         let faults = (0..chance.below(7)).map(|_| fault(&mut chance)).collect();
-        Soak {
+        let soak = Soak {
             seed,
             policy: if chance.below(4) == 0 { "ray-v2" } else { "mobula" },
             network: NETWORKS[chance.below(NETWORKS.len())],
             nodes: NODES[chance.below(NODES.len())],
             pods: PODS[chance.below(PODS.len())],
             cluster: CLUSTERS[chance.below(CLUSTERS.len())],
+            gangs: GANGS[chance.below(GANGS.len())],
             work,
             faults,
-        }
+        };
+        // Who buys nodes does not see pods that are held back: for them there would never be room.
+        if soak.nodes == NODES[0] { soak } else { Soak { gangs: GANGS[0], ..soak } }
     }
 
     /// As a file.
     pub fn to_yaml(&self) -> String {
         let mut text = format!(
             "about: Soak {}.\nhorizon: 40m\nseeds: [{}]\npolicies: [{}]\nnetwork: {}\npods: {}\nsidecar: {{interval: 10s}}\n\
+             operator: {{gang-admission: {}}}\n\
              provisioner: {{like: karpenter}}\nobjects:\n",
-            self.seed, self.seed, self.policy, self.network, self.pods
+            self.seed, self.seed, self.policy, self.network, self.pods, self.gangs
         );
         for (number, line) in CLUSTER.lines().enumerate() {
             let _ = writeln!(text, "  {} {line}", if number == 0 { "-" } else { " " });
@@ -101,6 +108,7 @@ impl Soak {
             Soak { network: NETWORKS[0], ..self.clone() },
             Soak { pods: PODS[0], ..self.clone() },
             Soak { cluster: CLUSTERS[0], ..self.clone() },
+            Soak { gangs: GANGS[0], ..self.clone() },
         ];
         all.extend(plain.into_iter().filter(|plain| plain != self));
         all

@@ -172,6 +172,22 @@ async fn operators_command_scales_a_cluster_and_ends_on_sigterm() {
     println!("real parts: gcs_server of Ray {}, kube-apiserver, the unpacked image; scaled in {scaled:?}", ray.version);
 }
 
+/// Policies, faults and chance included: the hash is that of everything that happened.
+#[test]
+fn the_optimised_binary_has_the_same_histories_as_the_one_of_the_tests() {
+    let (_scratch, image) = unpack();
+    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/scenarios");
+    let copied = Command::new("cp").arg("-r").arg(&scenarios).arg(image.root.join("scenarios")).status().unwrap();
+    assert!(copied.success());
+    for name in ["gangs-queue-for-whole-nodes", "killed-between-writes-with-wrong-clocks", "two-clusters-share-nodes"] {
+        let optimised = run(&image, &format!("mobula simulate /scenarios/{name}.yaml -o json"));
+        let file = scenarios.join(format!("{name}.yaml"));
+        let plain = Command::new(parts::mobula().unwrap()).args(["simulate", "-o", "json"]).arg(file).output().unwrap();
+        assert!(plain.status.success() && !plain.stdout.is_empty(), "{name}: {plain:?}");
+        assert_eq!(String::from_utf8_lossy(&optimised.stdout), String::from_utf8_lossy(&plain.stdout), "{name}");
+    }
+}
+
 #[test]
 fn as_ray_it_says_what_it_is() {
     let (_scratch, image) = unpack();

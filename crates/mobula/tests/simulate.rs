@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test asks the environment whether to rewrite")]
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 const REWRITE: &str = "MOBULA_REWRITE_GOLDEN";
 
@@ -30,19 +33,37 @@ fn scenarios() -> Vec<PathBuf> {
     files
 }
 
+/// The summaries of a scenario, without what changes with every dependency.
+fn summaries(file: &Path) -> String {
+    let printed = said(&["simulate", &file.to_string_lossy(), "-o", "json"]);
+    let mut summaries: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    for summary in summaries.as_array_mut().unwrap() {
+        let fields = summary.as_object_mut().unwrap();
+        assert!(fields.remove("hash").is_some() && fields.remove("events").is_some());
+    }
+    serde_json::to_string_pretty(&summaries).unwrap() + "\n"
+}
+
+/// A scenario for each core at a time: most are one run, which takes one.
+fn all_summaries(files: &[PathBuf]) -> Vec<(&PathBuf, String)> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let files = std::iter::from_fn(|| files.get(next.fetch_add(1, Ordering::Relaxed)));
+        files.map(|file| (file, summaries(file))).collect::<Vec<_>>()
+    };
+    thread::scope(|scope| {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    })
+}
+
 /// Each scenario's summaries stand beside it. `MOBULA_REWRITE_GOLDEN=1` writes them anew: read the difference before it is
 /// committed. Hash and number of events are left out: they change with every dependency.
 #[test]
 fn the_scenarios_that_ship_come_out_as_they_did() {
     let mut wrong = Vec::new();
-    for file in scenarios() {
-        let printed = said(&["simulate", &file.to_string_lossy(), "-o", "json"]);
-        let mut summaries: serde_json::Value = serde_json::from_str(&printed).unwrap();
-        for summary in summaries.as_array_mut().unwrap() {
-            let fields = summary.as_object_mut().unwrap();
-            assert!(fields.remove("hash").is_some() && fields.remove("events").is_some());
-        }
-        let text = serde_json::to_string_pretty(&summaries).unwrap() + "\n";
+    for (file, text) in all_summaries(&scenarios()) {
         let golden = file.with_extension("golden.json");
         if std::env::var_os(REWRITE).is_some() {
             fs::write(&golden, text).unwrap();

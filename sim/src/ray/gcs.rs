@@ -14,7 +14,7 @@ use mobula_gcs::{
 use mobula_planner::{Amount, Resources};
 use mobula_traces::Seeded;
 
-use super::{Group, Left, Needs, RayNode, Runtime};
+use super::{Group, Left, Needs, NodeNumber, RayNode, Runtime};
 use crate::chance::Spread;
 use crate::clock::{START_UNIX_MS, VirtualClock};
 use crate::inbox::{Inbox, News};
@@ -274,7 +274,10 @@ impl Runtime {
                 |(needs, count): &(Needs, i64)| RequestByCount { request: request(needs, false), count: *count };
             requests.iter().map(counted).collect()
         });
-        let living = self.nodes.iter().map(|(number, node)| self.node_state(*number, node, now_us));
+        let groups = self.groups_by_node();
+        let groups_of = |number| groups.get(&number).map_or(&[][..], Vec::as_slice);
+        let living =
+            self.nodes.iter().map(|(&number, node)| self.node_state((number, node), groups_of(number), now_us));
         ClusterState {
             nodes: living.chain(self.dead.iter().map(dead_state)).collect(),
             pending: pending.collect(),
@@ -284,7 +287,21 @@ impl Runtime {
         }
     }
 
-    fn node_state(&self, number: u64, node: &RayNode, now_us: u64) -> NodeState {
+    /// Ids of the groups that have bundles on each node, in order of arrival.
+    fn groups_by_node(&self) -> BTreeMap<NodeNumber, Vec<&str>> {
+        let mut groups: BTreeMap<NodeNumber, Vec<&str>> = BTreeMap::new();
+        for group in self.groups.values() {
+            for number in group.placed.iter().flatten() {
+                let ids = groups.entry(*number).or_default();
+                if ids.last() != Some(&group.work.id.as_str()) {
+                    ids.push(&group.work.id);
+                }
+            }
+        }
+        groups
+    }
+
+    fn node_state(&self, (number, node): (NodeNumber, &RayNode), groups: &[&str], now_us: u64) -> NodeState {
         // A node that has joined since the last poll is known as it registered.
         let (free, idle_since_us) = match self.view.nodes.get(&number) {
             Some((free, idle_since_us)) => (free, *idle_since_us),
@@ -296,14 +313,13 @@ impl Runtime {
             0 => NodeStatus::Running,
             _ => NodeStatus::Idle,
         };
-        let groups = self.groups.values().filter(|group| group.placed.contains(&Some(number)));
         NodeState {
             node_id: node.id.clone(),
             instance_id: node.pod.clone(),
             node_type: node.group.clone(),
             available: units(free, false),
             total: units(&node.total, true),
-            dynamic_labels: groups.map(|group| (format!("_PG_{}", group.work.id), String::new())).collect(),
+            dynamic_labels: groups.iter().map(|id| (format!("_PG_{id}"), String::new())).collect(),
             labels: node.labels.clone(),
             status,
             idle_ms: if status == NodeStatus::Idle { i64::try_from(idle_ms).unwrap_or(i64::MAX) } else { 0 },

@@ -66,6 +66,9 @@ pub struct Scenario {
     /// How Ray behaves.
     #[serde(default)]
     pub ray: Ray,
+    /// The operator.
+    #[serde(default)]
+    pub operator: OperatorSettings,
     /// The sidecars.
     #[serde(default)]
     pub sidecar: SidecarSettings,
@@ -264,6 +267,27 @@ impl Default for Ray {
     fn default() -> Self {
         Ray { poll: Span::from_s(1), death_after: Span::from_ms(12_500), latency: Spread::Constant(Span::from_ms(1)) }
     }
+}
+
+/// The operator.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct OperatorSettings {
+    /// Whose gangs wait until they fit as a whole: `off`, `annotated` or `all`.
+    pub gang_admission: GangAdmission,
+}
+
+/// Whose gangs wait until they fit as a whole.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GangAdmission {
+    /// Nobody's.
+    #[default]
+    Off,
+    /// Those of RayClusters that are annotated so.
+    Annotated,
+    /// All.
+    All,
 }
 
 /// The sidecars.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use mobula_apiserver::Connection;
-use mobula_operator::config::Config;
+use mobula_operator::config::{Config, GangMode};
 use mobula_operator::operator::{Operator, Surroundings};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Process, World};
 use crate::network::{self, Death};
+use crate::scenario::GangAdmission;
 
 /// An operator that runs.
 pub(super) struct OperatorProcess {
@@ -32,6 +33,11 @@ impl World {
         let mut config = Config::default();
         config.process.leader_election = false;
         config.process.qps = 0.0;
+        config.gangs.mode = match self.scenario.operator.gang_admission {
+            GangAdmission::Off => GangMode::Off,
+            GangAdmission::Annotated => GangMode::Annotated,
+            GangAdmission::All => GangMode::All,
+        };
         config.autoscaler.wide_role = self.scenario.sidecar.wide_role;
         let (stop, stopped) = watch::channel(false);
         let mut tokens = self.chance("tokens", &number.to_string());

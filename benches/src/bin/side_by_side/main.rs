@@ -67,6 +67,9 @@ enum Run {
         /// Nodes of the crowd.
         #[arg(long, default_value_t = 1_000)]
         nodes: usize,
+        /// Days of Philly that run through the whole control plane.
+        #[arg(long, default_value_t = 14)]
+        days: u32,
         /// Directory with philly_adaptdl.csv.
         #[arg(long)]
         traces: Option<PathBuf>,
@@ -93,7 +96,9 @@ async fn main() -> Result<()> {
         Run::Footprint { span_s } => footprint::run(Duration::from_secs(span_s)).await,
         Run::Cost { sizes, seeds, tick_work, improve_work } => cost::run(&sizes, seeds, tick_work, improve_work),
         Run::Operators(options) => operators::run(&options).await,
-        Run::Simulator { clusters, nodes, traces } => simulator::run(clusters, nodes, traces.as_deref()),
+        Run::Simulator { clusters, nodes, days, traces } => {
+            simulator::run(clusters, nodes, days, traces.as_deref()).await
+        }
         Run::OnePlan => memory::one_plan(),
         Run::OneTick { reply, cluster } => memory::one_tick(&reply, &cluster),
     }

@@ -12,6 +12,9 @@ use mobula_benches::process;
 /// How often memory and CPU time are read.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// The day from which Philly's list has more than a thousand jobs a day.
+const FIRST_FULL_DAY: u32 = 20;
+
 const HEAD: &str = "resources: {limits: {cpu: \"1\", memory: 4Gi}, requests: {cpu: \"1\", memory: 4Gi}}";
 const WORKER: &str = "resources: {limits: {cpu: \"4\", memory: 8Gi}, requests: {cpu: \"4\", memory: 8Gi}}";
 
@@ -63,6 +66,47 @@ fn philly() -> String {
         .to_owned()
 }
 
+/// Days of Philly through the whole control plane: one RayCluster whose workers are nodes of eight GPUs, bought and given back. `days`: the
+/// first and the one after the last; the list begins with twenty days of few jobs.
+fn philly_days(days: (u32, u32)) -> String {
+    let worker = "resources: {limits: {cpu: \"32\", memory: 256Gi, nvidia.com/gpu: \"8\"}, requests: {cpu: \"32\", memory: 256Gi, nvidia.com/gpu: \"8\"}}";
+    let cluster = cluster("philly").replace(WORKER, worker).replace("maxReplicas: 40", "maxReplicas: 320");
+    format!(
+        "horizon: {}d\nsidecar: {{interval: 5s}}\nprovisioner: {{like: karpenter}}\nnodes:\n\
+         \x20 - {{name: base, count: 1, capacity: {{cpu: 16, memory: 64Gi}}}}\n\
+         \x20 - {{name: p100, most: 320, capacity: {{cpu: 64, memory: 512Gi, nvidia.com/gpu: 8}}}}\n\
+         trace: {{file: philly_adaptdl.csv, form: philly, from: {}d, until: {}d}}\nobjects:\n{cluster}",
+        days.1 - days.0,
+        days.0,
+        days.1,
+    )
+}
+
+/// Operations of the API server in memory in one CPU second, an unmodified client's share included: pods are made, read, changed and deleted.
+async fn operations_per_cpu_s() -> Result<f64> {
+    const ROUNDS: usize = 20_000;
+    let client = mobula_apiserver::ApiServer::default().client();
+    let path = "/api/v1/namespaces/default/pods";
+    let spec = serde_json::json!({"containers": [{"name": "ray", "image": "rayproject/ray:2.60.0"}], "restartPolicy": "Never"});
+    let pod =
+        serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}).to_string();
+    let began = process::cpu_seconds(std::process::id())?;
+    for _ in 0..ROUNDS {
+        let requests = [
+            http::Request::post(path).header("content-type", "application/json").body(pod.clone().into_bytes()),
+            http::Request::get(format!("{path}/p")).body(Vec::new()),
+            http::Request::patch(format!("{path}/p/status"))
+                .header("content-type", "application/merge-patch+json")
+                .body(br#"{"status":{"phase":"Running"}}"#.to_vec()),
+            http::Request::delete(format!("{path}/p?gracePeriodSeconds=0")).body(Vec::new()),
+        ];
+        for request in requests {
+            let _: serde_json::Value = client.request(request?).await?;
+        }
+    }
+    Ok((4 * ROUNDS) as f64 / (process::cpu_seconds(std::process::id())? - began))
+}
+
 struct Took {
     cpu_s: f64,
     wall_s: f64,
@@ -89,7 +133,9 @@ fn measure(program: &Path, arguments: &[&str]) -> Result<Took> {
 }
 
 /// Prints the table.
-pub fn run(clusters: usize, nodes: usize, traces: Option<&Path>) -> Result<()> {
+pub async fn run(clusters: usize, nodes: usize, days: u32, traces: Option<&Path>) -> Result<()> {
+    println!("load at the start: {}", process::load()?);
+    println!("API server in memory: {:.0} operations a CPU-second\n", operations_per_cpu_s().await?);
     let program = env::current_exe()?.with_file_name("mobula");
     let scratch = tempfile::tempdir()?;
     println!("| simulated | CPU s | wall s | peak MiB |\n|---|---|---|---|");
@@ -112,6 +158,13 @@ pub fn run(clusters: usize, nodes: usize, traces: Option<&Path>) -> Result<()> {
         Some(traces) => {
             let traces = traces.to_string_lossy();
             row("all jobs of Philly, placement mode", &philly(), &["--mode", "placement", "--traces", &traces])?;
+            for first in [0, FIRST_FULL_DAY] {
+                for policy in ["mobula", "ray-v2"] {
+                    let days = (first, first + days);
+                    let name = format!("days {} to {} of Philly, {policy}", days.0, days.1);
+                    row(&name, &philly_days(days), &["--policy", policy, "--traces", &traces])?;
+                }
+            }
         }
         None => println!("| all jobs of Philly: give --traces | | | |"),
     }

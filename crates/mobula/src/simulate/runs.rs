@@ -65,15 +65,16 @@ impl Job {
 
 /// How often somebody looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A run whose virtual time stands still for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A run whose virtual time stands still for so many looks, two minutes, is given up. Looks, so that a machine that slept does not count.
+const PATIENCE: u32 = 240;
 
 /// A run that goes on.
 struct Running {
     job: Job,
     progress: Arc<Progress>,
     last_us: u64,
-    moved: Instant,
+    /// Looks since its time has moved.
+    stood: u32,
 }
 
 /// The outcomes in the order of the jobs, and how fast it went.
@@ -92,7 +93,7 @@ pub fn run_all(scenario: &Arc<Scenario>, jobs: &[Job], asked: &Asked) -> anyhow:
         {
             busy.fetch_add(1, Ordering::Relaxed);
             let progress = start(scenario, &job, index, asked, tell.clone())?;
-            let entry = Running { job, progress, last_us: 0, moved: Instant::now() };
+            let entry = Running { job, progress, last_us: 0, stood: 0 };
             running.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(entry);
         }
         match told.recv_timeout(LOOK_EVERY) {
@@ -154,12 +155,11 @@ fn look(running: &mut [Option<Running>], scenario: &Scenario, show: bool) -> any
     let mut shown = Vec::new();
     for entry in running.iter_mut().flatten() {
         let at_us = entry.progress.at_us.load(Ordering::Relaxed);
-        if at_us != entry.last_us {
-            (entry.last_us, entry.moved) = (at_us, Instant::now());
-        }
-        if entry.moved.elapsed() > PATIENCE {
+        entry.stood = if at_us == entry.last_us { entry.stood + 1 } else { 0 };
+        entry.last_us = at_us;
+        if entry.stood > PATIENCE {
             let (at, Job { policy, seed }) = (Span::from_us(at_us), &entry.job);
-            let waited = PATIENCE.as_secs();
+            let waited = (LOOK_EVERY * PATIENCE).as_secs();
             return Err(anyhow!("policy {policy}, seed {seed}: the virtual time stands still at {at} for {waited} s"));
         }
         shown.push(format!("seed {} {:>3} %", entry.job.seed, at_us.saturating_mul(100) / horizon_us));
