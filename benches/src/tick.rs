@@ -24,7 +24,7 @@ pub fn observation_of(state: mobula_gcs::ClusterState, raycluster: Value) -> Res
     Ok(Observation {
         now_ms: NOW_MS,
         state,
-        cluster: RayCluster::from_value(raycluster)?,
+        cluster: RayCluster::from_value(raycluster)?.into(),
         pods: None,
         object_store_bytes: BTreeMap::new(),
         gang_created_ms: BTreeMap::new(),

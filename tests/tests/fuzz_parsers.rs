@@ -98,7 +98,7 @@ fn plan(state: ClusterState, cluster: RayCluster, pods: Option<Vec<PodView>>) ->
     let observation = Observation {
         now_ms: 1_700_000_000_000,
         state,
-        cluster,
+        cluster: cluster.into(),
         pods,
         object_store_bytes: Default::default(),
         gang_created_ms: Default::default(),

@@ -47,7 +47,7 @@ use crate::{
     rbac::{Permission, Permissions},
     recorder::{Recorder, RecorderConfig, RecorderError},
     report::FailedInstance,
-    snapshot::SnapshotOptions,
+    snapshot::{Kept, SnapshotOptions},
     topology::DescribedTopology,
     watch::{ClusterCell, PodIndex, watch_cluster, watch_pods},
 };
@@ -203,6 +203,8 @@ struct LoopState {
     mode: Mode,
     permissions: Permissions,
     memory: Memory,
+    /// What was derived from the RayCluster, to make the next snapshot faster.
+    kept: Kept,
     /// The last plan, to make the next one faster.
     cache: Cache,
     guard: guard::ViewGuard,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use mobula_api::{ClusterSettings, FieldError, PodView, RayCluster, Upscaling};
 use mobula_gcs as gcs;
-use mobula_planner::{Quota, Settings, Snapshot, TopologyLevel, UpscalingMode, Versions};
+use mobula_planner::{NodeType, Quota, Settings, Snapshot, TopologyLevel, UpscalingMode, Versions};
 use serde::{Deserialize, Serialize};
 
 use crate::hosts::KubeNode;
@@ -37,7 +37,7 @@ pub struct Observation {
     /// What the GCS said.
     pub state: gcs::ClusterState,
     /// The RayCluster.
-    pub cluster: RayCluster,
+    pub cluster: Arc<RayCluster>,
     /// All pods of the RayCluster. `None`: not known; live Ray nodes then stand for pods.
     pub pods: Option<Vec<PodView>>,
     /// Ray node id in hex → bytes of primary object copies, of the nodes whose metrics endpoint answered.
@@ -110,15 +110,64 @@ pub struct Built {
 /// # Errors
 /// Names the field of the RayCluster that can't be used.
 pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Built, FieldError> {
-    let cluster = &observation.cluster;
-    let cluster_settings = cluster.settings()?;
-    let mut warnings = Warnings::default();
-    let node_types = groups::translate(cluster, cluster_settings.suspended, options, &mut warnings)?;
+    Kept::default().build(observation, options)
+}
+
+/// What is kept of one translation for the next one: what the groups bring, as long as RayCluster, prices and topology stay the
+/// same, and Kubernetes nodes, as long as the same pods are on them, too. It never changes a snapshot.
+#[derive(Debug, Default)]
+pub struct Kept(Option<Derived>);
+
+/// What follows from a RayCluster, prices and topology alone, and the last hosts.
+#[derive(Debug)]
+struct Derived {
+    cluster: Arc<RayCluster>,
+    prices: Prices,
+    topology: Vec<TopologyLevel>,
+    settings: ClusterSettings,
+    node_types: Vec<NodeType>,
+    warnings: Warnings,
+    hosts: Option<hosts::Known>,
+}
+
+impl Derived {
+    fn new(cluster: &Arc<RayCluster>, options: &SnapshotOptions) -> Result<Derived, FieldError> {
+        let settings = cluster.settings()?;
+        let mut warnings = Warnings::default();
+        let SnapshotOptions { prices, topology, .. } = options;
+        let node_types = groups::translate(cluster, settings.suspended, (prices, topology), &mut warnings)?;
+        let (cluster, prices, topology) = (Arc::clone(cluster), prices.clone(), topology.clone());
+        Ok(Derived { cluster, prices, topology, settings, node_types, warnings, hosts: None })
+    }
+
+    fn is_of(&self, cluster: &Arc<RayCluster>, options: &SnapshotOptions) -> bool {
+        Arc::ptr_eq(&self.cluster, cluster) && self.prices == options.prices && self.topology == options.topology
+    }
+}
+
+impl Kept {
+    /// What [`build()`] says, and mostly sooner.
+    ///
+    /// # Errors
+    /// As [`build()`].
+    pub fn build(&mut self, observation: &Observation, options: &SnapshotOptions) -> Result<Built, FieldError> {
+        let cluster = &observation.cluster;
+        let derived = match self.0.take().filter(|known| known.is_of(cluster, options)) {
+            Some(known) => known,
+            None => Derived::new(cluster, options)?,
+        };
+        Ok(translate(observation, options, self.0.insert(derived)))
+    }
+}
+
+fn translate(observation: &Observation, options: &SnapshotOptions, derived: &mut Derived) -> Built {
+    let Derived { cluster, settings: cluster_settings, node_types, warnings, hosts, .. } = derived;
+    let mut warnings = warnings.clone();
     let demand = demand::translate(&observation.state, &observation.gang_created_ms, &mut warnings);
     let keep = nodes::Keep { node_id: demand.selects_by(RAY_NODE_ID_LABEL), node_address: demand.asks_for("node:") };
-    let nodes = nodes::translate(observation, &node_types, keep, &mut warnings);
-    let hosts = hosts::translate(observation, &node_types);
-    let quotas = quotas::translate(&observation.surroundings.quotas, &node_types, &nodes);
+    let nodes = nodes::translate(observation, node_types, keep, &mut warnings);
+    let hosts = hosts::translate_anew(hosts, observation, node_types);
+    let quotas = quotas::translate(&observation.surroundings.quotas, node_types, &nodes);
     let snapshot = Snapshot {
         now_ms: observation.now_ms,
         versions: Versions {
@@ -127,8 +176,8 @@ pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Bui
             raycluster_resource_version: cluster.metadata.resource_version.clone(),
             raycluster_generation: cluster.metadata.generation,
         },
-        settings: settings(&cluster_settings, options),
-        node_types,
+        settings: settings(cluster_settings, options),
+        node_types: node_types.clone(),
         nodes: nodes.into(),
         demand: demand.tasks,
         gangs: demand.gangs,
@@ -137,7 +186,7 @@ pub fn build(observation: &Observation, options: &SnapshotOptions) -> Result<Bui
         hosts,
         quotas,
     };
-    Ok(Built { snapshot, warnings: warnings.into_texts() })
+    Built { snapshot, warnings: warnings.into_texts() }
 }
 
 fn settings(cluster: &ClusterSettings, options: &SnapshotOptions) -> Settings {
@@ -162,7 +211,7 @@ fn settings(cluster: &ClusterSettings, options: &SnapshotOptions) -> Settings {
 }
 
 /// Warnings, bounded: a flood of bad entries must not become a flood of text.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Warnings {
     texts: Vec<String>,
     omitted: usize,

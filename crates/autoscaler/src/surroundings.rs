@@ -1,7 +1,7 @@
 //! What Kubernetes says around the RayCluster, where RBAC permits, for people: quotas that hold groups back, nodes that are in
 //! trouble. What is decided by is in [`crate::hosts`] and [`crate::quotas`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_api::{PodView, Quantity, RayCluster};
 use serde_json::Value;
@@ -56,13 +56,19 @@ pub(crate) fn items(list: &Value) -> impl Iterator<Item = &Value> {
 
 /// Pods on Kubernetes nodes in trouble.
 pub fn node_notes(nodes: &Value, pods: &[PodView]) -> Vec<String> {
+    let mut on_nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for pod in pods {
+        if let Some(node) = &pod.node_name {
+            on_nodes.entry(node).or_default().push(&pod.name);
+        }
+    }
     let mut notes = Vec::new();
     for node in items(nodes) {
         let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        // Most nodes are no matter of ours.
+        let Some(on_it) = on_nodes.get(name) else { continue };
         let troubles = troubles_of(node);
-        let on_it: Vec<&str> =
-            pods.iter().filter(|pod| pod.node_name.as_deref() == Some(name)).map(|pod| pod.name.as_str()).collect();
-        if !troubles.is_empty() && !on_it.is_empty() {
+        if !troubles.is_empty() {
             notes.push(format!("Kubernetes node {name} {}: {}", troubles.join(", "), on_it.join(", ")));
         }
     }

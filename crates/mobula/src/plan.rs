@@ -143,7 +143,7 @@ fn observe(args: &Args, hypernodes: &DescribedTopology) -> anyhow::Result<(Obser
     let observation = Observation {
         now_ms: args.now.unwrap_or_else(|| default_now_ms(&args.demand, pods.as_deref())),
         state,
-        cluster,
+        cluster: cluster.into(),
         pods,
         object_store_bytes: BTreeMap::new(),
         gang_created_ms: BTreeMap::new(),

@@ -36,7 +36,7 @@ fn ticks(captures: &[&str]) -> Vec<Frame> {
         let observation = Observation {
             now_ms: 1_700_000_000_000 + second * 1_000,
             state: wire::decode_cluster_state(&reply).unwrap(),
-            cluster: cluster.clone(),
+            cluster: cluster.clone().into(),
             pods: None,
             object_store_bytes: Default::default(),
             gang_created_ms: Default::default(),

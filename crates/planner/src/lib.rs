@@ -9,6 +9,7 @@ mod amount;
 mod cache;
 mod census;
 mod given_up;
+mod hosts;
 mod lint;
 mod memory;
 mod mobula;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use amount::{Amount, Labels, Resources};
 pub use cache::Cache;
+pub use hosts::Hosts;
 pub use lint::{Severity, Violation, apply, idempotence, lint, monotonicity};
 pub use memory::{Blocked, Memory};
 pub use mobula::Mobula;

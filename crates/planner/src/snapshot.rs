@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, Labels, Nodes, Resources};
+use crate::{Amount, Hosts, Labels, Nodes, Resources};
 
 /// Everything a policy may look at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct Snapshot {
     /// Levels of the topology, from broad to narrow; empty: only what Ray asks for by label is obeyed.
     pub topology: Vec<TopologyLevel>,
     /// Kubernetes nodes, where they may be read; empty: unknown.
-    pub hosts: Vec<Host>,
+    pub hosts: Hosts,
     /// Quotas that cap what may be launched.
     pub quotas: Vec<Quota>,
 }

@@ -393,7 +393,7 @@ fn nodes_to_come_without_the_label_are_where_the_plan_says() {
 fn a_kubernetes_node_that_is_no_target() {
     let rules = |unfit: Option<&str>| {
         broken(|snapshot, _| {
-            snapshot.hosts = vec![Host { name: "h".into(), unfit: unfit.map(str::to_owned), ..Host::default() }];
+            snapshot.hosts = vec![Host { name: "h".into(), unfit: unfit.map(str::to_owned), ..Host::default() }].into();
             snapshot.nodes[0].host = Some("h".into());
         })
     };
@@ -494,7 +494,8 @@ fn the_rack_of_a_kubernetes_node_counts_too() {
             snapshot.hosts = vec![
                 Host { name: "h1".into(), labels: labels(&[("rack", "r1")]), ..Host::default() },
                 Host { name: "h2".into(), labels: labels(&[("rack", rack)]), ..Host::default() },
-            ];
+            ]
+            .into();
             let gpu = NodeType { labels: Arc::default(), ..snapshot.node_types[GPU as usize].clone() };
             snapshot.nodes[1] = Node { host: Some("h1".into()), ..free(&gpu, "g") };
             snapshot.nodes.push(Node { host: Some("h2".into()), ..free(&gpu, "h") });

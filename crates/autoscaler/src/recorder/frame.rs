@@ -191,7 +191,7 @@ impl StoredFrame {
         let observation = Observation {
             now_ms: self.now_ms,
             state,
-            cluster,
+            cluster: cluster.into(),
             pods: self.pods,
             object_store_bytes: self.object_store_bytes,
             gang_created_ms: self.gang_created_ms,

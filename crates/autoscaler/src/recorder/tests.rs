@@ -1,4 +1,5 @@
 use std::fs;
+use std::sync::Arc;
 
 use mobula_api::RayCluster;
 use mobula_gcs::wire;
@@ -49,7 +50,7 @@ pub(super) fn tick(now_ms: i64, reply: &[u8], memory: &Memory) -> Frame {
     let observation = Observation {
         now_ms,
         state: wire::decode_cluster_state(reply).unwrap(),
-        cluster: cluster(),
+        cluster: cluster().into(),
         pods: None,
         object_store_bytes: [("ab".to_owned(), 7)].into(),
         gang_created_ms: Default::default(),
@@ -127,7 +128,7 @@ fn whatever_differs_but_clocks_is_stored() {
         |frame| frame.outcome.push('!'),
         |frame| frame.observation.state.pending.truncate(1),
         |frame| frame.observation.state.nodes[0].status = mobula_gcs::NodeStatus::Draining,
-        |frame| frame.observation.cluster.metadata.resource_version.push('8'),
+        |frame| Arc::make_mut(&mut frame.observation.cluster).metadata.resource_version.push('8'),
         |frame| frame.observation.pods = Some(vec![mobula_api::PodView::default()]),
         |frame| frame.options.conserve_gpu_nodes = false,
         |frame| frame.memory.allocation_failed_ms = [("g".to_owned(), 1)].into(),

@@ -47,7 +47,7 @@ impl Collected {
 /// A RayCluster and the object it was parsed from.
 pub(super) struct ParsedCluster {
     raw: Arc<Value>,
-    parsed: RayCluster,
+    parsed: Arc<RayCluster>,
 }
 
 pub(super) async fn collect(context: &Context, state: &mut LoopState) -> Result<Collected, TickError> {
@@ -157,14 +157,14 @@ pub(super) async fn current_cluster(
 }
 
 /// Parses a RayCluster; one that was parsed already is not parsed again.
-pub(super) fn parse(state: &mut LoopState, raw: &Arc<Value>) -> Result<RayCluster, TickError> {
+pub(super) fn parse(state: &mut LoopState, raw: &Arc<Value>) -> Result<Arc<RayCluster>, TickError> {
     if let Some(known) = &state.parsed
         && Arc::ptr_eq(&known.raw, raw)
     {
-        return Ok(known.parsed.clone());
+        return Ok(Arc::clone(&known.parsed));
     }
-    let parsed = RayCluster::from_value(Value::clone(raw))?;
-    state.parsed = Some(ParsedCluster { raw: raw.clone(), parsed: parsed.clone() });
+    let parsed = Arc::new(RayCluster::read_value(raw)?);
+    state.parsed = Some(ParsedCluster { raw: raw.clone(), parsed: Arc::clone(&parsed) });
     Ok(parsed)
 }
 

@@ -37,6 +37,7 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
         mode,
         permissions: Permissions::unknown(),
         memory: mobula_planner::Memory::default(),
+        kept: Default::default(),
         cache: mobula_planner::Cache::default(),
         guard: ViewGuard::new(context.config.view_grace),
         session: None,

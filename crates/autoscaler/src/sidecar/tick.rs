@@ -14,11 +14,7 @@ use super::{
     due::Due,
     publish,
 };
-use crate::{
-    metrics::own,
-    pace::Pace,
-    snapshot::{self, Built},
-};
+use crate::{metrics::own, pace::Pace, snapshot::Built};
 
 /// A plan and what it was made from.
 pub(super) struct Planned {
@@ -30,7 +26,7 @@ pub(super) struct Planned {
     pub memory_after: Memory,
     pub plan: Arc<Plan>,
     /// The RayCluster that the plan was made from.
-    pub cluster: RayCluster,
+    pub cluster: Arc<RayCluster>,
     /// Broken invariants that forbid the plan.
     pub violations: Vec<String>,
 }
@@ -98,7 +94,7 @@ fn next_poll(pace: &Pace, collected: &Collected, retry_after: Option<Duration>) 
 
 fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Result<Planned, TickError> {
     let started = Instant::now();
-    let Built { mut snapshot, warnings } = snapshot::build(&collected.observation, &state.options)?;
+    let Built { mut snapshot, warnings } = state.kept.build(&collected.observation, &state.options)?;
     state.cache.share(&mut snapshot);
     let snapshot = Arc::new(snapshot);
     phase(context, "snapshot", started);
@@ -119,7 +115,7 @@ fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Resu
     if violations.is_empty() {
         state.memory = memory_after.clone();
     }
-    let cluster = collected.observation.cluster.clone();
+    let cluster = Arc::clone(&collected.observation.cluster);
     Ok(Planned { snapshot, warnings, memory_before, memory_after, plan, cluster, violations })
 }
 

@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mobula_api::{FieldError, GroupShape, RayCluster, ResizeBounds, keys};
-use mobula_planner::{Amount, FabricWish, GroupFacts, NodeType, ResizeSpec, Resources};
+use mobula_planner::{Amount, FabricWish, GroupFacts, NodeType, ResizeSpec, Resources, TopologyLevel};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{SnapshotOptions, Warnings, nearness};
+use super::{Warnings, nearness};
 use crate::pod_needs::{amounts, requests};
+use crate::prices::Prices;
 
 /// Head first, then the worker groups in their order. `suspended`: the whole cluster is.
 pub(super) fn translate(
     cluster: &RayCluster,
     suspended: bool,
-    options: &SnapshotOptions,
+    (prices, topology): (&Prices, &[TopologyLevel]),
     warnings: &mut Warnings,
 ) -> Result<Vec<NodeType>, FieldError> {
-    let (shapes, prices) = (cluster.group_shapes()?, &options.prices);
+    let shapes = cluster.group_shapes()?;
     for name in prices.0.keys().filter(|name| shapes.iter().all(|shape| shape.name != **name)) {
         warnings.push(format!("prices: {name}: the RayCluster has no such group: ignored"));
     }
@@ -33,7 +34,7 @@ pub(super) fn translate(
     for (shape, template) in shapes.into_iter().zip(templates) {
         let offerings = offerings(&shape.name);
         let fabric = fabric(&shape.name, template, warnings);
-        let nearness = nearness::read(&shape.name, template, &options.topology, warnings);
+        let nearness = nearness::read(&shape.name, template, topology, warnings);
         let mut group = node_type(shape, suspended)?;
         group.facts.pod_requests = amounts(&requests(template));
         (group.facts.fabric, group.facts.nearness) = (fabric, nearness);

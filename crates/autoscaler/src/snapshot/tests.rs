@@ -2,6 +2,7 @@
 
 mod captures;
 mod demand;
+mod kept;
 mod nodes;
 mod properties;
 mod replicas;
@@ -14,7 +15,7 @@ use mobula_gcs as gcs;
 use mobula_planner::{Node, Snapshot};
 use serde_json::{Value, json};
 
-use super::{Built, Observation, SnapshotOptions, build};
+use super::{Built, Kept, Observation, SnapshotOptions, build};
 
 /// A worker group of one CPU a pod, with `merge`d members.
 fn group(name: &str, merge: &Value) -> Value {
@@ -71,7 +72,7 @@ fn observation(groups: &[Value], state: gcs::ClusterState, pods: Option<Vec<PodV
     Observation {
         now_ms: 2_000_000,
         state,
-        cluster: cluster(groups),
+        cluster: cluster(groups).into(),
         pods,
         object_store_bytes: BTreeMap::new(),
         gang_created_ms: BTreeMap::new(),

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use mobula_planner::{Host, Labels, Snapshot, TopologyLevel};
+use mobula_planner::{Host, Hosts, Labels, Snapshot, TopologyLevel};
 use serde_json::{Value, json};
 
 use super::DescribedTopology;
@@ -29,7 +29,7 @@ fn level(name: &str, key: &str) -> TopologyLevel {
     TopologyLevel { name: name.to_owned(), keys: vec![key.to_owned()], ..TopologyLevel::default() }
 }
 
-fn hosts(names: &[&str]) -> Vec<Host> {
+fn hosts(names: &[&str]) -> Hosts {
     names.iter().map(|name| Host { name: (*name).to_owned(), ..Host::default() }).collect()
 }
 

@@ -236,7 +236,7 @@ fn a_pod_that_may_be_resized_says_how_big_it_is() {
         vec![ray_node("p", "g")],
         None,
     );
-    observation.cluster.metadata.annotations.insert("ray.io/ippr".to_owned(), bounds.to_string());
+    Arc::make_mut(&mut observation.cluster).metadata.annotations.insert("ray.io/ippr".to_owned(), bounds.to_string());
     let sized = |annotation: Value| {
         let mut metadata = json!({"name": "p", "labels": {"ray.io/group": "g", "ray.io/node-type": "worker"}});
         if annotation != NONE {

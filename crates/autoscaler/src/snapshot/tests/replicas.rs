@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use mobula_planner::NodePhase;
 
 use super::*;
@@ -36,7 +38,7 @@ fn a_suspended_group_or_cluster_requests_nothing() {
     let groups = [group("g", &json!({"replicas": 3, "suspend": true}))];
     assert_eq!(requested(&clean(&of_nodes(&groups, vec![], None))), []);
     let mut observation = of_nodes(&[group("g", &json!({"replicas": 3}))], vec![], None);
-    observation.cluster.spec.suspend = Some(true);
+    Arc::make_mut(&mut observation.cluster).spec.suspend = Some(true);
     let snapshot = clean(&observation);
     assert_eq!(requested(&snapshot), []);
     assert!(snapshot.node_types.iter().all(|group| group.suspended));

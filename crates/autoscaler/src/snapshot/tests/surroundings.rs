@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use mobula_planner::{
     Amount, CapacityType, FabricWish, Host, Nearness, NodePhase, Offering, PendingCause, Quota, TopologyLevel,
 };
@@ -168,7 +170,7 @@ fn a_node_on_which_ray_runs_waits_for_nothing() {
 fn refused(status: Value) -> Vec<String> {
     let asked = |name: &str| group(name, &json!({"replicas": 1}));
     let mut observation = of_nodes(&[asked("one"), asked("two")], vec![], Some(vec![]));
-    observation.cluster.status = status;
+    Arc::make_mut(&mut observation.cluster).status = status;
     let snapshot = clean(&observation);
     let of = |cause| snapshot.nodes.iter().filter(move |node| node.pending_cause == Some(cause));
     assert_eq!(of(PendingCause::QuotaRefused).count() + of(PendingCause::Provisioning).count(), 2);

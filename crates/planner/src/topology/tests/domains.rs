@@ -38,7 +38,7 @@ fn rays_labels_come_before_those_of_the_kubernetes_node_and_those_before_the_sel
         pending("g", None),
     ];
     let mut snapshot = snapshot(vec![level("rack", &[RACK])], vec![group("g", &[(RACK, "selector")])], nodes);
-    snapshot.hosts = vec![host("h1", &[(RACK, "kubernetes")]), host("h2", &[(RACK, "ray")])];
+    snapshot.hosts = vec![host("h1", &[(RACK, "kubernetes")]), host("h2", &[(RACK, "ray")])].into();
     let topology = Topology::new(&snapshot);
     let names: Vec<String> = (0..4).map(|node| name(&topology, topology.of_node(0, node))).collect();
     // The first node tells that the rack `kubernetes` is called `ray` in Ray.
@@ -54,7 +54,7 @@ fn names_that_contradict_each_other_are_not_taken_for_one_domain() {
         running("g", &[], Some("h3")),
     ];
     let mut snapshot = snapshot(vec![level("rack", &[RACK])], vec![group("g", &[])], nodes);
-    snapshot.hosts = ["h1", "h2", "h3"].map(|name| host(name, &[(RACK, "both")])).into();
+    snapshot.hosts = ["h1", "h2", "h3"].map(|name| host(name, &[(RACK, "both")])).to_vec().into();
     let topology = Topology::new(&snapshot);
     let names: Vec<String> = (0..3).map(|node| name(&topology, topology.of_node(0, node))).collect();
     assert_eq!(names, ["example.com/rack=left", "example.com/rack=right", "example.com/rack=both"]);
@@ -178,7 +178,7 @@ fn where_ray_compares_a_label_a_running_node_without_it_is_alone() {
             pending("g", Some("h3")),
         ]
     };
-    let hosts = || ["h1", "h2", "h3"].map(|name| host(name, &[(CLIQUE, "uuid.1")])).to_vec();
+    let hosts = || ["h1", "h2", "h3"].map(|name| host(name, &[(CLIQUE, "uuid.1")])).to_vec().into();
     let asked = Snapshot {
         gangs: vec![local_gang(GPU_DOMAIN, &[])],
         hosts: hosts(),
@@ -286,7 +286,7 @@ fn pods_on_one_machine_are_together_at_the_level_of_hosts() {
         vec![group("g", &[])],
         nodes,
     );
-    snapshot.hosts = vec![host("h1", &[(RACK, "r1"), ("kubernetes.io/hostname", "h1.example.com")])];
+    snapshot.hosts = vec![host("h1", &[(RACK, "r1"), ("kubernetes.io/hostname", "h1.example.com")])].into();
     let topology = Topology::new(&snapshot);
     let of_host = |node| topology.of_node(1, node);
     assert_eq!(name(&topology, of_host(0)), "kubernetes.io/hostname=h1.example.com");

@@ -86,7 +86,7 @@ fn among_labelled_nodes_one_without_the_label_is_alone() {
 #[test]
 fn kubernetes_nodes_with_room_tell_the_fabric_of_new_pods() {
     let mut snapshot = snapshot(tiers(), vec![rdma_group("a", &[])], vec![running("a", &[], Some("h1"))]);
-    snapshot.hosts = vec![host("h1", &[(TIER, "s1")]), host("h2", &[(TIER, "s2")])];
+    snapshot.hosts = vec![host("h1", &[(TIER, "s1")]), host("h2", &[(TIER, "s2")])].into();
     snapshot.hosts[0].free = Arc::default();
     let topology = Topology::new(&snapshot);
     let fabrics = Fabrics::new(&snapshot, &topology);

@@ -16,7 +16,8 @@ fn racks() -> Snapshot {
         host("other pool", &[(RACK, "r1")]),
         host("h5", &[POOL]),
         host("h6", &[POOL]),
-    ];
+    ]
+    .into();
     snapshot
 }
 
@@ -58,7 +59,7 @@ fn unfit_machines_are_no_room_and_their_nodes_no_targets() {
 #[test]
 fn where_no_machine_has_room_new_pods_come_up_who_knows_where() {
     let mut snapshot = racks();
-    for host in &mut snapshot.hosts {
+    for host in snapshot.hosts.iter_mut() {
         host.free = Arc::new(amounts(&[("cpu", 59), ("nvidia.com/gpu", 8)]));
     }
     assert_eq!(Topology::new(&snapshot).of_group(0, 0), &GroupDomain::Own);
