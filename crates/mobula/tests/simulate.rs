@@ -87,5 +87,10 @@ fn the_same_seed_is_the_same_history_in_two_processes() {
 
 #[test]
 fn a_soak_finds_nothing() {
-    said(&["simulate", "soak", "--count", "200"]);
+    // Two halves side by side: a run takes one core.
+    thread::scope(|scope| {
+        for first in ["1", "101"] {
+            scope.spawn(move || said(&["simulate", "soak", "--first", first, "--count", "100"]));
+        }
+    });
 }
