@@ -4,10 +4,13 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command as Process;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{Arguments, Command, cargo, run};
 use crate::parts;
+
+/// Exit code of `e2e check` on a machine that can't run a node. Everything else that goes wrong is an error.
+const CANNOT: i32 = 3;
 
 /// Sub-command `e2e`.
 pub const COMMAND: Command = Command {
@@ -36,9 +39,11 @@ fn e2e(arguments: &Arguments) -> Result<()> {
 
 /// As part of the tests, which have built it: whether this machine can, and if so, the whole of it.
 pub fn where_possible() -> Result<bool> {
-    if run(Process::new(program()?).arg("check")).is_err() {
+    let checked = Process::new(program()?).arg("check").status().context("could not start e2e")?;
+    if checked.code() == Some(CANNOT) {
         return Ok(false);
     }
+    ensure!(checked.success(), "`e2e check` ended with {checked}");
     parts::ensure(&parts::all()?)?;
     run(Process::new(program()?).arg("run")).map(|()| true)
 }

@@ -227,6 +227,8 @@ struct Inner {
     waits: BTreeMap<Key, Vec<GangWait>>,
     certainty: Certainty,
     synced: BTreeSet<(usize, usize)>,
+    /// Gangs are admitted here.
+    admits: bool,
 }
 
 /// What the world holds of one RayCluster.
@@ -252,7 +254,8 @@ impl World {
     ) -> (Arc<World>, tokio::sync::mpsc::UnboundedReceiver<Target>) {
         let (changed, changes) = tokio::sync::mpsc::unbounded_channel();
         let namespaces = if namespaces.is_empty() { vec![String::new()] } else { namespaces.to_vec() };
-        let world = World { inner: Mutex::default(), sources: sources.to_vec(), namespaces, changed };
+        let inner = Inner { admits: sources.iter().any(Source::is_capacity), ..Inner::default() };
+        let world = World { inner: Mutex::new(inner), sources: sources.to_vec(), namespaces, changed };
         (Arc::new(world), changes)
     }
 
@@ -530,8 +533,9 @@ impl Inner {
         {
             self.incarnations.remove(&before.uid);
         }
-        let both = [before, after];
-        both.into_iter().flatten().take(1).map(|cluster| target(cluster.key.clone())).collect()
+        let admission = (self.admits && means_other_gangs(before.as_deref(), after.as_deref())).then(admission_target);
+        let both = [before, after].into_iter().flatten().take(1);
+        both.map(|cluster| target(cluster.key.clone())).chain(admission).collect()
     }
 
     fn pod_changed(&mut self, change: &Change<Indexed>) -> Vec<Target> {
@@ -558,4 +562,14 @@ impl Inner {
         let next = incarnations.entry((group.to_owned(), place.replica)).or_default();
         *next = (*next).max(place.incarnation.saturating_add(1));
     }
+}
+
+/// Whether a change of a RayCluster may be one of its gangs: how many pods a gang has, and where it may be, is in its spec and
+/// its annotations.
+fn means_other_gangs(before: Option<&Cluster>, after: Option<&Cluster>) -> bool {
+    fn asks(cluster: &Cluster) -> (i64, &BTreeMap<String, String>) {
+        let object = cluster.object.as_ref().unwrap_or_else(|unreadable| &unreadable.rest);
+        (object.metadata.generation, &object.metadata.annotations)
+    }
+    before.map(asks) != after.map(asks)
 }

@@ -80,6 +80,9 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
     } else {
         settle(&mut decided, &asking, &foreign, memory, now_ms);
     }
+    // No step needs another one: a slow answer about one RayCluster holds up the gangs of no other.
+    let steps = std::mem::take(&mut decided.decision.batches).into_iter().flatten().collect();
+    decided.decision.then(steps);
     decided
 }
 

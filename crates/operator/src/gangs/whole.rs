@@ -82,7 +82,9 @@ pub(super) fn note(decided: &mut Decided, sight: &Sight, memory: &Memory, now_ms
         for (admission, pods) in admitted(gang) {
             let is_known = gang.has_been_whole(admission);
             // One pod is always whole, and nothing is left of it when it is gone.
-            let is_new = !is_known && admission.pods.values().sum::<u32>() > 1 && is_whole_now(gang, admission, &pods);
+            let is_new = !is_known
+                && admission.pods.values().map(|pods| u64::from(*pods)).sum::<u64>() > 1
+                && is_whole_now(gang, admission, &pods);
             if is_known || is_new {
                 whole.0.entry(gang.name.clone()).or_default().insert(admission.at_ms);
             }

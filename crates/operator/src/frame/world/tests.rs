@@ -101,3 +101,22 @@ fn nothing_is_kept_of_gangs_of_other_people() {
     assert_eq!(world.lock().children[&1].len(), 1);
     assert_eq!(world.cluster(&Key::new("ns", "a")).unwrap().children.len(), 1);
 }
+
+#[test]
+fn gangs_are_looked_at_again_when_a_raycluster_says_something_else_of_them() {
+    let sources = [RAY_CLUSTER_SOURCES, CAPACITY_SOURCES].concat();
+    let (world, mut changes) = World::new(&sources, &[]);
+    let mut wakes = |version: &str, generation: i64, note: &str| {
+        let mut cluster = cluster("c");
+        cluster["metadata"]["resourceVersion"] = json!(version);
+        cluster["metadata"]["generation"] = json!(generation);
+        cluster["metadata"]["annotations"] = json!({"mobula.dev/gangs": note});
+        world.apply(CLUSTERS, cluster);
+        let woken: Vec<Target> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
+        woken.contains(&admission_target())
+    };
+    assert!(wakes("1", 1, "{}"), "it is new");
+    assert!(!wakes("2", 1, "{}"), "only its status is another");
+    assert!(wakes("3", 1, "[]"), "the sidecar names other gangs");
+    assert!(wakes("4", 2, "[]"), "replicas are others");
+}
