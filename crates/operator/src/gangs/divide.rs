@@ -121,7 +121,7 @@ fn by_plan(members: Vec<Member>, sizes: &BTreeMap<String, Size>, planned: &Plann
         shares.extend(Some(share).filter(|share| !share.members.is_empty()));
     }
     for (name, members) in begun {
-        let lacks = lacks(&members, |_| true);
+        let lacks = lacks(&members, |admission| !planned.whole.has(&name, admission));
         shares.push(share(name, members, &lacks, &mut lines));
     }
     for (group, line) in &mut lines {
@@ -264,6 +264,8 @@ mod tests {
         let plan = r#"{"new": {"w": 4}, "old": {"w": 1}}"#;
         let shares = divided_after(&members, &sizes(5, 1), plan, &whole);
         assert_eq!(shares, ["old 1: w0", "new 4: w1 w2 w3 w4"], "what was whole lacks only what the plan says");
+        let shares = divided_after(&members[..3], &sizes(3, 1), "{}", &whole);
+        assert_eq!(shares, ["old 1: w0", "w/1 1: w1", "w/2 1: w2"], "later pods are no part of what is done");
     }
 
     #[test]
