@@ -90,3 +90,8 @@ pub const GKE_TPU_TOPOLOGY: &str = "cloud.google.com/gke-tpu-topology";
 pub const GKE_TPU_ACCELERATOR: &str = "cloud.google.com/gke-tpu-accelerator";
 /// Extended resource: TPU chips.
 pub const GOOGLE_TPU: &str = "google.com/tpu";
+
+/// Annotation of pods, read by Volcano: the PodGroup that they belong to.
+pub const VOLCANO_POD_GROUP: &str = "scheduling.k8s.io/group-name";
+/// Label of pods, read by scheduler-plugins: the PodGroup that they belong to.
+pub const SCHEDULER_PLUGINS_POD_GROUP: &str = "scheduling.x-k8s.io/pod-group";

@@ -84,8 +84,7 @@ pub fn gangs_note(cluster: &RayCluster, snapshot: &Snapshot, plan: &Plan, pods: 
 
 /// Whether a batch scheduler places the pod with others, whose number follows what is planned: Volcano, scheduler-plugins.
 fn is_of_pod_group(pod: &PodView) -> bool {
-    pod.annotations.contains_key("scheduling.k8s.io/group-name")
-        || pod.labels.contains_key("scheduling.x-k8s.io/pod-group")
+    pod.annotations.contains_key(keys::VOLCANO_POD_GROUP) || pod.labels.contains_key(keys::SCHEDULER_PLUGINS_POD_GROUP)
 }
 
 /// Hosts that gangs take and that are not others' already, by gang and worker group.

@@ -33,6 +33,14 @@ impl Decision {
         }
     }
 
+    /// Adds to the last batch: nothing that is in it has to end before.
+    pub fn beside(&mut self, steps: impl IntoIterator<Item = Step>) {
+        match self.batches.last_mut() {
+            Some(batch) => batch.extend(steps),
+            None => self.then(steps.into_iter().collect()),
+        }
+    }
+
     /// Looks again at `at_ms`, or earlier if something else asks for it.
     pub fn wake_at(&mut self, at_ms: i64) {
         self.wake_at_ms = Some(self.wake_at_ms.map_or(at_ms, |other| other.min(at_ms)));

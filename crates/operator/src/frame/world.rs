@@ -227,7 +227,7 @@ struct Inner {
     waits: BTreeMap<Key, Vec<GangWait>>,
     certainty: Certainty,
     synced: BTreeSet<(usize, usize)>,
-    /// Gangs are admitted here.
+    /// Whether gang admission sees what it needs.
     admits: bool,
 }
 
@@ -285,9 +285,9 @@ impl World {
 
     /// Every RayCluster that is known.
     pub fn targets(&self) -> Vec<Target> {
-        let targets = self.lock().clusters.iter().map(|(key, _)| target(key.clone())).collect::<Vec<_>>();
-        let admission = self.admits().then(admission_target);
-        targets.into_iter().chain(admission).collect()
+        let inner = self.lock();
+        let clusters = inner.clusters.iter().map(|(key, _)| target(key.clone()));
+        clusters.chain(inner.admits.then(admission_target)).collect()
     }
 
     /// Every RayCluster that is known, as it is.

@@ -38,7 +38,8 @@ enum State<'a> {
     Late { pods: Vec<&'a Member> },
 }
 
-/// Decides about all gangs at once.
+/// Decides about all gangs at once. No step needs another one, so all are one batch: a slow answer about one RayCluster holds
+/// up the gangs of no other.
 pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms: i64) -> Decided {
     let mut decided = Decided::default();
     whole::note(&mut decided, sight, memory, now_ms);
@@ -71,7 +72,7 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
     for (namespace, member) in sight.strays.iter().filter(|(_, member)| member.is_in_doubt) {
         let part = part_of_stray(namespace, member);
         if may_try_part(&mut decided, &part, memory, now_ms) {
-            decided.decision.then(vec![look(&part, namespace, member, now_ms)]);
+            decided.decision.beside([look(&part, namespace, member, now_ms)]);
         }
     }
     let foreign = if asking.is_empty() { Vec::new() } else { foreign(sight, memory, now_ms) };
@@ -80,9 +81,6 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
     } else {
         settle(&mut decided, &asking, &foreign, memory, now_ms);
     }
-    // No step needs another one: a slow answer about one RayCluster holds up the gangs of no other.
-    let steps = std::mem::take(&mut decided.decision.batches).into_iter().flatten().collect();
-    decided.decision.then(steps);
     decided
 }
 
@@ -130,8 +128,7 @@ fn settle(
         decided.decision.wake_at(now_ms.saturating_add(NEXT_LOOKS_MS));
     }
     let due = due.into_iter().take(MOST_LOOKS);
-    let steps = due.map(|(part, namespace, member)| look(part, namespace, member, now_ms)).collect();
-    decided.decision.then(steps);
+    decided.decision.beside(due.map(|(part, namespace, member)| look(part, namespace, member, now_ms)));
 }
 
 /// Pods that may have been lifted are looked at anew. What they may hold is nobody else's until then.
@@ -140,7 +137,7 @@ fn look_again(decided: &mut Decided, gang: &Gang, memory: &Memory, now_ms: i64) 
     wait(decided, gang, pods.len(), failure(gang, memory));
     if may_try(decided, gang, memory, now_ms) {
         let look = |member: &&Member| look(&part(gang), &gang.cluster.namespace, member, now_ms);
-        decided.decision.then(pods.iter().map(look).collect());
+        decided.decision.beside(pods.iter().map(look));
     }
 }
 
@@ -241,7 +238,7 @@ fn give_back(decided: &mut Decided, gang: &Gang, pods: &[&Member], memory: &Memo
         let step = Step::new(part(gang), action).within(gang.cluster.namespace.clone());
         Step { replaces_broken: true, ..step }
     };
-    decided.decision.then(pods.iter().map(deletion).collect());
+    decided.decision.beside(pods.iter().map(deletion));
 }
 
 /// A gang that asks: its pods, and what of it has begun.
@@ -283,7 +280,7 @@ fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &Gan
             }
         }
     }
-    decided.decision.then(lifts);
+    decided.decision.beside(lifts);
 }
 
 /// Pods by what the scheduler sees in them.

@@ -100,7 +100,7 @@ pub(super) fn note(decided: &mut Decided, sight: &Sight, memory: &Memory, now_ms
                 "uid": owner.uid, "resourceVersion": owner.resource_version, "annotations": {ANNOTATION: text},
             }});
             let action = Action::Patch { kind: &kind::RAY_CLUSTER, name: key.name.clone(), patch };
-            decided.decision.then(vec![Step::new(part, action).within(key.namespace.clone())]);
+            decided.decision.beside([Step::new(part, action).within(key.namespace.clone())]);
         }
     }
 }

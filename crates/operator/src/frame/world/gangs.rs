@@ -122,11 +122,6 @@ impl World {
         }
     }
 
-    /// Whether gang admission sees what it needs.
-    pub(super) fn admits(&self) -> bool {
-        self.sources.iter().any(Source::is_capacity)
-    }
-
     /// All nodes with what is free of them, and all pods of gangs.
     pub fn capacity(&self) -> (Vec<(String, NodeRecord, Resources)>, Vec<GangMember>) {
         let inner = self.lock();

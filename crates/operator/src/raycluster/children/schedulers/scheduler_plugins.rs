@@ -1,6 +1,6 @@
 //! The coscheduling plugin of kube-scheduler: `scheduling.x-k8s.io/v1alpha1`.
 
-use mobula_api::FieldError;
+use mobula_api::{FieldError, keys};
 use serde_json::{Value, json};
 
 use super::super::{Children, draft::PodDraft, resources};
@@ -25,6 +25,6 @@ pub(super) fn pod_group(children: &Children<'_>, members: &GangMembers) -> Resul
 pub(super) fn mark(children: &Children<'_>, pod: &mut PodDraft) {
     pod.set_spec("schedulerName", "scheduler-plugins-scheduler");
     if children.wants_gang() {
-        pod.labels.insert("scheduling.x-k8s.io/pod-group".to_owned(), children.cluster.metadata.name.clone());
+        pod.labels.insert(keys::SCHEDULER_PLUGINS_POD_GROUP.to_owned(), children.cluster.metadata.name.clone());
     }
 }

@@ -1,6 +1,6 @@
 //! Volcano: `scheduling.volcano.sh/v1beta1`.
 
-use mobula_api::FieldError;
+use mobula_api::{FieldError, keys};
 use serde_json::{Map, Value, json};
 
 use super::super::{
@@ -58,7 +58,7 @@ pub(super) fn mark(children: &Children<'_>, group: &Group<'_>, pod: &mut PodDraf
     pod.set_spec("schedulerName", "volcano");
     copy_label(children, QUEUE, QUEUE, pod);
     copy_label(children, PRIORITY_CLASS, PRIORITY_CLASS, pod);
-    pod.annotations.insert("scheduling.k8s.io/group-name".to_owned(), group_name(children));
+    pod.annotations.insert(keys::VOLCANO_POD_GROUP.to_owned(), group_name(children));
     pod.annotations.insert("volcano.sh/task-spec".to_owned(), group.name.to_owned());
 }
 
