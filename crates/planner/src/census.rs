@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::quick_hash::Index;
-use crate::{GroupPlan, Node, NodePhase, NodeType, Snapshot};
+use crate::roster::Row;
+use crate::{GroupPlan, NodePhase, NodeType, Snapshot};
 
 /// Replicas of one group.
 pub(crate) struct Replicas {
@@ -20,9 +20,9 @@ pub(crate) struct Pods<'a> {
 }
 
 impl<'a> Pods<'a> {
-    fn add(&mut self, node: &'a Node) {
+    fn add(&mut self, replica: Option<&'a str>) {
         self.count += 1;
-        self.named.extend(node.replica.as_deref());
+        self.named.extend(replica);
     }
 
     /// Pods that don't say to which replica they belong fill up those that lack some.
@@ -46,45 +46,22 @@ pub(crate) struct Census<'a> {
     pub running: Pods<'a>,
 }
 
-/// By node of the snapshot: the number of its group; for a node of no group, the number of groups.
-pub(crate) fn group_numbers(snapshot: &Snapshot) -> Vec<usize> {
-    let none = snapshot.node_types.len();
-    let numbers: Index<&str, usize> =
-        snapshot.node_types.iter().enumerate().map(|(at, group)| (group.name.as_str(), at)).collect();
-    // Nodes of a group mostly follow one another.
-    let mut last: Option<(&str, usize)> = None;
-    let mut number = |node: &'_ Node| match last {
-        Some((group, number)) if group == node.group => number,
-        _ => numbers.get_key_value(node.group.as_str()).map_or(none, |(group, number)| {
-            last = Some((group, *number));
-            *number
-        }),
-    };
-    snapshot.nodes.iter().map(&mut number).collect()
-}
-
-/// Counts the pods of every group, in the order of the snapshot, and then those of no group. `numbers` are
-/// [`group_numbers`], `is_ending` says of a node whether it ends.
-pub(crate) fn census<'a>(
-    snapshot: &'a Snapshot,
-    numbers: &[usize],
-    is_ending: impl Fn(usize) -> bool,
-) -> Vec<Census<'a>> {
+/// Counts the pods of every group, in the order of the snapshot, and then those of no group. `is_ending` says of a node whether
+/// it ends.
+pub(crate) fn census<'a>(snapshot: &'a Snapshot, roster: &[Row], is_ending: impl Fn(usize) -> bool) -> Vec<Census<'a>> {
     let mut groups: Vec<Census<'_>> = Vec::new();
     groups.resize_with(snapshot.node_types.len() + 1, Census::default);
-    for (at, (node, number)) in snapshot.nodes.iter().zip(numbers).enumerate() {
-        if node.is_head || node.instance_id.is_empty() || node.phase == NodePhase::Leaving {
-            continue;
-        }
-        let census = &mut groups[*number];
-        census.asked.add(node);
-        if node.phase != NodePhase::Requested {
-            census.existing.add(node);
+    for (at, row) in roster.iter().enumerate().filter(|(_, row)| row.is_pod()) {
+        let census = &mut groups[row.group()];
+        let replica = if row.is_named { snapshot.nodes[at].replica.as_deref() } else { None };
+        census.asked.add(replica);
+        if row.phase != NodePhase::Requested {
+            census.existing.add(replica);
         }
         if !is_ending(at) {
-            census.kept.add(node);
-            if node.phase == NodePhase::Running {
-                census.running.add(node);
+            census.kept.add(replica);
+            if row.phase == NodePhase::Running {
+                census.running.add(replica);
             }
         }
     }

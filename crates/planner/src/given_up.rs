@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::quick_hash::Index;
+use crate::roster::Row;
 use crate::words;
-use crate::{Node, NodePhase, NodeType, Reason, Snapshot, TerminateCause, Verdict};
+use crate::{Node, NodePhase, Reason, Snapshot, TerminateCause, Verdict};
 
 /// What is given up.
 #[derive(Default)]
@@ -21,22 +21,19 @@ pub(crate) struct GivenUp<'a> {
 
 /// Finds what is to be given up, whole replicas only. Pods that have been pending for longer than `most_pending_ms` count as
 /// failed; `None`: none does.
-pub(crate) fn find(snapshot: &Snapshot, most_pending_ms: Option<i64>) -> GivenUp<'_> {
+pub(crate) fn find<'a>(snapshot: &'a Snapshot, roster: &[Row], most_pending_ms: Option<i64>) -> GivenUp<'a> {
     let mut given_up = GivenUp { nodes: vec![false; snapshot.nodes.len()], ..GivenUp::default() };
-    let groups: Index<&str, &NodeType> = snapshot.node_types.iter().map(|group| (group.name.as_str(), group)).collect();
     let mut replicas: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
-    let mut last: Option<&NodeType> = None;
-    for (at, node) in snapshot.nodes.iter().enumerate() {
-        if node.is_head || node.instance_id.is_empty() || node.phase == NodePhase::Leaving {
+    for (at, row) in roster.iter().enumerate() {
+        // A pod that runs may go with others of its replica, and for no reason of its own.
+        if !row.is_pod() || (row.phase == NodePhase::Running && !row.is_named) {
             continue;
         }
-        // Nodes of a group usually follow one another.
-        if last.is_none_or(|group| group.name != node.group) {
-            last = groups.get(node.group.as_str()).copied();
-        }
-        let Some(group) = last.filter(|group| !group.is_head && !group.suspended) else {
+        let group = snapshot.node_types.get(row.group());
+        let Some(group) = group.filter(|group| !group.is_head && !group.suspended) else {
             continue;
         };
+        let node = &snapshot.nodes[at];
         let named = node.replica.as_deref().filter(|_| group.num_of_hosts > 1);
         if let Some(replica) = named {
             replicas.entry((&group.name, replica)).or_default().push(at);

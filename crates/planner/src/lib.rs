@@ -19,6 +19,7 @@ pub mod placement;
 mod plan;
 mod quick_hash;
 pub mod ray_v2;
+mod roster;
 mod snapshot;
 pub mod topology;
 pub mod topology_presets;

@@ -37,7 +37,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Whether nodes and hosts are in the order in which policy `mobula` looks at them; if not, it sorts a copy.
     pub fn is_in_order(&self) -> bool {
-        crate::mobula::order::is_in_order(self, &crate::census::group_numbers(self))
+        crate::mobula::order::is_in_order(self, &crate::roster::roster(self))
     }
 }
 

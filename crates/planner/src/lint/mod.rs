@@ -13,7 +13,7 @@ pub use dynamic::{apply, idempotence, monotonicity};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::census::group_numbers;
+use crate::roster::{Row, roster};
 use crate::{
     DrainKind, Gang, GroupPlan, Host, MAX_LAUNCHES, Node, NodePhase, NodeType, Plan, Request, Snapshot, Terminate,
     TerminateCause, UnmetKind,
@@ -72,8 +72,8 @@ struct Check<'a> {
     snapshot: &'a Snapshot,
     plan: &'a Plan,
     groups: BTreeMap<&'a str, &'a NodeType>,
-    /// By node of the snapshot: the number of its group; for a node of no group, the number of groups.
-    numbers: Vec<usize>,
+    /// The nodes of the snapshot at a glance.
+    roster: Vec<Row>,
     /// By group name: its pods that exist and stay.
     kept: BTreeMap<&'a str, Kept<'a>>,
     /// By pod, where the plan names some.
@@ -89,14 +89,14 @@ impl<'a> Check<'a> {
         let workers = snapshot.node_types.iter().filter(|group| !group.is_head);
         let names_pods = !plan.terminate.is_empty() || !plan.resize.is_empty();
         let named = snapshot.nodes.iter().filter(|_| names_pods);
-        let numbers = group_numbers(snapshot);
+        let roster = roster(snapshot);
         let ended: BTreeSet<&str> = plan.terminate.iter().map(|end| end.instance_id.as_str()).collect();
         Check {
             snapshot,
             plan,
             groups: workers.map(|group| (group.name.as_str(), group)).collect(),
-            kept: kept(snapshot, &numbers, &ended),
-            numbers,
+            kept: kept(snapshot, &roster, &ended),
+            roster,
             nodes: named.map(|node| (node.instance_id.as_str(), node)).collect(),
             ended,
             hosts: snapshot.hosts.iter().map(|host| (host.name.as_str(), host)).collect(),
@@ -188,8 +188,8 @@ impl<'a> Check<'a> {
 
     /// The worker group of a node.
     fn group_of_node(&self, node: u32) -> Option<&'a NodeType> {
-        let number = self.numbers.get(node as usize)?;
-        self.snapshot.node_types.get(*number).filter(|group| !group.is_head)
+        let row = self.roster.get(node as usize)?;
+        self.snapshot.node_types.get(row.group()).filter(|group| !group.is_head)
     }
 
     fn launches(&mut self) {
@@ -378,15 +378,14 @@ struct Kept<'a> {
     count: u32,
 }
 
-fn kept<'a>(snapshot: &'a Snapshot, numbers: &[usize], ended: &BTreeSet<&str>) -> BTreeMap<&'a str, Kept<'a>> {
+fn kept<'a>(snapshot: &'a Snapshot, roster: &[Row], ended: &BTreeSet<&str>) -> BTreeMap<&'a str, Kept<'a>> {
     let mut kept: Vec<Kept<'_>> = Vec::new();
     kept.resize_with(snapshot.node_types.len() + 1, Kept::default);
-    for (node, number) in snapshot.nodes.iter().zip(numbers) {
-        let exists = matches!(node.phase, NodePhase::Pending | NodePhase::Running | NodePhase::Stopped);
-        let is_managed = !node.is_head && !node.instance_id.is_empty();
-        if exists && is_managed && !ended.contains(node.instance_id.as_str()) {
-            kept[*number].count += 1;
-            kept[*number].names.extend(node.replica.as_deref());
+    for (at, row) in roster.iter().enumerate().filter(|(_, row)| row.is_pod() && row.phase != NodePhase::Requested) {
+        let node = &snapshot.nodes[at];
+        if !ended.contains(node.instance_id.as_str()) {
+            kept[row.group()].count += 1;
+            kept[row.group()].names.extend(node.replica.as_deref());
         }
     }
     snapshot.node_types.iter().map(|group| group.name.as_str()).zip(kept).collect()

@@ -57,7 +57,7 @@ impl<'a> Check<'a> {
     /// Replicas of each node type that are new: launched, or made anew in place of those that end.
     fn launched_replicas(&self) -> Vec<u32> {
         let ends = |at: usize| self.ended.contains(self.snapshot.nodes[at].instance_id.as_str());
-        let census = census(self.snapshot, &self.numbers, ends);
+        let census = census(self.snapshot, &self.roster, ends);
         let mut by_name: BTreeMap<&str, u32> = BTreeMap::new();
         for launch in &self.plan.launch {
             let replicas = by_name.entry(&launch.group).or_default();
@@ -188,7 +188,7 @@ impl<'a> Check<'a> {
         let mut growth = BTreeMap::new();
         for (at, node) in (0_u32..).zip(&self.snapshot.nodes) {
             // A pod on its way can be resized once it runs.
-            let group = self.snapshot.node_types.get(self.numbers[at as usize]).filter(|_| is_coming(node));
+            let group = self.snapshot.node_types.get(self.roster[at as usize].group()).filter(|_| is_coming(node));
             if let Some(group) = group.filter(|group| group.resize.is_some()) {
                 for name in ["CPU", "memory"] {
                     let has = node.total.get(name).map_or(0, |amount| i128::from(amount.steps()));

@@ -1,6 +1,7 @@
 //! The order of business.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::board::{Board, Mark, Put};
@@ -16,6 +17,7 @@ use super::{Rules, over_maximum, pending, shrink, tasks, waiting};
 use crate::census::{Census, census};
 use crate::given_up::{self, GivenUp};
 use crate::packing::Problem;
+use crate::roster::Row;
 use crate::topology::DomainId;
 use crate::{DemandRef, FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
 
@@ -77,16 +79,16 @@ pub(super) struct Decision<'a> {
     pub repacked: Repacked,
     /// Pods by group, those that are given up left aside.
     pub census: Vec<Census<'a>>,
-    /// By node of the snapshot: the number of its group.
-    pub numbers: &'a [usize],
+    /// The nodes of the snapshot at a glance.
+    pub roster: &'a [Row],
     /// What is launched for minima costs so much.
     pub fixed_cost: f64,
 }
 
-/// Decides. What must be remembered is written to `memory`. `numbers` says of each node of which group it is.
+/// Decides. What must be remembered is written to `memory`. `roster` is what there is to be seen of the nodes at a glance.
 pub(super) fn decide<'a>(
     snapshot: &'a Snapshot,
-    numbers: &'a [usize],
+    roster: &'a [Row],
     options: &PolicyOptions,
     memory: &mut Memory,
 ) -> Decision<'a> {
@@ -97,26 +99,26 @@ pub(super) fn decide<'a>(
         conserve_gpu_nodes: snapshot.settings.conserve_gpu_nodes,
         improve_work: options.improve_work,
     };
-    let map = Map::new(snapshot);
+    let map = Map::new(snapshot, roster);
     // For how long a pod may be pending depends on what it waits for: see `pending`.
-    let mut given_up = given_up::find(snapshot, None);
-    let late = pending::find(snapshot, &given_up.nodes, memory);
+    let mut given_up = given_up::find(snapshot, roster, None);
+    let late = pending::find(snapshot, roster, &given_up.nodes, memory);
     pending::forget(snapshot, memory);
-    over_maximum::find(snapshot, numbers, &mut given_up);
-    let mut draft = Draft::new(snapshot, &rules, &map, numbers, &given_up.nodes, memory, Start::default());
+    over_maximum::find(snapshot, roster, &mut given_up);
+    let mut draft = Draft::new(snapshot, &rules, &map, roster, &given_up.nodes, memory, Start::default());
     for (group, late) in &late {
         if pending::is_borne(memory, group, snapshot.now_ms) {
             continue;
         }
         let mut units = late.units(snapshot);
-        units.truncate(draft.above_minimum(numbers[late.nodes[0]]));
+        units.truncate(draft.above_minimum(roster[late.nodes[0]].group()));
         let mut blocked = memory.clone();
         pending::block(&mut blocked, group, late.cause, snapshot.now_ms);
         // Pods that do not come are given up as far as that costs nobody their place: what they were for goes elsewhere.
         let attempt = |tried: usize| {
             let mut out = given_up.nodes.clone();
             units[..tried].iter().flatten().for_each(|at| out[*at] = true);
-            let other = Draft::new(snapshot, &rules, &map, numbers, &out, &blocked, Start::default());
+            let other = Draft::new(snapshot, &rules, &map, roster, &out, &blocked, Start::default());
             (other.unserved() <= draft.unserved()).then_some((other, out))
         };
         let (mut given, mut too_many, mut tried) = (0, units.len() + 1, units.len());
@@ -130,7 +132,7 @@ pub(super) fn decide<'a>(
             tried = if given == 0 && too_many > 2 { 1 } else { given.midpoint(too_many) };
         }
         // Where they have to be waited for, nothing more is launched of a group that does not deliver, if others can stand in.
-        let launches = draft.launches(numbers[late.nodes[0]]);
+        let launches = draft.launches(roster[late.nodes[0]].group());
         if chosen.is_none() && launches {
             chosen = attempt(0);
         }
@@ -150,19 +152,21 @@ pub(super) fn decide<'a>(
     // Only where something is reserved, it matters what it cost at first.
     let at_first = if draft.reserves() { draft.cost(&rules) } else { 0.0 };
     let (mut repacked, mut fixed_cost) = draft.finish(&rules);
-    let again = |start: Start<'_>| Draft::new(snapshot, &rules, &map, numbers, &given_up.nodes, memory, start);
+    let again = |start: Start<'_>| Draft::new(snapshot, &rules, &map, roster, &given_up.nodes, memory, start);
     let last = || again(Start { reserving: Reserving::Last, ..Start::default() });
     let better = reserving_last(&draft, at_first, &rules, last);
     let better = better.or_else(|| draft.seen_again(&rules, |launched| again(Start { launched, ..Start::default() })));
+    let frugal = || again(Start { choosing: Choosing::AsIfLaunched, ..Start::default() });
+    let better = better.or_else(|| draft.chosen_otherwise(&rules, frugal));
     if let Some(better) = better {
         (draft, repacked, fixed_cost) = better;
     }
     draft.say_how_near(&map);
-    let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, numbers, memory);
+    let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, roster, memory);
     Decision {
         snapshot,
         census: draft.census,
-        numbers,
+        roster,
         board: draft.board,
         classes: draft.classes,
         gangs: draft.gangs,
@@ -206,6 +210,7 @@ fn reserving_last<'a>(
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Start<'s> {
     reserving: Reserving,
+    choosing: Choosing,
     /// By group: replicas that are launched before anything has its place.
     launched: &'s [u64],
 }
@@ -218,6 +223,17 @@ enum Reserving {
     First,
     /// When everything else has its place, so that nothing is launched for it that is launched anyway.
     Last,
+}
+
+/// Which of several places a gang takes, if it costs the same in all of them.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Choosing {
+    /// Where it takes the least of hosts with accelerators that it does not need.
+    #[default]
+    Clean,
+    /// Where it would cost the least if hosts that are on their way were launched only now: those of a dear place may be there
+    /// for others, which would need new ones.
+    AsIfLaunched,
 }
 
 /// A plan without what is only about its cost.
@@ -239,6 +255,9 @@ pub(super) struct Draft<'a> {
     census: Vec<Census<'a>>,
     /// What was packed to be launched for tasks.
     packed: Option<Problem>,
+    choosing: Choosing,
+    /// Whether some gang could choose among places, one of which had hosts on their way.
+    pub could_choose: bool,
     /// Gangs that were looked at because they found no place.
     waiting: usize,
     /// Hosts that were looked at to bring gangs closer together.
@@ -267,25 +286,24 @@ impl<'a> Draft<'a> {
         snapshot: &'a Snapshot,
         rules: &Rules<'_>,
         map: &Map<'a>,
-        numbers: &[usize],
+        roster: &[Row],
         out: &[bool],
         memory: &Memory,
         start: Start<'_>,
     ) -> Self {
-        let suspended: Vec<&str> =
-            snapshot.node_types.iter().filter(|group| group.suspended).map(|group| group.name.as_str()).collect();
-        let counts = |at: usize, node: &crate::Node| {
-            let is_there = matches!(node.phase, NodePhase::Running | NodePhase::Pending | NodePhase::Requested);
-            let gone = out.get(at).copied().unwrap_or(false) || suspended.contains(&node.group.as_str());
+        let is_suspended = |row: Row| snapshot.node_types.get(row.group()).is_some_and(|group| group.suspended);
+        let counts = |at: usize, row: Row| {
+            let is_there = matches!(row.phase, NodePhase::Running | NodePhase::Pending | NodePhase::Requested);
+            let gone = out.get(at).copied().unwrap_or(false) || is_suspended(row);
             is_there && !gone && map.topology.is_target(at)
         };
-        let mut world = World::new(snapshot, numbers, counts);
+        let mut world = World::new(snapshot, roster, counts);
         let mut gangs = demand::gangs(&mut world);
         let mut classes = demand::classes(&mut world);
         for work in &mut gangs {
-            work.fabric = map.fabrics.wish(snapshot, &map.topology, work.gang);
+            work.fabric = map.fabrics.wish(snapshot, &map.topology, work.gang, work.kinds());
         }
-        let census = census(snapshot, numbers, |at| out.get(at).copied().unwrap_or(false));
+        let census = census(snapshot, roster, |at| out.get(at).copied().unwrap_or(false));
         let limits = Limits::new(&world, &census, memory);
         let mut board = Board::new(world, limits);
         let floors = floors::minima(&mut board, &census);
@@ -311,6 +329,8 @@ impl<'a> Draft<'a> {
             sites: Sites::default(),
             census,
             packed: None,
+            choosing: start.choosing,
+            could_choose: false,
             waiting: 0,
             looks: 0,
         };
@@ -361,7 +381,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What everything that is launched costs.
-    fn cost(&self, rules: &Rules<'_>) -> f64 {
+    pub fn cost(&self, rules: &Rules<'_>) -> f64 {
         cost(&self.board, rules)
     }
 
@@ -449,7 +469,7 @@ impl<'a> Draft<'a> {
     /// it does not need, then the one where most of it can start at once, then the one that it leaves the least room in.
     fn best(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[Pool]) -> Option<usize> {
         let mark = self.board.mark();
-        let mut best: Option<(f64, [u64; 5])> = None;
+        let mut best: Option<([f64; 2], [u64; 5])> = None;
         let mut nearest: Option<(Short, usize)> = None;
         for (at, pool) in pools.iter().enumerate() {
             match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
@@ -463,9 +483,18 @@ impl<'a> Draft<'a> {
                         world.hosts.traits(put.host).is_scarce && !world.shapes[put.shape as usize].is_scarce
                     });
                     let coming = count(&|put| world.is_coming(put.host));
-                    let key = (cost, [new_hosts, misused, coming, self.spare(work, pool), at as u64]);
+                    let as_if_launched = match self.choosing {
+                        Choosing::Clean => 0.0,
+                        Choosing::AsIfLaunched => self.cost_of_coming(rules, &mark),
+                    };
+                    let key = ([cost, as_if_launched], [new_hosts, misused, coming, self.spare(work, pool), at as u64]);
                     self.board.back_to(&mark);
-                    if best.is_none_or(|best| key.0.total_cmp(&best.0).then(key.1.cmp(&best.1)).is_lt()) {
+                    self.could_choose |= coming > 0 && best.is_some_and(|(best, _)| best[0] == cost);
+                    let compare = |best: ([f64; 2], [u64; 5])| {
+                        let costs = key.0.iter().zip(&best.0).map(|(a, b)| a.total_cmp(b));
+                        costs.fold(Ordering::Equal, Ordering::then).then(key.1.cmp(&best.1))
+                    };
+                    if best.is_none_or(|best| compare(best).is_lt()) {
                         best = Some(key);
                     }
                 }
@@ -481,6 +510,15 @@ impl<'a> Draft<'a> {
             fate.nearest = pools[at].domain.clone().or(pools[at].fabric.clone());
         }
         best.map(|(_, [.., at])| at as usize)
+    }
+
+    /// What the hosts would cost that are on their way, and on which something was put since `mark`.
+    fn cost_of_coming(&self, rules: &Rules<'_>, mark: &Mark) -> f64 {
+        let world = &self.board.world;
+        let used: BTreeSet<HostId> = self.board.puts[mark.puts()..].iter().flat_map(Put::range).collect();
+        let coming = used.into_iter().filter(|host| world.node(*host).is_some() && world.is_coming(*host));
+        let group = |host: HostId| world.hosts.group[host as usize] as usize;
+        coming.filter_map(|host| rules.prices.cost.get(group(host))).sum()
     }
 
     /// How many more of the hardest bundles the hosts of a pool hold.

@@ -57,6 +57,14 @@ pub(super) struct GangWork<'a> {
     pub near: Near<'a>,
 }
 
+impl<'a> GangWork<'a> {
+    /// A bundle of each kind; some kinds may be met more than once.
+    pub fn kinds(&self) -> impl Iterator<Item = &'a Request> + Clone {
+        let (bundles, runs) = (&self.gang.bundles, self.parts.iter().flat_map(|part| &part.runs));
+        runs.filter_map(|run| bundles.get(run.first as usize))
+    }
+}
+
 /// Tasks and actors, the hardest to place first.
 pub(super) fn classes(world: &mut World<'_>) -> Vec<Class> {
     let demand = &world.snapshot.demand;

@@ -84,7 +84,7 @@ impl Policy for Mobula {
     fn plan(&self, snapshot: &Snapshot, memory: &Memory) -> (Plan, Memory) {
         let ordered = order::Ordered::new(snapshot);
         let mut memory = memory.clone();
-        let decision = decide::decide(&ordered.snapshot, &ordered.numbers, &self.options, &mut memory);
+        let decision = decide::decide(&ordered.snapshot, &ordered.roster, &self.options, &mut memory);
         let mut plan = report::plan(self.name(), &decision, &memory);
         ordered.restore(&mut plan);
         (plan, memory)

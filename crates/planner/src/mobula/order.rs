@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::census::group_numbers;
+use crate::roster::{Row, roster};
 use crate::{Node, NodePhase, Plan, Snapshot, Target};
 
 /// A snapshot with its nodes by group and name.
 pub(super) struct Ordered<'a> {
     pub snapshot: Cow<'a, Snapshot>,
-    /// By node: the number of its group.
-    pub numbers: Vec<usize>,
+    /// Its nodes at a glance.
+    pub roster: Vec<Row>,
     /// By node: where it was observed; empty: all are where they were.
     was: Vec<u32>,
 }
@@ -19,18 +19,18 @@ impl<'a> Ordered<'a> {
     /// What is observed in this order already is not copied.
     pub fn new(snapshot: &'a Snapshot) -> Self {
         let nodes = &snapshot.nodes;
-        let numbers = group_numbers(snapshot);
-        if is_in_order(snapshot, &numbers) {
-            return Ordered { snapshot: Cow::Borrowed(snapshot), numbers, was: Vec::new() };
+        let roster = roster(snapshot);
+        if is_in_order(snapshot, &roster) {
+            return Ordered { snapshot: Cow::Borrowed(snapshot), roster, was: Vec::new() };
         }
-        let compare = |a: usize, b: usize| compare((numbers[a], &nodes[a]), (numbers[b], &nodes[b]));
+        let compare = |a: usize, b: usize| compare((roster[a], &nodes[a]), (roster[b], &nodes[b]));
         let mut order: Vec<usize> = (0..nodes.len()).collect();
         order.sort_by(|a, b| compare(*a, *b));
         let mut ordered = snapshot.clone();
         ordered.nodes = nodes.in_order(&order);
         ordered.hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        let numbers = order.iter().map(|at| numbers[*at]).collect();
-        Ordered { snapshot: Cow::Owned(ordered), numbers, was: order.into_iter().map(|at| at as u32).collect() }
+        let roster = order.iter().map(|at| roster[*at]).collect();
+        Ordered { snapshot: Cow::Owned(ordered), roster, was: order.into_iter().map(|at| at as u32).collect() }
     }
 
     /// Names the nodes of a plan as they were observed.
@@ -45,9 +45,9 @@ impl<'a> Ordered<'a> {
     }
 }
 
-/// Whether policy `mobula` can plan with a snapshot as it is; `numbers` are [`group_numbers`].
-pub(crate) fn is_in_order(snapshot: &Snapshot, numbers: &[usize]) -> bool {
-    let mut nodes = numbers.iter().copied().zip(&snapshot.nodes);
+/// Whether policy `mobula` can plan with a snapshot as it is, whose nodes are these.
+pub(crate) fn is_in_order(snapshot: &Snapshot, roster: &[Row]) -> bool {
+    let mut nodes = roster.iter().copied().zip(&snapshot.nodes);
     let Some(mut last) = nodes.next() else { return hosts_are_in_order(snapshot) };
     nodes.all(|node| compare(std::mem::replace(&mut last, node), node).is_le()) && hosts_are_in_order(snapshot)
 }
@@ -57,18 +57,17 @@ fn hosts_are_in_order(snapshot: &Snapshot) -> bool {
     snapshot.hosts.is_sorted_by(|a, b| a.name <= b.name)
 }
 
-/// Nodes come by group in the order of the RayCluster, with their group's number; of a group those that are there first, by
-/// replica and name, then pods that are only asked for, by number; at the end Ray nodes that nobody manages.
-fn compare((of_a, a): (usize, &Node), (of_b, b): (usize, &Node)) -> Ordering {
-    let is_unmanaged = |node: &Node| node.instance_id.is_empty();
-    match (is_unmanaged(a), is_unmanaged(b)) {
+/// Nodes come by group in the order of the RayCluster; of a group those that are there first, by replica and name, then pods
+/// that are only asked for, by number; at the end Ray nodes that nobody manages.
+fn compare((of_a, a): (Row, &Node), (of_b, b): (Row, &Node)) -> Ordering {
+    match (of_a.is_unmanaged, of_b.is_unmanaged) {
         (true, true) => return a.ray_node_id.cmp(&b.ray_node_id),
         (true, false) => return Ordering::Greater,
         (false, true) => return Ordering::Less,
         (false, false) => {}
     }
-    let is_requested = |node: &Node| node.phase == NodePhase::Requested;
-    of_a.cmp(&of_b).then_with(|| is_requested(a).cmp(&is_requested(b))).then_with(|| match is_requested(a) {
+    let key = |row: Row| (row.group, row.phase == NodePhase::Requested);
+    key(of_a).cmp(&key(of_b)).then_with(|| match of_a.phase == NodePhase::Requested {
         // Their names end in a number.
         true => a.instance_id.len().cmp(&b.instance_id.len()).then_with(|| a.instance_id.cmp(&b.instance_id)),
         false => a.replica.cmp(&b.replica).then_with(|| a.instance_id.cmp(&b.instance_id)),

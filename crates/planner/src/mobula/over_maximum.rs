@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 
 use crate::census::census;
 use crate::given_up::GivenUp;
+use crate::roster::Row;
 use crate::{Node, NodePhase, Snapshot, TerminateCause, words};
 
-/// Gives up what is beyond the maxima. `numbers` are [`crate::census::group_numbers`].
-pub(super) fn find(snapshot: &Snapshot, numbers: &[usize], given_up: &mut GivenUp<'_>) {
-    let census = census(snapshot, numbers, |at| given_up.nodes.get(at).copied().unwrap_or(false));
+/// Gives up what is beyond the maxima.
+pub(super) fn find(snapshot: &Snapshot, roster: &[Row], given_up: &mut GivenUp<'_>) {
+    let census = census(snapshot, roster, |at| given_up.nodes.get(at).copied().unwrap_or(false));
     for (number, spec) in snapshot.node_types.iter().enumerate() {
         let kept = census.get(number).map_or(0, |census| census.kept.replicas(spec));
         let excess = kept.saturating_sub(spec.max_replicas) as usize;
         if excess == 0 || spec.is_head || spec.suspended {
             continue;
         }
-        let mut units = units(snapshot, numbers, number, given_up);
+        let mut units = units(snapshot, roster, number, given_up);
         units.retain(|nodes| nodes.iter().all(|at| does_nothing(&snapshot.nodes[*at])));
         let runs = |node: &Node| (node.phase == NodePhase::Running, node.phase != NodePhase::Requested);
         units.sort_by_key(|nodes| {
@@ -38,16 +39,15 @@ fn does_nothing(node: &Node) -> bool {
 }
 
 /// The pods of a group that are not given up yet, by replica.
-fn units(snapshot: &Snapshot, numbers: &[usize], group: usize, given_up: &GivenUp<'_>) -> Vec<Vec<usize>> {
+fn units(snapshot: &Snapshot, roster: &[Row], group: usize, given_up: &GivenUp<'_>) -> Vec<Vec<usize>> {
     let hosts = snapshot.node_types[group].num_of_hosts.max(1) as usize;
     let mut named: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut unnamed = Vec::new();
-    for (at, node) in snapshot.nodes.iter().enumerate().filter(|(at, _)| numbers.get(*at) == Some(&group)) {
-        let gone = given_up.nodes.get(at).copied().unwrap_or(false) || node.phase == NodePhase::Leaving;
-        if gone || node.is_head || node.instance_id.is_empty() {
+    for (at, _) in roster.iter().enumerate().filter(|(_, row)| row.group() == group && row.is_pod()) {
+        if given_up.nodes.get(at).copied().unwrap_or(false) {
             continue;
         }
-        match node.replica.as_deref() {
+        match snapshot.nodes[at].replica.as_deref() {
             Some(replica) if hosts > 1 => named.entry(replica).or_default().push(at),
             _ => unnamed.push(at),
         }

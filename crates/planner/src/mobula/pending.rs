@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::roster::Row;
 use crate::{Blocked, Memory, NodePhase, PendingCause, Snapshot, words};
 
 /// First back-off of a group after a refusal, which may be over soon.
@@ -38,18 +39,21 @@ impl Late {
 }
 
 /// Finds what has been pending for too long, by group. Remembers since when pods are asked for that are not there.
-pub(super) fn find<'a>(snapshot: &'a Snapshot, out: &[bool], memory: &mut Memory) -> BTreeMap<&'a str, Late> {
-    note_requested(snapshot, memory);
-    let suspended: BTreeSet<&str> =
-        snapshot.node_types.iter().filter(|group| group.suspended).map(|group| group.name.as_str()).collect();
+pub(super) fn find<'a>(
+    snapshot: &'a Snapshot,
+    roster: &[Row],
+    out: &[bool],
+    memory: &mut Memory,
+) -> BTreeMap<&'a str, Late> {
+    note_requested(snapshot, roster, memory);
+    let is_suspended = |row: &Row| snapshot.node_types.get(row.group()).is_some_and(|group| group.suspended);
     let mut late: BTreeMap<&str, Late> = BTreeMap::new();
     let mut replicas: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for (at, node) in snapshot.nodes.iter().enumerate() {
-        let is_pending = matches!(node.phase, NodePhase::Pending | NodePhase::Requested);
-        let gone = out.get(at).copied().unwrap_or(false) || suspended.contains(node.group.as_str());
-        if !is_pending || node.is_head || node.instance_id.is_empty() || gone {
+    for (at, row) in roster.iter().enumerate().filter(|(_, row)| row.is_pod() && row.is_coming()) {
+        if out.get(at).copied().unwrap_or(false) || is_suspended(row) {
             continue;
         }
+        let node = &snapshot.nodes[at];
         let since_ms = match node.phase {
             NodePhase::Requested => memory.requested_since_ms.get(&node.group).copied(),
             _ => node.pending_since_ms,
@@ -95,13 +99,9 @@ fn whole_replicas(snapshot: &Snapshot, replicas: &BTreeSet<(&str, &str)>, late: 
 }
 
 /// Since when each group has been asked for pods that are not there: since it was asked for the first of them.
-fn note_requested(snapshot: &Snapshot, memory: &mut Memory) {
-    let requested: BTreeSet<&str> = snapshot
-        .nodes
-        .iter()
-        .filter(|node| node.phase == NodePhase::Requested)
-        .map(|node| node.group.as_str())
-        .collect();
+fn note_requested(snapshot: &Snapshot, roster: &[Row], memory: &mut Memory) {
+    let requested = roster.iter().enumerate().filter(|(_, row)| row.phase == NodePhase::Requested);
+    let requested: BTreeSet<&str> = requested.map(|(at, _)| snapshot.nodes[at].group.as_str()).collect();
     memory.requested_since_ms.retain(|group, _| requested.contains(group.as_str()));
     for group in requested {
         memory.requested_since_ms.entry(group.to_owned()).or_insert(snapshot.now_ms);

@@ -6,6 +6,7 @@ use super::board::Board;
 use super::demand::{GangWork, Together};
 use super::rooms::{self, Slots};
 use super::world::{HostId, Origin};
+use crate::roster::Row;
 use crate::topology::{DomainId, FabricId, Fabrics, GroupDomain, Topology};
 use crate::{FabricWish, GangStrategy, PendingCause};
 
@@ -202,8 +203,8 @@ pub(super) struct Map<'a> {
 
 impl<'a> Map<'a> {
     /// Reads the snapshot.
-    pub fn new(snapshot: &'a crate::Snapshot) -> Self {
-        let topology = Topology::new(snapshot);
+    pub fn new(snapshot: &'a crate::Snapshot, roster: &[Row]) -> Self {
+        let topology = Topology::of(snapshot, roster);
         let fabrics = Fabrics::new(snapshot, &topology);
         Map { topology, fabrics }
     }

@@ -7,6 +7,9 @@ use super::world::{HostId, Origin, World};
 use crate::UpscalingMode;
 use crate::census::Census;
 
+/// The number of a replica that is not launched yet.
+pub(super) const WAITS: u32 = u32::MAX;
+
 /// Which launches go ahead.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeldBack {
@@ -14,8 +17,8 @@ pub(super) struct HeldBack {
     launched: Vec<u64>,
     /// Hosts below this number are there.
     present: usize,
-    /// By new host: number of its replica among those of its group that are launched; `None`: it is not launched yet.
-    numbers: Vec<Option<u32>>,
+    /// By new host: number of its replica among those of its group that are launched, or [`WAITS`].
+    numbers: Vec<u32>,
     /// Group → why some of it is held back.
     reasons: BTreeMap<usize, String>,
 }
@@ -28,11 +31,12 @@ impl HeldBack {
 
     /// Whether a new host has to wait.
     pub fn is_held(&self, host: HostId) -> bool {
-        (host as usize) >= self.present && self.number_of(host).is_none()
+        let at = (host as usize).checked_sub(self.present);
+        at.is_some_and(|at| self.numbers.get(at).is_none_or(|number| *number == WAITS))
     }
 
-    /// By new host: the number of its replica; `None`: it has to wait. Empty for hosts that are there.
-    pub fn numbers(&self, hosts: Range<HostId>) -> &[Option<u32>] {
+    /// By new host: the number of its replica, or [`WAITS`]. Empty for hosts that are there.
+    pub fn numbers(&self, hosts: Range<HostId>) -> &[u32] {
         let at = |host: HostId| (host as usize).checked_sub(self.present);
         let range = at(hosts.start).zip(at(hosts.end));
         range.and_then(|(start, end)| self.numbers.get(start..end)).unwrap_or_default()
@@ -41,11 +45,6 @@ impl HeldBack {
     /// Whether no host has to wait.
     pub fn is_nothing(&self) -> bool {
         self.reasons.is_empty()
-    }
-
-    fn number_of(&self, host: HostId) -> Option<u32> {
-        let at = (host as usize).checked_sub(self.present)?;
-        self.numbers.get(at).copied().flatten()
     }
 
     /// Why launches of groups are held back.
@@ -57,13 +56,17 @@ impl HeldBack {
 /// Holds back what is launched beyond the rate, the last replicas first.
 pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
     let (present, hosts) = (world.present, &world.hosts);
+    let new_hosts = || {
+        let columns = hosts.group[present..].iter().zip(&hosts.origin[present..]).zip(&hosts.is_given_up[present..]);
+        columns.map(|((group, origin), is_given_up)| (*group as usize, is_first(*origin), *is_given_up))
+    };
     let mut replicas = vec![0_u64; world.groups.len()];
-    for host in (present..hosts.len()).filter(|host| !hosts.is_given_up[*host]) {
-        replicas[hosts.group[host] as usize] += u64::from(is_first(hosts.origin[host]));
+    for (group, is_first, is_given_up) in new_hosts() {
+        replicas[group] += u64::from(is_first && !is_given_up);
     }
     let settings = &world.snapshot.settings;
     let mut in_flight: u64 = census.iter().map(|pods| pods.kept.count - pods.running.count).sum();
-    let mut held_back = HeldBack { present, numbers: vec![None; hosts.len() - present], ..HeldBack::default() };
+    let mut held_back = HeldBack { present, ..HeldBack::default() };
     let mut goes = Vec::with_capacity(replicas.len());
     for (at, replicas) in replicas.into_iter().enumerate() {
         let spec = world.groups[at].spec;
@@ -97,17 +100,13 @@ pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
     }
     // By group: replicas that were numbered.
     let mut numbered = vec![0_u64; goes.len()];
-    let mut next = present;
-    for of_group in hosts.group[present..].chunk_by(|a, b| a == b) {
-        let (group, first) = (of_group[0] as usize, next);
-        next += of_group.len();
-        for host in (first..next).filter(|host| !hosts.is_given_up[*host]) {
-            numbered[group] += u64::from(is_first(hosts.origin[host]));
-            if (1..=goes[group]).contains(&numbered[group]) {
-                held_back.numbers[host - present] = Some(numbered[group] as u32 - 1);
-            }
-        }
-    }
+    let number = |(group, is_first, is_given_up): (usize, bool, bool)| {
+        let numbered = &mut numbered[group];
+        *numbered += u64::from(is_first && !is_given_up);
+        let goes = !is_given_up && (1..=goes[group]).contains(numbered);
+        if goes { *numbered as u32 - 1 } else { WAITS }
+    };
+    held_back.numbers = new_hosts().map(number).collect();
     held_back
 }
 

@@ -12,7 +12,7 @@ use super::world::{HostId, Origin, World};
 use crate::census::{Census, Replicas, census, replicas};
 use crate::{
     Cost, DemandRef, DrainKind, GangPlan, Launch, Memory, Node, NodePhase, PendingCause, Placement, Plan, Reason,
-    Target, Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict, words,
+    Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict, words,
 };
 
 /// Writes the plan.
@@ -79,7 +79,7 @@ impl<'d, 'a> Report<'d, 'a> {
         let ending: BTreeSet<usize> = given_up.chain(decision.shrink.ends.iter().map(|(at, ..)| *at)).collect();
         let census = match decision.shrink.ends.is_empty() {
             true => decision.census.clone(),
-            false => census(snapshot, decision.numbers, |at| ending.contains(&at)),
+            false => census(snapshot, decision.roster, |at| ending.contains(&at)),
         };
         let held_back = rate::hold_back(&decision.board.world, &census);
         let mut report = Report {
@@ -442,23 +442,24 @@ impl<'d, 'a> Report<'d, 'a> {
         };
         let puts = || self.decision.board.puts.iter().filter(|put| !is_waiting(put.demand));
         plan.placements.reserve(puts().map(|put| put.hosts as usize).sum());
+        let is_nothing_held = self.held_back.is_nothing();
         for put in puts() {
-            let origins = &world.hosts.origin[put.host as usize..(put.host + put.hosts) as usize];
-            let at = |place: u32, target: Target| Placement { demand: put.demand_at(place), target, count: put.count };
             let group = world.hosts.group[put.host as usize];
-            let numbers = self.held_back.numbers(put.range());
+            let origins = &world.hosts.origin[put.host as usize..(put.host + put.hosts) as usize];
+            let at = |(place, origin): (u32, &Origin), replica: u32| Placement {
+                demand: put.demand_at(place),
+                target: origin.target(group, replica),
+                count: put.count,
+            };
+            let origins = (0..).zip(origins);
+            let numbered = origins.clone().zip(self.held_back.numbers(put.range()));
             if (put.host as usize) < world.present {
-                let node = |(place, origin): (u32, &Origin)| match *origin {
-                    Origin::Node(node) => Some(at(place, Target::Node(node))),
-                    Origin::New { .. } => None,
-                };
-                plan.placements.extend((0..).zip(origins).filter_map(node));
+                plan.placements.extend(origins.map(|origin| at(origin, 0)));
+            } else if is_nothing_held {
+                plan.placements.extend(numbered.map(|(origin, replica)| at(origin, *replica)));
             } else {
-                let new = |((place, origin), replica): ((u32, &Origin), &Option<u32>)| match *origin {
-                    Origin::New { host, .. } => Some(at(place, Target::New { group, replica: (*replica)?, host })),
-                    Origin::Node(_) => None,
-                };
-                plan.placements.extend((0..).zip(origins).zip(numbers).filter_map(new));
+                let goes = numbered.filter(|(_, replica)| **replica != rate::WAITS);
+                plan.placements.extend(goes.map(|(origin, replica)| at(origin, *replica)));
             }
         }
     }

@@ -11,6 +11,7 @@ use super::pools::Map;
 use super::world::{Origin, need};
 use crate::census::Census;
 use crate::given_up::GivenUp;
+use crate::roster::Row;
 use crate::{Memory, Node, NodePhase, NodeType, Snapshot, TerminateCause, words};
 
 /// A node that was needed stays for this long after, or for half of its time-out if that is shorter.
@@ -40,19 +41,19 @@ pub(super) fn shrink(
     map: &Map<'_>,
     given_up: &GivenUp<'_>,
     census: &[Census<'_>],
-    numbers: &[usize],
+    roster: &[Row],
     memory: &mut Memory,
 ) -> Shrink {
     let snapshot = board.world.snapshot;
     let needed = needed(board);
-    remember_needed(snapshot, &needed, memory);
+    remember_needed(snapshot, roster, &needed, memory);
     let mut shrink = Shrink::default();
     let mut units: BTreeMap<usize, Vec<Unit>> = BTreeMap::new();
-    let may_go = |group: usize, node: &Node| {
-        let most_ms = most_idle_ms(snapshot, board.world.groups[group].spec);
-        most_ms.is_some_and(|most_ms| is_late(node, most_ms))
+    let may_go = |at: usize, row: &Row| {
+        let most_ms = || most_idle_ms(snapshot, board.world.groups[row.group()].spec);
+        row.is_idle && most_ms().is_some_and(|most_ms| is_late(&snapshot.nodes[at], most_ms))
     };
-    for (group, nodes) in replicas(board, given_up, numbers, may_go) {
+    for (group, nodes) in replicas(board, given_up, roster, may_go) {
         match idle_unit(board, map, group, &nodes, &needed, memory) {
             Idle::Unit(unit) => units.entry(group).or_default().push(unit),
             Idle::Kept(at, why) => shrink.kept.push((at, why)),
@@ -78,7 +79,7 @@ pub(super) fn shrink(
             shrink.kept.extend(unit.nodes.iter().map(|at| (*at, why.clone())));
         }
     }
-    shrink.unneeded_pending(board, given_up, numbers, &needed, memory);
+    shrink.unneeded_pending(board, given_up, roster, &needed, memory);
     shrink
 }
 
@@ -93,12 +94,13 @@ fn needed(board: &Board<'_>) -> Vec<u8> {
     needed
 }
 
-fn remember_needed(snapshot: &Snapshot, needed: &[u8], memory: &mut Memory) {
+fn remember_needed(snapshot: &Snapshot, roster: &[Row], needed: &[u8], memory: &mut Memory) {
     let mut known = Vec::new();
-    for (node, needed) in snapshot.nodes.iter().zip(needed) {
-        if node.phase != NodePhase::Running || node.idle_ms.is_none() || node.instance_id.is_empty() {
+    for ((at, row), needed) in roster.iter().enumerate().zip(needed) {
+        if row.phase != NodePhase::Running || !row.is_idle || row.is_unmanaged {
             continue;
         }
+        let node = &snapshot.nodes[at];
         let before = memory.needed_at_ms.get(&node.instance_id).copied();
         let at_ms = if *needed != 0 { Some(snapshot.now_ms) } else { before };
         // A clock that was set back must not keep a node for ever.
@@ -114,22 +116,22 @@ fn remember_needed(snapshot: &Snapshot, needed: &[u8], memory: &mut Memory) {
 fn replicas(
     board: &Board<'_>,
     given_up: &GivenUp<'_>,
-    numbers: &[usize],
-    may_go: impl Fn(usize, &Node) -> bool,
+    roster: &[Row],
+    may_go: impl Fn(usize, &Row) -> bool,
 ) -> Vec<(usize, Vec<usize>)> {
     let snapshot = board.world.snapshot;
     let mut named: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
     let mut replicas = Vec::new();
-    for ((at, node), group) in snapshot.nodes.iter().enumerate().zip(numbers.iter().copied()) {
+    for (at, row) in roster.iter().enumerate().filter(|(_, row)| row.is_pod()) {
+        let group = row.group();
         let Some(spec) = board.world.groups.get(group).map(|group| group.spec) else { continue };
-        if spec.num_of_hosts <= 1 && !may_go(group, node) {
+        if spec.num_of_hosts <= 1 && !may_go(at, row) {
             continue;
         }
-        let gone = given_up.nodes.get(at).copied().unwrap_or(false) || node.phase == NodePhase::Leaving;
-        if gone || node.is_head || spec.is_head || spec.suspended || node.instance_id.is_empty() {
+        if given_up.nodes.get(at).copied().unwrap_or(false) || spec.is_head || spec.suspended {
             continue;
         }
-        match node.replica.as_deref().filter(|_| spec.num_of_hosts > 1) {
+        match snapshot.nodes[at].replica.as_deref().filter(|_| spec.num_of_hosts > 1) {
             Some(replica) => named.entry((group, replica)).or_default().push(at),
             None if spec.num_of_hosts > 1 => {}
             None => replicas.push((group, vec![at])),
@@ -230,18 +232,16 @@ impl Shrink {
         &mut self,
         board: &Board<'_>,
         given_up: &GivenUp<'_>,
-        numbers: &[usize],
+        roster: &[Row],
         needed: &[u8],
         memory: &mut Memory,
     ) {
         let snapshot = board.world.snapshot;
         let ends: BTreeSet<usize> = self.ends.iter().map(|(at, ..)| *at).collect();
         let mut since_ms: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        let is_pending = |_: usize, node: &Node| matches!(node.phase, NodePhase::Pending | NodePhase::Requested);
-        for (group, nodes) in replicas(board, given_up, numbers, is_pending) {
+        for (group, nodes) in replicas(board, given_up, roster, |_, row| row.is_coming()) {
             let spec = board.world.groups[group].spec;
-            let is_coming = |at: &usize| matches!(snapshot.nodes[*at].phase, NodePhase::Pending | NodePhase::Requested);
-            if !nodes.iter().all(|at| is_coming(at) && needed[*at] == 0 && !ends.contains(at)) {
+            if !nodes.iter().all(|at| roster[*at].is_coming() && needed[*at] == 0 && !ends.contains(at)) {
                 continue;
             }
             let times = since_ms.entry(spec.name.clone()).or_default();

@@ -112,8 +112,8 @@ impl Members {
     }
 }
 
-/// Stocks by how many bundles each of their hosts holds. Some may have lost all of their hosts.
-type Buckets = BTreeMap<u32, BTreeSet<StockId>>;
+/// Stocks, in ascending order, by how many bundles each of their hosts holds. Some may have lost all of their hosts.
+type Buckets = BTreeMap<u32, Vec<StockId>>;
 
 /// Stocks by how many bundles of one shape each of their hosts holds.
 #[derive(Clone, Debug)]
@@ -136,7 +136,7 @@ impl SlotIndex {
         for stock in members.woken[self.synced..].iter().filter(|stock| !members.of(**stock).is_empty()) {
             let (slots, wanted) = slots_of_stock(world, self.shape, *stock);
             if slots > 0 {
-                self.levels.entry(wanted).or_default().entry(slots).or_default().insert(*stock);
+                enter(self.levels.entry(wanted).or_default().entry(slots).or_default(), *stock);
             }
         }
         self.synced = members.woken.len();
@@ -152,7 +152,7 @@ impl SlotIndex {
     pub fn best_fit(&mut self, members: &Members, wanted: Wanted, least: u32) -> Option<Candidates> {
         let buckets = self.levels.get_mut(&wanted)?;
         let mut empty = Vec::new();
-        let mut first = |(slots, stocks): (&u32, &mut BTreeSet<StockId>)| {
+        let mut first = |(slots, stocks): (&u32, &mut Vec<StockId>)| {
             // Those that lost their hosts are woken again when they get some.
             stocks.retain(|stock| !members.of(*stock).is_empty());
             let firsts = stocks.iter().filter_map(|stock| members.of(*stock).first());
@@ -197,6 +197,18 @@ impl SlotIndex {
             }
         }
         found
+    }
+}
+
+/// Enters a stock once. Mostly it was met after all others.
+fn enter(stocks: &mut Vec<StockId>, stock: StockId) {
+    match stocks.last() {
+        Some(last) if *last >= stock => {
+            if let Err(at) = stocks.binary_search(&stock) {
+                stocks.insert(at, stock);
+            }
+        }
+        _ => stocks.push(stock),
     }
 }
 

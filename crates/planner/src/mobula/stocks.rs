@@ -34,6 +34,14 @@ pub(super) enum State {
     New,
 }
 
+impl Traits {
+    /// All of them in one word.
+    pub fn bits(self) -> u64 {
+        let Traits { kind, is_scarce, state } = self;
+        u64::from(kind) << 3 | u64::from(is_scarce) << 2 | state as u64
+    }
+}
+
 /// Every stock that was met, each once. It only grows, so that a number means the same on every board of one plan.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stocks {
@@ -176,9 +184,7 @@ impl Stocks {
 }
 
 fn hash(free: &[i64], traits: Traits) -> u64 {
-    let Traits { kind, is_scarce, state } = traits;
-    let bits = u64::from(kind) << 3 | u64::from(is_scarce) << 2 | state as u64;
-    quick_hash::of_words(free) ^ bits.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    quick_hash::of_words(free) ^ traits.bits().wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn hash_of_row(free: &[i64], traits: &[Traits], row: std::ops::Range<usize>, stock: StockId) -> u64 {

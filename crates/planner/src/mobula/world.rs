@@ -13,7 +13,8 @@ use super::hosts::Hosts;
 use super::resize::Headroom;
 use super::stocks::{State, StockId, Stocks, Traits};
 use crate::quick_hash::Index;
-use crate::{Amount, LabelSelector, Labels, Node, NodePhase, NodeType, Request, Resources, Snapshot, words};
+use crate::roster::Row;
+use crate::{Amount, LabelSelector, Labels, Node, NodePhase, NodeType, Request, Resources, Snapshot, Target, words};
 
 /// Names with this prefix are resources of which a node that does not list them has 1.
 const IMPLICIT_PREFIX: &str = "node:__internal_implicit_resource_";
@@ -50,6 +51,16 @@ pub(super) enum Origin {
         /// Which host of the replica.
         host: u32,
     },
+}
+
+impl Origin {
+    /// What the host is in a plan; a launched one is of this replica of its group.
+    pub fn target(self, group: u32, replica: u32) -> Target {
+        match self {
+            Origin::Node(node) => Target::Node(node),
+            Origin::New { host, .. } => Target::New { group, replica, host },
+        }
+    }
 }
 
 /// What a host is kept for, as bits.
@@ -117,8 +128,8 @@ pub(super) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    /// Reads the snapshot; nodes for which `counts` says no are left out. `numbers` says of which group they are.
-    pub fn new(snapshot: &'a Snapshot, numbers: &[usize], counts: impl Fn(usize, &Node) -> bool) -> Self {
+    /// Reads the snapshot; nodes for which `counts` says no are left out.
+    pub fn new(snapshot: &'a Snapshot, roster: &[Row], counts: impl Fn(usize, Row) -> bool) -> Self {
         let Asked { resources, steps, keys } = Asked::of(snapshot);
         let mut world = World {
             snapshot,
@@ -152,23 +163,23 @@ impl<'a> World<'a> {
             let like = world.groups.iter().position(is_like).unwrap_or(world.groups.len());
             world.groups.push(Group { spec, total, kind, hosts, is_scarce, like, launched: 0 });
         }
-        world.read_nodes(numbers, counts, &mut kinds);
+        world.read_nodes(roster, counts, &mut kinds);
         world.present = world.hosts.len();
         world.first_stock = world.hosts.stock.clone().into();
         world
     }
 
-    fn read_nodes(&mut self, numbers: &[usize], counts: impl Fn(usize, &Node) -> bool, kinds: &mut Kinds<'a>) {
+    fn read_nodes(&mut self, roster: &[Row], counts: impl Fn(usize, Row) -> bool, kinds: &mut Kinds<'a>) {
         let snapshot = self.snapshot;
         // Equal nodes share their maps: each is read once.
         let mut scarce: Index<*const Resources, bool> = Index::default();
-        let mut known: Index<(*const Resources, Traits), StockId> = Index::default();
+        let mut known: Index<(*const Resources, u64), StockId> = Index::default();
         let mut free = Vec::new();
-        let mut read: Vec<(StockId, u32)> = Vec::with_capacity(numbers.len());
+        let mut read: Vec<(StockId, u32)> = Vec::with_capacity(roster.len());
         // Nodes that follow one another are mostly alike, but for what is free of them.
         let mut last: Option<(&Node, u32, bool)> = None;
-        for (at, node) in (0..).zip(&snapshot.nodes) {
-            if !counts(at as usize, node) {
+        for ((at, row), node) in (0_u32..).zip(roster).zip(&snapshot.nodes) {
+            if !counts(at as usize, *row) {
                 continue;
             }
             let (kind, is_scarce) = match last {
@@ -180,18 +191,18 @@ impl<'a> World<'a> {
                 }
             };
             last = Some((node, kind, is_scarce));
-            let traits = Traits { kind, is_scarce, state: state(node) };
-            let stock = *known.entry((Arc::as_ptr(&node.available), traits)).or_insert_with(|| {
+            let traits = Traits { kind, is_scarce, state: state(*row) };
+            let stock = *known.entry((Arc::as_ptr(&node.available), traits.bits())).or_insert_with(|| {
                 self.read_amounts(&node.available, &mut free);
                 self.hosts.stocks.intern(&free, traits)
             });
             read.push((stock, at));
         }
-        self.push_nodes(numbers, &read);
+        self.push_nodes(roster, &read);
     }
 
     /// Makes hosts of nodes. Those that are alike follow one another: what is decided of them is mostly the same.
-    fn push_nodes(&mut self, numbers: &[usize], read: &[(StockId, u32)]) {
+    fn push_nodes(&mut self, roster: &[Row], read: &[(StockId, u32)]) {
         let hosts = &mut self.hosts;
         // By stock: where its next host goes.
         let mut next = vec![0_usize; hosts.stocks.len() + 1];
@@ -202,9 +213,9 @@ impl<'a> World<'a> {
         (hosts.origin, hosts.needed, hosts.is_given_up) = (vec![Origin::Node(0); len], vec![0; len], vec![false; len]);
         for (stock, at) in read {
             let next = &mut next[*stock as usize];
-            let number = numbers[*at as usize];
-            if number < self.groups.len() {
-                hosts.group[*next] = number as u32;
+            let row = roster[*at as usize];
+            if row.group() < self.groups.len() {
+                hosts.group[*next] = row.group;
             }
             (hosts.stock[*next], hosts.origin[*next]) = (*stock, Origin::Node(*at));
             *next += 1;
@@ -481,10 +492,10 @@ fn have_the_same(a: &Node, b: &Node) -> bool {
 }
 
 /// How much a node should be left alone.
-fn state(node: &Node) -> State {
-    match (node.phase, node.idle_ms) {
-        (NodePhase::Running, None) => State::Busy,
-        (NodePhase::Running, Some(_)) => State::Idle,
+fn state(row: Row) -> State {
+    match (row.phase, row.is_idle) {
+        (NodePhase::Running, false) => State::Busy,
+        (NodePhase::Running, true) => State::Idle,
         _ => State::Coming,
     }
 }

@@ -115,6 +115,9 @@ impl Shelf {
     }
 }
 
+/// So many items of which nothing is left are passed over before they are taken out.
+const MANY_USED_UP: usize = 16;
+
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Style {
     /// Into each host the items with the largest share of any resource first.
@@ -179,8 +182,11 @@ struct Run<'a> {
     prices: Vec<f64>,
     /// What a piece of each item is worth: its price when it is bought for alone.
     values: Vec<f64>,
-    /// Items that still have pieces, in this run's order, by kind of bin.
+    /// Items in this run's order, by kind of bin; those of which nothing is left are taken out now and then.
     candidates: Vec<Vec<usize>>,
+    /// Items of which nothing is left; and how many these were when they were taken out, by kind of bin.
+    used_up: usize,
+    used_up_before: Vec<usize>,
     /// By kind of bin: the least that any of its items takes of each resource; a host with less is full.
     least: Vec<Vec<i64>>,
     patterns: Vec<Pattern>,
@@ -219,7 +225,20 @@ impl<'a> Run<'a> {
         let candidates: Vec<Vec<usize>> = model.kinds.iter().map(holdable).collect();
         let least = candidates.iter().map(|items| model.least(items)).collect();
         let (counts, shelf) = (counts.to_vec(), shelf.clone());
-        Run { model, counts, shelf, style, prices, values, candidates, least, patterns: Vec::new(), free: Vec::new() }
+        Run {
+            model,
+            counts,
+            shelf,
+            style,
+            prices,
+            values,
+            candidates,
+            used_up: 0,
+            used_up_before: vec![0; model.kinds.len()],
+            least,
+            patterns: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     fn finish(mut self) -> Packing {
@@ -325,7 +344,10 @@ impl<'a> Run<'a> {
         }
         let kind = self.model.kind_of[bin];
         let mut candidates = std::mem::take(&mut self.candidates[kind]);
-        candidates.retain(|&item| self.counts[item] > 0);
+        if self.used_up > self.used_up_before[kind] + MANY_USED_UP {
+            candidates.retain(|&item| self.counts[item] > 0);
+            self.used_up_before[kind] = self.used_up;
+        }
         let mut fill = Fill { hosts: Vec::new(), items: Vec::new(), score: 0.0 };
         let mut open = hosts;
         while open > 0 {
@@ -362,6 +384,9 @@ impl<'a> Run<'a> {
         let least = &self.least[self.model.kind_of[bin]];
         let mut items = Vec::with_capacity(8);
         for &item in first.iter().chain(candidates) {
+            if self.counts[item] == 0 {
+                continue;
+            }
             let most = u64::from(self.model.problem.items[item].most_per_bin).min(self.counts[item]) as u32;
             let size = self.model.size(item);
             let is_repeated = first == Some(item) && !items.is_empty();
@@ -391,6 +416,7 @@ impl<'a> Run<'a> {
         }
         for &(item, count) in &fill.items {
             self.counts[item] -= count * times;
+            self.used_up += usize::from(self.counts[item] == 0);
         }
         for (items, hosts) in &fill.hosts {
             let hosts = hosts.saturating_mul(times);

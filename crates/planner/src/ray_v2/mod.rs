@@ -32,6 +32,7 @@ mod tables;
 pub use fill::{ScoreEntry, Standing};
 pub use outcome::{Outcome, schedule, schedule_without};
 
+use crate::roster::roster;
 use crate::{Memory, Plan, Policy, Snapshot, given_up};
 
 /// Ray 2.60's v2 scheduler, in whole replicas.
@@ -44,7 +45,7 @@ impl Policy for RayV2 {
     }
 
     fn plan(&self, snapshot: &Snapshot, memory: &Memory) -> (Plan, Memory) {
-        let given_up = given_up::find(snapshot, snapshot.settings.most_pending_ms());
+        let given_up = given_up::find(snapshot, &roster(snapshot), snapshot.settings.most_pending_ms());
         let mut memory = memory.clone();
         availability::remember(snapshot, &given_up.failed_groups, &mut memory);
         let mut task_order: Vec<usize> = (0..snapshot.demand.len()).collect();

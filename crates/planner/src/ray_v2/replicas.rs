@@ -6,7 +6,8 @@ use super::cluster::{Cluster, Fate, Input, NodeId};
 use super::ending::KeptFor;
 use super::schedule::{Decision, decide};
 use super::tables::Work;
-use crate::census::{Replicas, census, group_numbers, replicas};
+use crate::census::{Replicas, census, replicas};
+use crate::roster::roster;
 use crate::{MAX_LAUNCHES, Memory, Snapshot, TerminateCause, UpscalingMode};
 
 /// Decides so that every group gets whole replicas.
@@ -74,7 +75,7 @@ pub(super) fn hold_back(decision: &mut Decision<'_>) -> BTreeMap<u16, String> {
         }
     }
     let ending = ending(&decision.cluster);
-    let census = census(snapshot, &group_numbers(snapshot), |at| ending.contains(&at));
+    let census = census(snapshot, &roster(snapshot), |at| ending.contains(&at));
     let mut in_flight: u64 = census.iter().map(|pods| pods.kept.count - pods.running.count).sum();
     let mut held_back = BTreeMap::new();
     for (group, nodes) in launches {
@@ -121,7 +122,7 @@ pub(super) fn count(decision: &Decision<'_>) -> Vec<Replicas> {
     let cluster = &decision.cluster;
     let snapshot = cluster.input.snapshot;
     let ending = ending(cluster);
-    let census = census(snapshot, &group_numbers(snapshot), |at| ending.contains(&at));
+    let census = census(snapshot, &roster(snapshot), |at| ending.contains(&at));
     let mut launched = vec![0_u64; cluster.groups.len()];
     for group in decision.launched().filter_map(|id| cluster.nodes[id as usize].group) {
         launched[usize::from(group)] += 1;

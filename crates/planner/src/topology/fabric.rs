@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::nearness::kinds;
 use super::{DomainId, GroupDomain, Topology, is_on_one_node, is_rdma_resource};
 use crate::quick_hash::Index;
 use crate::{
@@ -113,18 +112,23 @@ impl Fabrics {
     ///
     /// Required if a bundle names an RDMA resource or selects by the label of a fabric, or if it is over several hosts with
     /// accelerators and a group that could hold such a bundle says so; preferred if it is over several such hosts.
-    pub fn wish(&self, snapshot: &Snapshot, topology: &Topology<'_>, gang: &Gang) -> Option<FabricWish> {
+    pub fn wish<'b>(
+        &self,
+        snapshot: &Snapshot,
+        topology: &Topology<'_>,
+        gang: &'b Gang,
+        kinds: impl Iterator<Item = &'b Request> + Clone,
+    ) -> Option<FabricWish> {
         if is_on_one_node(gang) {
             return None;
         }
-        let mut kinds: Vec<&Request> = kinds(gang).map(|(bundle, _)| bundle).collect();
-        if kinds.iter().any(|bundle| self.asks_for_fabric(bundle)) {
+        if kinds.clone().any(|bundle| self.asks_for_fabric(bundle)) {
             return Some(FabricWish::Required);
         }
         if self.names.is_empty() {
             return None;
         }
-        kinds.retain(|bundle| has_accelerator(&bundle.resources));
+        let kinds: Vec<&Request> = kinds.filter(|bundle| has_accelerator(&bundle.resources)).collect();
         if kinds.is_empty() || !is_over_several_hosts(snapshot, topology, gang) {
             return None;
         }

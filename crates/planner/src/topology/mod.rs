@@ -32,6 +32,7 @@ pub use nearness::{Near, Required, level_named};
 pub use rdma::is_rdma_resource;
 pub use room::{DomainRoom, GroupDomain};
 
+use crate::roster::{Row, roster};
 use crate::{Gang, GangStrategy, Host, LabelOperator, NodePhase, Snapshot};
 use room::Rooms;
 use sight::{NONE, Sight, runs_ray};
@@ -62,8 +63,13 @@ pub struct Topology<'a> {
 impl<'a> Topology<'a> {
     /// Reads the labels of all places. Whatever concerns the free room on Kubernetes nodes is found out when it is asked for.
     pub fn new(snapshot: &'a Snapshot) -> Self {
+        Topology::of(snapshot, &roster(snapshot))
+    }
+
+    /// The same where it is known what there is to be seen of the nodes at a glance.
+    pub(crate) fn of(snapshot: &'a Snapshot, roster: &[Row]) -> Self {
         let levels = level::levels(snapshot);
-        let sight = sight::read(snapshot, &levels);
+        let sight = sight::read(snapshot, roster, &levels);
         let (tree, domains) = Tree::build(&levels, &sight);
         let cells = levels.len().saturating_mul(snapshot.node_types.len());
         Topology {

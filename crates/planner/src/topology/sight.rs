@@ -4,8 +4,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::level::Level;
-use crate::census::group_numbers;
 use crate::quick_hash;
+use crate::roster::Row;
 use crate::{LabelOperator, Labels, Node, NodePhase, Snapshot};
 
 /// No value, no domain, no machine.
@@ -92,14 +92,13 @@ struct Reader<'a, 'b> {
 }
 
 /// By node: its group, where there is one of that name.
-fn groups_of_nodes(snapshot: &Snapshot) -> Vec<u32> {
+fn groups_of_nodes(snapshot: &Snapshot, roster: &[Row]) -> Vec<u32> {
     let groups = snapshot.node_types.len();
-    let number = |number: usize| if number < groups { u32::try_from(number).unwrap_or(NONE) } else { NONE };
-    group_numbers(snapshot).into_iter().map(number).collect()
+    roster.iter().map(|row| if row.group() < groups { row.group } else { NONE }).collect()
 }
 
 /// Reads all labels, each distinct map once. Without levels there is nothing to be read of them.
-pub(super) fn read<'a>(snapshot: &'a Snapshot, levels: &[Level]) -> Sight<'a> {
+pub(super) fn read<'a>(snapshot: &'a Snapshot, roster: &[Row], levels: &[Level]) -> Sight<'a> {
     let width = levels.len();
     let mut reader = Reader {
         levels,
@@ -112,7 +111,7 @@ pub(super) fn read<'a>(snapshot: &'a Snapshot, levels: &[Level]) -> Sight<'a> {
     };
     reader.groups(snapshot);
     let hosts = reader.machines(snapshot);
-    reader.sight.group_of_node = groups_of_nodes(snapshot);
+    reader.sight.group_of_node = groups_of_nodes(snapshot, roster);
     if levels.is_empty() {
         return reader.sight;
     }

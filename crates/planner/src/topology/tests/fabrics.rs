@@ -11,7 +11,7 @@ fn tiers() -> Vec<TopologyLevel> {
 
 fn wish(snapshot: &Snapshot, gang: &Gang) -> Option<FabricWish> {
     let topology = Topology::new(snapshot);
-    Fabrics::new(snapshot, &topology).wish(snapshot, &topology, gang)
+    Fabrics::new(snapshot, &topology).wish(snapshot, &topology, gang, gang.bundles.iter())
 }
 
 #[test]
