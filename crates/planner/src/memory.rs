@@ -1,6 +1,7 @@
 //! What is remembered from tick to tick: small, explicit, serialisable. It goes in and comes out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,7 @@ pub struct Memory {
     /// Group → unix time in ms since when the RayCluster has been asking for pods of it that do not exist (policy `mobula`).
     pub requested_since_ms: BTreeMap<String, i64>,
     /// Instance → unix time in ms at which demand last needed it, of those that are idle or nearly so (policy `mobula`).
-    pub needed_at_ms: BTreeMap<String, i64>,
+    pub needed_at_ms: Arc<BTreeMap<String, i64>>,
 }
 
 /// A group whose pods did not come.

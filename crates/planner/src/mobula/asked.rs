@@ -1,11 +1,10 @@
 //! Which resources and labels requests name: nothing else of a node matters.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ptr;
 use std::sync::Arc;
 
 use crate::quick_hash::Index;
-use crate::{Amount, Resources, Snapshot};
+use crate::{Amount, Request, Resources, Snapshot};
 
 /// Most distinct resources that requests may name; requests for others are never served.
 const MAX_COLUMNS: usize = 512;
@@ -18,24 +17,30 @@ pub(super) struct Asked<'a> {
     pub steps: Vec<i64>,
     /// Label keys, sorted.
     pub keys: Vec<&'a str>,
+    /// The bundles of all gangs: those that are alike and follow one another together.
+    alike: Vec<&'a [Request]>,
+    /// By gang: where its bundles end in that list.
+    ends: Vec<usize>,
 }
 
 impl<'a> Asked<'a> {
     /// Looks at every request.
     pub fn of(snapshot: &'a Snapshot) -> Self {
         let mut seen: Index<*const Resources, ()> = Index::default();
-        let mut last = ptr::null();
+        let (mut alike, mut ends) = (Vec::new(), Vec::with_capacity(snapshot.gangs.len()));
+        for gang in &snapshot.gangs {
+            alike.extend(gang.bundles.chunk_by(Request::is_like));
+            ends.push(alike.len());
+        }
         let mut steps: BTreeMap<&str, i64> = BTreeMap::new();
         let mut keys: BTreeSet<&str> = BTreeSet::new();
         let constraints = snapshot.constraints.iter().flat_map(|constraint| &constraint.requests);
         let classes = snapshot.demand.iter().chain(constraints).map(|class| &class.request);
-        for request in classes.chain(snapshot.gangs.iter().flat_map(|gang| &gang.bundles)) {
+        for request in classes.chain(alike.iter().map(|alike| &alike[0])) {
             for selector in &request.selectors {
                 keys.extend(selector.constraints.iter().map(|condition| condition.key.as_str()));
             }
-            // Bundles of a gang follow one another.
-            let this = Arc::as_ptr(&request.resources);
-            if std::mem::replace(&mut last, this) == this || seen.insert(this, ()).is_some() {
+            if seen.insert(Arc::as_ptr(&request.resources), ()).is_some() {
                 continue;
             }
             for (name, amount) in request.resources.iter().filter(|(_, amount)| **amount > Amount::ZERO) {
@@ -45,7 +50,13 @@ impl<'a> Asked<'a> {
         }
         // Whatever has so many distinct resources is held by no node.
         let (resources, steps) = steps.into_iter().take(MAX_COLUMNS).unzip();
-        Asked { resources, steps, keys: keys.into_iter().collect() }
+        Asked { resources, steps, keys: keys.into_iter().collect(), alike, ends }
+    }
+
+    /// The bundles of a gang: those that are alike and follow one another together.
+    pub fn bundles(&self, gang: usize) -> &[&'a [Request]] {
+        let start = if gang == 0 { 0 } else { self.ends[gang - 1] };
+        &self.alike[start..self.ends[gang]]
     }
 }
 

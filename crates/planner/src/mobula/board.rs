@@ -118,14 +118,19 @@ impl<'a> Board<'a> {
     /// Launched hosts that are not fixed, those of one group that follow one another as one range.
     pub fn loose(&self, fixed: &[bool]) -> Vec<Loose> {
         let World { hosts, present, .. } = &self.world;
-        let is_loose = |host: usize| !fixed.get(host).copied().unwrap_or(true) && !hosts.is_given_up[host];
+        // What is beyond the list stays.
+        let end = hosts.len().min(fixed.len());
+        let is_loose = |host: usize| !fixed[host] && !hosts.is_given_up[host];
         let mut loose: Vec<Loose> = Vec::new();
-        for host in (*present..hosts.len()).filter(|host| is_loose(*host)) {
-            let (group, at) = (hosts.group[host] as usize, host as HostId);
-            match loose.last_mut() {
-                Some((same, range)) if *same == group && range.end == at => range.end += 1,
-                _ => loose.push((group, at..at + 1)),
+        let mut first = *present;
+        while first < end {
+            let group = hosts.group[first];
+            let belongs = |host: &usize| is_loose(*host) && hosts.group[*host] == group;
+            let next = (first..end).find(|host| !belongs(host)).unwrap_or(end);
+            if next > first {
+                loose.push((group as usize, first as HostId..next as HostId));
             }
+            first = next.max(first + 1);
         }
         loose
     }

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::asked::Asked;
 use super::board::{Board, Mark, Put};
 use super::demand::{self, Class, GangWork, Together};
 use super::floors::{self, Lacking};
@@ -297,8 +298,9 @@ impl<'a> Draft<'a> {
             let gone = out.get(at).copied().unwrap_or(false) || is_suspended(row);
             is_there && !gone && map.topology.is_target(at)
         };
-        let mut world = World::new(snapshot, roster, counts);
-        let mut gangs = demand::gangs(&mut world);
+        let asked = Asked::of(snapshot);
+        let mut world = World::new(snapshot, &asked, roster, counts);
+        let mut gangs = demand::gangs(&mut world, &asked);
         let mut classes = demand::classes(&mut world);
         for work in &mut gangs {
             work.fabric = map.fabrics.wish(snapshot, &map.topology, work.gang, work.kinds());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::asked::Asked;
 use super::stocks::StockId;
 use super::world::{ShapeId, World};
 use crate::topology::Near;
@@ -74,12 +75,12 @@ pub(super) fn classes(world: &mut World<'_>) -> Vec<Class> {
     let class = |at: usize| Class { at: at as u32, shape: world.shape(&demand[at].request), count: demand[at].count };
     let mut classes: Vec<Class> = order.into_iter().map(class).collect();
     let hardness = Hardness::new(world);
-    classes.sort_by(|a, b| hardness.compare(world, b.shape, a.shape));
+    classes.sort_by_cached_key(|class| std::cmp::Reverse(hardness.of(world, class.shape)));
     classes
 }
 
 /// Placement groups in the order in which they are served: priority, then age, then id.
-pub(super) fn gangs<'a>(world: &mut World<'a>) -> Vec<GangWork<'a>> {
+pub(super) fn gangs<'a>(world: &mut World<'a>, asked: &Asked<'a>) -> Vec<GangWork<'a>> {
     let gangs = &world.snapshot.gangs;
     // A gang that lost nodes holds others already; one whose age is unknown is taken for the youngest.
     let key = |at: &usize| {
@@ -91,17 +92,24 @@ pub(super) fn gangs<'a>(world: &mut World<'a>) -> Vec<GangWork<'a>> {
     let speakers = Near::speakers(world.snapshot);
     let mut work = |at: usize| {
         let near = Near::among(&speakers, world.snapshot, &gangs[at]);
-        gang_work(world, at as u32, &gangs[at], near)
+        gang_work(world, (at as u32, &gangs[at]), asked.bundles(at), near)
     };
     let mut gangs: Vec<GangWork<'a>> = order.into_iter().map(&mut work).collect();
     let hardness = Hardness::new(world);
     for work in &mut gangs {
-        work.parts.sort_by(|a, b| hardness.compare(world, b.shape, a.shape).then(a.shape.cmp(&b.shape)));
+        if work.parts.len() > 1 {
+            work.parts.sort_by_cached_key(|part| (std::cmp::Reverse(hardness.of(world, part.shape)), part.shape));
+        }
     }
     gangs
 }
 
-fn gang_work<'a>(world: &mut World<'a>, at: u32, gang: &'a Gang, near: Near<'a>) -> GangWork<'a> {
+fn gang_work<'a>(
+    world: &mut World<'a>,
+    (at, gang): (u32, &'a Gang),
+    alike: &[&'a [Request]],
+    near: Near<'a>,
+) -> GangWork<'a> {
     let together = match gang.strategy {
         GangStrategy::Pack => Together::Few,
         GangStrategy::Spread => Together::Many,
@@ -110,19 +118,19 @@ fn gang_work<'a>(world: &mut World<'a>, at: u32, gang: &'a Gang, near: Near<'a>)
     };
     let count = u32::try_from(gang.bundles.len()).unwrap_or(u32::MAX);
     let parts = if together == Together::One {
-        let shape = world.shape_of_all(&gang.bundles);
+        let shape = world.shape_of_all(alike);
         vec![Part { shape, runs: vec![Run { first: 0, count }], count: 1 }]
     } else {
-        parts(world, &gang.bundles)
+        parts(world, alike)
     };
     GangWork { at, gang, parts, together, fabric: None, near }
 }
 
-fn parts<'a>(world: &mut World<'a>, bundles: &'a [Request]) -> Vec<Part> {
+fn parts<'a>(world: &mut World<'a>, bundles: &[&'a [Request]]) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::with_capacity(1);
     let mut part_of: BTreeMap<ShapeId, usize> = BTreeMap::new();
     let mut start = 0;
-    for chunk in bundles.chunk_by(Request::is_like) {
+    for chunk in bundles {
         let run = Run { first: start, count: chunk.len() as u32 };
         start += run.count;
         let shape = world.shape(&chunk[0]);
@@ -156,14 +164,10 @@ impl Hardness {
 
     /// Greater is harder: those for scarce resources, then those that take a greater share of a host, then those that choose
     /// by label.
-    pub fn compare(&self, world: &World<'_>, a: ShapeId, b: ShapeId) -> std::cmp::Ordering {
-        let key = |shape: ShapeId| {
-            let shape = &world.shapes[shape as usize];
-            let share =
-                shape.needs.iter().map(|(column, amount)| *amount as f64 / self.most[usize::from(*column)] as f64);
-            (shape.is_scarce, share.fold(0.0, f64::max), shape.selectors.len())
-        };
-        let (a, b) = (key(a), key(b));
-        a.0.cmp(&b.0).then_with(|| a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
+    pub fn of(&self, world: &World<'_>, shape: ShapeId) -> impl Ord + use<> {
+        let shape = &world.shapes[shape as usize];
+        let share = shape.needs.iter().map(|(column, amount)| *amount as f64 / self.most[usize::from(*column)] as f64);
+        // Positive numbers are in the order of their bits.
+        (shape.is_scarce, share.fold(0.0, f64::max).to_bits(), shape.selectors.len())
     }
 }

@@ -66,10 +66,12 @@ fn compare((of_a, a): (Row, &Node), (of_b, b): (Row, &Node)) -> Ordering {
         (false, true) => return Ordering::Less,
         (false, false) => {}
     }
-    let key = |row: Row| (row.group, row.phase == NodePhase::Requested);
-    key(of_a).cmp(&key(of_b)).then_with(|| match of_a.phase == NodePhase::Requested {
+    let is_requested = |row: Row| row.phase == NodePhase::Requested;
+    let is_before = (of_a.group, is_requested(of_a)).cmp(&(of_b.group, is_requested(of_b)));
+    is_before.then_with(|| match is_requested(of_a) {
         // Their names end in a number.
         true => a.instance_id.len().cmp(&b.instance_id.len()).then_with(|| a.instance_id.cmp(&b.instance_id)),
+        false if !of_a.is_named && !of_b.is_named => a.instance_id.cmp(&b.instance_id),
         false => a.replica.cmp(&b.replica).then_with(|| a.instance_id.cmp(&b.instance_id)),
     })
 }

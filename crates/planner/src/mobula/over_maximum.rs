@@ -10,6 +10,12 @@ use crate::{Node, NodePhase, Snapshot, TerminateCause, words};
 
 /// Gives up what is beyond the maxima.
 pub(super) fn find(snapshot: &Snapshot, roster: &[Row], given_up: &mut GivenUp<'_>) {
+    // Whatever the sizes of replicas are, no group has more of them than pods.
+    let mut pods = vec![0_u32; snapshot.node_types.len() + 1];
+    roster.iter().filter(|row| row.is_pod()).for_each(|row| pods[row.group()] += 1);
+    if pods.iter().zip(&snapshot.node_types).all(|(pods, spec)| *pods <= spec.max_replicas) {
+        return;
+    }
     let census = census(snapshot, roster, |at| given_up.nodes.get(at).copied().unwrap_or(false));
     for (number, spec) in snapshot.node_types.iter().enumerate() {
         let kept = census.get(number).map_or(0, |census| census.kept.replicas(spec));

@@ -5,6 +5,7 @@
 //! target any more, then those whose going frees a whole domain, then the longest idle. Nothing goes from a group that grows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::board::Board;
 use super::pools::Map;
@@ -50,8 +51,9 @@ pub(super) fn shrink(
     let mut shrink = Shrink::default();
     let mut units: BTreeMap<usize, Vec<Unit>> = BTreeMap::new();
     let may_go = |at: usize, row: &Row| {
-        let most_ms = || most_idle_ms(snapshot, board.world.groups[row.group()].spec);
-        row.is_idle && most_ms().is_some_and(|most_ms| is_late(&snapshot.nodes[at], most_ms))
+        let spec = board.world.groups.get(row.group()).filter(|_| row.is_idle).map(|group| group.spec);
+        let most_ms = spec.and_then(|spec| most_idle_ms(snapshot, spec));
+        most_ms.is_some_and(|most_ms| is_late(&snapshot.nodes[at], most_ms))
     };
     for (group, nodes) in replicas(board, given_up, roster, may_go) {
         match idle_unit(board, map, group, &nodes, &needed, memory) {
@@ -109,7 +111,7 @@ fn remember_needed(snapshot: &Snapshot, roster: &[Row], needed: &[u8], memory: &
             known.push((node.instance_id.clone(), at_ms));
         }
     }
-    memory.needed_at_ms = known.into_iter().collect();
+    memory.needed_at_ms = Arc::new(known.into_iter().collect());
 }
 
 /// Pods that run or are on their way, by group and replica; of groups with one host a replica, only those that `may_go`.
@@ -122,12 +124,14 @@ fn replicas(
     let snapshot = board.world.snapshot;
     let mut named: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
     let mut replicas = Vec::new();
+    let mut is_single: Vec<bool> = board.world.groups.iter().map(|group| group.spec.num_of_hosts <= 1).collect();
+    is_single.push(true);
     for (at, row) in roster.iter().enumerate().filter(|(_, row)| row.is_pod()) {
         let group = row.group();
-        let Some(spec) = board.world.groups.get(group).map(|group| group.spec) else { continue };
-        if spec.num_of_hosts <= 1 && !may_go(at, row) {
+        if is_single[group] && !may_go(at, row) {
             continue;
         }
+        let Some(spec) = board.world.groups.get(group).map(|group| group.spec) else { continue };
         if given_up.nodes.get(at).copied().unwrap_or(false) || spec.is_head || spec.suspended {
             continue;
         }

@@ -133,10 +133,13 @@ impl SlotIndex {
 
     /// Works in the stocks that have hosts since. (One that has lost them again is woken when it gets others.)
     pub fn sync(&mut self, world: &World<'_>, members: &Members) {
-        for stock in members.woken[self.synced..].iter().filter(|stock| !members.of(**stock).is_empty()) {
-            let (slots, wanted) = slots_of_stock(world, self.shape, *stock);
-            if slots > 0 {
-                enter(self.levels.entry(wanted).or_default().entry(slots).or_default(), *stock);
+        let (shape, stocks) = (&world.shapes[self.shape as usize], &world.hosts.stocks);
+        for stock in members.woken[self.synced..].iter().copied().filter(|stock| !members.of(*stock).is_empty()) {
+            let slots = stocks.slots(stock, shape);
+            if slots > 0
+                && let (slots @ 1.., wanted) = wanted_slots(world, shape, stock, slots)
+            {
+                enter(self.levels.entry(wanted).or_default().entry(slots).or_default(), stock);
             }
         }
         self.synced = members.woken.len();

@@ -129,14 +129,14 @@ pub(super) struct World<'a> {
 
 impl<'a> World<'a> {
     /// Reads the snapshot; nodes for which `counts` says no are left out.
-    pub fn new(snapshot: &'a Snapshot, roster: &[Row], counts: impl Fn(usize, Row) -> bool) -> Self {
-        let Asked { resources, steps, keys } = Asked::of(snapshot);
+    pub fn new(snapshot: &'a Snapshot, asked: &Asked<'a>, roster: &[Row], counts: impl Fn(usize, Row) -> bool) -> Self {
+        let Asked { resources, steps, keys, .. } = asked;
         let mut world = World {
             snapshot,
             hosts: Hosts { stocks: Stocks::new(resources.len()), ..Hosts::default() },
-            resources: resources.into(),
-            steps: steps.into(),
-            keys: keys.into(),
+            resources: resources.clone().into(),
+            steps: steps.clone().into(),
+            keys: keys.clone().into(),
             shapes: Arc::default(),
             shape_ids: Arc::default(),
             selectors: vec![&[][..]].into(),
@@ -292,10 +292,10 @@ impl<'a> World<'a> {
     }
 
     /// The number of what several requests ask for together, on one host.
-    pub fn shape_of_all(&mut self, requests: &'a [Request]) -> ShapeId {
+    pub fn shape_of_all(&mut self, requests: &[&'a [Request]]) -> ShapeId {
         let mut sums: Vec<(Column, i64)> = Vec::new();
         let mut selectors: Vec<u32> = Vec::new();
-        for alike in requests.chunk_by(Request::is_like) {
+        for alike in requests {
             let count = i64::try_from(alike.len()).unwrap_or(i64::MAX);
             for (column, amount) in self.needs(&alike[0].resources) {
                 let amount = amount.saturating_mul(count);

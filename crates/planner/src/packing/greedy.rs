@@ -348,7 +348,7 @@ impl<'a> Run<'a> {
             candidates.retain(|&item| self.counts[item] > 0);
             self.used_up_before[kind] = self.used_up;
         }
-        let mut fill = Fill { hosts: Vec::new(), items: Vec::new(), score: 0.0 };
+        let mut fill = Fill { hosts: Vec::with_capacity(1), items: Vec::new(), score: 0.0 };
         let mut open = hosts;
         while open > 0 {
             let items = self.fill_host(bin, first, &candidates);
@@ -357,6 +357,7 @@ impl<'a> Run<'a> {
             }
             let times = items.iter().map(|&(item, count)| self.counts[item] / u64::from(count)).min().unwrap_or(1);
             let times = times.min(open);
+            fill.items.reserve(items.len());
             for &(item, count) in &items {
                 let taken = u64::from(count) * times;
                 self.counts[item] -= taken;
@@ -381,28 +382,33 @@ impl<'a> Run<'a> {
     fn fill_host(&mut self, bin: usize, first: Option<usize>, candidates: &[usize]) -> Vec<(usize, u32)> {
         self.free.clear();
         self.free.extend_from_slice(self.model.capacity(bin));
-        let least = &self.least[self.model.kind_of[bin]];
         let mut items = Vec::with_capacity(8);
-        for &item in first.iter().chain(candidates) {
-            if self.counts[item] == 0 {
-                continue;
-            }
-            let most = u64::from(self.model.problem.items[item].most_per_bin).min(self.counts[item]) as u32;
-            let size = self.model.size(item);
-            let is_repeated = first == Some(item) && !items.is_empty();
-            let count = if is_repeated { 0 } else { how_many(&self.free, size, most) };
-            if count == 0 {
-                continue;
-            }
-            for (free, size) in self.free.iter_mut().zip(size) {
-                *free -= size * i64::from(count);
-            }
-            items.push((item, count));
-            if self.free.iter().zip(least).any(|(free, least)| free < least) {
-                break;
+        let mut is_full = first.is_some_and(|first| self.take(bin, first, &mut items));
+        let first = first.filter(|_| !items.is_empty());
+        let mut rest = candidates.iter();
+        while let (false, Some(&item)) = (is_full, rest.next()) {
+            // Most of them have no room in what others have left.
+            let has_room = self.model.size(item).iter().zip(&self.free).all(|(size, free)| size <= free);
+            if has_room && first != Some(item) {
+                is_full = self.take(bin, item, &mut items);
             }
         }
         items
+    }
+
+    /// Puts as many of an item into what is free of a host as there are and have room. Returns whether the host is full.
+    fn take(&mut self, bin: usize, item: usize, items: &mut Vec<(usize, u32)>) -> bool {
+        let most = u64::from(self.model.problem.items[item].most_per_bin).min(self.counts[item]) as u32;
+        let size = self.model.size(item);
+        let count = if most == 0 { 0 } else { how_many(&self.free, size, most) };
+        if count == 0 {
+            return false;
+        }
+        for (free, size) in self.free.iter_mut().zip(size) {
+            *free -= size * i64::from(count);
+        }
+        items.push((item, count));
+        self.free.iter().zip(&self.least[self.model.kind_of[bin]]).any(|(free, least)| free < least)
     }
 
     /// Buys `fill` as often as counts and limits allow; `false` if they don't allow it once.
