@@ -1,11 +1,11 @@
 //! The order of business.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::asked::Asked;
 use super::board::{Board, Mark, Put};
+use super::choose::Choosing;
 use super::demand::{self, Class, GangWork, Together};
 use super::floors::{self, Lacking};
 use super::gangs::{self, Indices, Short};
@@ -226,17 +226,6 @@ enum Reserving {
     Last,
 }
 
-/// Which of several places a gang takes, if it costs the same in all of them.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Choosing {
-    /// Where it takes the least of hosts with accelerators that it does not need.
-    #[default]
-    Clean,
-    /// Where it would cost the least if hosts that are on their way were launched only now: those of a dear place may be there
-    /// for others, which would need new ones.
-    AsIfLaunched,
-}
-
 /// A plan without what is only about its cost.
 pub(super) struct Draft<'a> {
     pub board: Board<'a>,
@@ -256,7 +245,7 @@ pub(super) struct Draft<'a> {
     census: Vec<Census<'a>>,
     /// What was packed to be launched for tasks.
     packed: Option<Problem>,
-    choosing: Choosing,
+    pub choosing: Choosing,
     /// Whether some gang could choose among places, one of which had hosts on their way.
     pub could_choose: bool,
     /// Gangs that were looked at because they found no place.
@@ -292,10 +281,10 @@ impl<'a> Draft<'a> {
         memory: &Memory,
         start: Start<'_>,
     ) -> Self {
-        let is_suspended = |row: Row| snapshot.node_types.get(row.group()).is_some_and(|group| group.suspended);
+        let is_suspended: Vec<bool> = snapshot.node_types.iter().map(|group| group.suspended).chain([false]).collect();
         let counts = |at: usize, row: Row| {
             let is_there = matches!(row.phase, NodePhase::Running | NodePhase::Pending | NodePhase::Requested);
-            let gone = out.get(at).copied().unwrap_or(false) || is_suspended(row);
+            let gone = out.get(at).copied().unwrap_or(false) || is_suspended[row.group()];
             is_there && !gone && map.topology.is_target(at)
         };
         let asked = Asked::of(snapshot);
@@ -465,72 +454,6 @@ impl<'a> Draft<'a> {
         if waiting::hold(&mut self.board, rules, work, &pools) {
             fate.work = RunningWork::MakesRoom;
         }
-    }
-
-    /// The pool in which the gang costs the least; of equal ones the one where it takes the least of hosts with accelerators that
-    /// it does not need, then the one where most of it can start at once, then the one that it leaves the least room in.
-    fn best(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[Pool]) -> Option<usize> {
-        let mark = self.board.mark();
-        let mut best: Option<([f64; 2], [u64; 5])> = None;
-        let mut nearest: Option<(Short, usize)> = None;
-        for (at, pool) in pools.iter().enumerate() {
-            match gangs::place(&mut self.board, rules, work, pool, &mut self.indices) {
-                Ok(cost) => {
-                    let new_hosts = (self.board.world.hosts.len() - mark.hosts()) as u64;
-                    let (puts, world) = (&self.board.puts[mark.puts()..], &self.board.world);
-                    let count = |counts: &dyn Fn(&Put) -> bool| -> u64 {
-                        puts.iter().filter(|put| counts(put)).map(Put::pieces).sum()
-                    };
-                    let misused = count(&|put| {
-                        world.hosts.traits(put.host).is_scarce && !world.shapes[put.shape as usize].is_scarce
-                    });
-                    let coming = count(&|put| world.is_coming(put.host));
-                    let as_if_launched = match self.choosing {
-                        Choosing::Clean => 0.0,
-                        Choosing::AsIfLaunched => self.cost_of_coming(rules, &mark),
-                    };
-                    let key = ([cost, as_if_launched], [new_hosts, misused, coming, self.spare(work, pool), at as u64]);
-                    self.board.back_to(&mark);
-                    self.could_choose |= coming > 0 && best.is_some_and(|(best, _)| best[0] == cost);
-                    let compare = |best: ([f64; 2], [u64; 5])| {
-                        let costs = key.0.iter().zip(&best.0).map(|(a, b)| a.total_cmp(b));
-                        costs.fold(Ordering::Equal, Ordering::then).then(key.1.cmp(&best.1))
-                    };
-                    if best.is_none_or(|best| compare(best).is_lt()) {
-                        best = Some(key);
-                    }
-                }
-                Err(short) if nearest.is_none_or(|(other, _)| short.count < other.count) => nearest = Some((short, at)),
-                Err(_) => {}
-            }
-        }
-        if let (None, Some((short, at))) = (best, nearest) {
-            let fate = &mut self.fates[work.at as usize];
-            fate.short = Some(short);
-            fate.rooms = pools[at].rooms().map(<[u32]>::to_vec);
-            fate.most_new_hosts = pools[at].most_new_hosts;
-            fate.nearest = pools[at].domain.clone().or(pools[at].fabric.clone());
-        }
-        best.map(|(_, [.., at])| at as usize)
-    }
-
-    /// What the hosts would cost that are on their way, and on which something was put since `mark`.
-    fn cost_of_coming(&self, rules: &Rules<'_>, mark: &Mark) -> f64 {
-        let world = &self.board.world;
-        let used: BTreeSet<HostId> = self.board.puts[mark.puts()..].iter().flat_map(Put::range).collect();
-        let coming = used.into_iter().filter(|host| world.node(*host).is_some() && world.is_coming(*host));
-        let group = |host: HostId| world.hosts.group[host as usize] as usize;
-        coming.filter_map(|host| rules.prices.cost.get(group(host))).sum()
-    }
-
-    /// How many more of the hardest bundles the hosts of a pool hold.
-    fn spare(&self, work: &GangWork<'_>, pool: &Pool) -> u64 {
-        let world = &self.board.world;
-        let Some(part) = work.parts.first() else { return 0 };
-        let shape = &world.shapes[part.shape as usize];
-        pool.hosts(world.hosts.len())
-            .map(|host| world.hosts.slots(shape, host).max(0) as u64)
-            .fold(0, u64::saturating_add)
     }
 
     /// Notes whether what was launched for a gang may be packed anew; what may not stays as it is, in whole replicas.

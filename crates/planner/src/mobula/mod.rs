@@ -6,7 +6,7 @@
 //! 1. Pods that have stopped or do not come are set aside ([`crate::given_up`], [`pending`]).
 //! 2. Minimum replicas, then what `request_resources` asks for ([`floors`]).
 //! 3. Gangs by priority and age, each whole or not at all ([`gangs`]), within one domain or fabric where it asks for that
-//!    ([`pools`]), on what is there or on its way, and on as few new hosts as money allows.
+//!    ([`pools`], [`choose`]), on what is there or on its way, and on as few new hosts as money allows.
 //!    Gangs with accelerators come near each other where that costs nothing ([`close`]).
 //! 4. Tasks and actors, the hardest first, on what is there, on its way or launched ([`tasks`]), then on new hosts ([`lots`]).
 //! 5. What is launched is packed once more, all together, with a bound on what it could cost at the least ([`repack`]).
@@ -17,6 +17,7 @@
 
 mod asked;
 mod board;
+mod choose;
 mod close;
 mod decide;
 mod demand;

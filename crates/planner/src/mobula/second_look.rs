@@ -30,26 +30,6 @@ impl Draft<'_> {
         (other.unserved() < self.unserved() && !other.has_empty()).then_some((other, repacked, fixed_cost))
     }
 
-    /// A draft in which gangs choose their places otherwise (made by `again`), if that costs less and serves as much.
-    ///
-    /// A gang that would cost nothing in several places takes one of them, and what comes after it has to do with the rest. This
-    /// is what keeps a gang, in the tick after, from taking hosts that were launched for tasks while its own are on their way.
-    pub(super) fn chosen_otherwise<'a>(
-        &self,
-        rules: &Rules<'_>,
-        again: impl FnOnce() -> Draft<'a>,
-    ) -> Option<(Draft<'a>, Repacked, f64)> {
-        let hosts = self.board.world.hosts.len() - self.board.world.present;
-        let is_small = hosts * self.classes.len().max(1) <= MAX_RETRIED;
-        if !self.could_choose || hosts == 0 || !is_small {
-            return None;
-        }
-        let mut other = again();
-        let (repacked, fixed_cost) = other.finish(rules);
-        let is_cheaper = other.cost(rules) < self.cost(rules) * (1.0 - 1e-9);
-        (is_cheaper && other.unserved() <= self.unserved()).then_some((other, repacked, fixed_cost))
-    }
-
     /// By group: replicas that are launched.
     fn launched(&self) -> Vec<u64> {
         let world = &self.board.world;
