@@ -34,6 +34,11 @@ impl Row {
     }
 }
 
+/// Whether Ray does not run yet on some of them.
+pub(crate) fn is_any_coming(roster: &[Row]) -> bool {
+    roster.iter().any(|row| row.is_coming())
+}
+
 /// The nodes of a snapshot, in its order.
 pub(crate) fn roster(snapshot: &Snapshot) -> Vec<Row> {
     let none = snapshot.node_types.len() as u32;

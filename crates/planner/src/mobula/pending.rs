@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::roster::Row;
+use crate::roster::{Row, is_any_coming};
 use crate::{Blocked, Memory, NodePhase, PendingCause, Snapshot, words};
 
 /// First back-off of a group after a refusal, which may be over soon.
@@ -45,6 +45,10 @@ pub(super) fn find<'a>(
     out: &[bool],
     memory: &mut Memory,
 ) -> BTreeMap<&'a str, Late> {
+    if !is_any_coming(roster) {
+        memory.requested_since_ms.clear();
+        return BTreeMap::new();
+    }
     note_requested(snapshot, roster, memory);
     let is_suspended = |row: &Row| snapshot.node_types.get(row.group()).is_some_and(|group| group.suspended);
     let mut late: BTreeMap<&str, Late> = BTreeMap::new();

@@ -297,18 +297,25 @@ impl Sorted {
         let mut within = Within { class_of: &class_of, groups, present, known: BTreeMap::new() };
         let mut lots: Vec<Lot> = Vec::new();
         let mut lot_of: BTreeMap<LotKey, usize> = BTreeMap::new();
+        // Most pieces are like one before: what they may use need not be found out again.
+        let mut known: Index<(Openness, *const Reach, u32), usize> = Index::default();
         let mut lot_of_piece = vec![0; pieces.len()];
         for number in order {
             let ((shape, owner, _), puts) = (pieces[number].0, &pieces[number].1);
-            let reach = owner.reach(gangs).map(|reach| (reach.groups.as_slice(), within.classes(reach)));
-            let bins = allowed(world, rules, (shape, &levels[&shape]), puts, reach, present);
+            let reach = owner.reach(gangs);
+            let openness = Openness::of(world, rules, (shape, &levels[&shape]), puts);
             let taken: u64 = puts.iter().map(|put| put.all_taken()).sum();
             let (owner, apart) = owner.into_lot_owner(gangs, shape, puts, taken);
             let size = if apart { taken as u32 } else { u32::MAX };
-            let at = *lot_of.entry((shape, bins.clone(), size)).or_insert_with(|| {
-                let way = if apart { Way::RoundRobin } else { Way::InTurn };
-                lots.push(Lot { shape, most_per_host: u32::MAX, bins, owners: Vec::new(), count: 0, way });
-                lots.len() - 1
+            let key = (openness, reach.map_or(std::ptr::null(), std::ptr::from_ref), size);
+            let at = *known.entry(key).or_insert_with(|| {
+                let reach = reach.map(|reach| (reach.groups.as_slice(), within.classes(reach)));
+                let bins = openness.bins(world, &levels[&shape], reach, present);
+                *lot_of.entry((shape, bins.clone(), size)).or_insert_with(|| {
+                    let way = if apart { Way::RoundRobin } else { Way::InTurn };
+                    lots.push(Lot { shape, most_per_host: u32::MAX, bins, owners: Vec::new(), count: 0, way });
+                    lots.len() - 1
+                })
             });
             lots[at].owners.push(owner);
             lots[at].count += taken;
@@ -435,31 +442,45 @@ impl Within<'_> {
     }
 }
 
-/// By bin: whether it may hold a piece of demand. Groups are opened as far down the levels of preference as they are now.
-fn allowed(
-    world: &World<'_>,
-    rules: &Rules<'_>,
-    (shape, levels): (ShapeId, &[Option<Level>]),
-    puts: &[&Put],
-    reach: Option<(&[bool], &[bool])>,
-    present: &[PresentClass],
-) -> Vec<bool> {
-    let launched = puts.iter().filter(|put| put.host as usize >= world.present);
-    let now = launched.filter_map(|put| levels[world.hosts.group[put.host as usize] as usize]).max();
-    let worst = now.or(levels.iter().flatten().min().copied());
-    // Without prices, what is clean of accelerators now stays so.
-    let is_misuse = |put: &&Put| world.hosts.traits(put.host).is_scarce;
-    let needs = &world.shapes[shape as usize];
-    let is_clean =
-        !needs.is_scarce && (rules.keep_gpu_clean || (!rules.prices.is_priced && !puts.iter().any(is_misuse)));
-    let may = |group: usize| {
-        let is_in_pool = reach.is_none_or(|(groups, _)| groups.get(group).copied().unwrap_or(false));
-        is_in_pool && !(is_clean && world.groups[group].is_scarce)
-    };
-    let open = levels.iter().enumerate().map(|(group, level)| level.is_some() && *level <= worst && may(group));
-    let is_in_reach = |at: usize| reach.is_none_or(|(_, classes)| classes.get(at).copied().unwrap_or(false));
-    let holds = |(at, class): (usize, &PresentClass)| {
-        is_in_reach(at) && !(is_clean && class.is_scarce) && world.rank(needs, class.kind).is_some()
-    };
-    open.chain(present.iter().enumerate().map(holds)).collect()
+/// How far bins are open to a piece of demand.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+struct Openness {
+    shape: ShapeId,
+    /// Groups are opened as far down the levels of preference as they are now.
+    worst: Option<Level>,
+    /// Without prices, what is clean of accelerators now stays so.
+    is_clean: bool,
+}
+
+impl Openness {
+    fn of(world: &World<'_>, rules: &Rules<'_>, (shape, levels): (ShapeId, &[Option<Level>]), puts: &[&Put]) -> Self {
+        let launched = puts.iter().filter(|put| put.host as usize >= world.present);
+        let now = launched.filter_map(|put| levels[world.hosts.group[put.host as usize] as usize]).max();
+        let worst = now.or(levels.iter().flatten().min().copied());
+        let is_misuse = |put: &&Put| world.hosts.traits(put.host).is_scarce;
+        let is_kept_clean = || rules.keep_gpu_clean || (!rules.prices.is_priced && !puts.iter().any(is_misuse));
+        Openness { shape, worst, is_clean: !world.shapes[shape as usize].is_scarce && is_kept_clean() }
+    }
+
+    /// By bin: whether it may hold the piece.
+    fn bins(
+        self,
+        world: &World<'_>,
+        levels: &[Option<Level>],
+        reach: Option<(&[bool], &[bool])>,
+        present: &[PresentClass],
+    ) -> Vec<bool> {
+        let Openness { shape, worst, is_clean } = self;
+        let needs = &world.shapes[shape as usize];
+        let may = |group: usize| {
+            let is_in_pool = reach.is_none_or(|(groups, _)| groups.get(group).copied().unwrap_or(false));
+            is_in_pool && !(is_clean && world.groups[group].is_scarce)
+        };
+        let open = levels.iter().enumerate().map(|(group, level)| level.is_some() && *level <= worst && may(group));
+        let is_in_reach = |at: usize| reach.is_none_or(|(_, classes)| classes.get(at).copied().unwrap_or(false));
+        let holds = |(at, class): (usize, &PresentClass)| {
+            is_in_reach(at) && !(is_clean && class.is_scarce) && world.rank(needs, class.kind).is_some()
+        };
+        open.chain(present.iter().enumerate().map(holds)).collect()
+    }
 }

@@ -12,7 +12,7 @@ use super::pools::Map;
 use super::world::{Origin, need};
 use crate::census::Census;
 use crate::given_up::GivenUp;
-use crate::roster::Row;
+use crate::roster::{Row, is_any_coming};
 use crate::{Memory, Node, NodePhase, NodeType, Snapshot, TerminateCause, words};
 
 /// A node that was needed stays for this long after, or for half of its time-out if that is shorter.
@@ -88,7 +88,7 @@ pub(super) fn shrink(
 /// By node of the snapshot: what it is kept for.
 fn needed(board: &Board<'_>) -> Vec<u8> {
     let mut needed = vec![0; board.world.snapshot.nodes.len()];
-    for (host, origin) in board.world.hosts.origin.iter().enumerate() {
+    for (host, origin) in board.world.hosts.origin[..board.world.present].iter().enumerate() {
         if let Origin::Node(at) = origin {
             needed[*at as usize] = board.world.hosts.needed[host];
         }
@@ -241,6 +241,9 @@ impl Shrink {
         memory: &mut Memory,
     ) {
         let snapshot = board.world.snapshot;
+        if !is_any_coming(roster) {
+            return memory.pending_unneeded_since_ms.clear();
+        }
         let ends: BTreeSet<usize> = self.ends.iter().map(|(at, ..)| *at).collect();
         let mut since_ms: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         for (group, nodes) in replicas(board, given_up, roster, |_, row| row.is_coming()) {

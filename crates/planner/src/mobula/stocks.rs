@@ -167,18 +167,20 @@ impl Stocks {
     }
 
     /// How many requests of `shape` fit, labels left aside.
+    #[inline]
     pub fn slots(&self, stock: StockId, shape: &Shape) -> i64 {
         let free = self.free(stock);
-        // Most hosts hold none: that is found out before anything is divided.
-        if shape.needs.iter().any(|(column, amount)| free[usize::from(*column)] < *amount) {
-            return 0;
-        }
-        let fit = shape.needs.iter().map(|&(column, amount)| {
+        let mut most = i64::MAX;
+        for &(column, amount) in &shape.needs {
             let free = free[usize::from(column)];
+            if free < amount {
+                return 0;
+            }
             // One piece of something scarce a host is the rule.
-            if amount == 1 { free } else { free / amount }
-        });
-        fit.min().unwrap_or(i64::MAX)
+            let fit = if amount == 1 { free } else { free / amount };
+            most = most.min(fit);
+        }
+        most
     }
 }
 

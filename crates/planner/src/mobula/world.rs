@@ -173,7 +173,7 @@ impl<'a> World<'a> {
         let snapshot = self.snapshot;
         // Equal nodes share their maps: each is read once.
         let mut scarce: Index<*const Resources, bool> = Index::default();
-        let mut known: Index<(*const Resources, u64), StockId> = Index::default();
+        let mut known = Lately::default();
         let mut free = Vec::new();
         let mut read: Vec<(StockId, u32)> = Vec::with_capacity(roster.len());
         // Nodes that follow one another are mostly alike, but for what is free of them.
@@ -192,7 +192,7 @@ impl<'a> World<'a> {
             };
             last = Some((node, kind, is_scarce));
             let traits = Traits { kind, is_scarce, state: state(*row) };
-            let stock = *known.entry((Arc::as_ptr(&node.available), traits.bits())).or_insert_with(|| {
+            let stock = known.get_or_read((Arc::as_ptr(&node.available), traits.bits()), || {
                 self.read_amounts(&node.available, &mut free);
                 self.hosts.stocks.intern(&free, traits)
             });
@@ -376,6 +376,9 @@ impl<'a> World<'a> {
 
     /// How far down its list of alternatives a shape must go for labels of this kind; `None`: no alternative matches.
     pub fn rank(&self, shape: &Shape, kind: u32) -> Option<u8> {
+        if shape.selectors.is_empty() {
+            return Some(0);
+        }
         let ranks = shape.selectors.iter().map(|selector| self.ranks[*selector as usize][kind as usize]);
         let worst = ranks.max().unwrap_or(0);
         (worst < u8::MAX).then_some(worst)
@@ -474,6 +477,29 @@ impl<'a> World<'a> {
         }
         *launched += replicas;
         first
+    }
+}
+
+/// The stocks of maps that were read lately, each at its place: what is not found is read again, and is the same stock.
+struct Lately(Vec<Option<(MapKey, StockId)>>);
+
+/// The address of a map of what is free, and the traits of the node.
+type MapKey = (*const Resources, u64);
+
+impl Default for Lately {
+    fn default() -> Self {
+        Lately(vec![None; 1 << 12])
+    }
+}
+
+impl Lately {
+    fn get_or_read(&mut self, key: MapKey, read: impl FnOnce() -> StockId) -> StockId {
+        let mixed = (key.0.addr() as u64 ^ key.1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let place = (mixed >> 52) as usize % self.0.len();
+        match self.0[place] {
+            Some((same, stock)) if same == key => stock,
+            _ => self.0[place].insert((key, read())).1,
+        }
     }
 }
 

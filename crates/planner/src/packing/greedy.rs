@@ -267,7 +267,8 @@ impl<'a> Run<'a> {
             // Spare hosts are gone once bought: the next fill of this bin is one of a whole replica.
             let is_spare = self.shelf.spare[bin] > 0;
             let bought = fills[at].as_ref().is_some_and(|fill| self.buy(bin, fill));
-            if !bought || is_spare {
+            // Once bought as often as it can be, it is only good for hosts that came with it and hold nothing.
+            if !bought || is_spare || self.shelf.spare[bin] == 0 {
                 fills[at] = self.next_fill(&mut queues[at]);
             }
         }

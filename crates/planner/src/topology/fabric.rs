@@ -178,8 +178,10 @@ impl Reader<'_, '_> {
         let mut known: Index<*const Resources, bool> = Index::default();
         let mut last: Option<(*const Resources, bool)> = None;
         let mut of_node = Vec::with_capacity(self.snapshot.nodes.len());
+        let is_any_group = self.has_rdma.contains(&true);
         for (at, node) in self.snapshot.nodes.iter().enumerate() {
-            let by_group = self.topology.group_of_node(at).and_then(|group| self.has_rdma.get(group)) == Some(&true);
+            let of_group = || self.topology.group_of_node(at).and_then(|group| self.has_rdma.get(group));
+            let by_group = is_any_group && of_group() == Some(&true);
             let total = Arc::as_ptr(&node.total);
             let has_device = match last {
                 Some((same, has_device)) if same == total => has_device,
