@@ -56,13 +56,17 @@ impl HeldBack {
 /// Holds back what is launched beyond the rate, the last replicas first.
 pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
     let (present, hosts) = (world.present, &world.hosts);
-    let new_hosts = || {
-        let columns = hosts.group[present..].iter().zip(&hosts.origin[present..]).zip(&hosts.is_given_up[present..]);
-        columns.map(|((group, origin), is_given_up)| (*group as usize, is_first(*origin), *is_given_up))
-    };
+    // Hosts of a group mostly follow one another.
+    let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
+    for of_group in hosts.group[present..].chunk_by(|a, b| a == b) {
+        let first = runs.last().map_or(present, |(_, run)| run.end);
+        runs.push((of_group[0] as usize, first..first + of_group.len()));
+    }
+    let new_hosts = |run: &Range<usize>| hosts.origin[run.clone()].iter().zip(&hosts.is_given_up[run.clone()]);
     let mut replicas = vec![0_u64; world.groups.len()];
-    for (group, is_first, is_given_up) in new_hosts() {
-        replicas[group] += u64::from(is_first && !is_given_up);
+    for (group, run) in &runs {
+        let firsts = new_hosts(run).filter(|(origin, is_given_up)| is_first(**origin) && !**is_given_up);
+        replicas[*group] += firsts.count() as u64;
     }
     let settings = &world.snapshot.settings;
     let mut in_flight: u64 = census.iter().map(|pods| pods.kept.count - pods.running.count).sum();
@@ -100,13 +104,16 @@ pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
     }
     // By group: replicas that were numbered.
     let mut numbered = vec![0_u64; goes.len()];
-    let number = |(group, is_first, is_given_up): (usize, bool, bool)| {
-        let numbered = &mut numbered[group];
-        *numbered += u64::from(is_first && !is_given_up);
-        let goes = !is_given_up && (1..=goes[group]).contains(numbered);
-        if goes { *numbered as u32 - 1 } else { WAITS }
-    };
-    held_back.numbers = new_hosts().map(number).collect();
+    held_back.numbers.reserve(hosts.len() - present);
+    for (group, run) in runs {
+        let (goes, mut before) = (goes[group], numbered[group]);
+        let number = |(origin, is_given_up): (&Origin, &bool)| {
+            before += u64::from(is_first(*origin) && !is_given_up);
+            if !is_given_up && (1..=goes).contains(&before) { before as u32 - 1 } else { WAITS }
+        };
+        held_back.numbers.extend(new_hosts(&run).map(number));
+        numbered[group] = before;
+    }
     held_back
 }
 

@@ -105,6 +105,8 @@ pub(super) struct World<'a> {
     pub resources: Arc<Vec<&'a str>>,
     /// By column: how many 1/10,000 units one step is.
     pub steps: Arc<Vec<i64>>,
+    /// By column: whether not every node has it.
+    scarce: Arc<Vec<bool>>,
     /// Label keys that requests ask for, sorted.
     keys: Arc<Vec<&'a str>>,
     // Boards are copied for trials, what was read is shared by all of them.
@@ -136,6 +138,7 @@ impl<'a> World<'a> {
             hosts: Hosts { stocks: Stocks::new(resources.len()), ..Hosts::default() },
             resources: resources.clone().into(),
             steps: steps.clone().into(),
+            scarce: Arc::new(resources.iter().map(|name| is_scarce(name)).collect()),
             keys: keys.clone().into(),
             shapes: Arc::default(),
             shape_ids: Arc::default(),
@@ -314,7 +317,7 @@ impl<'a> World<'a> {
     }
 
     fn intern(&mut self, needs: Vec<(Column, i64)>, selectors: Vec<u32>) -> ShapeId {
-        let is_scarce = needs.iter().any(|(column, _)| is_scarce(self.resources[usize::from(*column)]));
+        let is_scarce = needs.iter().any(|(column, _)| self.scarce.get(usize::from(*column)) == Some(&true));
         let shape = Shape { needs, selectors, is_scarce };
         if let Some(id) = self.shape_ids.get(&shape) {
             return *id;
