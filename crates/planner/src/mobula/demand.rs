@@ -135,7 +135,7 @@ fn parts<'a>(world: &mut World<'a>, bundles: &[&'a [Request]]) -> Vec<Part> {
         start += run.count;
         let shape = world.shape(&chunk[0]);
         let at = *part_of.entry(shape).or_insert_with(|| {
-            parts.push(Part { shape, runs: Vec::new(), count: 0 });
+            parts.push(Part { shape, runs: Vec::with_capacity(1), count: 0 });
             parts.len() - 1
         });
         parts[at].runs.push(run);

@@ -58,9 +58,11 @@ fn fill_one(
     while let (1.., Some(alike)) = (class.count, open.get_mut(at)) {
         let stocks = &board.world.hosts.stocks;
         let slots = stocks.slots(alike.stock, shape).max(0) as u64;
-        let traits = stocks.traits(alike.stock);
-        let is_fit = slots > 0 && (is_misuse_allowed || !traits.is_scarce);
-        if !is_fit || board.world.rank(shape, traits.kind) != Some(rank) {
+        let may_hold = || {
+            let traits = stocks.traits(alike.stock);
+            (is_misuse_allowed || !traits.is_scarce) && board.world.rank(shape, traits.kind) == Some(rank)
+        };
+        if slots == 0 || !may_hold() {
             at += 1;
             continue;
         }

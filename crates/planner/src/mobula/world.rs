@@ -296,7 +296,7 @@ impl<'a> World<'a> {
 
     /// The number of what several requests ask for together, on one host.
     pub fn shape_of_all(&mut self, requests: &[&'a [Request]]) -> ShapeId {
-        let mut sums: Vec<(Column, i64)> = Vec::new();
+        let mut sums: Vec<(Column, i64)> = Vec::with_capacity(4);
         let mut selectors: Vec<u32> = Vec::new();
         for alike in requests {
             let count = i64::try_from(alike.len()).unwrap_or(i64::MAX);
@@ -307,10 +307,10 @@ impl<'a> World<'a> {
                     None => sums.push((column, amount)),
                 }
             }
-            selectors.push(self.selector(&alike[0].selectors));
+            // Number 0 asks for nothing.
+            selectors.extend(Some(self.selector(&alike[0].selectors)).filter(|selector| *selector != 0));
         }
         sums.sort_unstable();
-        selectors.retain(|selector| *selector != 0);
         selectors.sort_unstable();
         selectors.dedup();
         self.intern(sums, selectors)
@@ -491,14 +491,14 @@ type MapKey = (*const Resources, u64);
 
 impl Default for Lately {
     fn default() -> Self {
-        Lately(vec![None; 1 << 12])
+        Lately(vec![None; 1 << 10])
     }
 }
 
 impl Lately {
     fn get_or_read(&mut self, key: MapKey, read: impl FnOnce() -> StockId) -> StockId {
         let mixed = (key.0.addr() as u64 ^ key.1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let place = (mixed >> 52) as usize % self.0.len();
+        let place = (mixed >> 32) as usize % self.0.len();
         match self.0[place] {
             Some((same, stock)) if same == key => stock,
             _ => self.0[place].insert((key, read())).1,
