@@ -26,6 +26,8 @@ const STAGES: [&str; 5] = [
     "pod-complete.yaml",
     "pod-delete.yaml",
 ];
+/// What becomes of nodes only. Without any stage of pods KWOK takes those that it was built with; this one is about pods of Jobs.
+const NODE_STAGES: [&str; 3] = ["node-initialize.yaml", "node-heartbeat-with-lease.yaml", "pod-complete.yaml"];
 /// Controllers are to keep up with two hundred RayClusters at once; by default they make 20 requests a second.
 const RATE: [&str; 2] = ["--kube-api-qps=1000", "--kube-api-burst=2000"];
 
@@ -48,6 +50,16 @@ impl ControlPlane {
 
     /// Starts one, with nodes for more than a thousand small pods.
     pub async fn start(definitions: &[&Path]) -> Result<ControlPlane> {
+        let nodes = (0..NODES).map(|n| (format!("node-{n}"), amounts()));
+        ControlPlane::start_with(definitions, &STAGES, &nodes.collect::<Vec<_>>()).await
+    }
+
+    /// Starts one with these nodes and what each has; whoever asks for it is the kubelet of their pods.
+    pub async fn start_without_kubelets(definitions: &[&Path], nodes: &[(String, Value)]) -> Result<ControlPlane> {
+        ControlPlane::start_with(definitions, &NODE_STAGES, nodes).await
+    }
+
+    async fn start_with(definitions: &[&Path], stages: &[&str], nodes: &[(String, Value)]) -> Result<ControlPlane> {
         let server = ApiServer::start_with(definitions, &[]).await?;
         let start = std::time::Instant::now();
         let directory = tempfile::Builder::new().prefix("mobula-plane-").tempdir().context("no directory")?.keep();
@@ -56,18 +68,18 @@ impl ControlPlane {
         let plane = ControlPlane { server, processes: Mutex::default(), directory };
         plane.run("kube-controller-manager", &mut plane.controllers()?)?;
         plane.run("kube-scheduler", &mut plane.kubernetes("kube-scheduler")?)?;
-        plane.run("kwok", &mut plane.kwok()?)?;
-        let names: Vec<String> = (0..NODES).map(|n| format!("node-{n}")).collect();
-        for name in &names {
-            plane.create_node(name, &json!({"pool": "common"}), &[]).await?;
+        plane.run("kwok", &mut plane.kwok(stages)?)?;
+        for (name, amounts) in nodes {
+            plane.create_node(name, &json!({"pool": "common"}), amounts).await?;
         }
-        for name in &names {
+        for (name, _) in nodes {
             plane.until_node_ready(name).await?;
         }
         eprintln!(
-            "real parts: kube-controller-manager, kube-scheduler {}; KWOK {} pretends {NODES} nodes; ready after {:.1} s",
+            "real parts: kube-controller-manager, kube-scheduler {}; KWOK {} pretends {} nodes; ready after {:.1} s",
             parts::version_of("kube-scheduler")?,
             parts::version_of("kwok")?,
+            nodes.len(),
             start.elapsed().as_secs_f64()
         );
         Ok(plane)
@@ -80,7 +92,11 @@ impl ControlPlane {
 
     /// A further node, with these labels, and these devices beside CPUs and memory.
     pub async fn node(&self, name: &str, labels: &Value, devices: &[(&str, u32)]) -> Result<()> {
-        self.create_node(name, labels, devices).await?;
+        let mut amounts = amounts();
+        for (device, count) in devices {
+            amounts[*device] = json!(count.to_string());
+        }
+        self.create_node(name, labels, &amounts).await?;
         self.until_node_ready(name).await
     }
 
@@ -114,11 +130,7 @@ impl ControlPlane {
         wait::until("the namespace's default account", NODE_LIMIT, account, |is_there| *is_there).await.map(drop)
     }
 
-    async fn create_node(&self, name: &str, labels: &Value, devices: &[(&str, u32)]) -> Result<()> {
-        let mut amounts = amounts();
-        for (device, count) in devices {
-            amounts[*device] = json!(count.to_string());
-        }
+    async fn create_node(&self, name: &str, labels: &Value, amounts: &Value) -> Result<()> {
         let mut metadata =
             json!({"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}});
         for (key, value) in labels.as_object().into_iter().flatten() {
@@ -173,11 +185,11 @@ impl ControlPlane {
         Ok(command)
     }
 
-    fn kwok(&self) -> Result<Command> {
+    fn kwok(&self, stages: &[&str]) -> Result<Command> {
         let part = parts::directory("kwok")?;
         let mut kwok = Command::new(part.join("kwok"));
         kwok.arg(flag("kubeconfig", &self.kubeconfig()?));
-        for stage in STAGES {
+        for stage in stages {
             kwok.arg(flag("config", &part.join(stage)));
         }
         // It keeps state and a configuration of the user's own, where it finds a home.

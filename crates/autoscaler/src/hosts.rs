@@ -28,16 +28,25 @@ pub struct KubeNode {
     pub taints: Vec<Taint>,
 }
 
+/// Labels of Ray, which are always kept.
+const RAY_LABELS: &str = "ray.io/";
+
+/// Whether a label is Ray's or among these.
+pub(crate) fn keeps(keys: &BTreeSet<String>) -> impl Fn(&str) -> bool {
+    |key| key.starts_with(RAY_LABELS) || keys.contains(key)
+}
+
 /// Reads a list of nodes as the API server sends it. Labels are kept where `keeps` says so.
 pub fn read(nodes: &Value, keeps: impl Fn(&str) -> bool) -> Vec<KubeNode> {
     let mut shared: BTreeSet<Arc<Resources>> = BTreeSet::new();
     items(nodes)
         .filter(|node| !text(node, "/metadata/name").is_empty())
-        .map(|node| one(node, &keeps, &mut shared))
+        .map(|node| read_one(node, &keeps, &mut shared))
         .collect()
 }
 
-fn one(node: &Value, keeps: &impl Fn(&str) -> bool, shared: &mut BTreeSet<Arc<Resources>>) -> KubeNode {
+/// Reads a node. `shared`: what nodes offer, so that those of one kind share it.
+pub(crate) fn read_one(node: &Value, keeps: &impl Fn(&str) -> bool, shared: &mut BTreeSet<Arc<Resources>>) -> KubeNode {
     let labels = node.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
     let labels = labels.filter(|(key, _)| keeps(key));
     let labels: Labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();

@@ -11,6 +11,8 @@ pub enum Permission {
     CreateEvents,
     /// Read Nodes.
     ListNodes,
+    /// Watch Nodes instead of reading all of them now and then.
+    WatchNodes,
     /// Read ResourceQuotas.
     ListQuotas,
     /// Watch the RayCluster instead of getting it every few seconds.
@@ -33,9 +35,10 @@ pub enum Permission {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Permission; 11] = [
+    pub const ALL: [Permission; 12] = [
         Permission::CreateEvents,
         Permission::ListNodes,
+        Permission::WatchNodes,
         Permission::ListQuotas,
         Permission::WatchCluster,
         Permission::ListElasticQuotas,
@@ -52,6 +55,7 @@ impl Permission {
         match self {
             Permission::CreateEvents => "create events",
             Permission::ListNodes => "list nodes",
+            Permission::WatchNodes => "watch nodes",
             Permission::ListQuotas => "list resourcequotas",
             Permission::WatchCluster => "watch rayclusters",
             Permission::ListElasticQuotas => "list elasticquotas",
@@ -67,9 +71,11 @@ impl Permission {
     /// Where objects are that need not be known to the API server; `None`: it always knows them.
     pub fn optional_kind(self) -> Option<OptionalKind> {
         let kind = match self {
-            Permission::CreateEvents | Permission::ListNodes | Permission::ListQuotas | Permission::WatchCluster => {
-                return None;
-            }
+            Permission::CreateEvents
+            | Permission::ListNodes
+            | Permission::WatchNodes
+            | Permission::ListQuotas
+            | Permission::WatchCluster => return None,
             Permission::ListElasticQuotas => "ElasticQuota",
             Permission::ListElasticQuotaTrees => "ElasticQuotaTree",
             Permission::ListWorkloads => "Workload",
@@ -86,6 +92,7 @@ impl Permission {
         match self {
             Permission::CreateEvents => ("events.k8s.io", "events", "create", true),
             Permission::ListNodes => ("", "nodes", "list", false),
+            Permission::WatchNodes => ("", "nodes", "watch", false),
             Permission::ListQuotas => ("", "resourcequotas", "list", true),
             Permission::WatchCluster => ("ray.io", "rayclusters", "watch", true),
             Permission::ListElasticQuotas => ("scheduling.x-k8s.io", "elasticquotas", "list", true),
@@ -200,7 +207,8 @@ mod tests {
 
     #[test]
     fn what_is_not_granted_is_missing() {
-        let mut permissions = Permissions::of([Permission::ListNodes, Permission::WatchCluster]);
+        let mut permissions =
+            Permissions::of([Permission::ListNodes, Permission::WatchNodes, Permission::WatchCluster]);
         permissions.unserved.extend(Permission::ALL.into_iter().filter(|p| p.optional_kind().is_some()));
         permissions.unserved.remove(&Permission::ListHyperNodes);
         let missing: Vec<_> = permissions.missing().map(Permission::as_str).collect();

@@ -49,7 +49,11 @@ use crate::{
     report::FailedInstance,
     snapshot::{Kept, SnapshotOptions},
     topology::DescribedTopology,
-    watch::{ClusterCell, PodIndex, watch_cluster, watch_pods},
+    watch::{
+        ClusterCell, PodIndex,
+        nodes::{NodeIndex, watch_nodes},
+        watch_cluster, watch_pods,
+    },
 };
 
 /// How long a plan that is being carried out may still take after the order to stop.
@@ -194,6 +198,7 @@ struct Context {
     board: Arc<Board>,
     pods: Arc<PodIndex>,
     cluster: Arc<ClusterCell>,
+    nodes: Arc<NodeIndex>,
     /// Whether a plan is being carried out now.
     applying: watch::Sender<bool>,
 }
@@ -221,6 +226,8 @@ struct LoopState {
     options: SnapshotOptions,
     /// Kubernetes nodes, where they may be read.
     kube_nodes: Arc<Vec<KubeNode>>,
+    /// What they were made of, where a watch tells what has changed.
+    nodes_made_of: Option<chores::NodesMadeOf>,
     /// Quotas, where they may be read.
     quotas: BTreeMap<Source, Reading>,
     /// Objects that describe the topology, where they may be read.
@@ -288,6 +295,7 @@ impl Sidecar {
             board,
             pods: Arc::default(),
             cluster: Arc::default(),
+            nodes: Arc::default(),
             applying: watch::Sender::new(false),
         };
         Ok(Sidecar { context })
@@ -318,11 +326,17 @@ impl Sidecar {
             () = &mut shutdown => return Ok(()),
         };
         let mut state = begun?;
-        let mut is_watching = false;
+        let (mut is_watching, mut is_watching_nodes) = (false, false);
         loop {
             if !is_watching && state.permissions.has(Permission::WatchCluster) {
                 tasks.spawn(watch_cluster(context.kube.clone(), context.cluster.clone(), context.metrics.clone()));
                 is_watching = true;
+            }
+            if !is_watching_nodes
+                && [Permission::ListNodes, Permission::WatchNodes].iter().all(|it| state.permissions.has(*it))
+            {
+                tasks.spawn(watch_nodes(context.kube.clone(), context.nodes.clone(), context.metrics.clone()));
+                is_watching_nodes = true;
             }
             let Some(wait) = turn_unless(context, &mut state, shutdown.as_mut()).await else { break };
             tokio::select! {

@@ -54,25 +54,25 @@ pub(crate) fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.get("items").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Pods on Kubernetes nodes in trouble.
-pub fn node_notes(nodes: &Value, pods: &[PodView]) -> Vec<String> {
+/// Pods on Kubernetes nodes in trouble. Asked for are only nodes with own pods: most are no matter of ours.
+pub fn node_notes(troubles: impl Fn(&str) -> Vec<String>, pods: &[PodView]) -> Vec<String> {
     let mut on_nodes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for pod in pods {
         if let Some(node) = &pod.node_name {
             on_nodes.entry(node).or_default().push(&pod.name);
         }
     }
-    let mut notes = Vec::new();
-    for node in items(nodes) {
-        let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        // Most nodes are no matter of ours.
-        let Some(on_it) = on_nodes.get(name) else { continue };
-        let troubles = troubles_of(node);
-        if !troubles.is_empty() {
-            notes.push(format!("Kubernetes node {name} {}: {}", troubles.join(", "), on_it.join(", ")));
-        }
-    }
-    notes
+    let note = |(name, on_it): (&str, Vec<&str>)| {
+        let troubles = troubles(name);
+        (!troubles.is_empty()).then(|| format!("Kubernetes node {name} {}: {}", troubles.join(", "), on_it.join(", ")))
+    };
+    on_nodes.into_iter().filter_map(note).collect()
+}
+
+/// What is wrong with the node of this name in a list as the API server sends it.
+pub fn troubles_in(nodes: &Value) -> impl Fn(&str) -> Vec<String> {
+    let by_name: BTreeMap<&str, &Value> = items(nodes).map(|node| (text(node, "/metadata/name"), node)).collect();
+    move |name| by_name.get(name).map(|node| troubles_of(node)).unwrap_or_default()
 }
 
 /// What is wrong with a Kubernetes node, as the ends of sentences that begin with its name.
@@ -176,7 +176,7 @@ mod tests {
             ..PodView { name: name.into(), ..PodView::default() }
         };
         assert_eq!(
-            node_notes(&nodes, &[on("a", "n1"), on("b", "n2")]),
+            node_notes(troubles_in(&nodes), &[on("a", "n1"), on("b", "n2"), on("c", "unknown")]),
             ["Kubernetes node n1 has condition Ready=Unknown: a"]
         );
     }

@@ -1,10 +1,12 @@
-//! What the API server said last: pods by watch, and the RayCluster by watch where RBAC allows it.
+//! What the API server said last: pods by watch, and the RayCluster and Kubernetes nodes by watch where RBAC allows it.
 //!
 //! ```text
 //! pods (label ray.io/cluster) ──watch──▶ PodIndex ──▶ collect
 //! RayCluster (by name) ──watch or get──▶ ClusterCell ──▶ collect
 //! ```
-//! Each index is a plain struct that is fed with watch events; the tasks at the end of this file own the streams.
+//! Each index is a plain struct that is fed with watch events; the tasks at the end of this file own the streams. Nodes are in [`nodes`].
+
+pub mod nodes;
 
 use std::{
     collections::BTreeMap,

@@ -1,13 +1,13 @@
 //! Drains, as the raylet decides about them.
 //!
 //! Assumptions: the raylet answers at once (3–7 ms are measured; the call's latency stands for them). A node that leaves because
-//! of a drain ends its container; so does one that is stopped.
+//! of a drain, or is stopped, is dead at once; its container goes on.
 
 use mobula_gcs::{DrainOutcome, DrainReason};
 
 use super::{NodeNumber, Runtime};
 
-/// A node that has left, and why its pod's Ray container has ended.
+/// A node that has left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     /// Pod name.

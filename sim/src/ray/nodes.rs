@@ -38,6 +38,8 @@ pub struct RayNode {
     pub unreachable: bool,
     /// Since when nothing has used it, in µs.
     pub idle_since_us: Option<u64>,
+    /// Its first worker processes run from then on, in µs.
+    pub workers_from_us: u64,
     pub(super) uses: u32,
 }
 
@@ -58,6 +60,8 @@ pub struct Joining {
     pub labels: Labels,
     /// Whether it is the head.
     pub is_head: bool,
+    /// Its first worker processes run from then on, in µs.
+    pub workers_from_us: u64,
 }
 
 impl RayNode {
@@ -126,7 +130,7 @@ impl Runtime {
         if let Some(old) = self.by_pod.get(&joining.pod).copied() {
             self.bury(now_us, old);
         }
-        let Joining { id, pod, group, ip, mut total, labels, is_head } = joining;
+        let Joining { id, pod, group, ip, mut total, labels, is_head, workers_from_us } = joining;
         total.insert(format!("node:{ip}"), Amount::from_units(1));
         if is_head {
             total.insert(HEAD_RESOURCE.to_owned(), Amount::from_units(1));
@@ -147,6 +151,7 @@ impl Runtime {
             draining: false,
             unreachable: false,
             idle_since_us: Some(now_us),
+            workers_from_us,
             uses: 0,
         };
         self.nodes.insert(number, node);

@@ -2,7 +2,8 @@
 //!
 //! Assumptions: among nodes with room, those whose CPU and memory are used to less than half count as equal and the first that
 //! joined is taken (Ray draws one of the best few); beyond that the least used. Requests without GPU avoid nodes with GPUs
-//! where they can. An actor is a task that may never end.
+//! where they can. An actor is a task that may never end. A node starts a worker process for each of its CPUs when it joins: what is placed on it
+//! before these are there begins when they are. Beyond that the start of a process takes no time.
 
 use super::{ClassId, Needs, NodeNumber, Notice, RayNode, Runtime};
 
@@ -72,10 +73,11 @@ impl Runtime {
     fn start(&mut self, now_us: u64, class: ClassId, needs: &Needs, number: NodeNumber, task: Task) {
         let Some(node) = self.nodes.get_mut(&number) else { return };
         node.take(&needs.resources);
+        let begins_us = now_us.max(node.workers_from_us);
         if !task.was_lost {
-            self.notices.push(Notice::TaskStarted { waited_us: now_us.saturating_sub(task.arrived_us) });
+            self.notices.push(Notice::TaskStarted { waited_us: begins_us.saturating_sub(task.arrived_us) });
         }
-        let end_us = task.duration_us.map(|duration_us| now_us.saturating_add(duration_us.max(1)));
+        let end_us = task.duration_us.map(|duration_us| begins_us.saturating_add(duration_us.max(1)));
         let id = task.id;
         if let Some(end_us) = end_us {
             self.ends.insert((end_us, id));

@@ -25,6 +25,7 @@ fn node(pod: &str, items: &[(&str, i64)], labels: &[(&str, &str)]) -> Joining {
         total: amounts(items),
         labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         is_head: false,
+        workers_from_us: 0,
     }
 }
 
@@ -152,6 +153,17 @@ fn a_drain_for_idleness_is_refused_by_a_node_with_work() {
     ray.submit(S, tasks(1, 1, None));
     ray.advance(5 * S);
     assert_eq!((ray.take_left(), ray.waiting_tasks()), (vec![Left { pod: "w0".into() }], 1));
+}
+
+#[test]
+fn work_on_a_fresh_node_begins_when_its_first_workers_are_there() {
+    let mut ray = cluster(0, 0);
+    ray.submit(0, tasks(1, 1, Some(5 * S)));
+    ray.join(3 * S, Joining { workers_from_us: 5 * S, ..node("w0", &[("CPU", 2)], &[]) });
+    assert_eq!(ray.take_notices(), [Notice::TaskStarted { waited_us: 5 * S }]);
+    assert_eq!(ray.next_end(), Some(10 * S));
+    ray.submit(7 * S, tasks(1, 1, Some(S)));
+    assert_eq!(ray.take_notices(), [Notice::TaskStarted { waited_us: 0 }]);
 }
 
 #[test]

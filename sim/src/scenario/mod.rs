@@ -257,6 +257,8 @@ impl Default for Pods {
 pub struct Ray {
     /// How often the GCS asks raylets for their load: so old its picture of tasks and resources may be.
     pub poll: Span,
+    /// From a registered Ray node to its first worker processes: what is placed on it before begins then.
+    pub workers: Spread,
     /// From the end of a raylet that does not say goodbye to the GCS calling it dead.
     pub death_after: Span,
     /// How long a call of the GCS takes.
@@ -265,7 +267,12 @@ pub struct Ray {
 
 impl Default for Ray {
     fn default() -> Self {
-        Ray { poll: Span::from_s(1), death_after: Span::from_ms(12_500), latency: Spread::Constant(Span::from_ms(1)) }
+        Ray {
+            poll: Span::from_s(1),
+            workers: Spread::Constant(Span::ZERO),
+            death_after: Span::from_ms(12_500),
+            latency: Spread::Constant(Span::from_ms(1)),
+        }
     }
 }
 

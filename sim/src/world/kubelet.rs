@@ -17,6 +17,8 @@ use crate::span::Span;
 const WAIT_FOR_GCS: &str = "wait-gcs-ready";
 const LOOK_AGAIN: Span = Span::from_s(1);
 const RESTART_AFTER: Span = Span::from_s(1);
+/// Exit code of a container that was killed.
+const KILLED: i64 = 137;
 const FIRST_BACK_OFF_S: u64 = 10;
 const LAST_BACK_OFF_S: u64 = 300;
 /// How much longer a slow pull takes.
@@ -62,7 +64,8 @@ impl World {
             (Step::Register, Stage::Starting) if !pod.is_leaving => self.register(key),
             (Step::Restart, Stage::Ended) if !pod.is_leaving => self.start(key),
             (Step::Bury, _) => self.bury_ray(key),
-            (Step::Exit, Stage::Registered) => self.end_container(key, 0, "Completed"),
+            (Step::Unready, Stage::Registered) if !self.has_ray(key) => self.edit_pod(key, |pod| set_ready(pod, false)),
+            (Step::Kill, Stage::Registered) if !self.has_ray(key) => self.end_container(key, KILLED, "Error"),
             (Step::Finish, _) if !pod.is_stuck => {
                 let _ = self.vigil.by_world(|| self.server.finish_pod(&key.namespace, &key.name));
             }
@@ -148,12 +151,7 @@ impl World {
         if let Some(pod) = self.pods.get_mut(key) {
             pod.stage = Stage::Registered;
         }
-        self.edit_pod(key, |pod| {
-            set_condition(pod, json!({"type": "Ready", "status": "True"}));
-            for container in pod["status"]["containerStatuses"].as_array_mut().into_iter().flatten() {
-                container["ready"] = json!(true);
-            }
-        });
+        self.edit_pod(key, |pod| set_ready(pod, true));
     }
 
     /// The Ray container fails.
@@ -200,6 +198,19 @@ impl World {
         self.waiting.remove(&Self::waiting_key(key, pod));
         let stop = self.draw(&self.scenario.pods.stop, "stop", key);
         self.plan(key, Step::Finish, stop);
+    }
+}
+
+/// The pod is ready, with all its containers, or no longer.
+fn set_ready(pod: &mut Value, is_ready: bool) {
+    let condition = if is_ready {
+        json!({"type": "Ready", "status": "True"})
+    } else {
+        json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady"})
+    };
+    set_condition(pod, condition);
+    for container in pod["status"]["containerStatuses"].as_array_mut().into_iter().flatten() {
+        container["ready"] = json!(is_ready);
     }
 }
 

@@ -131,8 +131,10 @@ enum Step {
     Restart,
     /// The health check has given up on its Ray node.
     Bury,
-    /// `ray start --block` sees that its raylet has left.
-    Exit,
+    /// The readiness probe has failed for long enough since its raylet has left.
+    Unready,
+    /// The liveness probe has.
+    Kill,
     /// It has ended after its deletion.
     Finish,
 }

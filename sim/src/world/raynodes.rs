@@ -3,7 +3,9 @@
 //! Assumptions: a Ray node brings what its group in the RayCluster says it will (the same derivation as Ray's autoscaler has), and the
 //! labels that Ray gives it. A head's GCS answers `pods.register` after the container has started; a new head is a new Ray
 //! cluster, and workers of a lost head end and are started again by the kubelet. Where the RayCluster has GCS fault tolerance, its id is
-//! kept, raylets wait for the new head however long it takes, and what runs on them goes on; nothing starts meanwhile.
+//! kept, raylets wait for the new head however long it takes, and what runs on them goes on; nothing starts meanwhile. A raylet that was
+//! drained or stopped ends with 0, which `ray start --block` takes for what was meant: its container goes on without it, until the pod is
+//! deleted or the probes have failed for long enough (measured with Ray 2.60).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,8 +42,10 @@ pub(super) struct LiveHead {
 }
 
 const RAY_VERSION: &str = "2.60.0";
-/// From a raylet that has left to the end of its container: `ray start --block` looks once a second.
-const EXIT_AFTER: Span = Span::from_s(1);
+/// From a raylet that has left to a container that is not ready, and to one that is killed: the operator's probes look every 5 s, and fail
+/// 10 and 120 times.
+const UNREADY_AFTER: Span = Span::from_s(50);
+const KILLED_AFTER: Span = Span::from_s(600);
 
 impl World {
     pub(super) fn cluster(&mut self, key: &Key) -> &mut Cluster {
@@ -99,12 +103,13 @@ impl World {
         self.with_ray(key, |_, _| ());
     }
 
-    /// A Ray node has left by itself: its container ends.
+    /// A Ray node has left because it was told to. Its container does not end with it.
     pub(super) fn ray_left(&mut self, cluster: &Key, pod: &str) {
         self.log.note(self.clock.now_us(), "ray-left", &format!("{cluster} {pod}"), None);
         self.measures.drained += 1;
         let key = Key { namespace: cluster.namespace.clone(), name: pod.to_owned() };
-        self.plan(&key, Step::Exit, EXIT_AFTER);
+        self.plan(&key, Step::Unready, UNREADY_AFTER);
+        self.plan(&key, Step::Kill, KILLED_AFTER);
     }
 
     /// Whether the head of a cluster has a GCS that answers.
@@ -160,7 +165,9 @@ impl World {
         }
         let amount = |(name, units): (&String, &f64)| Some((name.clone(), Amount::from_f64(*units)?));
         let total: Resources = shape.resources.iter().filter_map(amount).collect();
-        let joining = Joining { id, pod: key.name.clone(), group: name, ip, total, labels, is_head };
+        let workers = self.scenario.ray.workers.draw(&mut self.chance("workers", &format!("{key}/{}", pod.restarts)));
+        let workers_from_us = self.clock.now_us().saturating_add(workers.as_us());
+        let joining = Joining { id, pod: key.name.clone(), group: name, ip, total, labels, is_head, workers_from_us };
         if is_head && let Some(head) = &mut self.cluster(cluster).head {
             head.gcs.set_up(true);
             head.is_up = true;
@@ -185,6 +192,12 @@ impl World {
                 self.queue.push(at_us, Event::Pod { key: key.clone(), uid, step: Step::Bury });
             }
         }
+    }
+
+    /// Whether a Ray node runs in a pod.
+    pub(super) fn has_ray(&self, key: &Key) -> bool {
+        let cluster = self.pods.get(key).and_then(|pod| self.clusters.get(pod.cluster.as_ref()?));
+        cluster.is_some_and(|it| it.runtime.lock().unwrap_or_else(PoisonError::into_inner).has_node(&key.name))
     }
 
     pub(super) fn bury_ray(&mut self, key: &Key) {

@@ -1,11 +1,12 @@
 //! Runs side by side with Ray's own scheduler and autoscaler, and with KubeRay's operator; each prints a table for `benches/RESULTS.md`.
 //!
-//! `cargo build --release && cargo run --release -p mobula-benches -- scheduler|memory|reaction|footprint|cost|operators|simulator`
+//! `cargo build --release && cargo run --release -p mobula-benches -- scheduler|memory|reaction|footprint|cost|operators|simulator|fidelity`
 
 // Measures real time, and starts itself again.
 #![allow(clippy::disallowed_methods)]
 
 mod cost;
+mod fidelity;
 mod footprint;
 mod memory;
 mod operators;
@@ -74,6 +75,15 @@ enum Run {
         #[arg(long)]
         traces: Option<PathBuf>,
     },
+    /// `mobula simulate` beside real parts.
+    Fidelity {
+        /// The scenarios; times in them are numbers of seconds.
+        #[arg(default_values_os_t = fidelity::scenarios())]
+        scenarios: Vec<PathBuf>,
+        /// Mobula's binary; without it, the one beside this program.
+        #[arg(long)]
+        mobula: Option<PathBuf>,
+    },
     /// What `memory` runs in a child process, too.
     #[command(hide = true)]
     OnePlan,
@@ -99,6 +109,7 @@ async fn main() -> Result<()> {
         Run::Simulator { clusters, nodes, days, traces } => {
             simulator::run(clusters, nodes, days, traces.as_deref()).await
         }
+        Run::Fidelity { scenarios, mobula } => fidelity::run(&scenarios, mobula.as_deref()).await,
         Run::OnePlan => memory::one_plan(),
         Run::OneTick { reply, cluster } => memory::one_tick(&reply, &cluster),
     }

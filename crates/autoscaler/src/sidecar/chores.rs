@@ -249,10 +249,13 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
     let selector = |kind: OptionalKind| of_cluster.as_deref().filter(|_| kind.kind == Source::Workload.kind());
     let optional =
         kinds.iter().map(|(_, kind)| tokio::time::timeout(REQUEST_LIMIT, kube.list_optional(*kind, selector(*kind))));
+    // A watch stands in for the list while it goes.
+    let lists_nodes =
+        state.permissions.has(Permission::ListNodes) && context.nodes.ask(&label_keys(state, around)).is_none();
     let (optional, quotas, nodes) = tokio::join!(
         join_all(optional),
         async { if state.permissions.has(Permission::ListQuotas) { Some(kube.list_quotas().await) } else { None } },
-        async { if state.permissions.has(Permission::ListNodes) { Some(kube.list_nodes().await) } else { None } },
+        async { if lists_nodes { Some(kube.list_nodes().await) } else { None } },
     );
     let mut notes = Vec::new();
     if let Some(quotas) = quotas
@@ -272,18 +275,11 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
         }
     }
     let described = describe_topology(context, state, &mut notes);
-    if let Some(nodes) = nodes
-        && let Some(nodes) = allowed(context, state, Permission::ListNodes, nodes)
-    {
-        notes.extend(surroundings::node_notes(&nodes, around.pods));
-        let mut keys = label_keys(state, around);
-        keys.extend(described.label_keys().map(str::to_owned));
-        let mut read = hosts::read(&nodes, |key| key.starts_with(RAY_LABELS) || keys.contains(key));
-        notes.extend(described.label_nodes(&mut read));
-        // What is equal stays the same object: it is compared in every tick.
-        if *state.kube_nodes != read {
-            state.kube_nodes = Arc::new(read);
-        }
+    if let Some(nodes) = nodes {
+        let listed = allowed(context, state, Permission::ListNodes, nodes);
+        read_nodes(context, state, around, (Some(listed.as_ref()), &described), &mut notes);
+    } else if state.permissions.has(Permission::ListNodes) {
+        read_nodes(context, state, around, (None, &described), &mut notes);
     }
     if described.has_hypernodes() && !state.permissions.has(Permission::ListNodes) {
         notes.push(
@@ -296,9 +292,56 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
         state.quotas.remove(&Source::ResourceQuota);
     }
     if !state.permissions.has(Permission::ListNodes) {
-        state.kube_nodes = Arc::default();
+        (state.kube_nodes, state.nodes_made_of) = (Arc::default(), None);
     }
     state.chores.notes = notes;
+}
+
+/// Nodes from a list, or else from the watch. `listed`: what was answered, where a list was asked for.
+fn read_nodes(
+    context: &Context,
+    state: &mut LoopState,
+    around: &Around<'_>,
+    (listed, described): (Option<Option<&Value>>, &DescribedTopology),
+    notes: &mut Vec<String>,
+) {
+    let mut keys = label_keys(state, around);
+    keys.extend(described.label_keys().map(str::to_owned));
+    let watched = context.nodes.ask(&keys);
+    let (mut read, made_of) = match (listed, watched) {
+        (Some(Some(nodes)), _) => {
+            notes.extend(surroundings::node_notes(surroundings::troubles_in(nodes), around.pods));
+            (hosts::read(nodes, hosts::keeps(&keys)), None)
+        }
+        (_, Some(version)) => {
+            notes.extend(surroundings::node_notes(|name| context.nodes.troubles(name), around.pods));
+            let made_of = NodesMadeOf { version, keys };
+            // What HyperNodes say of labels may have changed.
+            if !described.has_hypernodes() && state.nodes_made_of.as_ref() == Some(&made_of) {
+                return;
+            }
+            (context.nodes.nodes(), Some(made_of))
+        }
+        (Some(None), None) => return,
+        (None, None) => {
+            // Labels are asked for that the watch does not keep yet: with the next tick they are listed.
+            state.chores.surroundings_read = None;
+            return;
+        }
+    };
+    notes.extend(described.label_nodes(&mut read));
+    state.nodes_made_of = made_of.filter(|_| !described.has_hypernodes());
+    // What is equal stays the same object: it is compared in every tick.
+    if *state.kube_nodes != read {
+        state.kube_nodes = Arc::new(read);
+    }
+}
+
+/// What the nodes that are known were made of.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NodesMadeOf {
+    version: u64,
+    keys: BTreeSet<String>,
 }
 
 /// What quotas of one source leave, and what of them can't be read.
@@ -361,9 +404,6 @@ fn describe_topology(context: &Context, state: &mut LoopState, notes: &mut Vec<S
     }
     if given.has_hypernodes() { Arc::clone(given) } else { Arc::new(described) }
 }
-
-/// Labels of Ray.
-const RAY_LABELS: &str = "ray.io/";
 
 /// Labels of Kubernetes nodes that a plan may look at. The others, often a hundred a node, are not kept.
 fn label_keys(state: &LoopState, around: &Around<'_>) -> BTreeSet<String> {

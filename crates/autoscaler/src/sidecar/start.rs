@@ -48,6 +48,7 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
         options: context.config.snapshot.clone(),
         prices: context.config.prices.clone().map(PriceFile::new),
         kube_nodes: Default::default(),
+        nodes_made_of: None,
         quotas: Default::default(),
         topology: Default::default(),
         parsed: None,

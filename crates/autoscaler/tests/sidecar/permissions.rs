@@ -7,7 +7,7 @@ async fn what_the_stock_role_does_not_allow_is_asked_once_and_never_tried() {
     let world = empty();
     world.pass(120.0).await;
     let reviews = world.kube.seen().iter().filter(|seen| seen.path.contains("selfsubjectaccessreviews")).count();
-    assert_eq!(reviews, 4);
+    assert_eq!(reviews, 5);
     assert!(world.kube.seen().iter().all(|seen| seen.status != 403));
     assert_eq!(world.metric("mobula_missing_permissions{permission=\"watch rayclusters\"}"), 1.0);
     world.end().await;

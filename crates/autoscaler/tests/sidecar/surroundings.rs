@@ -50,6 +50,51 @@ async fn the_first_plan_knows_nodes_and_quotas_already() {
     world.end().await;
 }
 
+/// Requests for nodes.
+fn asked_for_nodes(world: &World) -> usize {
+    world.kube.seen().iter().filter(|seen| seen.path == "/api/v1/nodes").count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_are_watched_where_that_is_allowed_and_listed_no_more() {
+    let (kube, gcs) = World::parts(vec![busy_node("w0", "cpu")]);
+    kube.grant("list nodes");
+    kube.grant("watch nodes");
+    kube.set_nodes(nodes());
+    let world = World::start(kube, gcs);
+    world.pass(200.0).await;
+    // Before the first plan, for the watch, and the watch, which lasts for some five minutes.
+    assert_eq!(asked_for_nodes(&world), 3);
+    let seen = |world: &World| frames(world).pop().unwrap().observation.surroundings.kube_nodes;
+    assert_eq!((seen(&world).len(), &seen(&world)[0].unfit), (1, &None));
+    world.kube.change_node(|node| node["spec"] = json!({"unschedulable": true}));
+    world.pass(40.0).await;
+    assert_eq!(seen(&world)[0].unfit.as_deref(), Some("is cordoned"));
+    let notes = world.board.last_decision().unwrap().warnings.clone();
+    assert!(notes.iter().any(|note| note.contains("Kubernetes node n is cordoned: w0")), "{notes:?}");
+    assert_eq!(asked_for_nodes(&world), 3);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_are_listed_where_a_watch_is_refused() {
+    let (kube, gcs) = World::parts(vec![busy_node("w0", "cpu")]);
+    kube.grant("list nodes");
+    kube.refuse("watch nodes");
+    kube.set_nodes(nodes());
+    let world = World::start(kube, gcs);
+    world.pass(100.0).await;
+    world.kube.change_node(|node| node["spec"] = json!({"unschedulable": true}));
+    world.pass(40.0).await;
+    let refused = world.kube.seen().iter().filter(|seen| seen.status == 403).count();
+    assert_eq!(refused, 1);
+    let last = frames(&world).pop().unwrap();
+    assert_eq!(last.observation.surroundings.kube_nodes[0].unfit.as_deref(), Some("is cordoned"));
+    // At the start, for the watch, the watch, and every 30 s.
+    assert!((6..=7).contains(&asked_for_nodes(&world)), "{}", asked_for_nodes(&world));
+    world.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn kinds_that_need_not_be_installed_are_read_where_they_are() {
     let (kube, gcs) = World::parts(vec![busy_node("w0", "cpu")]);

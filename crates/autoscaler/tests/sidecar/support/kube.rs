@@ -52,6 +52,8 @@ struct Inner {
     scripts: Vec<Script>,
     seen: Vec<Seen>,
     granted: BTreeSet<String>,
+    /// Said to be granted when asked, and refused when tried.
+    refused: BTreeSet<String>,
     quotas: Value,
     /// Answers to gets of other paths.
     served: BTreeMap<String, Value>,
@@ -64,6 +66,7 @@ struct Inner {
 enum Kind {
     Pod,
     Cluster,
+    Node,
 }
 
 /// See the module. Clones share everything.
@@ -85,6 +88,7 @@ impl FakeKube {
             scripts: Vec::new(),
             seen: Vec::new(),
             granted: BTreeSet::new(),
+            refused: BTreeSet::new(),
             quotas: json!({"items": []}),
             served: BTreeMap::new(),
             nodes: json!({"items": []}),
@@ -152,6 +156,21 @@ impl FakeKube {
     /// What a list of Kubernetes nodes says.
     pub fn set_nodes(&self, nodes: Value) {
         self.lock().nodes = nodes;
+    }
+
+    /// The first node changes, and watches are told.
+    pub fn change_node(&self, change: impl FnOnce(&mut Value)) {
+        let mut inner = self.lock();
+        change(&mut inner.nodes["items"][0]);
+        let node = inner.nodes["items"][0].clone();
+        inner.tell(Kind::Node, "MODIFIED", &node);
+    }
+
+    /// Access reviews grant it, and it is refused when it is tried.
+    pub fn refuse(&self, permission: &str) {
+        let mut inner = self.lock();
+        inner.granted.insert(permission.to_owned());
+        inner.refused.insert(permission.to_owned());
     }
 
     /// All requests so far.
@@ -308,7 +327,17 @@ impl Inner {
             {
                 json_response(200, &self.quotas)
             }
-            (&Method::GET, "/api/v1/nodes") if self.granted.contains("list nodes") => json_response(200, &self.nodes),
+            (&Method::GET, "/api/v1/nodes") if query.contains("watch=true") => {
+                if self.granted.contains("watch nodes") && !self.refused.contains("watch nodes") {
+                    return self.watch(Kind::Node);
+                }
+                json_response(403, &status_body(403, "forbidden"))
+            }
+            (&Method::GET, "/api/v1/nodes") if self.granted.contains("list nodes") => {
+                let mut list = self.nodes.clone();
+                list["metadata"] = json!({"resourceVersion": self.version.to_string()});
+                json_response(200, &list)
+            }
             (&Method::GET, path) => match self.served.get(path) {
                 Some(answer) => json_response(200, answer),
                 // Whoever may ask at all may ask which groups there are; and rights are to resources, not to versions.
