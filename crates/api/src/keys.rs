@@ -30,6 +30,8 @@ pub const IPPR_STATUS: &str = "ray.io/ippr-status";
 pub const EXPLAIN: &str = "mobula.dev/explain";
 /// Annotation of a pod: the gang that it belongs to, within its RayCluster. Written by gang admission.
 pub const GANG: &str = "mobula.dev/gang";
+/// Annotation of a pod whose gate was lifted: which pods were admitted with it, as JSON. Written by gang admission.
+pub const GANG_ADMITTED: &str = "mobula.dev/gang-admitted";
 /// Annotation of a RayCluster: the gangs that the autoscaler's plan starts, as JSON: `{"29fd": {"gpu": 4}}` is a gang named
 /// `29fd` of four pods of the worker group `gpu`. Written by Mobula's autoscaler, read by gang admission.
 pub const GANGS: &str = "mobula.dev/gangs";

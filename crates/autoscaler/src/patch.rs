@@ -44,8 +44,12 @@ pub struct GangsNote {
     pub is_due: bool,
 }
 
+/// Longest note of gangs, in bytes: some two thousand gangs. All annotations of an object together may have 256 KiB.
+const MOST_NOTE_BYTES: usize = 128 * 1_024;
+
 /// Which pods begin together once `cluster` has become what `plan` wants: of each gang that still waits, those of its hosts
 /// that are yet to run, and those that run and were begun for it. `None`: the policy does not say, or it is written already.
+/// Of more gangs than one note can name, those that the plan has first are named.
 pub fn gangs_note(cluster: &RayCluster, snapshot: &Snapshot, plan: &Plan, pods: &[PodView]) -> Option<GangsNote> {
     if plan.gangs.len() != snapshot.gangs.len() {
         return None;
@@ -54,6 +58,7 @@ pub fn gangs_note(cluster: &RayCluster, snapshot: &Snapshot, plan: &Plan, pods: 
     let before = written.clone().unwrap_or_default();
     let mut placed = placed_gangs(snapshot, plan, pods);
     let mut gangs = PlannedGangs::new();
+    let mut left = MOST_NOTE_BYTES;
     for (at, gang) in (0_u32..).zip(&plan.gangs).filter(|(_, gang)| !gang.id.is_empty()) {
         // Of one of which not all hosts may be launched yet, the plan says no places: it has what it was given so far.
         let hosts = placed.remove(&at).unwrap_or_else(|| {
@@ -64,9 +69,16 @@ pub fn gangs_note(cluster: &RayCluster, snapshot: &Snapshot, plan: &Plan, pods: 
             }
             hosts
         });
-        if !hosts.is_empty() {
-            gangs.insert(gang.id.clone(), hosts);
+        if hosts.is_empty() {
+            continue;
         }
+        // Each with its colon and comma.
+        let bytes = json!(gang.id).to_string().len() + json!(hosts).to_string().len() + 2;
+        match left.checked_sub(bytes) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+        gangs.insert(gang.id.clone(), hosts);
     }
     if written.as_ref() == Some(&gangs) {
         return None;
@@ -88,9 +100,10 @@ fn is_of_pod_group(pod: &PodView) -> bool {
 }
 
 /// Hosts that gangs take and that are not others' already, by gang and worker group.
-fn placed_gangs(snapshot: &Snapshot, plan: &Plan, pods: &[PodView]) -> BTreeMap<u32, BTreeMap<String, u32>> {
-    let begun: BTreeMap<&str, &str> =
-        pods.iter().filter_map(|pod| Some((&*pod.name, pod.annotations.get(keys::GANG)?.as_str()))).collect();
+fn placed_gangs<'a>(snapshot: &Snapshot, plan: &Plan, pods: &'a [PodView]) -> BTreeMap<u32, BTreeMap<String, u32>> {
+    let is_begun = |pod: &&PodView| pod.annotations.contains_key(keys::GANG_ADMITTED);
+    let gang_of = |pod: &'a PodView| Some((&*pod.name, pod.annotations.get(keys::GANG)?.as_str()));
+    let begun: BTreeMap<&str, &str> = pods.iter().filter(is_begun).filter_map(gang_of).collect();
     let mut hosts: BTreeSet<(u32, Target)> = BTreeSet::new();
     let mut placed: BTreeMap<u32, BTreeMap<String, u32>> = BTreeMap::new();
     for placement in &plan.placements {
@@ -104,7 +117,10 @@ fn placed_gangs(snapshot: &Snapshot, plan: &Plan, pods: &[PodView]) -> BTreeMap<
             Target::Node(node) => {
                 let is_of_it = |node: &&Node| {
                     let gang = plan.gangs.get(at as usize).map(|gang| gang.id.as_str());
-                    node.phase != NodePhase::Running || begun.get(&*node.instance_id).copied() == gang
+                    match begun.get(&*node.instance_id) {
+                        Some(other) => Some(*other) == gang,
+                        None => node.phase != NodePhase::Running,
+                    }
                 };
                 snapshot.nodes.get(node as usize).filter(is_of_it).map(|node| &node.group)
             }

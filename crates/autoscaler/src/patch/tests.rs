@@ -365,12 +365,12 @@ fn with_gangs(written: Option<&str>) -> RayCluster {
 
 #[test]
 fn the_gangs_that_wait_are_said_anew_each_time() {
-    let of_gang = |name: &str, gang: &str| PodView {
-        name: name.into(),
-        annotations: [(keys::GANG.to_owned(), gang.to_owned())].into(),
-        ..PodView::default()
+    let of_gang = |name: &str, gang: &str, is_begun: bool| {
+        let admitted = is_begun.then(|| (keys::GANG_ADMITTED.to_owned(), "{}".to_owned()));
+        let annotations = [(keys::GANG.to_owned(), gang.to_owned())].into_iter().chain(admitted).collect();
+        PodView { name: name.into(), annotations, ..PodView::default() }
     };
-    let pods = [of_gang("own", "a"), of_gang("other", "b"), of_gang("pending", "gpu")];
+    let pods = [of_gang("own", "a", true), of_gang("other", "b", true), of_gang("pending", "gpu", false)];
     let note = |written, plan: &Plan, pods: &[PodView]| {
         let note = gangs_note(&with_gangs(written), &waiting(plan.gangs.len()), plan, pods);
         note.map(|note| (note.text, note.is_due))
@@ -402,6 +402,30 @@ fn the_gangs_that_wait_are_said_anew_each_time() {
     };
     assert_eq!(note(Some(gone), &plan, &[of_volcano]), Some(("{}".to_owned(), true)));
     assert_eq!(gangs_note(&with_gangs(None), &waiting(2), &plan, &pods), None, "a policy that does not say");
+}
+
+#[test]
+fn a_host_that_was_begun_for_another_gang_and_is_not_up_yet_is_not_asked_for_again() {
+    let mut plan = plan(3, &[]);
+    gang(&mut plan, "a", &[Target::Node(2), Target::New { group: 0, replica: 0, host: 0 }]);
+    let annotations = [(keys::GANG, "b"), (keys::GANG_ADMITTED, "{}")];
+    let annotations = annotations.map(|(key, text)| (key.to_owned(), text.to_owned())).into();
+    let pods = [PodView { name: "pending".into(), annotations, ..PodView::default() }];
+    let note = gangs_note(&with_gangs(None), &waiting(1), &plan, &pods).unwrap();
+    assert_eq!(note.text, r#"{"a":{"gpu":1}}"#);
+}
+
+#[test]
+fn a_note_that_would_be_too_long_names_the_gangs_that_the_plan_has_first() {
+    let mut plan = plan(3, &[]);
+    let name = |number: u32| format!("{}{number:08}", "g".repeat(28));
+    for number in (0..4_000_u32).rev() {
+        gang(&mut plan, &name(number), &[Target::New { group: 0, replica: number, host: 0 }]);
+    }
+    let note = gangs_note(&with_gangs(None), &waiting(4_000), &plan, &[]).unwrap().text;
+    assert!((130_000..=131_072).contains(&note.len()), "{}", note.len());
+    let gangs: PlannedGangs = serde_json::from_str(&note).unwrap();
+    assert!(gangs.contains_key(&name(3_999)) && !gangs.contains_key(&name(0)));
 }
 
 #[test]

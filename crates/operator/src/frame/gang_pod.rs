@@ -16,7 +16,7 @@ pub const GATE: &str = "mobula.dev/gang";
 /// Annotation of a pod: the gang that it belongs to, within its RayCluster.
 pub const GANG: &str = keys::GANG;
 /// Annotation of a pod whose gate was lifted: an [`Admission`] as JSON.
-pub const ADMITTED: &str = "mobula.dev/gang-admitted";
+pub const ADMITTED: &str = keys::GANG_ADMITTED;
 /// Annotation of a pod that is looked at anew: when, in Unix ms. To write it makes a new version of the pod, which no
 /// request that is still under way from before was made for.
 pub const LOOKED_AT: &str = "mobula.dev/gang-looked-at";

@@ -191,8 +191,8 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
     let gated: Vec<&Member> = gang.members.iter().filter(|member| member.pod.is_gated).collect();
     let needed = whole::needed(gang);
     let mut binding = None;
-    for (admission, pods) in whole::admitted(gang) {
-        if gang.has_been_whole(admission) || whole::is_whole_now(gang, admission, &pods) {
+    for ((name, admission), pods) in whole::admitted(gang) {
+        if gang.has_been_whole(name, admission) || whole::is_whole_now(gang, admission, &pods) {
             continue;
         }
         let until_ms = admission.at_ms.saturating_add(config.bind_within_ms);
@@ -225,9 +225,11 @@ fn rest<'a>(admission: &Admission, pods: &[&Member], gated: &[&'a Member], neede
     gated.iter().filter(|member| is_lacking(member)).take(needed).copied().collect()
 }
 
-/// A gang that has not been whole lets go of what it holds. Its pods are made again and wait again, after a while.
+/// A gang that has not been whole lets go of what it holds. Its pods are made again and wait again, after a while. Not while
+/// it is open whether a request arrived that was to say that it has been whole.
 fn give_back(decided: &mut Decided, gang: &Gang, pods: &[&Member], memory: &Memory, now_ms: i64) {
-    if !may_try(decided, gang, memory, now_ms) {
+    let is_open = !may_try_part(decided, &whole::part(&gang.cluster), memory, now_ms);
+    if is_open || !may_try(decided, gang, memory, now_ms) {
         return;
     }
     decided.given_back += 1;

@@ -58,18 +58,21 @@ fn by_group(members: Vec<Member>, sizes: &BTreeMap<String, Size>) -> Vec<Share> 
 #[derive(Default)]
 struct Line {
     gated: BTreeMap<u32, Vec<Member>>,
+    /// How many pods have begun, by their replica.
+    begun: BTreeMap<u32, u32>,
     outstanding: u32,
     hosts: u32,
 }
 
 impl Line {
     /// Promises at least `lack` pods, as far as the spec asks for them, and hands out those that are there. Replicas are
-    /// units: first the rest of those that have `begun` (with so many pods), then whole ones, those before the others of
-    /// which all pods are there.
-    fn take(&mut self, lack: u32, begun: &BTreeMap<u32, u32>) -> (u32, Vec<Member>) {
+    /// units: first the rest of those that have begun with `replicas`, then whole ones, those before the others of which all
+    /// pods are there. The rest of one that two gangs share goes to the first of them.
+    fn take(&mut self, lack: u32, replicas: &BTreeSet<u32>) -> (u32, Vec<Member>) {
         let (mut promised, mut taken) = (0_u32, Vec::new());
-        for (replica, pods) in begun {
-            let rest = self.promise(self.hosts.saturating_sub(*pods));
+        for replica in replicas {
+            let Some(pods) = self.begun.remove(replica) else { continue };
+            let rest = self.promise(self.hosts.saturating_sub(pods));
             if rest > 0 {
                 promised = promised.saturating_add(rest);
                 taken.extend(self.gated.remove(replica).unwrap_or_default());
@@ -104,6 +107,7 @@ fn by_plan(members: Vec<Member>, sizes: &BTreeMap<String, Size>, planned: &Plann
             line.gated.entry(member.place.0).or_default().push(member);
         } else {
             line.outstanding = line.outstanding.saturating_sub(1);
+            *line.begun.entry(member.place.0).or_default() += 1;
             begun.entry(member.pod.gang.clone()).or_default().push(member);
         }
     }
@@ -163,9 +167,9 @@ fn share(
     lines: &mut BTreeMap<String, Line>,
 ) -> Share {
     let mut expected = u32::try_from(members.len()).unwrap_or(u32::MAX);
-    let mut begun: BTreeMap<String, BTreeMap<u32, u32>> = BTreeMap::new();
+    let mut begun: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
     for member in &members {
-        *begun.entry(member.group.clone()).or_default().entry(member.place.0).or_default() += 1;
+        begun.entry(member.group.clone()).or_default().insert(member.place.0);
     }
     let groups: BTreeSet<&String> = begun.keys().chain(lacks.keys()).collect();
     for group in groups {
@@ -306,5 +310,15 @@ mod tests {
         let begun = [host(0, 0, Some(("a", 1))), host(0, 1, None), host(1, 0, None), host(1, 1, None)];
         let shares = divided(&begun, &sizes(4, 2), r#"{"a": {"w": 1}}"#);
         assert_eq!(shares, ["a 2: w0 w0", "w/1 2: w1 w1"]);
+    }
+
+    #[test]
+    fn the_rest_of_a_replica_that_two_gangs_share_is_promised_once() {
+        let members = [host(0, 0, Some(("a", 2))), host(0, 1, Some(("b", 2))), host(0, 2, None)];
+        assert_eq!(
+            divided(&members, &sizes(8, 4), "{}"),
+            ["a 3: w0 w0", "b 5: w0"],
+            "b lacks one: a replica of its own"
+        );
     }
 }

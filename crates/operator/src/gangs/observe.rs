@@ -1,6 +1,9 @@
 //! Nodes, pods and RayClusters, in the words of gang admission.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mobula_api::{RayCluster, WorkerGroupSpec};
 use mobula_planner::{Amount, Resources, admission::Place};
@@ -69,9 +72,9 @@ pub(super) struct Gang {
 }
 
 impl Gang {
-    /// Whether the pods that were admitted together have been whole at some time.
-    pub(super) fn has_been_whole(&self, admission: &Admission) -> bool {
-        self.whole.has(&self.name, admission)
+    /// Whether the pods that were admitted together, as those of `gang`, have been whole at some time.
+    pub(super) fn has_been_whole(&self, gang: &str, admission: &Admission) -> bool {
+        self.whole.has(gang, admission)
     }
 }
 
@@ -134,6 +137,10 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
 
 /// The gangs of a RayCluster, and its pods that are of none.
 fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &Config) -> (Vec<Gang>, Vec<Member>) {
+    // Who is named is about to go: it makes nothing whole.
+    let strategies = object.spec.worker_group_specs.iter().filter_map(|spec| spec.scale_strategy.as_ref());
+    let named: BTreeSet<&str> = strategies.flat_map(|it| &it.workers_to_delete).map(String::as_str).collect();
+    let (named, members): (Vec<_>, Vec<_>) = members.into_iter().partition(|it| named.contains(it.name.as_str()));
     let children = Children { cluster: object, config };
     let is_suspended = object.spec.suspend == Some(true)
         || object.spec.idle_suspend == Some(true)
@@ -161,7 +168,7 @@ fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &
     };
     let planned = planned.as_ref().map(|gangs| Planned { gangs, whole: &whole });
     let (shares, rest) = divide(members, &sizes, planned.as_ref());
-    (shares.into_iter().map(gang).collect(), rest)
+    (shares.into_iter().map(gang).collect(), rest.into_iter().chain(named).collect())
 }
 
 fn member(member: &GangMember, pod: &Arc<GangPod>, nodes: &[Node]) -> Member {

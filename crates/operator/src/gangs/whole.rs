@@ -1,8 +1,7 @@
 //! Which gangs have been whole: all their pods were bound at one time. Such a gang is never given back, whatever it loses
 //! later; one that has not been whole in time lets go of what it holds.
 //!
-//! That can't be read off the pods once one of them is gone, so it is written on the RayCluster, one request a gang, when
-//! the last pod is bound. Until then the gang counts as not whole: a crash before the request costs nothing as long as all
+//! That can't be read off the pods once one of them is gone, so it is written on the RayCluster when the last pod is bound. Until then the gang counts as not whole: a crash before the request costs nothing as long as all
 //! pods are there, because whoever follows sees them bound and writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,12 +47,13 @@ impl Whole {
     }
 }
 
-/// The pods of a gang whose gates were lifted, by what they were admitted with.
-pub(super) fn admitted(gang: &Gang) -> BTreeMap<&Admission, Vec<&Member>> {
-    let mut admitted: BTreeMap<&Admission, Vec<&Member>> = BTreeMap::new();
+/// The pods of a gang whose gates were lifted, by the gang that they were admitted as and what they were admitted with. They
+/// bear the name that the gang had then: it changes where a plan begins to name gangs, or ceases to.
+pub(super) fn admitted(gang: &Gang) -> BTreeMap<(&str, &Admission), Vec<&Member>> {
+    let mut admitted: BTreeMap<(&str, &Admission), Vec<&Member>> = BTreeMap::new();
     for member in gang.members.iter().filter(|member| !member.pod.is_gated) {
         if let Some(admission) = &member.pod.admission {
-            admitted.entry(admission).or_default().push(member);
+            admitted.entry((member.pod.gang.as_str(), admission)).or_default().push(member);
         }
     }
     admitted
@@ -74,26 +74,31 @@ pub(super) fn is_whole_now(gang: &Gang, admission: &Admission, pods: &[&Member])
     (are_there || has_shrunk) && pods.iter().all(|member| member.is_bound)
 }
 
+/// The part that what is written on a RayCluster is kept under.
+pub(super) fn part(cluster: &Key) -> String {
+    format!("gangs/{cluster}")
+}
+
 /// Writes on each RayCluster which of its gangs have become whole.
 pub(super) fn note(decided: &mut Decided, sight: &Sight, memory: &Memory, now_ms: i64) {
     let mut of_clusters: BTreeMap<&Key, (Whole, bool)> = BTreeMap::new();
     for gang in &sight.gangs {
         let (whole, has_news) = of_clusters.entry(&gang.cluster).or_default();
-        for (admission, pods) in admitted(gang) {
-            let is_known = gang.has_been_whole(admission);
+        for ((name, admission), pods) in admitted(gang) {
+            let is_known = gang.has_been_whole(name, admission);
             // One pod is always whole, and nothing is left of it when it is gone.
             let is_new = !is_known
                 && admission.pods.values().map(|pods| u64::from(*pods)).sum::<u64>() > 1
                 && is_whole_now(gang, admission, &pods);
             if is_known || is_new {
-                whole.0.entry(gang.name.clone()).or_default().insert(admission.at_ms);
+                whole.0.entry(name.to_owned()).or_default().insert(admission.at_ms);
             }
             *has_news |= is_new;
         }
     }
     for (key, (whole, _)) in of_clusters.into_iter().filter(|(_, (_, has_news))| *has_news) {
         let Some(owner) = sight.owners.get(key) else { continue };
-        let part = format!("gangs/{key}");
+        let part = part(key);
         if may_try_part(decided, &part, memory, now_ms) {
             let text = json!(whole.0).to_string();
             let patch = json!({"metadata": {
