@@ -79,10 +79,8 @@ impl Graves {
 pub struct Store<T> {
     objects: BTreeMap<Key, Arc<T>>,
     by_owner: BTreeMap<Key, BTreeSet<Key>>,
-    /// What a listing under way has brought, by its source.
-    listing: BTreeMap<usize, BTreeMap<Key, Arc<T>>>,
-    /// What answers to our writes brought, or ended, while a listing was under way: the listing may be older.
-    learned: BTreeSet<Key>,
+    /// Listings under way, by their source.
+    listings: BTreeMap<usize, Listing<T>>,
     /// Objects that a watch or a listing says are gone: a late answer does not bring them back. A watch may.
     buried: Graves,
     /// Objects that are gone by the answer to a deletion of ours: no late watch brings them back. A listing that began later
@@ -90,13 +88,27 @@ pub struct Store<T> {
     ended: Graves,
 }
 
+/// A listing under way.
+#[derive(Debug)]
+struct Listing<T> {
+    /// What it has brought.
+    objects: BTreeMap<Key, Arc<T>>,
+    /// What answers to our writes brought, or ended, since it began: it may be older.
+    learned: BTreeSet<Key>,
+}
+
+impl<T> Default for Listing<T> {
+    fn default() -> Self {
+        Listing { objects: BTreeMap::new(), learned: BTreeSet::new() }
+    }
+}
+
 impl<T> Default for Store<T> {
     fn default() -> Self {
         Store {
             objects: BTreeMap::new(),
             by_owner: BTreeMap::new(),
-            listing: BTreeMap::new(),
-            learned: BTreeSet::new(),
+            listings: BTreeMap::new(),
             buried: Graves::default(),
             ended: Graves::default(),
         }
@@ -196,9 +208,7 @@ impl<T: Stored + PartialEq> Store<T> {
     /// The answer to a deletion of ours says that the object is gone.
     pub fn end(&mut self, key: &Key, uid: &str) -> Option<Change<T>> {
         self.ended.insert(uid);
-        if !self.listing.is_empty() {
-            self.learned.insert(key.clone());
-        }
+        self.learned(key);
         self.delete(key, uid)
     }
 
@@ -213,9 +223,7 @@ impl<T: Stored + PartialEq> Store<T> {
         if !is_newer {
             return None;
         }
-        if !self.listing.is_empty() {
-            self.learned.insert(object.key());
-        }
+        self.learned(&object.key());
         self.apply(object)
     }
 
@@ -228,34 +236,32 @@ impl<T: Stored + PartialEq> Store<T> {
         if is_newer { self.learn(&base, object) } else { None }
     }
 
-    /// A listing of `source` begins.
+    fn learned(&mut self, key: &Key) {
+        for listing in self.listings.values_mut() {
+            listing.learned.insert(key.clone());
+        }
+    }
+
+    /// A listing of `source` begins, perhaps anew.
     pub fn listing_begins(&mut self, source: usize) {
-        self.listing.insert(source, BTreeMap::new());
+        self.listings.insert(source, Listing::default());
     }
 
     /// A listing has brought `object`.
     pub fn listed(&mut self, source: usize, object: T) {
         let object = Arc::new(object);
-        self.listing.entry(source).or_default().insert(object.key(), object);
+        self.listings.entry(source).or_default().objects.insert(object.key(), object);
     }
 
     /// The listing of `source` is whole: what it did not bring, of what `belongs` to it, is gone. Returns what changed.
     pub fn listing_ends(&mut self, source: usize, belongs: impl Fn(&Key) -> bool) -> Vec<Change<T>> {
-        let listed = self.listing.remove(&source).unwrap_or_default();
-        let gone: Vec<(Key, String)> = self
-            .objects
-            .iter()
-            .filter(|(key, _)| belongs(key) && !listed.contains_key(*key) && !self.learned.contains(*key))
-            .map(|(key, object)| (key.clone(), object.uid().to_owned()))
-            .collect();
+        let Listing { objects: listed, learned } = self.listings.remove(&source).unwrap_or_default();
+        let is_gone = |key: &Key| belongs(key) && !listed.contains_key(key) && !learned.contains(key);
+        let gone = self.objects.iter().filter(|(key, _)| is_gone(key));
+        let gone: Vec<(Key, String)> = gone.map(|(key, object)| (key.clone(), object.uid().to_owned())).collect();
         let mut changes: Vec<Change<T>> = gone.iter().filter_map(|(key, uid)| self.delete(key, uid)).collect();
-        changes.extend(listed.into_values().filter_map(|object| {
-            let object = Arc::into_inner(object)?;
-            if self.learned.contains(&object.key()) { None } else { self.apply_listed(object) }
-        }));
-        if self.listing.is_empty() {
-            self.learned.clear();
-        }
+        let listed = listed.into_values().filter_map(Arc::into_inner).filter(|object| !learned.contains(&object.key()));
+        changes.extend(listed.filter_map(|object| self.apply_listed(object)));
         changes
     }
 
@@ -381,5 +387,11 @@ mod tests {
         assert!(store.learn("", Thing("a", "1", "5", "x")).is_some());
         assert!(store.listing_ends(0, |_| true).is_empty());
         assert_eq!(names(&store, "x"), ["a"]);
+        // One that was begun anew since then is younger than what was written.
+        store.listing_begins(0);
+        assert!(store.learn("", Thing("b", "2", "6", "x")).is_some());
+        store.listing_begins(0);
+        assert_eq!(store.listing_ends(0, |_| true).len(), 2);
+        assert!(store.is_empty());
     }
 }

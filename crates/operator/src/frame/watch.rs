@@ -12,7 +12,11 @@ use kube::{
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{kind::Kind, world, world::World};
+use super::{
+    kind::Kind,
+    world,
+    world::{Source, World},
+};
 
 /// An object of any kind: its JSON, and the little of its metadata that a watch must know.
 #[derive(Clone, Debug)]
@@ -79,12 +83,13 @@ pub async fn run(client: Client, world: Arc<World>) {
         } else {
             Api::namespaced_with(client.clone(), &namespace, &what.kind)
         };
-        one(api, what.selector, source, place, world.clone())
+        one(api, what, source, place, world.clone())
     });
     futures::future::join_all(watches).await;
 }
 
-async fn one(api: Api<Raw>, selector: &'static str, source: usize, place: usize, world: Arc<World>) {
+async fn one(api: Api<Raw>, what: Source, source: usize, place: usize, world: Arc<World>) {
+    let selector = what.selector;
     let config =
         if selector.is_empty() { watcher::Config::default() } else { watcher::Config::default().labels(selector) };
     let events = watcher(api, config).backoff(Retry { attempts: 0, source });
@@ -96,9 +101,24 @@ async fn one(api: Api<Raw>, selector: &'static str, source: usize, place: usize,
             Ok(watcher::Event::Init) => world.listing_begins(source, place),
             Ok(watcher::Event::InitApply(object)) => world.listed(source, place, object.value),
             Ok(watcher::Event::InitDone) => world.listing_ends(source, place),
-            Err(error) => tracing::warn!(%error, selector, "watching is interrupted"),
+            Err(error) => {
+                tracing::warn!(%error, selector, "watching is interrupted");
+                if what.is_optional() && is_not_served(&error) {
+                    world.listing_begins(source, place);
+                    world.listing_ends(source, place);
+                }
+            }
         }
     }
+}
+
+/// Whether the server does not serve the kind (any more): what there was of it is gone with its definition.
+fn is_not_served(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchStartFailed};
+    let (InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status))) = error else {
+        return false;
+    };
+    status.code == 404
 }
 
 /// Delays between tries of a watch: doubled up to half a minute, and each watch a little longer than the one before it, so

@@ -21,7 +21,7 @@ impl Source {
     }
 
     /// Nothing waits for it: its kind may not be installed.
-    pub(super) fn is_optional(&self) -> bool {
+    pub(in crate::frame) fn is_optional(&self) -> bool {
         ["PodGroup", "Workload"].contains(&self.kind.kind)
     }
 
