@@ -11,12 +11,13 @@ use crate::{
     config::{Config, GangMode},
     frame::{
         controller::Controller,
-        executor::Executor,
+        executor::{Executor, MOST_OF_ALL},
         lease::Election,
         metrics::Metrics,
         notices::{self, Dialect},
         pace::Pace,
         time::Clock,
+        turns::Turns,
         watch as feed,
         world::{CAPACITY_SOURCES, World},
     },
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Objects that are worked on at once at least. KubeRay's `--reconcile-concurrency` bounds blocked goroutines; here nothing
-/// blocks, and a bound only keeps memory in check.
+/// blocks, and a bound keeps memory in check, and what has begun in front.
 const LEAST_CONCURRENCY: u32 = 32;
 
 /// What the operator is given of the outside world.
@@ -93,10 +94,12 @@ impl Operator {
             (leads, Task(tokio::spawn(async move { keep.closed().await })))
         };
         let dialect = if config.compat >= Compat::V1_7 { Dialect::Events } else { Dialect::Core };
-        let (outbox, postman) = notices::outbox(client.clone(), clock.clone(), dialect, instance, metrics.clone());
+        let turns = Turns::new(MOST_OF_ALL);
+        let (outbox, postman) =
+            notices::outbox(client.clone(), clock.clone(), dialect, instance, metrics.clone(), turns.clone());
         let mut post = Task(tokio::spawn(postman.run()));
         let pace = Pace::new(config.process.qps, config.process.burst);
-        let executor = Executor::new(client, world.clone(), metrics.clone(), clock.clone(), pace, leads.clone());
+        let executor = Executor::new(client, world.clone(), metrics.clone(), clock.clone(), turns, pace, leads.clone());
         let reconcilers: Vec<Arc<dyn crate::frame::controller::Reconciler>> = vec![
             Arc::new(RayClusters::new(config.clone(), random)),
             Arc::new(GangAdmission::new(config.clone(), metrics.clone())),

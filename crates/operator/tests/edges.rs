@@ -14,7 +14,7 @@ use mobula_operator::{
         kind,
         outcome::Outcome,
         store::Key,
-        time,
+        time, turns,
     },
 };
 use serde_json::{Value, json};
@@ -41,7 +41,8 @@ async fn done_over(connection: &Connection, process: &Process, action: Action) -
     let (_keep, leads) = watch::channel(true);
     let client = connection.client("default");
     let clock = time::following_clock(START_MS);
-    let executor = Executor::new(client, process.world.clone(), process.metrics.clone(), clock, None, leads);
+    let (world, metrics) = (process.world.clone(), process.metrics.clone());
+    let executor = Executor::new(client, world, metrics, clock, turns::Turns::new(1), None, leads);
     let decision = Decision { batches: vec![vec![Step::new("a", action)]], ..Decision::default() };
     executor.execute(&Key::new("default", "a"), &decision).await.remove(0)
 }

@@ -7,7 +7,7 @@ mod bench;
 use std::{collections::BTreeMap, time::Duration};
 
 use bench::{Process, cluster, condition, kubelet, run, server, started};
-use mobula_apiserver::{ApiServer, Verb};
+use mobula_apiserver::{ApiServer, Asked, Verb, Verdict};
 use mobula_operator::config::Config;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -95,6 +95,42 @@ async fn a_cluster_that_comes_slowly_takes_no_more_than_seven_tenths_of_kuberays
     slow_kubelet(&server);
     let (tenths, all) = sent(&server).await;
     assert!(tenths <= 126, "{tenths}: {all}");
+}
+
+/// Many RayClusters at once, on a server that needs a fifth of a second for every request.
+#[tokio::test(start_paused = true)]
+async fn on_a_slow_server_what_has_begun_ends_before_all_has_begun() {
+    const MANY: usize = 60;
+    let server = server(1);
+    kubelet(&server);
+    let slow = |_: &Asked| Verdict { request_latency: Duration::from_millis(200), ..Verdict::default() };
+    let process = Process::start(server.connect().with_faults(slow), Config::default(), "a");
+    sleep(Duration::from_secs(5)).await;
+    (0..MANY).for_each(|number| drop(server.create("rayclusters", cluster(&format!("c{number}"), 5, 1)).unwrap()));
+    let ready = || {
+        let is_ready = |number: &usize| {
+            server.get("rayclusters", "default", &format!("c{number}")).unwrap()["status"]["state"] == "ready"
+        };
+        (0..MANY).filter(is_ready).count()
+    };
+    let (mut ready_at_half, mut events_at_end) = (None, None);
+    for _ in 0..120 {
+        sleep(Duration::from_millis(100)).await;
+        if server.count("pods") >= MANY * 3 {
+            ready_at_half.get_or_insert(ready());
+        }
+        if ready() == MANY {
+            events_at_end.get_or_insert(process.connection.count(Verb::Create, "events"));
+        }
+    }
+    assert!(ready_at_half.unwrap() >= MANY / 5, "{ready_at_half:?} are ready when half of all pods are made");
+    assert!(events_at_end.unwrap() < 60, "{events_at_end:?} Events were sent before all was ready");
+    sleep(Duration::from_secs(40)).await;
+    let all = requests(&process);
+    assert_eq!(process.connection.count(Verb::Create, "events"), 3 * MANY as u64, "all are sent in the end");
+    let statuses = process.connection.count(Verb::Patch, "rayclusters/status");
+    assert!(statuses <= MANY as u64 * 11 / 10, "{statuses} statuses: {all:?}");
+    process.end().await;
 }
 
 #[tokio::test(start_paused = true)]

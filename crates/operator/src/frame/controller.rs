@@ -1,4 +1,5 @@
-//! Which object is worked on when: takes changes and wake-ups, reconciles a bounded number of objects at once.
+//! Which object is worked on when: takes changes and wake-ups, reconciles a bounded number of objects at once. Those that were
+//! worked on before do not wait for new ones: what has begun ends soon, however many come.
 
 use std::{
     collections::BTreeMap,
@@ -20,12 +21,15 @@ use super::{
     metrics::Metrics,
     notices::{self, Outbox, Regarding},
     outcome::{Memory, Outcome},
+    queue::{Lane, Queue},
     time::Clock,
     world::{Target, World},
 };
 
 /// Events that come so close together are one, in ms.
 const SETTLE_MS: i64 = 10;
+/// A status that yields is looked at again after so long, in ms.
+const YIELDS_FOR_MS: i64 = 500;
 /// How long what is under way may take once we are to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -72,7 +76,7 @@ struct Shared {
 type Again = Option<i64>;
 
 impl Controller {
-    /// A controller for `reconcilers` that works on `concurrency` objects at once.
+    /// A controller for `reconcilers` that works on `concurrency` new objects at once, and on as many others.
     #[allow(clippy::too_many_arguments)] // Each is one part of the outside world, named at the one place that wires them.
     pub fn new(
         world: Arc<World>,
@@ -91,7 +95,7 @@ impl Controller {
 
     /// Works while `leads` is true, until `stop` is. What is under way then is ended properly.
     pub async fn run(mut self, mut leads: watch::Receiver<bool>, mut stop: watch::Receiver<bool>) {
-        let mut queue = super::queue::Queue::<Target>::default();
+        let mut queue = Queue::<Target>::default();
         let mut running: JoinSet<(Target, Again)> = JoinSet::new();
         let mut is_started = false;
         while !*stop.borrow() {
@@ -99,22 +103,23 @@ impl Controller {
                 is_started = true;
                 let now_ms = (self.shared.clock)();
                 for target in self.shared.world.targets() {
-                    queue.add(&target, now_ms);
+                    queue.add(&target, now_ms, self.shared.lane(&target));
                 }
             }
             let now_ms = (self.shared.clock)();
-            while is_started
-                && running.len() < self.concurrency
-                && let Some((target, due_ms)) = queue.take(now_ms)
-            {
-                self.shared.waited(&target, now_ms.saturating_sub(due_ms));
-                running.spawn(self.shared.clone().work(target));
+            let has_room = |queue: &Queue<Target>, lane| is_started && queue.working(lane) < self.concurrency;
+            for lane in Lane::BOTH {
+                while has_room(&queue, lane)
+                    && let Some((target, due_ms)) = queue.take(lane, now_ms)
+                {
+                    self.shared.waited(&target, now_ms.saturating_sub(due_ms));
+                    running.spawn(self.shared.clone().work(target));
+                }
             }
             self.shared.depths(&queue, now_ms);
-            let wait_ms = match queue.next_due_ms() {
-                Some(due_ms) if is_started && running.len() < self.concurrency => due_ms.saturating_sub(now_ms).max(1),
-                _ => i64::MAX,
-            };
+            let next_due_ms = Lane::BOTH.into_iter().filter(|lane| has_room(&queue, *lane));
+            let next_due_ms = next_due_ms.filter_map(|lane| queue.next_due_ms(lane)).min();
+            let wait_ms = next_due_ms.map_or(i64::MAX, |due_ms| due_ms.saturating_sub(now_ms).max(1));
             let wait = if is_started { wait_ms.min(60_000) } else { 50 };
             tokio::select! {
                 biased;
@@ -132,13 +137,13 @@ impl Controller {
                     if let Ok((target, again)) = ended {
                         queue.done(&target);
                         if let Some(at_ms) = again {
-                            queue.add(&target, at_ms);
+                            queue.add(&target, at_ms, self.shared.lane(&target));
                         }
                     }
                 }
                 Some(target) = self.changes.recv() => {
                     if is_started {
-                        queue.add(&target, now_ms.saturating_add(SETTLE_MS));
+                        queue.add(&target, now_ms.saturating_add(SETTLE_MS), self.shared.lane(&target));
                     }
                 }
                 () = sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))) => {}
@@ -162,7 +167,12 @@ impl Shared {
         }
     }
 
-    fn depths(&self, queue: &super::queue::Queue<Target>, now_ms: i64) {
+    fn lane(&self, target: &Target) -> Lane {
+        let memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        if memories.contains_key(target) { Lane::Begun } else { Lane::New }
+    }
+
+    fn depths(&self, queue: &Queue<Target>, now_ms: i64) {
         for reconciler in &self.reconcilers {
             self.metrics.depth(reconciler.name(), queue.depth(now_ms));
         }
@@ -227,6 +237,10 @@ impl Shared {
             // What was learned by acting is part of the next observation.
             again = Some(now_ms);
         } else if let Some(write) = &reconciled.decision.status {
+            if now_ms < write.yields_until_ms && self.executor.is_busy() {
+                let later_ms = now_ms.saturating_add(YIELDS_FOR_MS).min(write.yields_until_ms);
+                return (if has_failed { "error" } else { "success" }, again.min(Some(later_ms)).or(Some(later_ms)));
+            }
             let outcome = self.executor.write_status(target.kind, &target.key, write).await;
             if let (StatusOutcome::Written { .. }, Some(after_ms)) = (&outcome, write.provisioned_after_ms) {
                 self.metrics.provisioned(&target.key.namespace, &target.key.name, uid, after_ms);
@@ -253,6 +267,9 @@ impl Shared {
         said.extend(states);
         let regarding = Regarding { kind: target.kind, key: target.key.clone(), uid: reconciled.uid.clone() };
         for notice in said {
+            if notice.is_warning {
+                tracing::warn!(reason = notice.reason, "{}", notice.message);
+            }
             self.outbox.say(regarding.clone(), reconciler.name(), notice, now_ms);
         }
     }

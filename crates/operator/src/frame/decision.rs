@@ -227,6 +227,8 @@ pub struct StatusWrite {
     pub patch: Value,
     /// The version of the object that it was computed from.
     pub resource_version: String,
+    /// Until then (Unix ms) it lets other requests go before it: it says only how things get on.
+    pub yields_until_ms: i64,
     /// The age of the object in ms, if this status is the one that says that all of it is there.
     pub provisioned_after_ms: Option<i64>,
 }

@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use kube::Client;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     decision::{Action, Decision, Foreign, StatusWrite, Step},
@@ -20,14 +20,15 @@ use super::{
     pod::{self, SLOT},
     store::Key,
     time::Clock,
+    turns::Turns,
     world::World,
 };
 
 /// Requests of one custom resource that are on their way at once.
-const MOST_OF_ONE: usize = 16;
-/// Requests of all custom resources that are on their way at once. Whoever waits is served in order of arrival, and each
-/// custom resource has a few in the row: nobody can fill it.
-const MOST_OF_ALL: usize = 96;
+const MOST_OF_ONE: usize = 8;
+/// Requests of all custom resources that are on their way at once, but for those that take long. Whoever waits is served in the
+/// order in which the work on its custom resource began, and each has a few in the row: nobody can fill it.
+pub const MOST_OF_ALL: usize = 16;
 /// How long an answer may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
@@ -37,7 +38,7 @@ pub struct Executor {
     world: Arc<World>,
     metrics: Arc<Metrics>,
     clock: Clock,
-    requests: Semaphore,
+    turns: Arc<Turns>,
     pace: Option<Pace>,
     leads: watch::Receiver<bool>,
 }
@@ -59,20 +60,27 @@ pub enum StatusOutcome {
 }
 
 impl Executor {
-    /// An executor that acts while `leads` is true. `pace`: requests a second, if they are limited.
+    /// An executor that acts while `leads` is true. `turns`: requests at once. `pace`: requests a second, if they are limited.
     pub fn new(
         client: Client,
         world: Arc<World>,
         metrics: Arc<Metrics>,
         clock: Clock,
+        turns: Arc<Turns>,
         pace: Option<Pace>,
         leads: watch::Receiver<bool>,
     ) -> Self {
-        Executor { client, world, metrics, clock, requests: Semaphore::new(MOST_OF_ALL), pace, leads }
+        Executor { client, world, metrics, clock, turns, pace, leads }
+    }
+
+    /// Whether requests wait for their turn.
+    pub fn is_busy(&self) -> bool {
+        self.turns.is_busy()
     }
 
     /// Does the steps of `decision` in the namespace of `key`, and says what came of each, in their order.
     pub async fn execute(&self, key: &Key, decision: &Decision) -> Vec<Outcome> {
+        let since = Instant::now();
         let mut outcomes = Vec::new();
         let failed = Mutex::new(BTreeSet::new());
         let mut is_blocked = false;
@@ -81,7 +89,7 @@ impl Executor {
                 outcomes.resize(outcomes.len() + batch.len(), Outcome::Skipped);
                 continue;
             }
-            let done = self.batch(key, batch, &failed).await;
+            let done = self.batch(key, batch, &failed, since).await;
             let mut pairs = batch.iter().zip(&done);
             is_blocked = pairs
                 .any(|(step, outcome)| step.is_blocking && matches!(outcome, Outcome::Failed(_) | Outcome::Skipped));
@@ -90,7 +98,7 @@ impl Executor {
         outcomes
     }
 
-    async fn batch(&self, key: &Key, batch: &[Step], failed: &Mutex<BTreeSet<String>>) -> Vec<Outcome> {
+    async fn batch(&self, key: &Key, batch: &[Step], failed: &Mutex<BTreeSet<String>>, since: Instant) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Skipped; batch.len()];
         let mut waiting = batch.iter().enumerate();
         let mut running = FuturesUnordered::new();
@@ -98,7 +106,7 @@ impl Executor {
             while running.len() < MOST_OF_ONE
                 && let Some((number, step)) = waiting.next()
             {
-                running.push(async move { (number, self.step(key, step, failed).await) });
+                running.push(async move { (number, self.step(key, step, failed, since).await) });
             }
             match running.next().await {
                 Some((number, outcome)) => {
@@ -112,24 +120,18 @@ impl Executor {
     }
 
     /// Does one step, unless another one of its part has failed: a quota that refuses one pod refuses the next as well.
-    async fn step(&self, key: &Key, step: &Step, failed: &Mutex<BTreeSet<String>>) -> Outcome {
+    async fn step(&self, key: &Key, step: &Step, failed: &Mutex<BTreeSet<String>>, since: Instant) -> Outcome {
         let has_failed = || failed.lock().unwrap_or_else(PoisonError::into_inner).contains(&step.part);
         if has_failed() {
             return Outcome::Skipped;
         }
-        let Ok(_permit) = self.requests.acquire().await else { return Outcome::Skipped };
+        let Some(turn) = self.turns.take(since).await else { return Outcome::Skipped };
         if has_failed() || !*self.leads.borrow() {
             return Outcome::Skipped;
         }
         let elsewhere = step.namespace.as_ref().map(|namespace| Key::new(namespace.clone(), key.name.clone()));
         let key = elsewhere.as_ref().unwrap_or(key);
-        let outcome = match &step.action {
-            Action::Create { kind, body, foreign } => self.create(key, kind, body, *foreign).await,
-            Action::Delete { kind, name, uid } => self.delete(key, kind, name, uid).await,
-            Action::Patch { kind, name, patch } => self.patch(key, kind, name, patch).await,
-            Action::Replace { kind, body } => self.replace(key, kind, body).await,
-            Action::LookUp { kind, name } => self.look_up(key, kind, name).await,
-        };
+        let outcome = turn.used_for(self.action(key, &step.action)).await;
         if let Outcome::Failed(problem) = &outcome {
             self.metrics.failure(problem.class.as_str());
             tracing::info!(
@@ -144,6 +146,16 @@ impl Executor {
             failed.lock().unwrap_or_else(PoisonError::into_inner).insert(step.part.clone());
         }
         outcome
+    }
+
+    async fn action(&self, key: &Key, action: &Action) -> Outcome {
+        match action {
+            Action::Create { kind, body, foreign } => self.create(key, kind, body, *foreign).await,
+            Action::Delete { kind, name, uid } => self.delete(key, kind, name, uid).await,
+            Action::Patch { kind, name, patch } => self.patch(key, kind, name, patch).await,
+            Action::Replace { kind, body } => self.replace(key, kind, body).await,
+            Action::LookUp { kind, name } => self.look_up(key, kind, name).await,
+        }
     }
 
     async fn request(
@@ -300,15 +312,15 @@ impl Executor {
         }
     }
 
-    /// Writes a status.
+    /// Writes a status: whoever waits for it waits no longer than must be.
     pub async fn write_status(&self, kind: &'static Kind, key: &Key, write: &StatusWrite) -> StatusOutcome {
-        let Ok(_permit) = self.requests.acquire().await else { return StatusOutcome::Skipped };
+        let Some(turn) = self.turns.take_soon().await else { return StatusOutcome::Skipped };
         if !*self.leads.borrow() {
             return StatusOutcome::Skipped;
         }
         let patch = json!({"metadata": {"resourceVersion": write.resource_version}, "status": write.patch});
         let path = format!("{}/{}/status", kind.path(&key.namespace), key.name);
-        match self.request("patch", kind, merge_request(path), &patch).await {
+        match turn.used_for(self.request("patch", kind, merge_request(path), &patch)).await {
             Ok(answer) => {
                 let status = answer["status"].clone();
                 self.world.learn(kind, &write.resource_version, answer);

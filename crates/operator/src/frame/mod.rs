@@ -10,6 +10,7 @@
 //! * [`world`]: everything that is watched, in stores with indices. A reconcile lists nothing from the API server.
 //! * [`capacity`]: what nodes offer and pods hold, for gang admission.
 //! * [`executor`]: carries a decision out: in batches, a bounded number of requests at once for each object, and fairly.
+//! * [`turns`]: whose request goes next when there are many.
 //! * [`controller`]: which object is worked on when.
 //! * [`lease`]: who leads. What is not the leader's is not done.
 
@@ -32,5 +33,6 @@ pub mod pod;
 pub mod queue;
 pub mod store;
 pub mod time;
+pub mod turns;
 pub mod watch;
 pub mod world;

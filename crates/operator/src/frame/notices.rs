@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use kube::Client;
@@ -17,6 +18,7 @@ use super::{
     outcome::{Class, Outcome},
     store::Key,
     time::{self, Clock},
+    turns::Turns,
 };
 
 /// Most names that one Event lists.
@@ -24,7 +26,11 @@ const MOST_NAMES: usize = 10;
 /// Longest message that the API server takes, in bytes.
 const MOST_MESSAGE_BYTES: usize = 1_024;
 /// Most Events that wait to be sent.
-const MOST_WAITING: usize = 1_000;
+const MOST_WAITING: usize = 4_096;
+/// If more wait, they go beside other requests, which they else let go before them.
+const MANY_WAITING: usize = 2_048;
+/// How long an Event lets other requests go before it.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Events that are remembered, to count a repetition instead of saying it anew.
 const MOST_REMEMBERED: usize = 4_096;
 /// After this time a repetition is said anew, in ms: the API server forgets Events after an hour.
@@ -115,6 +121,7 @@ pub struct Postman {
     dialect: Dialect,
     instance: String,
     metrics: Arc<Metrics>,
+    turns: Arc<Turns>,
     receiver: mpsc::Receiver<(Regarding, &'static str, Notice, i64)>,
     sent: BTreeMap<(String, &'static str, String), Sent>,
     order: VecDeque<(String, &'static str, String)>,
@@ -126,17 +133,18 @@ struct Sent {
     first_ms: i64,
 }
 
-/// An outbox, and who empties it. `instance`: the pod that we run in.
+/// An outbox, and who empties it. `instance`: the pod that we run in. `turns`: whose requests go before.
 pub fn outbox(
     client: Client,
     clock: Clock,
     dialect: Dialect,
     instance: String,
     metrics: Arc<Metrics>,
+    turns: Arc<Turns>,
 ) -> (Outbox, Postman) {
     let (sender, receiver) = mpsc::channel(MOST_WAITING);
     let sent = BTreeMap::new();
-    let postman = Postman { client, clock, dialect, instance, metrics, receiver, sent, order: VecDeque::new() };
+    let postman = Postman { client, clock, dialect, instance, metrics, turns, receiver, sent, order: VecDeque::new() };
     (Outbox { sender }, postman)
 }
 
@@ -144,6 +152,8 @@ impl Postman {
     /// Sends until every [`Outbox`] is dropped and empty.
     pub async fn run(mut self) {
         while let Some((regarding, component, notice, now_ms)) = self.receiver.recv().await {
+            let are_few = self.receiver.len() < MANY_WAITING;
+            let _turn = if are_few { self.turns.take_last(PATIENCE).await } else { None };
             self.metrics.event(notice.reason);
             if let Err(error) = self.send(&regarding, component, &notice, now_ms).await {
                 tracing::debug!(%error, reason = notice.reason, "an Event is lost");

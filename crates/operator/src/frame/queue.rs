@@ -1,51 +1,64 @@
 //! Which object is worked on when: a queue with due times, each key in it at most once and worked on by one at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-/// Keys and when they are due. Time is what the caller says; among equals, first come, first served.
+/// Keys of one lane do not wait for those of the other.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// They were worked on before.
+    Begun,
+    /// They never were.
+    New,
+}
+
+impl Lane {
+    /// Both.
+    pub const BOTH: [Lane; 2] = [Lane::Begun, Lane::New];
+}
+
+/// Lane, due time, order of arrival.
+type Position = (Lane, i64, u64);
+
+/// Keys and when they are due. Time is what the caller says; among equals of a lane, first come, first served.
 #[derive(Debug)]
 pub struct Queue<K> {
-    due: BTreeMap<(i64, u64), K>,
-    waiting: BTreeMap<K, (i64, u64)>,
-    working: BTreeSet<K>,
+    due: BTreeMap<Position, K>,
+    waiting: BTreeMap<K, Position>,
+    working: BTreeMap<K, Lane>,
     next: u64,
 }
 
 impl<K> Default for Queue<K> {
     fn default() -> Self {
-        Queue { due: BTreeMap::new(), waiting: BTreeMap::new(), working: BTreeSet::new(), next: 0 }
+        Queue { due: BTreeMap::new(), waiting: BTreeMap::new(), working: BTreeMap::new(), next: 0 }
     }
 }
 
 impl<K: Clone + Ord> Queue<K> {
-    /// Wants `key` to be worked on at `at_ms`, or earlier if that was wanted before.
-    pub fn add(&mut self, key: &K, at_ms: i64) {
-        let place = (at_ms, self.next);
+    /// Wants `key` to be worked on at `at_ms`, or earlier if that was wanted before. What is being worked on has begun.
+    pub fn add(&mut self, key: &K, at_ms: i64, lane: Lane) {
+        let lane = if self.working.contains_key(key) { Lane::Begun } else { lane };
+        let position = (lane, at_ms, self.next);
         match self.waiting.get(key) {
-            Some(earlier) if earlier.0 <= at_ms => return,
+            Some((_, earlier_ms, _)) if *earlier_ms <= at_ms => return,
             Some(later) => {
                 self.due.remove(later);
             }
             None => {}
         }
         self.next += 1;
-        self.due.insert(place, key.clone());
-        self.waiting.insert(key.clone(), place);
+        self.due.insert(position, key.clone());
+        self.waiting.insert(key.clone(), position);
     }
 
-    /// The first key that is due and not being worked on, and when it was due. It counts as being worked on until
+    /// The first key of a lane that is due and not being worked on, and when it was due. It counts as being worked on until
     /// [`Queue::done`].
-    pub fn take(&mut self, now_ms: i64) -> Option<(K, i64)> {
-        let (place, key) = self
-            .due
-            .iter()
-            .take_while(|((at_ms, _), _)| *at_ms <= now_ms)
-            .find(|(_, key)| !self.working.contains(key))
-            .map(|(place, key)| (*place, key.clone()))?;
-        self.due.remove(&place);
+    pub fn take(&mut self, lane: Lane, now_ms: i64) -> Option<(K, i64)> {
+        let (position, key) = self.idle(lane, now_ms).map(|(position, key)| (*position, key.clone())).next()?;
+        self.due.remove(&position);
         self.waiting.remove(&key);
-        self.working.insert(key.clone());
-        Some((key, place.0))
+        self.working.insert(key.clone(), lane);
+        Some((key, position.1))
     }
 
     /// Work on `key` has ended.
@@ -53,42 +66,69 @@ impl<K: Clone + Ord> Queue<K> {
         self.working.remove(key);
     }
 
-    /// When the next key is due that is not being worked on.
-    pub fn next_due_ms(&self) -> Option<i64> {
-        self.due.iter().find(|(_, key)| !self.working.contains(key)).map(|((at_ms, _), _)| *at_ms)
+    /// How many keys of a lane are being worked on.
+    pub fn working(&self, lane: Lane) -> usize {
+        self.working.values().filter(|other| **other == lane).count()
+    }
+
+    /// When the next key of a lane is due that is not being worked on.
+    pub fn next_due_ms(&self, lane: Lane) -> Option<i64> {
+        self.idle(lane, i64::MAX).map(|((_, at_ms, _), _)| *at_ms).next()
     }
 
     /// How many keys are due.
     pub fn depth(&self, now_ms: i64) -> usize {
-        self.due.range(..=(now_ms, u64::MAX)).count()
+        Lane::BOTH.into_iter().map(|lane| self.range(lane, now_ms).count()).sum()
+    }
+
+    fn idle(&self, lane: Lane, until_ms: i64) -> impl Iterator<Item = (&Position, &K)> {
+        self.range(lane, until_ms).filter(|(_, key)| !self.working.contains_key(*key))
+    }
+
+    fn range(&self, lane: Lane, until_ms: i64) -> impl Iterator<Item = (&Position, &K)> {
+        self.due.range((lane, i64::MIN, 0)..=(lane, until_ms, u64::MAX))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Lane::*, *};
 
     #[test]
     fn a_key_is_there_once_at_its_earliest_time() {
         let mut queue = Queue::default();
-        queue.add(&"a", 10);
-        queue.add(&"b", 5);
-        queue.add(&"a", 3);
-        queue.add(&"a", 7);
-        assert_eq!((queue.take(4), queue.take(4), queue.next_due_ms()), (Some(("a", 3)), None, Some(5)));
-        assert_eq!((queue.take(5), queue.take(100)), (Some(("b", 5)), None));
+        queue.add(&"a", 10, Begun);
+        queue.add(&"b", 5, Begun);
+        queue.add(&"a", 3, Begun);
+        queue.add(&"a", 7, Begun);
+        let taken = (queue.take(Begun, 4), queue.take(Begun, 4), queue.next_due_ms(Begun));
+        assert_eq!(taken, (Some(("a", 3)), None, Some(5)));
+        assert_eq!((queue.take(Begun, 5), queue.take(Begun, 100)), (Some(("b", 5)), None));
     }
 
     #[test]
     fn a_key_is_worked_on_by_one_at_a_time_and_holds_nobody_up() {
         let mut queue = Queue::default();
-        queue.add(&"a", 0);
-        assert_eq!(queue.take(0), Some(("a", 0)));
-        queue.add(&"a", 0);
-        queue.add(&"b", 0);
-        assert_eq!((queue.take(0), queue.take(0), queue.next_due_ms()), (Some(("b", 0)), None, None));
-        assert_eq!(queue.depth(0), 1);
+        queue.add(&"a", 0, New);
+        assert_eq!(queue.take(New, 0), Some(("a", 0)));
+        queue.add(&"a", 0, Begun);
+        queue.add(&"b", 0, Begun);
+        assert_eq!(
+            (queue.take(Begun, 0), queue.take(Begun, 0), queue.next_due_ms(Begun)),
+            (Some(("b", 0)), None, None)
+        );
+        assert_eq!((queue.depth(0), queue.working(New), queue.working(Begun)), (1, 1, 1));
         queue.done(&"a");
-        assert_eq!(queue.take(0), Some(("a", 0)));
+        assert_eq!((queue.take(Begun, 0), queue.working(New), queue.working(Begun)), (Some(("a", 0)), 0, 2));
+    }
+
+    #[test]
+    fn a_lane_does_not_wait_for_the_other() {
+        let mut queue = Queue::default();
+        queue.add(&"new", 0, New);
+        queue.add(&"begun", 1, Begun);
+        assert_eq!((queue.next_due_ms(New), queue.next_due_ms(Begun)), (Some(0), Some(1)));
+        assert_eq!(queue.take(Begun, 1), Some(("begun", 1)));
+        assert_eq!((queue.depth(1), queue.take(New, 1)), (1, Some(("new", 0))));
     }
 }

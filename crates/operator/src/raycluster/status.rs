@@ -17,6 +17,9 @@ use crate::frame::{condition, controller::EXTENSION, decision::StatusWrite, kind
 /// The first status waits so long, in ms, unless it says that something has come to an end or has failed: most clusters need
 /// no other.
 const FIRST_AFTER_MS: i64 = 5_000;
+/// A status that says only how things get on lets other requests go before it for so long after the one before, or after the
+/// first look at the RayCluster, in ms.
+const YIELDS_FOR_MS: i64 = 15_000;
 /// What changes on the way (counts, how a head gets on) is written so long after the write before, in ms. What others wait
 /// for is written at once: states, conditions, failures, and that all workers are ready.
 const COUNTS_AFTER_MS: i64 = 20_000;
@@ -103,16 +106,19 @@ fn pace(pass: &mut Pass<'_>, mut status: Map<String, Value>) {
     if status == old {
         return;
     }
-    let mut wait_until_ms =
-        pass.observed.memory.status_written_ms.map_or(0, |at_ms| at_ms.saturating_add(COUNTS_AFTER_MS));
+    let memory = pass.observed.memory;
+    let mut wait_until_ms = memory.status_written_ms.map_or(0, |at_ms| at_ms.saturating_add(COUNTS_AFTER_MS));
     let is_first = old.get("conditions").is_none();
     if is_first {
-        wait_until_ms = wait_until_ms.max(created_ms(pass).unwrap_or(0).saturating_add(FIRST_AFTER_MS));
+        let since_ms = created_ms(pass).unwrap_or(0).max(memory.since_ms.unwrap_or(pass.now_ms));
+        wait_until_ms = wait_until_ms.max(since_ms.saturating_add(FIRST_AFTER_MS));
     }
-    let is_urgent = match is_first {
+    let is_whole = is_whole(&status) && ready_of(&status) != ready_of(&old);
+    let is_news = match is_first {
         true => says_news(&status),
-        false => turned(&old) != turned(&status) || (is_whole(&status) && ready_of(&status) != ready_of(&old)),
+        false => turned(&old) != turned(&status) || is_whole,
     };
+    let is_urgent = is_news || (!is_first && head_turned(&old) != head_turned(&status));
     let failure = pass.observed.memory.failures.get(crate::frame::controller::STATUS_PART);
     if let Some(at_ms) = failure.map(|failure| failure.next_try_ms).filter(|at_ms| pass.now_ms < *at_ms) {
         pass.decision.held.insert(crate::frame::controller::STATUS_PART.to_owned());
@@ -128,9 +134,11 @@ fn pace(pass: &mut Pass<'_>, mut status: Map<String, Value>) {
     let is_provisioned = |status| condition::is_true(condition::all(status), "RayClusterProvisioned");
     let created_ms = created_ms(pass).filter(|_| !is_provisioned(&old) && is_provisioned(&status));
     let provisioned_after_ms = created_ms.map(|created_ms| pass.now_ms.saturating_sub(created_ms));
+    let before_ms = memory.status_written_ms.or(memory.since_ms).unwrap_or(pass.now_ms);
+    let yields_until_ms = if is_news { 0 } else { before_ms.saturating_add(YIELDS_FOR_MS) };
     let patch = difference(&old, &status);
     let resource_version = pass.observed.cluster.metadata.resource_version.clone();
-    pass.decision.status = Some(StatusWrite { patch, resource_version, provisioned_after_ms });
+    pass.decision.status = Some(StatusWrite { patch, resource_version, yields_until_ms, provisioned_after_ms });
 }
 
 /// Unix time in ms at which the RayCluster was created.
@@ -139,6 +147,7 @@ fn created_ms(pass: &Pass<'_>) -> Option<i64> {
     created.and_then(time::parse)
 }
 
+const HEAD_POD_READY: &str = "HeadPodReady";
 /// How a head gets on that nothing is wrong with.
 const ON_ITS_WAY: [&str; 5] =
     ["Unknown", "HeadPodNotFound", "ContainersNotReady", "ContainerCreating", "PodInitializing"];
@@ -152,22 +161,33 @@ fn ready_of(status: &Map<String, Value>) -> Option<&Value> {
     status.get("readyWorkerReplicas")
 }
 
-/// What others wait for: state, and type, status and reason of conditions.
-fn turned(status: &Map<String, Value>) -> Vec<(Value, Value, Value)> {
+/// A condition as others wait for it: type, status and reason.
+type Turn = (Value, Value, Value);
+
+/// What others wait for, but for the head: the state, and conditions.
+fn turned(status: &Map<String, Value>) -> Vec<Turn> {
+    let state = (status.get("state").cloned().unwrap_or_default(), Value::Null, Value::Null);
+    conditions_of(status).filter(|(name, ..)| name != HEAD_POD_READY).chain([state]).collect()
+}
+
+/// How the head stands, as others wait for it.
+fn head_turned(status: &Map<String, Value>) -> Option<Turn> {
+    conditions_of(status).find(|(name, ..)| name == HEAD_POD_READY)
+}
+
+fn conditions_of(status: &Map<String, Value>) -> impl Iterator<Item = Turn> {
     let conditions = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
     let reason = |it: &Value| match it["reason"].as_str() {
         Some(reason) if ON_ITS_WAY.contains(&reason) => Value::Null,
         _ => it["reason"].clone(),
     };
-    let mut turned: Vec<_> = conditions.map(|it| (it["type"].clone(), it["status"].clone(), reason(it))).collect();
-    turned.push((status.get("state").cloned().unwrap_or_default(), Value::Null, Value::Null));
-    turned
+    conditions.map(move |it| (it["type"].clone(), it["status"].clone(), reason(it)))
 }
 
 /// Whether a first status says more than that everything is on its way.
 fn says_news(status: &Map<String, Value>) -> bool {
     let is_news = |it: &Value| {
-        let quiet = ["HeadPodReady", "RayClusterSuspended"];
+        let quiet = [HEAD_POD_READY, "RayClusterSuspended"];
         it["status"] == "True" && !quiet.iter().any(|quiet| it["type"] == *quiet)
     };
     status.get("state").is_some()
