@@ -27,7 +27,8 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// Every request, but for those of the stand-ins.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\n\
-                            rules: [{level: None, users: [stand-in]}, {level: Metadata}]\n";
+                            rules: [{level: None, users: [stand-in]}, {level: Request, users: [recorded], verbs: [create]}, \
+                             {level: Metadata}]\n";
 
 /// The running server.
 pub struct ApiServer {
@@ -195,6 +196,18 @@ impl ApiServer {
     /// Every request that a user of this name has made, and how often.
     pub fn audit(&self, user: &str) -> Result<BTreeMap<Audited, usize>> {
         audit(&self.audit_log, user)
+    }
+
+    /// The bodies of all creating requests of the user `recorded` that were granted, in their order.
+    pub fn created(&self) -> Result<Vec<Value>> {
+        let log = fs::read_to_string(&self.audit_log).context("could not read the audit log")?;
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let is_granted = |event: &Value| {
+            event["user"]["username"] == "recorded"
+                && event["stage"] == "ResponseComplete"
+                && event["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300)
+        };
+        Ok(events.filter(is_granted).map(|mut event| event["requestObject"].take()).filter(Value::is_object).collect())
     }
 
     async fn client(&self, certificate: &Certificate) -> Result<kube::Client> {

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask lint|test|parts|live|e2e|peer-e2e|bench|soak|doctor`.
+//! Developer commands: `cargo xtask lint|test|parts|live|e2e|peer-e2e|golden|bench|soak|doctor`.
 //!
 //! Small on purpose (one dependency), so that it compiles in a second: the work is done by cargo, go and pip.
 #![allow(clippy::disallowed_methods)] // a developer tool asks for the time and the environment
@@ -8,6 +8,7 @@ mod command;
 mod debian;
 mod doctor;
 mod e2e;
+mod golden;
 mod images;
 mod invariants;
 mod lint;
@@ -23,13 +24,14 @@ use std::process::ExitCode;
 
 use command::Command;
 
-const COMMANDS: [Command; 9] = [
+const COMMANDS: [Command; 10] = [
     lint::COMMAND,
     test::COMMAND,
     parts::COMMAND,
     live::COMMAND,
     e2e::COMMAND,
     peer_e2e::COMMAND,
+    golden::COMMAND,
     bench::COMMAND,
     soak::COMMAND,
     doctor::COMMAND,
