@@ -52,8 +52,12 @@ pub fn without_ends(text: &str, stems: &[String]) -> String {
         let mut from = 0;
         while let Some(at) = text.get(from..).and_then(|rest| rest.find(stem.as_str())) {
             let end = from + at + stem.len();
-            let is_random = |end: &str| end.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-            if text.get(end..end + RANDOM).is_some_and(is_random) {
+            let rest = text.get(end..).unwrap_or_default();
+            let is_random = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            // Another name may begin alike, and go on.
+            if rest.bytes().take_while(|byte| is_random(byte) || *byte == b'-').count() == RANDOM
+                && rest.bytes().take(RANDOM).all(|byte| is_random(&byte))
+            {
                 text.replace_range(end..end + RANDOM, "RAND");
             }
             from = end;
@@ -62,18 +66,23 @@ pub fn without_ends(text: &str, stems: &[String]) -> String {
     text
 }
 
-/// Puts placeholders everywhere in an object.
-pub fn hide(value: &mut Value, namespace: &str) {
+/// Puts placeholders everywhere in an object: for the namespace, and the unique id of the RayCluster.
+pub fn hide(value: &mut Value, namespace: &str, uid: &str) {
     match value {
-        Value::String(text) => *text = text.replace(namespace, "NAMESPACE"),
-        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, namespace)),
+        Value::String(text) => {
+            *text = text.replace(namespace, "NAMESPACE");
+            if !uid.is_empty() {
+                *text = text.replace(uid, "UID");
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, namespace, uid)),
         Value::Object(fields) => {
             for (key, item) in fields.iter_mut() {
                 match key.as_str() {
                     "uid" if item.is_string() => *item = json!("UID"),
-                    "podIP" | "serviceIP" => *item = json!("POD_IP"),
+                    "podIP" => *item = json!("POD_IP"),
                     "lastTransitionTime" | "lastUpdateTime" => *item = json!("TIME"),
-                    _ => hide(item, namespace),
+                    _ => hide(item, namespace, uid),
                 }
             }
         }

@@ -24,10 +24,16 @@ impl Recording {
         let stems: BTreeSet<String> = objects.iter().filter_map(stem).collect();
         let stems: Vec<String> = stems.into_iter().collect();
         names::number(&mut objects);
-        objects.iter_mut().for_each(|object| names::hide(object, namespace));
+        let uid = text(cluster, "/metadata/uid");
+        objects.iter_mut().for_each(|object| names::hide(object, namespace, uid));
         objects.sort_by_key(id);
         let mut status = cluster.get("status").cloned().unwrap_or_else(|| json!({}));
-        names::hide(&mut status, namespace);
+        // A Service without an address of its own is said to have the head's.
+        let is_headless = status["head"]["serviceIP"] == status["head"]["podIP"];
+        if let Some(address) = status.pointer_mut("/head/serviceIP") {
+            *address = json!(if is_headless { "POD_IP" } else { "CLUSTER_IP" });
+        }
+        names::hide(&mut status, namespace, uid);
         settle(&mut status, &stems);
         let said = |event: &Value| {
             let message = names::without_ends(text(event, "/message"), &stems).replace(namespace, "NAMESPACE");
@@ -91,6 +97,9 @@ fn by_id(objects: &[Value]) -> BTreeMap<String, Value> {
 fn without_noise(mut object: Value) -> Value {
     if let Some(object) = object.as_object_mut() {
         if ["Pod", "Service", "Ingress"].iter().any(|kind| object.get("kind") == Some(&json!(kind))) {
+            object.remove("status");
+        }
+        if object.get("status").and_then(Value::as_object).is_some_and(|it| it.values().all(Value::is_null)) {
             object.remove("status");
         }
         for value in object.get_mut("data").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {

@@ -32,6 +32,10 @@ pub async fn record(scheduler: &str, inputs: &[String], corpus: &Path) -> Result
     let client = server.stand_in_client().await?;
     for (group, version) in pod_groups(scheduler)? {
         post(&client, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &pod_group(group, version)).await?;
+        until_served(&client, &format!("/apis/{group}/{version}/podgroups")).await?;
+    }
+    for kind in kinds {
+        until_served(&client, &format!("/apis/ray.io/v1/{kind}")).await?;
     }
     let _nodes = Nodes::start(server.stand_in_client().await?, &[]);
     let directory = tempfile::tempdir().context("no directory")?;
@@ -152,6 +156,13 @@ async fn until_quiet(server: &ApiServer) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Ok(())
+}
+
+/// Waits until objects of a kind can be listed: KubeRay looks for what is not served yet only once in a while.
+async fn until_served(client: &Client, path: &str) -> Result<()> {
+    wait::until(path, START_LIMIT, async || Ok(list(client, path).await.is_ok()), |is_served| *is_served)
+        .await
+        .map(drop)
 }
 
 async fn list(client: &Client, path: &str) -> Result<Vec<Value>> {
