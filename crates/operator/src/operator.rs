@@ -29,6 +29,9 @@ use crate::{
 /// blocks, and a bound keeps memory in check, and what has begun in front.
 const LEAST_CONCURRENCY: u32 = 32;
 
+/// How long Events that wait may take to be sent when it ends.
+const POST_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What the operator is given of the outside world.
 pub struct Surroundings {
     /// The way to the API server.
@@ -107,7 +110,9 @@ impl Operator {
         let concurrency = config.process.concurrency.max(LEAST_CONCURRENCY) as usize;
         let controller = Controller::new(world, changes, executor, reconcilers, clock, metrics, outbox, concurrency);
         controller.run(leads.clone(), stop.clone()).await;
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), &mut post.0).await;
+        if tokio::time::timeout(POST_LIMIT, &mut post.0).await.is_err() {
+            tracing::warn!("stopped with Events that were not sent");
+        }
         drop(feeds);
         let was_told = *stop.borrow();
         drop(leads);

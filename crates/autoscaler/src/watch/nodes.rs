@@ -20,6 +20,9 @@ use crate::kube_access::KubeAccess;
 use crate::metrics::Metrics;
 use crate::surroundings::troubles_of;
 
+/// Offers that are kept to be shared, before those are let go that no node has any more.
+const MOST_SHARED: usize = 4_096;
+
 /// The Kubernetes nodes as the watch shows them.
 #[derive(Debug)]
 pub struct NodeIndex {
@@ -91,7 +94,11 @@ impl NodeIndex {
         let has_all = self.keys.borrow().as_ref() == Some(keys);
         let mut state = self.lock();
         match event {
-            Some(Event::Init) => state.incoming = Some(BTreeMap::new()),
+            Some(Event::Init) => {
+                state.incoming = Some(BTreeMap::new());
+                // Labels may have been asked for that the list before had not.
+                state.is_watched = false;
+            }
             Some(Event::InitApply(node)) => {
                 if let Some(known) = state.read(keys, &node) {
                     state.incoming.get_or_insert_default().insert(known.node.name.clone(), known);
@@ -125,6 +132,9 @@ impl NodeIndex {
 
 impl NodeState {
     fn read(&mut self, keys: &BTreeSet<String>, node: &DynamicObject) -> Option<Known> {
+        if self.shared.len() > MOST_SHARED {
+            self.shared.retain(|offer| Arc::strong_count(offer) > 1);
+        }
         let node = serde_json::to_value(node).ok()?;
         let read = hosts::read_one(&node, &hosts::keeps(keys), &mut self.shared);
         (!read.name.is_empty()).then(|| Known { node: read, troubles: troubles_of(&node) })
@@ -147,7 +157,8 @@ pub async fn watch_nodes(kube: KubeAccess, index: Arc<NodeIndex>, metrics: Arc<M
             () = watched => break,
         }
     }
-    index.lock().is_watched = false;
+    // Lists take over.
+    *index.lock() = NodeState::default();
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use super::kind::Kind;
 pub struct Decision {
     /// Steps, in batches: a batch begins when the one before has ended. The steps of a batch are done in parallel.
     pub batches: Vec<Vec<Step>>,
+    /// Its requests go before those of others, and as many at once as may be: something waits for the last of them.
+    pub goes_first: bool,
     /// The status to be written; `None`: it is as it should be, or not worth a request yet.
     pub status: Option<StatusWrite>,
     /// What is said apart from the steps: something has happened.

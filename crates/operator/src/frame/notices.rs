@@ -8,10 +8,11 @@ use std::{
 
 use kube::Client;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     decision::{Notice, Step, Words},
+    executor::REQUEST_LIMIT,
     hash,
     kind::{self, Kind},
     metrics::Metrics,
@@ -99,16 +100,19 @@ pub enum Dialect {
     Events,
 }
 
+/// An Event on its way: when it was said, about what, by whom, what, and the time in Unix ms.
+type Letter = (Instant, Regarding, &'static str, Notice, i64);
+
 /// Where Events go in.
 #[derive(Clone)]
 pub struct Outbox {
-    sender: mpsc::Sender<(Regarding, &'static str, Notice, i64)>,
+    sender: mpsc::Sender<Letter>,
 }
 
 impl Outbox {
     /// Hands an Event in. If too many wait, it is lost: an Event is never worth waiting for.
     pub fn say(&self, regarding: Regarding, component: &'static str, notice: Notice, now_ms: i64) {
-        if self.sender.try_send((regarding, component, notice, now_ms)).is_err() {
+        if self.sender.try_send((Instant::now(), regarding, component, notice, now_ms)).is_err() {
             tracing::debug!("an Event is lost: too many wait");
         }
     }
@@ -122,7 +126,7 @@ pub struct Postman {
     instance: String,
     metrics: Arc<Metrics>,
     turns: Arc<Turns>,
-    receiver: mpsc::Receiver<(Regarding, &'static str, Notice, i64)>,
+    receiver: mpsc::Receiver<Letter>,
     sent: BTreeMap<(String, &'static str, String), Sent>,
     order: VecDeque<(String, &'static str, String)>,
 }
@@ -151,12 +155,20 @@ pub fn outbox(
 impl Postman {
     /// Sends until every [`Outbox`] is dropped and empty.
     pub async fn run(mut self) {
-        while let Some((regarding, component, notice, now_ms)) = self.receiver.recv().await {
-            let are_few = self.receiver.len() < MANY_WAITING;
-            let _turn = if are_few { self.turns.take_last(PATIENCE).await } else { None };
+        while let Some((said, regarding, component, notice, now_ms)) = self.receiver.recv().await {
+            // At the end there is no time left to be polite.
+            let is_polite = self.receiver.len() < MANY_WAITING && !self.receiver.is_closed();
+            let turn = if is_polite { self.turns.take_last(said + PATIENCE).await } else { None };
             self.metrics.event(notice.reason);
-            if let Err(error) = self.send(&regarding, component, &notice, now_ms).await {
-                tracing::debug!(%error, reason = notice.reason, "an Event is lost");
+            let sent = tokio::time::timeout(REQUEST_LIMIT, self.send(&regarding, component, &notice, now_ms));
+            let sent = match turn {
+                Some(turn) => turn.used_for(sent).await,
+                None => sent.await,
+            };
+            match sent {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, reason = notice.reason, "an Event is lost"),
+                Err(_) => tracing::debug!(reason = notice.reason, "an Event is lost: no answer"),
             }
         }
     }

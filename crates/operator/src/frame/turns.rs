@@ -16,6 +16,9 @@ const HEAD_START: Duration = Duration::from_secs(2);
 /// After so long a request does not count any more: what holds it up is not that there are many.
 const TURN: Duration = Duration::from_secs(2);
 
+/// Requests that take so long, at once. If there are more, the server is the one that is slow, and nobody gets their turns.
+const MOST_SLOW: usize = 80;
+
 /// Turns to send a request.
 pub struct Turns {
     state: Mutex<State>,
@@ -23,6 +26,7 @@ pub struct Turns {
 
 struct State {
     free: usize,
+    slow: usize,
     row: BTreeMap<(Instant, u64), oneshot::Sender<Turn>>,
     next: u64,
 }
@@ -35,7 +39,7 @@ pub struct Turn {
 impl Turns {
     /// So many turns at once.
     pub fn new(most: usize) -> Arc<Turns> {
-        Arc::new(Turns { state: Mutex::new(State { free: most, row: BTreeMap::new(), next: 0 }) })
+        Arc::new(Turns { state: Mutex::new(State { free: most, slow: 0, row: BTreeMap::new(), next: 0 }) })
     }
 
     /// Takes a turn for something that began at `since`. `None` is never seen: the turns end with who waits for them.
@@ -50,14 +54,14 @@ impl Turns {
         self.at(now.checked_sub(HEAD_START).unwrap_or(now)).await
     }
 
-    /// Takes a turn when nobody waits, or after `patience`.
-    pub async fn take_last(self: &Arc<Self>, patience: Duration) -> Option<Turn> {
-        self.at(Instant::now() + patience).await
+    /// Takes a turn when nobody waits, or from `latest` on like others.
+    pub async fn take_last(self: &Arc<Self>, latest: Instant) -> Option<Turn> {
+        self.at(latest).await
     }
 
-    /// Whether somebody waits.
+    /// Whether somebody waits whose turn it is, and not only who lets others go first.
     pub fn is_busy(&self) -> bool {
-        !self.lock().row.is_empty()
+        self.lock().row.first_key_value().is_some_and(|((rank, _), _)| *rank <= Instant::now())
     }
 
     async fn at(self: &Arc<Self>, rank: Instant) -> Option<Turn> {
@@ -89,8 +93,34 @@ impl Turn {
         if let Ok(answer) = tokio::time::timeout(TURN, &mut request).await {
             return answer;
         }
-        drop(self);
-        request.await
+        match self.turns.as_ref().and_then(Slow::count) {
+            Some(_counted) => {
+                drop(self);
+                request.await
+            }
+            None => request.await,
+        }
+    }
+}
+
+/// A request that goes on without its turn.
+struct Slow(Arc<Turns>);
+
+impl Slow {
+    /// `None`: there are too many.
+    fn count(turns: &Arc<Turns>) -> Option<Slow> {
+        let mut state = turns.lock();
+        if state.slow >= MOST_SLOW {
+            return None;
+        }
+        state.slow += 1;
+        Some(Slow(turns.clone()))
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.0.lock().slow -= 1;
     }
 }
 
@@ -111,6 +141,8 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::*;
 
     /// Lets `names` wait for the one turn, each with what it asks for, and says in which order they had it.
@@ -129,7 +161,6 @@ mod tests {
             });
             tokio::task::yield_now().await;
         }
-        assert!(turns.is_busy());
         drop(held);
         while waiting.join_next().await.is_some() {}
         assert!(!turns.is_busy());
@@ -151,7 +182,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let (soon, last) = (turns.clone(), turns.clone());
         let asks: Vec<(&'static str, Ask)> = vec![
-            ("last", Box::pin(async move { last.take_last(Duration::from_secs(30)).await })),
+            ("last", Box::pin(async move { last.take_last(Instant::now() + Duration::from_secs(30)).await })),
             ("new", since(&turns, Instant::now())),
             ("of a second ago", since(&turns, start + 59 * second)),
             ("of a minute ago", since(&turns, start)),
@@ -191,6 +222,29 @@ mod tests {
         assert_eq!(next.used_for(async { 7 }).await, 7);
         hangs.await.unwrap();
         assert_eq!(start.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_everything_is_slow_no_more_and_more_is_sent() {
+        let turns = Turns::new(16);
+        let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..600 {
+            let (turns, under_way, most) = (turns.clone(), under_way.clone(), most.clone());
+            all.spawn(async move {
+                let turn = turns.take(Instant::now()).await.unwrap();
+                let request = async {
+                    most.fetch_max(under_way.fetch_add(1, Relaxed) + 1, Relaxed);
+                    tokio::time::sleep(Duration::from_secs(30)).await;
+                    under_way.fetch_sub(1, Relaxed);
+                };
+                turn.used_for(request).await;
+            });
+        }
+        while all.join_next().await.is_some() {}
+        assert_eq!(most.load(Relaxed), MOST_SLOW + 16);
+        let state = turns.lock();
+        assert_eq!((state.slow, state.free), (0, 16));
     }
 
     #[tokio::test]

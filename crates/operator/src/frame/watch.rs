@@ -112,12 +112,10 @@ async fn one(api: Api<Raw>, what: Source, source: usize, place: usize, world: Ar
     }
 }
 
-/// Whether the server does not serve the kind (any more): what there was of it is gone with its definition.
+/// Whether the server does not serve the kind (any more): what there was of it is gone with its definition. Only where a list
+/// was asked for: then the next one brings what comes back.
 fn is_not_served(error: &watcher::Error) -> bool {
-    use watcher::Error::{InitialListFailed, WatchStartFailed};
-    let (InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status))) = error else {
-        return false;
-    };
+    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return false };
     status.code == 404
 }
 

@@ -283,11 +283,11 @@ impl World {
         needed.all(|(source, place, _, _)| inner.synced.contains(&(source, place)))
     }
 
-    /// Every RayCluster that is known.
+    /// Gang admission, and every RayCluster that is known.
     pub fn targets(&self) -> Vec<Target> {
         let inner = self.lock();
         let clusters = inner.clusters.iter().map(|(key, _)| target(key.clone()));
-        clusters.chain(inner.admits.then(admission_target)).collect()
+        inner.admits.then(admission_target).into_iter().chain(clusters).collect()
     }
 
     /// Every RayCluster that is known, as it is.

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// What has begun: the name that the gang had then, and what it was admitted with.
+type Begun<'a> = (&'a str, &'a Admission);
+
 /// Where a gang stands.
 #[derive(Debug)]
 enum State<'a> {
@@ -29,7 +32,7 @@ enum State<'a> {
     /// The answers to requests that were to lift these pods were lost.
     InDoubt,
     /// These pods are to begin together; a part of them may have begun already.
-    Asks { pods: Vec<&'a Member>, begun: Option<&'a Admission> },
+    Asks { pods: Vec<&'a Member>, begun: Option<Begun<'a>> },
     /// Pods are missing that the operator has not made yet.
     Incomplete { there: usize, needed: usize },
     /// All gates are lifted, the scheduler has yet to bind; or pods of it are made anew. It has until then, in Unix ms.
@@ -42,6 +45,8 @@ enum State<'a> {
 /// up the gangs of no other.
 pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms: i64) -> Decided {
     let mut decided = Decided::default();
+    // Gangs that are lifted hold what they have until their last pod is bound, and for so long only.
+    decided.decision.goes_first = true;
     whole::note(&mut decided, sight, memory, now_ms);
     let mut asking = Vec::new();
     for gang in &sight.gangs {
@@ -55,7 +60,7 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
             }
             State::Late { pods } => give_back(&mut decided, gang, &pods, memory, now_ms),
             State::Asks { pods, begun } => {
-                if let Some(begun) = begun {
+                if let Some((_, begun)) = begun {
                     decided.decision.wake_at(begun.at_ms.saturating_add(config.bind_within_ms));
                 }
                 if let Some(level) = &gang.unknown_level {
@@ -201,7 +206,7 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
         }
         let rest = rest(admission, &pods, &gated, needed);
         if !rest.is_empty() {
-            return State::Asks { pods: rest, begun: Some(admission) };
+            return State::Asks { pods: rest, begun: Some((name, admission)) };
         }
         binding = Some(binding.map_or(until_ms, |other: i64| other.min(until_ms)));
     }
@@ -244,7 +249,7 @@ fn give_back(decided: &mut Decided, gang: &Gang, pods: &[&Member], memory: &Memo
 }
 
 /// A gang that asks: its pods, and what of it has begun.
-type Asking<'a> = (&'a Gang, Vec<&'a Member>, Option<&'a Admission>);
+type Asking<'a> = (&'a Gang, Vec<&'a Member>, Option<Begun<'a>>);
 
 /// Asks the planner where gangs fit, and lifts the gates of those that do.
 fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &GangConfig, now_ms: i64) {
@@ -259,7 +264,11 @@ fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &Gan
     {
         match verdict {
             Verdict::Begins { nodes, domain } => {
-                let admission = begun.cloned().unwrap_or_else(|| new_admission(pods, now_ms));
+                // The rest bears the name that the others bear, whatever the gang is called by now.
+                let (name, admission) = match begun {
+                    Some((name, admission)) => (*name, (*admission).clone()),
+                    None => (gang.name.as_str(), new_admission(pods, now_ms)),
+                };
                 if begun.is_none() {
                     let since_ms = pods.iter().map(|member| member.created_ms).min().unwrap_or(now_ms);
                     decided.begun_after_ms.push(now_ms.saturating_sub(since_ms).max(0));
@@ -267,7 +276,8 @@ fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &Gan
                 decided.decision.wake_at(admission.at_ms.saturating_add(config.bind_within_ms));
                 let label = domain.and_then(|(level, value)| label(sight, config, level, &value, &nodes));
                 for (member, node) in classes.iter().flatten().zip(nodes.iter().flatten()) {
-                    lifts.push(lift(gang, member, &sight.nodes[*node].place, label.as_ref(), &admission));
+                    let place = &sight.nodes[*node].place;
+                    lifts.push(lift(gang, name, member, place, label.as_ref(), &admission));
                 }
             }
             Verdict::Waits { reason, is_reserving } => {
@@ -350,6 +360,7 @@ fn label(
 /// Lifts the gate of a pod and pins it. What its selector says already can't be changed, and is so anyway.
 fn lift(
     gang: &Gang,
+    name: &str,
     member: &Member,
     place: &admission::Place,
     label: Option<&(String, String)>,
@@ -370,8 +381,8 @@ fn lift(
         },
         "spec": {"nodeSelector": selector, "schedulingGates": if gates.is_empty() { Value::Null } else { gates.into() }},
     });
-    if member.pod.gang != gang.name {
-        patch["metadata"]["annotations"][GANG] = json!(gang.name);
+    if member.pod.gang != name {
+        patch["metadata"]["annotations"][GANG] = json!(name);
     }
     let action = Action::Patch { kind: &kind::POD, name: member.name.clone(), patch };
     Step::new(part(gang), action).within(gang.cluster.namespace.clone())

@@ -152,6 +152,39 @@ fn a_gang_that_was_half_lifted_is_lifted_further_by_the_same_admission() {
 }
 
 #[test]
+fn a_gang_that_is_called_otherwise_by_now_is_finished_and_marked_under_the_name_that_it_had() {
+    let named = |member: Member| {
+        let mut pod = (*member.pod).clone();
+        pod.gang = "29fd".into();
+        Member { pod: pod.into(), ..member }
+    };
+    let mut members: Vec<Member> = lifted(0, 2, &began(3), 2).into_iter().map(named).collect();
+    members.push(member(2, 4, None));
+    let mut sight = sight(vec![node("a", 0), node("b", 8)], gang("x", 3, members));
+    let decided = decide(&sight, &config(), &Memory::default(), 6_000);
+    let (name, patch) = patches(&decided)[0];
+    assert_eq!((name, &patch["metadata"]["annotations"][GANG]), ("p2", &json!("29fd")));
+    sight.gangs[0].members = lifted(0, 3, &began(3), 3).into_iter().map(named).collect();
+    let decided = decide(&sight, &config(), &Memory::default(), 6_000);
+    assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][whole::ANNOTATION], r#"{"29fd":[5000]}"#);
+    sight.gangs[0].whole = Whole::of("29fd", 5_000).into();
+    sight.gangs[0].members.pop();
+    assert!(deletions(&decide(&sight, &config(), &Memory::default(), 65_000)).is_empty(), "it was whole");
+}
+
+#[test]
+fn nothing_is_given_back_while_it_is_open_whether_the_mark_arrived() {
+    let sight = sight(vec![node("a", 0)], gang("x", 4, lifted(0, 2, &began(4), 2)));
+    let mut memory = Memory::default();
+    let problem = Problem { class: Class::Unavailable, message: "connection reset".into(), retry_after_ms: None };
+    memory.failed("gangs/ns/x", "patch", problem, 0, 65_000);
+    let next_ms = memory.failures["gangs/ns/x"].next_try_ms;
+    let decided = decide(&sight, &config(), &memory, 65_000);
+    assert_eq!((deletions(&decided).len(), decided.decision.wake_at_ms), (0, Some(next_ms)));
+    assert_eq!(deletions(&decide(&sight, &config(), &memory, next_ms)), ["p0", "p1"]);
+}
+
+#[test]
 fn a_gang_that_was_not_whole_in_time_is_given_back() {
     let mut with_rest = lifted(0, 2, &began(4), 1);
     with_rest.push(member(2, 4, None));

@@ -162,6 +162,8 @@ impl FakeKube {
     pub fn change_node(&self, change: impl FnOnce(&mut Value)) {
         let mut inner = self.lock();
         change(&mut inner.nodes["items"][0]);
+        inner.version += 1;
+        inner.nodes["items"][0]["metadata"]["resourceVersion"] = json!(inner.version.to_string());
         let node = inner.nodes["items"][0].clone();
         inner.tell(Kind::Node, "MODIFIED", &node);
     }
