@@ -17,6 +17,7 @@ mod chores;
 mod collect;
 mod due;
 mod guard;
+mod nodes;
 mod publish;
 mod removal;
 mod start;
@@ -227,7 +228,7 @@ struct LoopState {
     /// Kubernetes nodes, where they may be read.
     kube_nodes: Arc<Vec<KubeNode>>,
     /// What they were made of, where a watch tells what has changed.
-    nodes_made_of: Option<chores::NodesMadeOf>,
+    nodes_made_of: Option<nodes::NodesMadeOf>,
     /// Quotas, where they may be read.
     quotas: BTreeMap<Source, Reading>,
     /// Objects that describe the topology, where they may be read.

@@ -10,9 +10,13 @@ use mobula_planner::NodePhase;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Context, LoopState, TickError, start, tick::Done};
+use super::{
+    Context, LoopState, TickError,
+    nodes::{self, Around},
+    start,
+    tick::Done,
+};
 use crate::{
-    hosts,
     idle_termination::{self, Decision},
     kube_access::{KubeAccess, KubeError, KubeErrorKind},
     kube_events::{self, Regarding},
@@ -230,16 +234,6 @@ pub(super) async fn first_look(context: &Context, state: &mut LoopState, cluster
     }
 }
 
-/// What the surroundings are those of.
-struct Around<'a> {
-    cluster: &'a RayCluster,
-    pods: &'a [PodView],
-    /// Groups whose pods are asked for and not there.
-    waiting: BTreeSet<&'a str>,
-    /// Labels by which gangs ask for one domain.
-    asked: BTreeSet<&'a str>,
-}
-
 async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Around<'_>) {
     state.chores.surroundings_read = Some(Instant::now());
     let kube = kube(context);
@@ -251,8 +245,8 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
         kinds.iter().map(|(_, kind)| tokio::time::timeout(REQUEST_LIMIT, kube.list_optional(*kind, selector(*kind))));
     // A watch stands in for the list while it goes.
     let lists_nodes =
-        state.permissions.has(Permission::ListNodes) && context.nodes.ask(&label_keys(state, around)).is_none();
-    let (optional, quotas, nodes) = tokio::join!(
+        state.permissions.has(Permission::ListNodes) && context.nodes.ask(&nodes::label_keys(state, around)).is_none();
+    let (optional, quotas, listed) = tokio::join!(
         join_all(optional),
         async { if state.permissions.has(Permission::ListQuotas) { Some(kube.list_quotas().await) } else { None } },
         async { if lists_nodes { Some(kube.list_nodes().await) } else { None } },
@@ -275,11 +269,13 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
         }
     }
     let described = describe_topology(context, state, &mut notes);
-    if let Some(nodes) = nodes {
-        let listed = allowed(context, state, Permission::ListNodes, nodes);
-        read_nodes(context, state, around, (Some(listed.as_ref()), &described), &mut notes);
-    } else if state.permissions.has(Permission::ListNodes) {
-        read_nodes(context, state, around, (None, &described), &mut notes);
+    if let Some(listed) = listed {
+        let listed = allowed(context, state, Permission::ListNodes, listed);
+        nodes::read_nodes(context, state, around, (Some(listed.as_ref()), &described), &mut notes);
+    } else if state.permissions.has(Permission::ListNodes)
+        && !nodes::read_nodes(context, state, around, (None, &described), &mut notes)
+    {
+        state.chores.surroundings_read = None;
     }
     if described.has_hypernodes() && !state.permissions.has(Permission::ListNodes) {
         notes.push(
@@ -295,53 +291,6 @@ async fn read_surroundings(context: &Context, state: &mut LoopState, around: &Ar
         (state.kube_nodes, state.nodes_made_of) = (Arc::default(), None);
     }
     state.chores.notes = notes;
-}
-
-/// Nodes from a list, or else from the watch. `listed`: what was answered, where a list was asked for.
-fn read_nodes(
-    context: &Context,
-    state: &mut LoopState,
-    around: &Around<'_>,
-    (listed, described): (Option<Option<&Value>>, &DescribedTopology),
-    notes: &mut Vec<String>,
-) {
-    let mut keys = label_keys(state, around);
-    keys.extend(described.label_keys().map(str::to_owned));
-    let watched = context.nodes.ask(&keys);
-    let (mut read, made_of) = match (listed, watched) {
-        (Some(Some(nodes)), _) => {
-            notes.extend(surroundings::node_notes(surroundings::troubles_in(nodes), around.pods));
-            (hosts::read(nodes, hosts::keeps(&keys)), None)
-        }
-        (_, Some(version)) => {
-            notes.extend(surroundings::node_notes(|name| context.nodes.troubles(name), around.pods));
-            let made_of = NodesMadeOf { version, keys };
-            // What HyperNodes say of labels may have changed.
-            if !described.has_hypernodes() && state.nodes_made_of.as_ref() == Some(&made_of) {
-                return;
-            }
-            (context.nodes.nodes(), Some(made_of))
-        }
-        (Some(None), None) => return,
-        (None, None) => {
-            // Labels are asked for that the watch does not keep yet: with the next tick they are listed.
-            state.chores.surroundings_read = None;
-            return;
-        }
-    };
-    notes.extend(described.label_nodes(&mut read));
-    state.nodes_made_of = made_of.filter(|_| !described.has_hypernodes());
-    // What is equal stays the same object: it is compared in every tick.
-    if *state.kube_nodes != read {
-        state.kube_nodes = Arc::new(read);
-    }
-}
-
-/// What the nodes that are known were made of.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct NodesMadeOf {
-    version: u64,
-    keys: BTreeSet<String>,
 }
 
 /// What quotas of one source leave, and what of them can't be read.
@@ -403,15 +352,6 @@ fn describe_topology(context: &Context, state: &mut LoopState, notes: &mut Vec<S
         state.options.topology = levels;
     }
     if given.has_hypernodes() { Arc::clone(given) } else { Arc::new(described) }
-}
-
-/// Labels of Kubernetes nodes that a plan may look at. The others, often a hundred a node, are not kept.
-fn label_keys(state: &LoopState, around: &Around<'_>) -> BTreeSet<String> {
-    let levels = state.options.topology.iter().flat_map(|level| level.keys.iter().cloned());
-    let groups = around.cluster.spec.worker_group_specs.iter();
-    let selectors = groups.filter_map(|group| group.template.pointer("/spec/nodeSelector")?.as_object());
-    let selected = selectors.flat_map(|selector| selector.keys().cloned());
-    levels.chain(selected).chain(around.asked.iter().map(|label| (*label).to_owned())).collect()
 }
 
 /// Prices, if the file has changed. One that can't be used is said once, and the older prices stay.

@@ -31,7 +31,7 @@ struct State {
     next: u64,
 }
 
-/// One request may be under way for as long as this is held, at most for [`TURN`].
+/// One request may be under way for as long as this is held, at most for two seconds.
 pub struct Turn {
     turns: Option<Arc<Turns>>,
 }
@@ -48,7 +48,7 @@ impl Turns {
         self.at(since.max(earliest)).await
     }
 
-    /// Takes a turn before all that have not waited for [`HEAD_START`].
+    /// Takes a turn before all that have not waited for two seconds.
     pub async fn take_soon(self: &Arc<Self>) -> Option<Turn> {
         let now = Instant::now();
         self.at(now.checked_sub(HEAD_START).unwrap_or(now)).await
@@ -87,7 +87,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// Carries out `request`, and ends with it or after [`TURN`].
+    /// Carries out `request`, and ends with it or after two seconds.
     pub async fn used_for<T>(self, request: impl Future<Output = T>) -> T {
         let mut request = std::pin::pin!(request);
         if let Ok(answer) = tokio::time::timeout(TURN, &mut request).await {
