@@ -260,8 +260,11 @@ impl<T: Stored + PartialEq> Store<T> {
         let gone = self.objects.iter().filter(|(key, _)| is_gone(key));
         let gone: Vec<(Key, String)> = gone.map(|(key, object)| (key.clone(), object.uid().to_owned())).collect();
         let mut changes: Vec<Change<T>> = gone.iter().filter_map(|(key, uid)| self.delete(key, uid)).collect();
-        let listed = listed.into_values().filter_map(Arc::into_inner).filter(|object| !learned.contains(&object.key()));
-        changes.extend(listed.filter_map(|object| self.apply_listed(object)));
+        // It may be older than what was written meanwhile, or newer: no watch tells again what it has.
+        changes.extend(listed.into_values().filter_map(Arc::into_inner).filter_map(|object| {
+            let is_learned = learned.contains(&object.key());
+            if is_learned { self.apply(object) } else { self.apply_listed(object) }
+        }));
         changes
     }
 
@@ -387,6 +390,14 @@ mod tests {
         assert!(store.learn("", Thing("a", "1", "5", "x")).is_some());
         assert!(store.listing_ends(0, |_| true).is_empty());
         assert_eq!(names(&store, "x"), ["a"]);
+        // What became of it since then only the listing says.
+        store.listing_begins(0);
+        assert!(store.learn("", Thing("n", "7", "6", "x")).is_some());
+        store.listed(0, Thing("a", "1", "5", "x"));
+        store.listed(0, Thing("n", "7", "8", "y"));
+        assert_eq!(store.listing_ends(0, |_| true).len(), 1);
+        assert_eq!(names(&store, "y"), ["n"]);
+        store.end(&Key::new("ns", "n"), "7");
         // One that was begun anew since then is younger than what was written.
         store.listing_begins(0);
         assert!(store.learn("", Thing("b", "2", "6", "x")).is_some());
