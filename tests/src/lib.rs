@@ -6,6 +6,7 @@
 //! - [`control_plane`]: the same with scheduler and controllers, and nodes that KWOK pretends.
 //! - [`gcs`] is a GCS alone, [`ray`] a whole head with raylets; [`driver`] a Python program that asks for work.
 //! - [`operator`] stands in for KubeRay's operator and the kubelet; [`sidecar`] runs what is tested, or Ray's own.
+//! - [`kuberay`]: the real operator of KubeRay.
 //! - [`redis`]: where a GCS may keep its state.
 //! - [`nodes`] stands in for scheduler and kubelets where the operator is the real one.
 //! - [`node`]: a whole Kubernetes cluster of one real node, for `cargo xtask e2e`.
@@ -22,6 +23,7 @@ pub mod dice;
 pub mod driver;
 pub mod gcs;
 pub mod kubelet;
+pub mod kuberay;
 pub mod node;
 pub mod nodes;
 pub mod openb;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, pin_mut};
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
@@ -133,13 +133,7 @@ enum Duty {
 }
 
 async fn run(client: Client, namespaces: BTreeSet<String>, serves: bool, tally: Arc<Mutex<Tally>>) {
-    let resource = ApiResource {
-        group: String::new(),
-        version: "v1".into(),
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        plural: "pods".into(),
-    };
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let events = watcher(api, watcher::Config::default()).default_backoff();
     pin_mut!(events);

@@ -1,12 +1,11 @@
 //! RayClusters that a real KubeRay has made are taken over and given back: no pod is restarted.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use mobula_tests::process::{Process, free_port};
-use mobula_tests::{parts, sidecar, wait};
+use mobula_tests::process::Process;
+use mobula_tests::wait;
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,20 +18,8 @@ const WORKERS: u32 = 3;
 
 /// A real KubeRay, which is ready.
 pub async fn kuberay(case: &Case, name: &str) -> Result<Process> {
-    let (metrics, health) = (free_port()?, free_port()?);
-    let mut command = Command::new(parts::kuberay_operator()?);
-    command
-        .env("KUBECONFIG", case.server.kubeconfig("kuberay")?)
-        .arg("--enable-leader-election=false")
-        .arg(format!("--metrics-addr=127.0.0.1:{metrics}"))
-        .arg(format!("--health-probe-bind-address=127.0.0.1:{health}"));
-    let mut process = Process::start(name, &mut command, case.directory())?;
-    let ready = async || {
-        process.must_run()?;
-        Ok(sidecar::page(health, "/readyz").await.is_ok())
-    };
-    wait::until("KubeRay ready", LIMIT, ready, |is_ready| *is_ready).await?;
-    Ok(process)
+    let mut command = mobula_tests::kuberay::command(&case.server.kubeconfig("kuberay")?)?;
+    mobula_tests::kuberay::start(name, &mut command, case.directory(), LIMIT).await
 }
 
 /// uid and restarts of each pod.

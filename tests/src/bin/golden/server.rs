@@ -1,15 +1,14 @@
 //! A real KubeRay on a real API server, which is given all inputs at once, each in a namespace of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use kube::Client;
 use mobula_tests::apiserver::{ApiServer, post};
 use mobula_tests::nodes::Nodes;
-use mobula_tests::process::{Process, free_port};
-use mobula_tests::{parts, sidecar, wait};
+use mobula_tests::process::Process;
+use mobula_tests::{kuberay, parts, wait};
 use serde_json::{Value, json};
 
 use crate::{record::Recording, text};
@@ -39,7 +38,7 @@ pub async fn record(scheduler: &str, inputs: &[String], corpus: &Path) -> Result
     }
     let _nodes = Nodes::start(server.stand_in_client().await?, &[]);
     let directory = tempfile::tempdir().context("no directory")?;
-    let _operator = kuberay(&server, scheduler, directory.path()).await?;
+    let _operator = start_kuberay(&server, scheduler, directory.path()).await?;
     let namespace = |at: usize| format!("golden-{at:03}");
     for (at, input) in inputs.iter().enumerate() {
         post(&client, "/api/v1/namespaces", &json!({"metadata": {"name": namespace(at)}})).await?;
@@ -95,24 +94,12 @@ fn pod_group(group: &str, version: &str) -> Value {
     })
 }
 
-async fn kuberay(server: &ApiServer, scheduler: &str, directory: &Path) -> Result<Process> {
-    let (metrics, health) = (free_port()?, free_port()?);
-    let mut command = Command::new(parts::kuberay_operator()?);
-    command
-        .env("KUBECONFIG", server.kubeconfig(USER)?)
-        .arg("--enable-leader-election=false")
-        .arg(format!("--metrics-addr=127.0.0.1:{metrics}"))
-        .arg(format!("--health-probe-bind-address=127.0.0.1:{health}"));
+async fn start_kuberay(server: &ApiServer, scheduler: &str, directory: &Path) -> Result<Process> {
+    let mut command = kuberay::command(&server.kubeconfig(USER)?)?;
     if !scheduler.is_empty() {
         command.arg(format!("--batch-scheduler={}", flag(scheduler)));
     }
-    let mut process = Process::start("kuberay", &mut command, directory)?;
-    let ready = async || {
-        process.must_run()?;
-        Ok(sidecar::page(health, "/readyz").await.is_ok())
-    };
-    wait::until("KubeRay ready", START_LIMIT, ready, |is_ready| *is_ready).await?;
-    Ok(process)
+    kuberay::start("kuberay", &mut command, directory, START_LIMIT).await
 }
 
 /// Creates everything in a file of manifests. As kubectl reads: 0777 is octal.

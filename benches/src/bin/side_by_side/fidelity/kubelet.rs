@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures::{StreamExt as _, pin_mut};
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt as _};
 use mobula_api::keys;
@@ -116,13 +116,7 @@ pub fn held<T>(lock: &Lock<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Serves all pods of the namespace, for ever.
 pub async fn run(machine: Arc<Machine>) {
-    let resource = ApiResource {
-        group: String::new(),
-        version: "v1".into(),
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        plural: "pods".into(),
-    };
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods");
     let pods = Api::<DynamicObject>::namespaced_with(machine.client.clone(), "default", &resource);
     let events = watcher(pods, watcher::Config::default()).default_backoff();
     pin_mut!(events);

@@ -14,8 +14,8 @@ use kube::{Client, ResourceExt as _};
 use mobula_benches::process::{self, Memory};
 use mobula_tests::apiserver::{ApiServer, Audited, post};
 use mobula_tests::nodes::Nodes;
-use mobula_tests::process::{Process, free_port};
-use mobula_tests::{parts, sidecar, wait};
+use mobula_tests::process::Process;
+use mobula_tests::{kuberay, parts, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -88,30 +88,16 @@ impl Field {
 
     /// Starts an operator and waits until it has nothing to do.
     pub async fn operator(&self, peer: Peer, mobula: &Path) -> Result<Operator> {
-        let (metrics, health) = (free_port()?, free_port()?);
         let kubeconfig = self.server.kubeconfig(peer.user())?;
         let mut command = match peer {
-            Peer::KubeRay => {
-                let mut command = Command::new(parts::kuberay_operator()?);
-                command.env("KUBECONFIG", kubeconfig);
-                command
-            }
+            Peer::KubeRay => kuberay::command(&kubeconfig)?,
             Peer::Mobula => {
                 let mut command = Command::new(mobula);
                 command.arg("operator").arg("--kubeconfig").arg(kubeconfig);
                 command
             }
         };
-        command
-            .arg("--enable-leader-election=false")
-            .arg(format!("--metrics-addr=127.0.0.1:{metrics}"))
-            .arg(format!("--health-probe-bind-address=127.0.0.1:{health}"));
-        let mut process = Process::start(peer.user(), &mut command, self.directory.path())?;
-        let ready = async || {
-            process.must_run()?;
-            Ok(sidecar::page(health, "/readyz").await.is_ok())
-        };
-        wait::until("the operator ready", START_LIMIT, ready, |is_ready| *is_ready).await?;
+        let process = kuberay::start(peer.user(), &mut command, self.directory.path(), START_LIMIT).await?;
         let mut operator = Operator { peer, process, start: Usage::default() };
         self.until_quiet(&mut operator).await?;
         operator.start = self.total(&operator)?;
