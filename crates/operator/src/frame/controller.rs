@@ -15,7 +15,7 @@ use tokio::{
 use tracing::Instrument as _;
 
 use super::{
-    decision::{Decision, Notice},
+    decision::{Decision, Notice, StatusWrite},
     executor::{Executor, StatusOutcome},
     kind::Kind,
     metrics::Metrics,
@@ -237,19 +237,23 @@ impl Shared {
             // What was learned by acting is part of the next observation.
             again = Some(now_ms);
         } else if let Some(write) = &reconciled.decision.status {
-            if now_ms < write.yields_until_ms && self.executor.is_busy() {
-                let later_ms = now_ms.saturating_add(YIELDS_FOR_MS).min(write.yields_until_ms);
-                return (if has_failed { "error" } else { "success" }, again.min(Some(later_ms)).or(Some(later_ms)));
-            }
-            let outcome = self.executor.write_status(target.kind, &target.key, write).await;
-            if let (StatusOutcome::Written { .. }, Some(after_ms)) = (&outcome, write.provisioned_after_ms) {
-                self.metrics.provisioned(&target.key.namespace, &target.key.name, uid, after_ms);
-            }
-            let now_ms = (self.clock)();
-            let retry = self.learn(target, uid, |memory| status_came(memory, &write.patch, outcome, now_ms));
+            let retry = if now_ms < write.yields_until_ms && self.executor.is_busy() {
+                Some(now_ms.saturating_add(YIELDS_FOR_MS).min(write.yields_until_ms))
+            } else {
+                self.write_status(target, uid, write).await
+            };
             again = [again, retry].into_iter().flatten().min();
         }
         (if has_failed { "error" } else { "success" }, again)
+    }
+
+    async fn write_status(&self, target: &Target, uid: &str, write: &StatusWrite) -> Again {
+        let outcome = self.executor.write_status(target.kind, &target.key, write).await;
+        if let (StatusOutcome::Written { .. }, Some(after_ms)) = (&outcome, write.provisioned_after_ms) {
+            self.metrics.provisioned(&target.key.namespace, &target.key.name, uid, after_ms);
+        }
+        let now_ms = (self.clock)();
+        self.learn(target, uid, |memory| status_came(memory, &write.patch, outcome, now_ms))
     }
 
     fn say(

@@ -20,7 +20,7 @@ use super::{
     pod::{self, SLOT},
     store::Key,
     time::Clock,
-    turns::Turns,
+    turns::{Rank, Turns},
     world::World,
 };
 
@@ -31,15 +31,6 @@ const MOST_OF_ONE: usize = 8;
 pub const MOST_OF_ALL: usize = 16;
 /// How long an answer may take.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-
-/// Where requests stand in the row.
-#[derive(Copy, Clone, Debug)]
-enum Row {
-    /// Before others.
-    First,
-    /// As something that began then.
-    Since(Instant),
-}
 
 /// Carries decisions out.
 pub struct Executor {
@@ -89,7 +80,7 @@ impl Executor {
 
     /// Does the steps of `decision` in the namespace of `key`, and says what came of each, in their order.
     pub async fn execute(&self, key: &Key, decision: &Decision) -> Vec<Outcome> {
-        let row = if decision.goes_first { Row::First } else { Row::Since(Instant::now()) };
+        let rank = if decision.goes_first { Rank::First } else { Rank::Since(Instant::now()) };
         let mut outcomes = Vec::new();
         let failed = Mutex::new(BTreeSet::new());
         let mut is_blocked = false;
@@ -98,7 +89,7 @@ impl Executor {
                 outcomes.resize(outcomes.len() + batch.len(), Outcome::Skipped);
                 continue;
             }
-            let done = self.batch(key, batch, &failed, row).await;
+            let done = self.batch(key, batch, &failed, rank).await;
             let mut pairs = batch.iter().zip(&done);
             is_blocked = pairs
                 .any(|(step, outcome)| step.is_blocking && matches!(outcome, Outcome::Failed(_) | Outcome::Skipped));
@@ -107,8 +98,8 @@ impl Executor {
         outcomes
     }
 
-    async fn batch(&self, key: &Key, batch: &[Step], failed: &Mutex<BTreeSet<String>>, row: Row) -> Vec<Outcome> {
-        let most = if matches!(row, Row::First) { MOST_OF_ALL } else { MOST_OF_ONE };
+    async fn batch(&self, key: &Key, batch: &[Step], failed: &Mutex<BTreeSet<String>>, rank: Rank) -> Vec<Outcome> {
+        let most = if rank == Rank::First { MOST_OF_ALL } else { MOST_OF_ONE };
         let mut outcomes = vec![Outcome::Skipped; batch.len()];
         let mut waiting = batch.iter().enumerate();
         let mut running = FuturesUnordered::new();
@@ -116,7 +107,7 @@ impl Executor {
             while running.len() < most
                 && let Some((number, step)) = waiting.next()
             {
-                running.push(async move { (number, self.step(key, step, failed, row).await) });
+                running.push(async move { (number, self.step(key, step, failed, rank).await) });
             }
             match running.next().await {
                 Some((number, outcome)) => {
@@ -130,16 +121,12 @@ impl Executor {
     }
 
     /// Does one step, unless another one of its part has failed: a quota that refuses one pod refuses the next as well.
-    async fn step(&self, key: &Key, step: &Step, failed: &Mutex<BTreeSet<String>>, row: Row) -> Outcome {
+    async fn step(&self, key: &Key, step: &Step, failed: &Mutex<BTreeSet<String>>, rank: Rank) -> Outcome {
         let has_failed = || failed.lock().unwrap_or_else(PoisonError::into_inner).contains(&step.part);
         if has_failed() {
             return Outcome::Skipped;
         }
-        let turn = match row {
-            Row::First => self.turns.take_soon().await,
-            Row::Since(since) => self.turns.take(since).await,
-        };
-        let Some(turn) = turn else { return Outcome::Skipped };
+        let Some(turn) = self.turns.take(rank).await else { return Outcome::Skipped };
         if has_failed() || !*self.leads.borrow() {
             return Outcome::Skipped;
         }
@@ -328,7 +315,7 @@ impl Executor {
 
     /// Writes a status: whoever waits for it waits no longer than must be.
     pub async fn write_status(&self, kind: &'static Kind, key: &Key, write: &StatusWrite) -> StatusOutcome {
-        let Some(turn) = self.turns.take_soon().await else { return StatusOutcome::Skipped };
+        let Some(turn) = self.turns.take(Rank::First).await else { return StatusOutcome::Skipped };
         if !*self.leads.borrow() {
             return StatusOutcome::Skipped;
         }

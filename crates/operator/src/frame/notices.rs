@@ -19,7 +19,7 @@ use super::{
     outcome::{Class, Outcome},
     store::Key,
     time::{self, Clock},
-    turns::Turns,
+    turns::{Rank, Turns},
 };
 
 /// Most names that one Event lists.
@@ -158,7 +158,7 @@ impl Postman {
         while let Some((said, regarding, component, notice, now_ms)) = self.receiver.recv().await {
             // At the end there is no time left to be polite.
             let is_polite = self.receiver.len() < MANY_WAITING && !self.receiver.is_closed();
-            let turn = if is_polite { self.turns.take_last(said + PATIENCE).await } else { None };
+            let turn = if is_polite { self.turns.take(Rank::Last(said + PATIENCE)).await } else { None };
             self.metrics.event(notice.reason);
             let sent = tokio::time::timeout(REQUEST_LIMIT, self.send(&regarding, component, &notice, now_ms));
             let sent = match turn {

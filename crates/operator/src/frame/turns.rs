@@ -19,6 +19,29 @@ const TURN: Duration = Duration::from_secs(2);
 /// Requests that take so long, at once. If there are more, the server is the one that is slow, and nobody gets their turns.
 const MOST_SLOW: usize = 80;
 
+/// Where a request stands in the row.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// Before all that have not waited for two seconds.
+    First,
+    /// As part of something that began then.
+    Since(Instant),
+    /// When nobody waits, or from then on like others.
+    Last(Instant),
+}
+
+impl Rank {
+    /// The time that it is sorted by.
+    fn at(self, now: Instant) -> Instant {
+        let head_start = |most| now.checked_sub(HEAD_START).unwrap_or(most);
+        match self {
+            Rank::First => head_start(now),
+            Rank::Since(since) => since.max(head_start(since)),
+            Rank::Last(latest) => latest,
+        }
+    }
+}
+
 /// Turns to send a request.
 pub struct Turns {
     state: Mutex<State>,
@@ -42,29 +65,13 @@ impl Turns {
         Arc::new(Turns { state: Mutex::new(State { free: most, slow: 0, row: BTreeMap::new(), next: 0 }) })
     }
 
-    /// Takes a turn for something that began at `since`. `None` is never seen: the turns end with who waits for them.
-    pub async fn take(self: &Arc<Self>, since: Instant) -> Option<Turn> {
-        let earliest = Instant::now().checked_sub(HEAD_START).unwrap_or(since);
-        self.at(since.max(earliest)).await
-    }
-
-    /// Takes a turn before all that have not waited for two seconds.
-    pub async fn take_soon(self: &Arc<Self>) -> Option<Turn> {
-        let now = Instant::now();
-        self.at(now.checked_sub(HEAD_START).unwrap_or(now)).await
-    }
-
-    /// Takes a turn when nobody waits, or from `latest` on like others.
-    pub async fn take_last(self: &Arc<Self>, latest: Instant) -> Option<Turn> {
-        self.at(latest).await
-    }
-
     /// Whether somebody waits whose turn it is, and not only who lets others go first.
     pub fn is_busy(&self) -> bool {
         self.lock().row.first_key_value().is_some_and(|((rank, _), _)| *rank <= Instant::now())
     }
 
-    async fn at(self: &Arc<Self>, rank: Instant) -> Option<Turn> {
+    /// Takes a turn. `None` is never seen: the turns end with who waits for them.
+    pub async fn take(self: &Arc<Self>, rank: Rank) -> Option<Turn> {
         let receiver = {
             let mut state = self.lock();
             // Nobody waits while a turn is free.
@@ -75,7 +82,7 @@ impl Turns {
             let (sender, receiver) = oneshot::channel();
             let number = state.next;
             state.next += 1;
-            state.row.insert((rank, number), sender);
+            state.row.insert((rank.at(Instant::now()), number), sender);
             receiver
         };
         receiver.await.ok()
@@ -150,7 +157,7 @@ mod tests {
         turns: &Arc<Turns>,
         asks: Vec<(&'static str, F)>,
     ) -> Vec<&'static str> {
-        let held = turns.take(Instant::now()).await;
+        let held = turns.take(Rank::Since(Instant::now())).await;
         let had = Arc::new(Mutex::new(Vec::new()));
         let mut waiting = tokio::task::JoinSet::new();
         for (name, ask) in asks {
@@ -171,7 +178,7 @@ mod tests {
 
     fn since(turns: &Arc<Turns>, since: Instant) -> Ask {
         let turns = turns.clone();
-        Box::pin(async move { turns.take(since).await })
+        Box::pin(async move { turns.take(Rank::Since(since)).await })
     }
 
     #[tokio::test(start_paused = true)]
@@ -182,11 +189,11 @@ mod tests {
         let second = Duration::from_secs(1);
         let (soon, last) = (turns.clone(), turns.clone());
         let asks: Vec<(&'static str, Ask)> = vec![
-            ("last", Box::pin(async move { last.take_last(Instant::now() + Duration::from_secs(30)).await })),
+            ("last", Box::pin(async move { last.take(Rank::Last(Instant::now() + Duration::from_secs(30))).await })),
             ("new", since(&turns, Instant::now())),
             ("of a second ago", since(&turns, start + 59 * second)),
             ("of a minute ago", since(&turns, start)),
-            ("soon", Box::pin(async move { soon.take_soon().await })),
+            ("soon", Box::pin(async move { soon.take(Rank::First).await })),
             ("new as well", since(&turns, Instant::now())),
         ];
         let had = order(&turns, asks).await;
@@ -197,7 +204,7 @@ mod tests {
     async fn nobody_is_overtaken_for_ever() {
         let turns = Turns::new(1);
         let start = Instant::now();
-        let held = turns.take(start).await;
+        let held = turns.take(Rank::Since(start)).await;
         let waits = tokio::spawn(since(&turns, Instant::now()));
         tokio::task::yield_now().await;
         tokio::time::advance(HEAD_START * 2).await;
@@ -214,10 +221,10 @@ mod tests {
     async fn what_hangs_holds_up_nobody_for_long() {
         let turns = Turns::new(1);
         let start = Instant::now();
-        let turn = turns.take(start).await.unwrap();
+        let turn = turns.take(Rank::Since(start)).await.unwrap();
         let hangs = tokio::spawn(turn.used_for(tokio::time::sleep(Duration::from_secs(30))));
         tokio::task::yield_now().await;
-        let next = turns.take(start).await.unwrap();
+        let next = turns.take(Rank::Since(start)).await.unwrap();
         assert_eq!(start.elapsed(), TURN);
         assert_eq!(next.used_for(async { 7 }).await, 7);
         hangs.await.unwrap();
@@ -232,7 +239,7 @@ mod tests {
         for _ in 0..600 {
             let (turns, under_way, most) = (turns.clone(), under_way.clone(), most.clone());
             all.spawn(async move {
-                let turn = turns.take(Instant::now()).await.unwrap();
+                let turn = turns.take(Rank::Since(Instant::now())).await.unwrap();
                 let request = async {
                     most.fetch_max(under_way.fetch_add(1, Relaxed) + 1, Relaxed);
                     tokio::time::sleep(Duration::from_secs(30)).await;
@@ -250,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn the_turn_of_who_has_gone_is_not_lost() {
         let turns = Turns::new(2);
-        let held = [turns.take(Instant::now()).await, turns.take(Instant::now()).await];
+        let held = [turns.take(Rank::Since(Instant::now())).await, turns.take(Rank::Since(Instant::now())).await];
         // One gives up while it waits, the other after it was given the turn and before it looked.
         let gives_up = tokio::spawn(since(&turns, Instant::now()));
         let mut late = Box::pin(since(&turns, Instant::now()));
@@ -261,7 +268,7 @@ mod tests {
         drop(held);
         drop(late);
         assert!(!turns.is_busy());
-        let both = [turns.take(Instant::now()).await, turns.take(Instant::now()).await];
+        let both = [turns.take(Rank::Since(Instant::now())).await, turns.take(Rank::Since(Instant::now())).await];
         assert!(both.iter().all(Option::is_some));
     }
 }
