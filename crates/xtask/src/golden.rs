@@ -9,7 +9,7 @@ use crate::parts;
 pub const COMMAND: Command = Command {
     name: "golden",
     summary: "A real KubeRay makes what the golden inputs ask for: compared with what is recorded.",
-    help: "On a real API server; takes two minutes once the parts are there. What follows `--` names inputs (folders of\n\
+    help: "On a real API server; takes three minutes once the parts are there. What follows `--` names inputs (folders of\n\
            crates/operator/testdata/golden); without a name, all. A new input is a folder with an `input.yaml`.",
     flags: &[("--write", "records anew instead")],
     passes_on: true,
