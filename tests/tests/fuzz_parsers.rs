@@ -99,7 +99,7 @@ fn plan(state: ClusterState, cluster: RayCluster, pods: Option<Vec<PodView>>) ->
         now_ms: 1_700_000_000_000,
         state,
         cluster: cluster.into(),
-        pods,
+        pods: pods.map(Into::into),
         object_store_bytes: Default::default(),
         gang_created_ms: Default::default(),
         session_since_ms: None,

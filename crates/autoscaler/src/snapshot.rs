@@ -39,7 +39,7 @@ pub struct Observation {
     /// The RayCluster.
     pub cluster: Arc<RayCluster>,
     /// All pods of the RayCluster. `None`: not known; live Ray nodes then stand for pods.
-    pub pods: Option<Vec<PodView>>,
+    pub pods: Option<Arc<[PodView]>>,
     /// Ray node id in hex → bytes of primary object copies, of the nodes whose metrics endpoint answered.
     pub object_store_bytes: BTreeMap<String, u64>,
     /// Placement group id in hex → unix time in ms at which it was created, where known.

@@ -42,6 +42,8 @@ pub struct PodIndex {
 #[derive(Debug, Default)]
 struct PodState {
     pods: BTreeMap<String, PodView>,
+    /// `pods` as they were given out; none since they have changed.
+    given: Option<Arc<[PodView]>>,
     /// A list that is being received; it replaces `pods` when it is complete.
     incoming: Option<BTreeMap<String, PodView>>,
     complete: bool,
@@ -55,9 +57,10 @@ impl PodIndex {
     }
 
     /// The pods by name; `None` until the first list was complete.
-    pub fn pods(&self) -> Option<Vec<PodView>> {
-        let state = self.lock();
-        state.complete.then(|| state.pods.values().cloned().collect())
+    pub fn pods(&self) -> Option<Arc<[PodView]>> {
+        let mut state = self.lock();
+        let PodState { pods, given, complete, .. } = &mut *state;
+        complete.then(|| Arc::clone(given.get_or_insert_with(|| pods.values().cloned().collect())))
     }
 
     /// Pods that can't be read, with the reason.
@@ -68,6 +71,7 @@ impl PodIndex {
     /// Takes in one event of the watch.
     pub fn apply(&self, event: Event<DynamicObject>) {
         let mut state = self.lock();
+        state.given = None;
         match event {
             Event::Init => {
                 state.incoming = Some(BTreeMap::new());
@@ -322,7 +326,7 @@ mod tests {
     }
 
     fn names(index: &PodIndex) -> Option<Vec<String>> {
-        index.pods().map(|pods| pods.into_iter().map(|pod| pod.name).collect())
+        index.pods().map(|pods| pods.iter().map(|pod| pod.name.clone()).collect())
     }
 
     #[test]

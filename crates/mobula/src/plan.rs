@@ -144,7 +144,7 @@ fn observe(args: &Args, hypernodes: &DescribedTopology) -> anyhow::Result<(Obser
         now_ms: args.now.unwrap_or_else(|| default_now_ms(&args.demand, pods.as_deref())),
         state,
         cluster: cluster.into(),
-        pods,
+        pods: pods.map(Into::into),
         object_store_bytes: BTreeMap::new(),
         gang_created_ms: BTreeMap::new(),
         session_since_ms: None,

@@ -1,6 +1,6 @@
 //! One tick as it was: what was seen, what was planned, and all that it takes to plan it again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use mobula_api::{FieldError, PodView, RayCluster};
@@ -149,7 +149,7 @@ pub(super) struct StoredFrame {
     session_since_ms: Option<i64>,
     #[serde(default)]
     surroundings: Surroundings,
-    pods: Option<Vec<PodView>>,
+    pods: Option<Arc<[PodView]>>,
     cluster: Value,
 }
 

@@ -129,7 +129,7 @@ fn whatever_differs_but_clocks_is_stored() {
         |frame| frame.observation.state.pending.truncate(1),
         |frame| frame.observation.state.nodes[0].status = mobula_gcs::NodeStatus::Draining,
         |frame| Arc::make_mut(&mut frame.observation.cluster).metadata.resource_version.push('8'),
-        |frame| frame.observation.pods = Some(vec![mobula_api::PodView::default()]),
+        |frame| frame.observation.pods = Some([mobula_api::PodView::default()].into()),
         |frame| frame.options.conserve_gpu_nodes = false,
         |frame| frame.memory.allocation_failed_ms = [("g".to_owned(), 1)].into(),
     ];

@@ -73,7 +73,7 @@ fn observation(groups: &[Value], state: gcs::ClusterState, pods: Option<Vec<PodV
         now_ms: 2_000_000,
         state,
         cluster: cluster(groups).into(),
-        pods,
+        pods: pods.map(Into::into),
         object_store_bytes: BTreeMap::new(),
         gang_created_ms: BTreeMap::new(),
         session_since_ms: None,

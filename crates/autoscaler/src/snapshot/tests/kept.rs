@@ -23,7 +23,7 @@ fn a_snapshot_after_another_is_the_same_as_one_by_itself() {
     let (one, other) = (of(1, "sometimes"), of(2, "required"));
     // The same content in another place is another cluster; the same place is the same.
     let copy = Observation { cluster: Arc::new(RayCluster::clone(&one.cluster)), ..one.clone() };
-    let later = Observation { now_ms: one.now_ms + 5_000, pods: Some(Vec::new()), ..one.clone() };
+    let later = Observation { now_ms: one.now_ms + 5_000, pods: Some([].into()), ..one.clone() };
     let mut kept = Kept::default();
     for (observation, options) in
         [(&one, &plain), (&later, &plain), (&one, &priced), (&one, &levels), (&other, &levels), (&copy, &plain)]
@@ -78,7 +78,7 @@ fn hosts_after_others_are_the_same_as_by_themselves() {
     let plain = [group("cpu", &json!({})), group("other", &json!({}))];
     let nodes = [kube_node("a", 4, &[]), kube_node("b", 4, &["team"])];
     let base = of(&plain, &nodes, vec![on("p", "cpu", "a", "Running")]);
-    let with_pods = |pods: Vec<PodView>| Observation { pods: Some(pods), ..base.clone() };
+    let with_pods = |pods: Vec<PodView>| Observation { pods: Some(pods.into()), ..base.clone() };
     let with_nodes = |nodes: Vec<KubeNode>| Observation {
         surroundings: Surroundings { kube_nodes: Arc::new(nodes), ..Surroundings::default() },
         ..base.clone()

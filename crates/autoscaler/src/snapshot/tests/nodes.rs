@@ -245,14 +245,14 @@ fn a_pod_that_may_be_resized_says_how_big_it_is() {
         let value = json!({"metadata": metadata, "spec": {"containers": [container]}, "status": {}});
         PodView::from_value(&value).unwrap()
     };
-    observation.pods = Some(vec![sized(NONE)]);
+    observation.pods = Some([sized(NONE)].into());
     let resize = node(&clean(&observation), "p").resize.clone().unwrap();
     assert_eq!((resize.current_cpu, resize.current_memory), (Amount::from_units(1), Amount::from_units(1 << 30)));
     assert_eq!((resize.in_progress, resize.failed), (false, false));
-    observation.pods = Some(vec![sized(json!("{\"resizing-at\": 5, \"suggested-max-cpu\": 2.5}"))]);
+    observation.pods = Some([sized(json!("{\"resizing-at\": 5, \"suggested-max-cpu\": 2.5}"))].into());
     let resize = node(&clean(&observation), "p").resize.clone().unwrap();
     assert_eq!((resize.in_progress, resize.suggested_max_cpu), (true, Amount::from_f64(2.5)));
-    observation.pods = Some(vec![sized(json!("not json"))]);
+    observation.pods = Some([sized(json!("not json"))].into());
     let built = built(&observation);
     assert!(node(&built.snapshot, "p").resize.clone().unwrap().failed);
     assert_eq!(built.warnings.len(), 1);

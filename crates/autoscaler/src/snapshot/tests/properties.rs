@@ -111,7 +111,7 @@ proptest! {
     fn the_order_of_nodes_and_pods_does_not_matter(observation in observations()) {
         let mut reversed = observation.clone();
         reversed.state.nodes.reverse();
-        reversed.pods.iter_mut().for_each(|pods| pods.reverse());
+        reversed.pods = reversed.pods.map(|pods| pods.iter().rev().cloned().collect());
         // Two Ray nodes that are equally likely to be the live one of a pod are told apart by their order only.
         let live = observation.state.nodes.iter().filter(|node| node.status != gcs::NodeStatus::Dead);
         let ids: Vec<&str> = live.map(|node| node.instance_id.as_str()).filter(|id| !id.is_empty()).collect();
