@@ -64,7 +64,7 @@ fn the_scenarios_that_ship_can_be_read() {
     for file in scenarios() {
         let text = fs::read_to_string(&file).unwrap();
         let directory = file.parent().unwrap().to_path_buf();
-        let files = |name: &str| fs::read_to_string(directory.join(name)).map_err(|error| error.to_string());
+        let files = |name: &str| fs::read(directory.join(name)).map_err(|error| error.to_string());
         Scenario::read(&file.to_string_lossy(), &text, &files).unwrap();
     }
 }

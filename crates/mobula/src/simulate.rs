@@ -163,7 +163,7 @@ fn read_scenario(args: &RunArgs) -> anyhow::Result<Scenario> {
     let files = |name: &str| {
         let of_traces = args.traces.as_ref().map(|directory| directory.join(name)).filter(|path| path.is_file());
         let path = of_traces.unwrap_or_else(|| beside.join(name));
-        std::fs::read_to_string(path).map_err(|error| error.to_string())
+        std::fs::read(path).map_err(|error| error.to_string())
     };
     Ok(Scenario::read(input::shown(file), &text, &files)?)
 }

@@ -13,6 +13,7 @@ pub mod fgd;
 pub mod jobs;
 mod lines;
 pub mod openb;
+mod parquet;
 mod seeded;
 
 pub use seeded::Seeded;

@@ -1,13 +1,36 @@
-//! Lists with a header, line by line; every error names line, field and value.
+//! Lists with a header, line by line, in CSV or Parquet; every error names line, field and value.
 
 use std::fmt;
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
+use crate::parquet;
+
+/// Where something stands in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In this line of a CSV, from 1.
+    Line(u64),
+    /// In this row of a Parquet file, from 1.
+    Row(u64),
+    /// Nowhere in particular.
+    File,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Line(number) => write!(f, "line {number}: "),
+            Place::Row(number) => write!(f, "row {number}: "),
+            Place::File => Ok(()),
+        }
+    }
+}
+
 /// Something in a list that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadLine {
-    line: u64,
+    place: Place,
     field: String,
     value: String,
     problem: String,
@@ -15,7 +38,7 @@ pub struct BadLine {
 
 impl fmt::Display for BadLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}: {}: {}", self.line, self.field, self.value, self.problem)
+        write!(f, "{}{}: {}: {}", self.place, self.field, self.value, self.problem)
     }
 }
 
@@ -25,23 +48,44 @@ impl std::error::Error for BadLine {}
 pub(crate) struct Lines {
     header: StringRecord,
     records: Vec<StringRecord>,
+    is_parquet: bool,
 }
 
 impl Lines {
-    pub(crate) fn read(csv: &[u8], needed: &[&str]) -> Result<Self, BadLine> {
-        let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(csv);
-        let header = reader.headers().map_err(|error| unreadable(&error))?.clone();
+    /// Tells CSV from Parquet by how the file begins.
+    pub(crate) fn read(file: &[u8], needed: &[&str]) -> Result<Self, BadLine> {
+        let lines = if file.starts_with(parquet::MAGIC) { Lines::of_parquet(file)? } else { Lines::of_csv(file)? };
+        let header = &lines.header;
         if let Some(missing) = needed.iter().find(|needed| !header.iter().any(|column| column == **needed)) {
             let columns = header.iter().collect::<Vec<_>>().join(",");
             let problem = format!("there must be a column {missing}");
-            return Err(BadLine { line: 1, field: "header".to_owned(), value: columns, problem });
+            let place = if lines.is_parquet { Place::File } else { Place::Line(1) };
+            return Err(BadLine { place, field: "header".to_owned(), value: columns, problem });
         }
+        Ok(lines)
+    }
+
+    fn of_csv(file: &[u8]) -> Result<Lines, BadLine> {
+        let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(file);
+        let header = reader.headers().map_err(|error| unreadable(&error))?.clone();
         let records = reader.records().collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
-        Ok(Lines { header, records })
+        Ok(Lines { header, records, is_parquet: false })
+    }
+
+    fn of_parquet(file: &[u8]) -> Result<Lines, BadLine> {
+        let unreadable =
+            |problem| BadLine { place: Place::File, field: "file".into(), value: "Parquet".into(), problem };
+        let (header, mut records) = parquet::read(file).map_err(unreadable)?;
+        for (row, record) in (1..).zip(&mut records) {
+            let mut position = csv::Position::new();
+            position.set_line(row);
+            record.set_position(Some(position));
+        }
+        Ok(Lines { header, records, is_parquet: true })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Line<'_>> {
-        self.records.iter().map(|record| Line { header: &self.header, record })
+        self.records.iter().map(|record| Line { header: &self.header, record, is_parquet: self.is_parquet })
     }
 }
 
@@ -50,6 +94,7 @@ impl Lines {
 pub(crate) struct Line<'a> {
     header: &'a StringRecord,
     record: &'a StringRecord,
+    is_parquet: bool,
 }
 
 impl<'a> Line<'a> {
@@ -81,8 +126,9 @@ impl<'a> Line<'a> {
     }
 
     pub(crate) fn bad(self, field: &str, problem: impl fmt::Display) -> BadLine {
+        let number = self.record.position().map_or(0, csv::Position::line);
         BadLine {
-            line: self.record.position().map_or(0, csv::Position::line),
+            place: if self.is_parquet { Place::Row(number) } else { Place::Line(number) },
             field: field.to_owned(),
             value: self.text(field).to_owned(),
             problem: problem.to_string(),
@@ -100,5 +146,5 @@ fn unreadable(error: &csv::Error) -> BadLine {
         csv::ErrorKind::Utf8 { err, .. } => ("field", (err.field() + 1).to_string(), "must be UTF-8".to_owned()),
         _ => ("text", error.to_string(), "must be CSV".to_owned()),
     };
-    BadLine { line, field: field.to_owned(), value, problem }
+    BadLine { place: Place::Line(line), field: field.to_owned(), value, problem }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{At, Scenario, check, trace};
 
 /// Files beside the scenario, by their name in it. The simulator itself opens none.
-pub type Files<'a> = dyn Fn(&str) -> Result<String, String> + 'a;
+pub type Files<'a> = dyn Fn(&str) -> Result<Vec<u8>, String> + 'a;
 
 /// Why a scenario can't be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +66,7 @@ impl Scenario {
         for name in std::mem::take(&mut scenario.manifests) {
             let bad = |problem: String| place.bad(&name, "manifests", format!("{}: {problem}", name.value));
             let text = files(&name.value).map_err(bad)?;
+            let text = String::from_utf8(text).map_err(|_| bad("must be UTF-8".to_owned()))?;
             let options = serde_saphyr::options! { with_snippet: false, };
             let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options)
                 .map_err(|error| bad(format!("not YAML: {error}")))?;

@@ -55,8 +55,8 @@ pub(super) fn read(scenario: &Scenario, files: &Files<'_>, place: &Place<'_>) ->
         let names = Form::ALL.map(|(name, _)| name).join(", ");
         return Err(place.bad(trace, "trace.form", format!("{form}: unknown: must be one of {names}")));
     };
-    let text = files(file).map_err(|problem| place.bad(trace, "trace.file", format!("{file}: {problem}")))?;
-    let jobs = jobs::read(known, text.as_bytes());
+    let bytes = files(file).map_err(|problem| place.bad(trace, "trace.file", format!("{file}: {problem}")))?;
+    let jobs = jobs::read(known, &bytes);
     let jobs = jobs.map_err(|problem| place.bad(trace, "trace.file", format!("{file}: {problem}")))?;
     let (from_ms, until_ms) = (from.as_us() / 1_000, until.map_or(u64::MAX, |until| until.as_us() / 1_000));
     let kept = jobs.into_iter().filter(|job| (from_ms..=until_ms).contains(&job.arrival_ms));
