@@ -106,11 +106,9 @@ pub struct Measures {
     /// Calls of GCSs.
     pub gcs_calls: u64,
     /// Requests of sidecars to the API server.
-    pub sidecar_requests: u64,
-    /// Patches of RayClusters among them.
-    pub patches: u64,
+    pub sidecar_requests: BTreeMap<(Verb, String), u64>,
     /// Requests of operators to the API server.
-    pub operator_requests: u64,
+    pub operator_requests: BTreeMap<(Verb, String), u64>,
     /// Hours of GPUs that were free and of no use.
     pub gpu_hours_stranded: f64,
     stranded: (u64, f64),
@@ -171,10 +169,11 @@ impl Measures {
         tasks_since_us.iter().for_each(|since_us| self.task_waits.add(now_us.saturating_sub(*since_us)));
         gangs_since_us.iter().for_each(|since_us| self.gang_waits.add(now_us.saturating_sub(*since_us)));
     }
+}
 
-    /// What a sidecar has asked for.
-    pub fn sidecar_requests(&mut self, counts: &BTreeMap<(Verb, String), u64>) {
-        self.sidecar_requests += counts.values().sum::<u64>();
-        self.patches += counts.get(&(Verb::Patch, "rayclusters".to_owned())).copied().unwrap_or(0);
+/// Adds what one client has asked for.
+pub fn add(requests: &mut BTreeMap<(Verb, String), u64>, counts: &BTreeMap<(Verb, String), u64>) {
+    for (what, times) in counts {
+        *requests.entry(what.clone()).or_default() += times;
     }
 }

@@ -110,7 +110,7 @@ async fn history(order: Order) -> Result<Outcome, Failure> {
     begins(clock);
     let log = EventLog::new(sink);
     let server = ApiServer::new(Settings {
-        kinds: Kind::built_in(),
+        kinds: Kind::without_add_ons(),
         clock: Clock::starting_at(START_UNIX_MS),
         ids: Ids::seeded(stream(seed, "uid", "").draw()),
         ..Settings::default()

@@ -1,5 +1,7 @@
 //! The numbers of a run, for people and programs.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::measure::{Measures, Waits};
@@ -82,6 +84,10 @@ pub struct Summary {
     pub sidecar_requests: u64,
     /// Requests of operators to the API server.
     pub operator_requests: u64,
+    /// Those of sidecars, and how often each was made: verb and resource, `get rayclusters`.
+    pub sidecar_requests_by_kind: BTreeMap<String, u64>,
+    /// Those of operators.
+    pub operator_requests_by_kind: BTreeMap<String, u64>,
     /// Calls of GCSs.
     pub gcs_calls: u64,
     /// Lines of the log.
@@ -98,6 +104,10 @@ fn rounded(value: f64) -> f64 {
 impl Summary {
     /// The numbers of what was counted.
     pub fn of(measures: &Measures, policy: &str, seed: u64, horizon: Span, hash: &str, events: u64) -> Summary {
+        let [sidecar_requests, operator_requests] =
+            [&measures.sidecar_requests, &measures.operator_requests].map(|all| -> BTreeMap<String, u64> {
+                all.iter().map(|((verb, resource), times)| (format!("{} {resource}", verb.as_str()), *times)).collect()
+            });
         Summary {
             policy: policy.to_owned(),
             seed,
@@ -121,9 +131,11 @@ impl Summary {
             faults: measures.faults,
             reclaimed: measures.reclaimed,
             disruptions: measures.disruptions,
-            patches: measures.patches,
-            sidecar_requests: measures.sidecar_requests,
-            operator_requests: measures.operator_requests,
+            patches: sidecar_requests.get("patch rayclusters").copied().unwrap_or_default(),
+            sidecar_requests: sidecar_requests.values().sum(),
+            operator_requests: operator_requests.values().sum(),
+            sidecar_requests_by_kind: sidecar_requests,
+            operator_requests_by_kind: operator_requests,
             gcs_calls: measures.gcs_calls,
             events,
             hash: hash.to_owned(),

@@ -79,6 +79,13 @@ impl Kind {
             .collect()
     }
 
+    /// Those of them that a Kubernetes serves on which nothing but KubeRay is installed.
+    pub fn without_add_ons() -> Vec<Kind> {
+        let is_there =
+            |kind: &Kind| if kind.is_custom { kind.group == "ray.io" } else { !kind.version.contains("alpha") };
+        Kind::built_in().into_iter().filter(is_there).collect()
+    }
+
     fn new(group: &str, version: &str, kind: &str, plural: &str, flags: u8) -> Kind {
         let has = |flag: u8| flags & flag != 0;
         let (subresources, selectable_fields): (&[&str], &[&str]) = match (group, plural) {

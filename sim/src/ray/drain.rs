@@ -5,6 +5,7 @@
 
 use mobula_gcs::{DrainOutcome, DrainReason};
 
+use super::retry::Trigger;
 use super::{NodeNumber, Runtime};
 
 /// A node that has left.
@@ -27,7 +28,7 @@ impl Runtime {
             }
             _ if is_idle => (DrainOutcome::Accepted, self.leave(now_us, number)),
             _ => {
-                self.look(now_us);
+                self.before_change(now_us);
                 if let Some(node) = self.nodes.get_mut(&number) {
                     node.draining = true;
                 }
@@ -41,7 +42,7 @@ impl Runtime {
         let numbers: Vec<NodeNumber> =
             node_ids.iter().filter_map(|id| self.find(id)).map(|(number, ..)| number).collect();
         let left = numbers.into_iter().filter_map(|number| self.leave(now_us, number)).collect();
-        self.schedule(now_us);
+        self.schedule(now_us, Trigger::Tick);
         left
     }
 
@@ -60,7 +61,7 @@ impl Runtime {
     }
 
     fn leave(&mut self, now_us: u64, number: NodeNumber) -> Option<Left> {
-        self.look(now_us);
+        self.before_change(now_us);
         let pod = self.nodes.get(&number)?.pod.clone();
         self.bury(now_us, number);
         Some(Left { pod })

@@ -119,7 +119,7 @@ impl Head {
         let now_us = self.clock.now_us();
         let mut runtime = self.runtime();
         runtime.advance(now_us);
-        runtime.look(now_us);
+        runtime.see(now_us);
         (runtime, now_us)
     }
 

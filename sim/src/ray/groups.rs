@@ -1,6 +1,6 @@
 //! Placement groups: all bundles or none.
 //!
-//! Assumptions: groups are tried in order of arrival whenever something changes (Ray retries with a back-off); a bundle goes to the
+//! Assumptions: groups are tried in order of arrival, when the GCS does (`retry.rs`); a bundle goes to the
 //! node of which it leaves the largest share free (Ray's scorer), the first that joined among equals. With a locality, the
 //! domains are tried in order of their values, and the first that holds the whole group is taken. The work in a group starts
 //! when all bundles are placed, and starts again when bundles were lost with their node.
@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_planner::Resources;
 
+use super::retry::{Retry, Trigger};
 use super::{Needs, NodeNumber, Notice, Runtime, nodes::fits};
 use crate::scenario::Strategy;
 
@@ -40,6 +41,7 @@ pub struct Group {
     pub placed: Vec<Option<NodeNumber>>,
     pub(super) was_placed: bool,
     pub(super) end_us: Option<u64>,
+    pub(super) retry: Retry,
 }
 
 impl Group {
@@ -52,35 +54,91 @@ impl Group {
 impl Runtime {
     /// A group is asked for.
     pub fn submit_group(&mut self, now_us: u64, work: GroupWork) {
-        self.look(now_us);
+        self.before_change(now_us);
         let id = self.next_work;
         self.next_work += 1;
         let placed = vec![None; work.bundles as usize];
-        self.groups.insert(id, Group { work, arrived_us: now_us, placed, was_placed: false, end_us: None });
+        let group =
+            Group { work, arrived_us: now_us, placed, was_placed: false, end_us: None, retry: Retry::fresh(now_us) };
+        self.groups.insert(id, group);
         self.unplaced.insert(id);
-        self.schedule(now_us);
+        self.schedule(now_us, Trigger::Event);
     }
 
-    pub(super) fn place_groups(&mut self, now_us: u64) {
-        let ids: Vec<u64> = self.unplaced.iter().copied().collect();
-        for id in ids {
-            let Some(group) = self.groups.get(&id) else { continue };
-            let Some(places) = self.places_for(group) else { continue };
-            self.unplaced.remove(&id);
-            let Some(group) = self.groups.get_mut(&id) else { continue };
-            let mut places = places.into_iter();
-            for place in group.placed.iter_mut().filter(|place| place.is_none()) {
-                *place = places.next();
-                if let Some(node) = place.and_then(|number| self.nodes.get_mut(&number)) {
-                    node.take(&group.work.needs.resources);
-                }
+    /// Something has changed: groups that wait are tried, now or when the GCS does.
+    pub(super) fn place_groups(&mut self, now_us: u64, trigger: Trigger) {
+        let ticks = self.ticks;
+        let mut tries: BTreeMap<u64, u64> = BTreeMap::new();
+        for id in &self.unplaced {
+            let Some(group) = self.groups.get_mut(id) else { continue };
+            let try_us = if group.was_placed { Some(now_us) } else { group.retry.next_us(now_us, trigger, ticks) };
+            tries.extend(try_us.map(|try_us| (*id, try_us)));
+        }
+        for id in self.in_order(tries.keys().copied()) {
+            match tries[&id] {
+                try_us if try_us <= now_us => self.try_group(now_us, id),
+                try_us => drop(self.group_tries.insert((try_us, id))),
             }
-            if !group.was_placed {
-                group.was_placed = true;
-                self.notices.push(Notice::GangPlaced { waited_us: now_us.saturating_sub(group.arrived_us) });
+        }
+    }
+
+    /// As the GCS tries them: those that have lost bundles, then whoever is due first.
+    pub(super) fn in_order(&self, ids: impl Iterator<Item = u64>) -> Vec<u64> {
+        let rank = |id: &u64| self.groups.get(id).map(|group| if group.was_placed { 0 } else { group.retry.due_us() });
+        let mut ids: Vec<u64> = ids.collect();
+        ids.sort_by_key(|id| (rank(id), *id));
+        ids
+    }
+
+    /// Groups whose tick has come are tried.
+    pub(super) fn tick(&mut self, now_us: u64) {
+        let later = self.group_tries.split_off(&(now_us.saturating_add(1), 0));
+        let due = std::mem::replace(&mut self.group_tries, later);
+        let ids: BTreeSet<u64> = due.into_iter().map(|(_, id)| id).collect();
+        for id in self.in_order(ids.into_iter()) {
+            if self.groups.get(&id).is_some_and(|group| group.retry.due_us() <= now_us) {
+                self.try_group(now_us, id);
             }
-            group.end_us = group.work.duration_us.map(|duration_us| now_us.saturating_add(duration_us.max(1)));
-            self.group_ends.extend(group.end_us.map(|end_us| (end_us, id)));
+        }
+    }
+
+    /// Places a group, if there is room for all of it.
+    pub(super) fn try_group(&mut self, now_us: u64, id: u64) {
+        let Some(group) = self.groups.get(&id).filter(|_| self.has_head && self.unplaced.contains(&id)) else { return };
+        let Some(places) = self.places_for(group) else {
+            let waits_for_node = !self.could_hold(group);
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.retry.failed(now_us, waits_for_node);
+            }
+            return;
+        };
+        self.unplaced.remove(&id);
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let mut places = places.into_iter();
+        for place in group.placed.iter_mut().filter(|place| place.is_none()) {
+            *place = places.next();
+            if let Some(node) = place.and_then(|number| self.nodes.get_mut(&number)) {
+                node.take(&group.work.needs.resources);
+            }
+        }
+        if !group.was_placed {
+            group.was_placed = true;
+            self.notices.push(Notice::GangPlaced { waited_us: now_us.saturating_sub(group.arrived_us) });
+        }
+        group.end_us = group.work.duration_us.map(|duration_us| now_us.saturating_add(duration_us.max(1)));
+        self.group_ends.extend(group.end_us.map(|end_us| (end_us, id)));
+    }
+
+    /// Whether Ray thinks that the group could be placed on the nodes that are there, if they were free. It does not look closely.
+    fn could_hold(&self, group: &Group) -> bool {
+        let is_held = |number: &NodeNumber| group.placed.contains(&Some(*number));
+        let mut nodes = self.nodes.iter().filter(|(_, node)| !node.draining && !node.unreachable);
+        match group.work.strategy {
+            Strategy::StrictSpread => nodes.filter(|(number, _)| !is_held(number)).count() >= group.missing(),
+            Strategy::StrictPack => {
+                nodes.any(|(_, node)| times(&node.total, &group.work.needs.resources) >= group.missing())
+            }
+            Strategy::Pack | Strategy::Spread => nodes.next().is_some(),
         }
     }
 

@@ -12,6 +12,7 @@ mod drain;
 mod gcs;
 mod groups;
 mod nodes;
+mod retry;
 mod tasks;
 mod view;
 
@@ -28,6 +29,7 @@ pub use groups::{Group, GroupWork};
 pub use nodes::{Joining, RayNode};
 pub use tasks::{Task, TaskWork};
 
+use retry::{Ticks, Trigger};
 use view::View;
 
 /// Number of a class of tasks.
@@ -81,11 +83,16 @@ pub struct Runtime {
     /// Groups that are not (wholly) placed.
     unplaced: BTreeSet<u64>,
     group_ends: BTreeSet<(u64, u64)>,
+    /// When the GCS goes through groups that are not placed, and which it then tries.
+    ticks: Ticks,
+    group_tries: BTreeSet<(u64, u64)>,
     holds: BTreeSet<(u64, NodeNumber)>,
     next_work: u64,
     /// `request_resources`.
     constraint: Option<Vec<(Needs, i64)>>,
     view: View,
+    /// Whether anything may have changed since the GCS's picture was made.
+    has_changed: bool,
     notices: Vec<Notice>,
     left: Vec<Left>,
     has_head: bool,
@@ -107,10 +114,13 @@ impl Runtime {
             groups: BTreeMap::new(),
             unplaced: BTreeSet::new(),
             group_ends: BTreeSet::new(),
+            ticks: Ticks::since(0),
+            group_tries: BTreeSet::new(),
             holds: BTreeSet::new(),
             next_work: 0,
             constraint: None,
             view: View::new(poll_us, phase_us),
+            has_changed: true,
             notices: Vec::new(),
             left: Vec::new(),
             has_head: false,
@@ -119,41 +129,45 @@ impl Runtime {
 
     /// Everything that is due by `now_us` ends, and what can start does.
     pub fn advance(&mut self, now_us: u64) {
-        self.look(now_us);
-        let mut has_changed = false;
+        if self.next_end().is_none_or(|end_us| end_us > now_us) {
+            return;
+        }
+        self.before_change(now_us);
+        let mut trigger = None;
         while let Some(&(end_us, id)) = self.ends.first().filter(|(end_us, _)| *end_us <= now_us) {
             self.ends.remove(&(end_us, id));
             self.end_task(id, end_us);
-            has_changed = true;
-        }
-        while let Some(&(end_us, id)) = self.group_ends.first().filter(|(end_us, _)| *end_us <= now_us) {
-            self.group_ends.remove(&(end_us, id));
-            self.end_group(id, end_us);
-            has_changed = true;
+            trigger = Some(Trigger::Tick);
         }
         while let Some(&(end_us, number)) = self.holds.first().filter(|(end_us, _)| *end_us <= now_us) {
             self.holds.remove(&(end_us, number));
             self.release(number, end_us);
-            has_changed = true;
+            trigger = Some(Trigger::Tick);
         }
-        if has_changed {
-            self.schedule(now_us);
+        while let Some(&(end_us, id)) = self.group_ends.first().filter(|(end_us, _)| *end_us <= now_us) {
+            self.group_ends.remove(&(end_us, id));
+            self.end_group(id, end_us);
+            trigger = Some(Trigger::Event);
+        }
+        self.tick(now_us);
+        if let Some(trigger) = trigger {
+            self.schedule(now_us, trigger);
         }
     }
 
-    /// When something ends next, in µs.
+    /// When something ends next, or is tried, in µs.
     pub fn next_end(&self) -> Option<u64> {
-        let firsts = [self.ends.first(), self.group_ends.first(), self.holds.first()];
+        let firsts = [self.ends.first(), self.group_ends.first(), self.group_tries.first(), self.holds.first()];
         firsts.into_iter().flatten().map(|(end_us, _)| *end_us).min()
     }
 
     /// What can start does.
-    pub fn schedule(&mut self, now_us: u64) {
+    fn schedule(&mut self, now_us: u64, trigger: Trigger) {
         if !self.has_head {
             return;
         }
-        self.look(now_us);
-        self.place_groups(now_us);
+        self.before_change(now_us);
+        self.place_groups(now_us, trigger);
         self.start_tasks(now_us);
     }
 
@@ -201,10 +215,20 @@ impl Runtime {
     }
 
     /// Must be called before anything changes: what the GCS saw at its last poll is what was there until now.
-    fn look(&mut self, now_us: u64) {
-        if self.view.is_due(now_us) {
-            let (waiting, nodes) = (&self.waiting, &self.nodes);
-            self.view.refresh(now_us, waiting, nodes);
+    fn before_change(&mut self, now_us: u64) {
+        self.see(now_us);
+        self.has_changed = true;
+    }
+
+    /// The GCS's picture, as it is now.
+    fn see(&mut self, now_us: u64) {
+        if !self.view.is_due(now_us) {
+            return;
+        }
+        if std::mem::take(&mut self.has_changed) {
+            self.view.refresh(now_us, &self.waiting, &self.nodes);
+        } else {
+            self.view.stays(now_us);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use mobula_planner::{Amount, Labels, Resources};
 
+use super::retry::{Retry, Ticks, Trigger};
 use super::{NodeNumber, Notice, Runtime};
 
 /// Resource that only the head has.
@@ -126,7 +127,7 @@ pub(super) fn fits(free: &Resources, needs: &Resources) -> bool {
 impl Runtime {
     /// A node registers.
     pub fn join(&mut self, now_us: u64, joining: Joining) {
-        self.look(now_us);
+        self.before_change(now_us);
         if let Some(old) = self.by_pod.get(&joining.pod).copied() {
             self.bury(now_us, old);
         }
@@ -135,6 +136,7 @@ impl Runtime {
         if is_head {
             total.insert(HEAD_RESOURCE.to_owned(), Amount::from_units(1));
             self.has_head = true;
+            self.ticks = Ticks::since(now_us);
         }
         let number = self.next_node;
         self.next_node += 1;
@@ -155,14 +157,18 @@ impl Runtime {
             uses: 0,
         };
         self.nodes.insert(number, node);
-        self.schedule(now_us);
+        for group in self.groups.values_mut() {
+            // A new head knows nothing of tries before it.
+            if is_head { group.retry = Retry::fresh(now_us) } else { group.retry.node_has_come(now_us) }
+        }
+        self.schedule(now_us, Trigger::Event);
     }
 
     /// The raylet in this pod has ended. `says_goodbye`: the GCS knows at once; else somebody must call [`Runtime::bury_pod`]
     /// when the health check has given up. What ran there is lost in either case.
     pub fn lose(&mut self, now_us: u64, pod: &str, says_goodbye: bool) {
         let Some(number) = self.by_pod.get(pod).copied() else { return };
-        self.look(now_us);
+        self.before_change(now_us);
         if says_goodbye {
             self.bury(now_us, number);
         } else {
@@ -171,22 +177,22 @@ impl Runtime {
             }
             self.disrupt(now_us, number);
         }
-        self.schedule(now_us);
+        self.schedule(now_us, Trigger::Tick);
     }
 
     /// The health check has given up on the raylet in this pod, if it is still the one that was lost.
     pub fn bury_pod(&mut self, now_us: u64, pod: &str) {
         let Some(number) = self.by_pod.get(pod).copied() else { return };
         if self.nodes.get(&number).is_some_and(|node| node.unreachable) {
-            self.look(now_us);
+            self.before_change(now_us);
             self.bury(now_us, number);
-            self.schedule(now_us);
+            self.schedule(now_us, Trigger::Tick);
         }
     }
 
     /// The head is gone, and all nodes with it: everything that ran waits again.
     pub fn lose_head_at(&mut self, now_us: u64) {
-        self.look(now_us);
+        self.before_change(now_us);
         let numbers: Vec<NodeNumber> = self.nodes.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.bury(now_us, number));
         self.dead.clear();
@@ -196,7 +202,7 @@ impl Runtime {
 
     /// The head is gone, and what it knows is kept elsewhere: the other nodes go on with what they run.
     pub fn lose_head_only(&mut self, now_us: u64, pod: &str) {
-        self.look(now_us);
+        self.before_change(now_us);
         if let Some(number) = self.by_pod.get(pod).copied() {
             self.bury(now_us, number);
         }

@@ -5,6 +5,7 @@
 //! where they can. An actor is a task that may never end. A node starts a worker process for each of its CPUs when it joins: what is placed on it
 //! before these are there begins when they are. Beyond that the start of a process takes no time.
 
+use super::retry::Trigger;
 use super::{ClassId, Needs, NodeNumber, Notice, RayNode, Runtime};
 
 /// Use below which nodes count as equal (Ray's `scheduler_spread_threshold`).
@@ -45,7 +46,7 @@ pub(super) struct Running {
 impl Runtime {
     /// Tasks are submitted.
     pub fn submit(&mut self, now_us: u64, work: TaskWork) {
-        self.look(now_us);
+        self.before_change(now_us);
         let class = self.class(&work.needs);
         let queue = self.waiting.entry(class).or_default();
         for duration_us in work.durations_us {
@@ -53,7 +54,7 @@ impl Runtime {
             self.next_work += 1;
             queue.push_back(Task { arrived_us: now_us, id, duration_us, holds_us: work.holds_us, was_lost: false });
         }
-        self.schedule(now_us);
+        self.schedule(now_us, Trigger::Tick);
     }
 
     pub(super) fn start_tasks(&mut self, now_us: u64) {

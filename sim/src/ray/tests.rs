@@ -189,15 +189,15 @@ fn objects_keep_a_node_from_being_idle() {
 #[test]
 fn demand_is_seen_with_the_next_poll() {
     let mut ray = cluster(0, 0);
-    ray.look(S);
+    ray.before_change(S);
     ray.submit(S + 1, tasks(3, 1, None));
-    ray.look(2 * S - 1);
+    ray.before_change(2 * S - 1);
     assert!(ray.view.waiting.is_empty());
-    ray.look(2 * S);
+    ray.before_change(2 * S);
     assert_eq!(ray.view.waiting, [(0, 3)]);
     // What is submitted between two polls is not there for the earlier one, whenever somebody asks.
     ray.submit(3 * S + 1, tasks(1, 1, None));
-    ray.look(3 * S + 2);
+    ray.before_change(3 * S + 2);
     assert_eq!(ray.view.waiting, [(0, 3)]);
 }
 
@@ -211,4 +211,103 @@ fn without_a_head_work_waits() {
     assert_eq!(ray.waiting_tasks(), 1);
     ray.join(3 * S, Joining { is_head: true, ..node("head", &[], &[]) });
     assert_eq!(ray.waiting_tasks(), 0);
+}
+
+#[test]
+fn the_gcs_tries_a_group_that_a_task_kept_out_at_its_next_tick_and_not_when_the_task_ends() {
+    let mut ray = cluster(1, 1);
+    ray.submit(0, tasks(1, 1, Some(5 * S + S / 2)));
+    ray.submit_group(0, gang(Strategy::Pack, 1, 1));
+    ray.advance(5 * S + S / 2);
+    assert_eq!((ray.waiting_groups(), ray.next_end()), (1, Some(6 * S)));
+    ray.advance(6 * S);
+    assert!(ray.take_notices().contains(&Notice::GangPlaced { waited_us: 6 * S }));
+}
+
+#[test]
+fn a_group_that_is_too_large_for_all_nodes_is_tried_when_one_registers_and_at_the_tick_if_one_more_comes_too_soon() {
+    let mut ray = cluster(0, 0);
+    ray.submit_group(0, gang(Strategy::StrictSpread, 2, 1));
+    assert_eq!(ray.next_end(), None, "head alone: nothing but a node helps");
+    ray.join(5 * S + S / 4, node("w0", &[("CPU", 1)], &[]));
+    ray.join(5 * S + S / 3, node("w1", &[("CPU", 1)], &[]));
+    assert_eq!((ray.waiting_groups(), ray.next_end()), (1, Some(6 * S)), "within the back-off of 100 ms");
+    ray.advance(6 * S);
+    assert_eq!(ray.waiting_groups(), 0);
+}
+
+#[test]
+fn who_has_lost_bundles_goes_first_and_a_new_head_knows_no_back_off() {
+    let mut ray = cluster(2, 1);
+    ray.submit_group(0, gang(Strategy::Pack, 2, 1));
+    ray.submit_group(0, gang(Strategy::Pack, 1, 1));
+    ray.lose(S / 2, "w1", true);
+    ray.join(S, node("w2", &[("CPU", 1)], &[]));
+    assert_eq!(ray.groups.values().map(Group::missing).collect::<Vec<_>>(), [0, 1]);
+    ray.lose_head_only(S + S / 10, "head");
+    ray.join(S + S / 5, node("w3", &[("CPU", 1)], &[]));
+    assert_eq!(ray.waiting_groups(), 1, "nobody is there to place it");
+    ray.join(S + S / 4, Joining { is_head: true, ..node("head", &[], &[]) });
+    assert_eq!(ray.waiting_groups(), 0);
+}
+
+/// What a run of random work looks like: who was placed or began when, and the GCS's picture after each step. `is_naive`: groups are tried at
+/// each tick whatever has changed, and the picture is made at each poll.
+fn history(seed: u64, is_naive: bool) -> Vec<String> {
+    let mut chance = mobula_traces::Seeded::new(seed);
+    let mut below = |end: u64| chance.draw() % end;
+    let mut ray = cluster(1, 2);
+    let (mut now_us, mut history) = (0_u64, Vec::new());
+    for step in 0..60 {
+        let until_us = now_us + below(if step % 4 == 0 { 9 * S } else { S / 2 });
+        loop {
+            let tick_us = (now_us / S + 1) * S;
+            let next_us = if is_naive { Some(tick_us) } else { None };
+            let next_us = next_us.into_iter().chain(ray.next_end()).min().filter(|next_us| *next_us <= until_us);
+            now_us = next_us.unwrap_or(until_us);
+            ray.advance(now_us);
+            if is_naive && now_us % S == 0 {
+                let all: Vec<u64> = ray.unplaced.iter().copied().filter(|id| !ray.groups[id].was_placed).collect();
+                ray.group_tries.extend(all.into_iter().map(|id| (now_us, id)));
+                ray.tick(now_us);
+            }
+            history.extend(ray.take_notices().iter().map(|notice| format!("{now_us} {notice:?}")));
+            if next_us.is_none() {
+                break;
+            }
+        }
+        let strategy = [Strategy::Pack, Strategy::Spread, Strategy::StrictPack, Strategy::StrictSpread];
+        match below(6) {
+            0 => ray.join(now_us, node(&format!("n{step}"), &[("CPU", 1 + below(3) as i64)], &[])),
+            1 => ray.lose(now_us, &format!("n{}", below(60)), true),
+            2 => ray.submit(now_us, tasks(1 + below(3) as usize, 1, Some(1 + below(6 * S)))),
+            3 => {
+                let id = ray.nodes.values().nth(below(3) as usize).map_or(String::new(), |node| node.id.clone());
+                ray.drain(now_us, &id, DrainReason::IdleTermination);
+            }
+            _ => {
+                let strategy = strategy[below(4) as usize];
+                let bundles = 1 + below(3) as u32;
+                let duration_us = Some(1 + below(8 * S));
+                ray.submit_group(now_us, GroupWork { duration_us, ..gang(strategy, bundles, 1) });
+            }
+        }
+        history.extend(ray.take_notices().iter().map(|notice| format!("{now_us} {notice:?}")));
+        ray.has_changed |= is_naive;
+        ray.see(now_us);
+        history.push(format!("{now_us} {:?} {:?} {:?}", ray.view.waiting, ray.view.nodes, ray.unplaced));
+    }
+    history
+}
+
+#[test]
+fn leaving_out_what_can_change_nothing_changes_nothing() {
+    let placed = |history: &[String]| history.iter().filter(|line| line.contains("GangPlaced")).count();
+    let mut all = 0;
+    for seed in 0..300 {
+        let (lazy, naive) = (history(seed, false), history(seed, true));
+        all += placed(&lazy);
+        assert!(lazy == naive, "seed {seed}: {:?}", lazy.iter().zip(&naive).find(|(lazy, naive)| lazy != naive));
+    }
+    assert!(all > 1_000, "{all}");
 }

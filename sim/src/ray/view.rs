@@ -36,6 +36,11 @@ impl View {
         self.last_poll_us(now_us).is_some_and(|poll_us| self.at_us.is_none_or(|at_us| at_us < poll_us))
     }
 
+    /// Nothing has changed since the picture was made.
+    pub(super) fn stays(&mut self, now_us: u64) {
+        self.at_us = self.last_poll_us(now_us);
+    }
+
     pub(super) fn refresh(
         &mut self,
         now_us: u64,

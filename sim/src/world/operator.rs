@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Process, World};
+use crate::measure;
 use crate::network::{self, Death};
 use crate::scenario::GangAdmission;
 
@@ -64,7 +65,7 @@ impl World {
     pub(super) fn kill_operator(&mut self) {
         if let Some(process) = self.operator.take() {
             process.task.abort();
-            self.measures.operator_requests += process.connection.counts().values().sum::<u64>();
+            measure::add(&mut self.measures.operator_requests, &process.connection.counts());
         }
     }
 

@@ -14,6 +14,7 @@ use mobula_planner::{Policy, PolicyOptions, topology_presets};
 use tokio::task::JoinHandle;
 
 use super::{Key, Process, World};
+use crate::measure;
 use crate::network::{self, Death};
 use crate::ray::Head;
 use crate::scenario::SidecarSettings;
@@ -86,7 +87,7 @@ impl World {
         let death = Death::of(Process::Sidecar(cluster.clone(), number), self.inbox.clone());
         let faults = network::faults(&self.scenario.network, self.outage.clone(), death.clone(), chance);
         let is_wide = self.scenario.sidecar.wide_role;
-        let served: Vec<String> = Kind::built_in().into_iter().map(|kind| kind.plural).collect();
+        let served: Vec<String> = Kind::without_add_ons().into_iter().map(|kind| kind.plural).collect();
         let access = move |asked: &Asked| stock_role(asked) || (is_wide && served.contains(&asked.resource));
         let connection = self.server.connect().with_access("sidecar", access).with_faults(faults);
         let client = connection.client(&cluster.namespace);
@@ -129,6 +130,6 @@ impl World {
         let Some(SidecarProcess { connection, task, board, .. }) = sidecar else { return };
         self.keep_recording(cluster, &board);
         task.abort();
-        self.measures.sidecar_requests(&connection.counts());
+        measure::add(&mut self.measures.sidecar_requests, &connection.counts());
     }
 }
