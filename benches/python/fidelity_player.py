@@ -36,7 +36,7 @@ def gang(step, submitted, told):
     group = placement_group([step["needs"]] * step["bundles"], strategy=strategy)
     if not group.wait(timeout_seconds=3600):
         return
-    told["gangs"].append({"wait_s": time.time() - submitted})
+    told["gangs"].append({"wait_s": time.time() - submitted, "placed": time.time()})
     time.sleep(step["duration"])
     remove_placement_group(group)
 

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use super::script::Script;
 
 /// How often is looked whether a raylet has registered.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What became of a pod, in seconds since the scenario began.
 #[derive(Clone, Debug, Default)]

@@ -11,6 +11,7 @@ mod real;
 mod script;
 mod simulated;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -26,13 +27,17 @@ use script::Script;
 pub struct Seen {
     task_waits_s: Vec<f64>,
     gang_waits_s: Vec<f64>,
+    /// From the last node that registered before to each placed group.
+    placing_s: Vec<f64>,
     pod_hours: f64,
     pods: f64,
-    patches: f64,
-    sidecar_requests: f64,
-    operator_requests: f64,
+    /// By verb and resource, as `patch rayclusters`.
+    sidecar_requests: Kinds,
+    operator_requests: Kinds,
     replicas: Series,
 }
+
+type Kinds = BTreeMap<String, f64>;
 
 /// A number over time: when it became what.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +79,12 @@ pub async fn run(files: &[PathBuf], mobula: Option<&Path>) -> Result<()> {
         print(&played, &simulated, &measured);
     }
     Ok(())
+}
+
+/// From the last of `before` that is not later than each of `after`, but for `seen_within_s` that it may have been seen too late.
+fn gaps(after: &[f64], before: &[f64], seen_within_s: f64) -> Vec<f64> {
+    let last = |at: f64| before.iter().copied().filter(|before| *before <= at + seen_within_s).reduce(f64::max);
+    after.iter().filter_map(|at| Some((at - last(*at)?).max(0.0))).collect()
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -120,11 +131,25 @@ fn print(played: &Played, simulated: &[Seen], measured: &[(&str, &str, Value)]) 
     };
     row("mean wait of tasks, s", &|seen| mean(&seen.task_waits_s));
     row("mean wait of placement groups, s", &|seen| mean(&seen.gang_waits_s));
+    row("of it from the last node to the placed group, s", &|seen| mean(&seen.placing_s));
     row("hours of worker pods", &|seen| seen.pod_hours);
     row("worker pods", &|seen| seen.pods);
-    row("patches of the RayCluster by the sidecar", &|seen| seen.patches);
-    row("requests of the sidecar", &|seen| seen.sidecar_requests);
-    row("requests of the operator", &|seen| seen.operator_requests);
+    let of = |kinds: &Kinds, kind: &str| kinds.get(kind).copied().unwrap_or_default();
+    row("patches of the RayCluster by the sidecar", &|seen| of(&seen.sidecar_requests, "patch rayclusters"));
+    row("requests of the sidecar", &|seen| seen.sidecar_requests.values().sum());
+    row("requests of the operator", &|seen| seen.operator_requests.values().sum());
+    println!("\nrequests by kind, real and simulated (mean):");
+    type Of = fn(&Seen) -> &Kinds;
+    let both: [(&str, Of); 2] =
+        [("sidecar", |seen| &seen.sidecar_requests), ("operator", |seen| &seen.operator_requests)];
+    for (who, kinds) in both {
+        let names: BTreeSet<&String> =
+            simulated.iter().chain([&played.seen]).flat_map(|seen| kinds(seen).keys()).collect();
+        for name in names {
+            let simulated = mean(&simulated.iter().map(|seen| of(kinds(seen), name)).collect::<Vec<_>>());
+            println!("  {who}: {name} {} {simulated:.1}", of(kinds(&played.seen), name));
+        }
+    }
     println!("\nreplicas, real: {}", played.seen.replicas);
     if let Some(first) = simulated.first() {
         println!("replicas, simulated (first seed): {}\n", first.replicas);

@@ -19,10 +19,12 @@ use tokio::sync::Mutex;
 
 use super::kubelet::{self, Life, Machine, held};
 use super::script::Script;
-use super::{Seen, Series};
+use super::{Kinds, Seen, Series, gaps};
 
 /// How long something may take to be there on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
+/// How late a node may be seen to have registered, in seconds.
+const SEEN_WITHIN_S: f64 = 0.1;
 /// How often replicas are looked at.
 const PERIOD: Duration = Duration::from_millis(500);
 /// The operator's place and account, as its manifests have them.
@@ -185,7 +187,9 @@ fn read(
         told[list].as_array().into_iter().flatten().filter_map(|it| it[field].as_f64()).collect()
     };
     let began_unix_s = told["began"].as_f64().unwrap_or_default();
+    let placed_s: Vec<f64> = numbers("gangs", "placed").iter().map(|at_s| at_s - began_unix_s).collect();
     let workers: Vec<&Life> = lives.values().filter(|life| life.group != mobula_api::keys::HEAD_GROUP).collect();
+    let registered_s: Vec<f64> = workers.iter().filter_map(|life| life.registered_s).collect();
     let since = |from: Option<f64>, to: Option<f64>| Some(to? - from?);
     let first_task = |life: &&Life| {
         let registered_s = life.registered_s?;
@@ -195,17 +199,16 @@ fn read(
         // One that came later has waited for nothing of the node's.
         (began_s - wait_s < registered_s).then_some(began_s - registered_s)
     };
-    let is_patch = |it: &Audited| it.verb == "patch" && it.resource == "rayclusters";
     let deleted = workers.iter().filter(|life| life.deleted_s.is_some());
     Played {
         seen: Seen {
             task_waits_s: numbers("tasks", "wait_s"),
             gang_waits_s: numbers("gangs", "wait_s"),
+            placing_s: gaps(&placed_s, &registered_s, SEEN_WITHIN_S),
             pod_hours: workers.iter().map(|life| life.gone_s.unwrap_or(horizon_s) - life.made_s).sum::<f64>() / 3_600.0,
             pods: workers.len() as f64,
-            patches: sidecar.iter().filter(|(it, _)| is_patch(it)).map(|(_, times)| *times).sum::<usize>() as f64,
-            sidecar_requests: sidecar.values().sum::<usize>() as f64,
-            operator_requests: operator.values().sum::<usize>() as f64,
+            sidecar_requests: kinds(sidecar),
+            operator_requests: kinds(operator),
             replicas,
         },
         registering_s: workers.iter().filter_map(|life| since(life.started_s, life.registered_s)).collect(),
@@ -213,4 +216,12 @@ fn read(
         binding_s: workers.iter().filter_map(|life| since(Some(life.made_s), life.bound_s)).collect(),
         drained: (deleted.clone().count(), deleted.filter(|life| life.has_ended).count()),
     }
+}
+
+fn kinds(requests: &Requests) -> Kinds {
+    let mut kinds = Kinds::new();
+    for (it, times) in requests {
+        *kinds.entry(format!("{} {}", it.verb, it.resource)).or_default() += *times as f64;
+    }
+    kinds
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Seen, Series};
+use super::{Seen, Series, gaps};
 
 /// Runs it for each seed.
 ///
@@ -33,9 +33,11 @@ fn once(document: &Value, seed: &str, mobula: &Path) -> Result<Seen> {
     let summaries: Vec<Value> = serde_json::from_slice(&output.stdout)?;
     let summary = summaries.first().context("no summary")?;
     let horizon_s = summary["horizon_s"].as_f64().context("horizon_s")?;
-    let (pods, pod_hours) = workers(&fs::read_to_string(&events)?, horizon_s);
+    let events = fs::read_to_string(&events)?;
+    let (pods, pod_hours) = workers(&events, horizon_s);
+    let placing_s = gaps(&times_s(&events, "gang-placed", ""), &times_s(&events, "ray-joins", "-worker-"), 0.0);
     let rows = fs::read_dir(&series)?.next().context("no series")??;
-    let number = |name: &str| summary[name].as_f64().unwrap_or_default();
+    let kinds = |name: &str| serde_json::from_value(summary[name].clone()).with_context(|| name.to_owned());
     // The means are all that is compared.
     let waits = |name: &str| {
         vec![summary[name]["mean_s"].as_f64().unwrap_or_default(); usize::from(summary[name]["count"] != 0)]
@@ -43,11 +45,11 @@ fn once(document: &Value, seed: &str, mobula: &Path) -> Result<Seen> {
     Ok(Seen {
         task_waits_s: waits("task_wait"),
         gang_waits_s: waits("gang_wait"),
+        placing_s,
         pod_hours,
         pods,
-        patches: number("patches"),
-        sidecar_requests: number("sidecar_requests"),
-        operator_requests: number("operator_requests"),
+        sidecar_requests: kinds("sidecar_requests_by_kind")?,
+        operator_requests: kinds("operator_requests_by_kind")?,
         replicas: replicas(&fs::read_to_string(rows.path())?)?,
     })
 }
@@ -71,6 +73,12 @@ fn workers(events: &str, horizon_s: f64) -> (f64, f64) {
         }
     }
     (lives.len() as f64, lives.values().map(|(from_s, to_s)| to_s - from_s).sum::<f64>() / 3_600.0)
+}
+
+/// When something of this kind happened to what has this in its name.
+fn times_s(events: &str, kind: &str, of: &str) -> Vec<f64> {
+    let lines = events.lines().filter(|line| line.contains(of) && line.split(' ').nth(2) == Some(kind));
+    lines.filter_map(|line| line.split(' ').next()?.parse::<f64>().ok()).map(|us| us / 1e6).collect()
 }
 
 fn replicas(csv: &str) -> Result<Series> {
