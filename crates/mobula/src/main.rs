@@ -19,6 +19,10 @@ mod simulate;
 
 use std::process::ExitCode;
 
+/// Ticks, reconciles and simulations are many small allocations. Measured in `benches/RESULTS.md`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,

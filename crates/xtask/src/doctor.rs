@@ -12,7 +12,7 @@ use crate::parts;
 pub const COMMAND: Command = Command {
     name: "doctor",
     summary: "Checks what must be on the machine, and says how to get what is missing.",
-    help: "Rust and a C compiler are needed to build; Python, Go and apt, disk and memory only for the tests with real parts.",
+    help: "Rust, a C compiler and make are needed to build; Python, Go and apt, disk and memory only for the tests with real parts.",
     flags: &[],
     passes_on: false,
     run: doctor,
@@ -48,6 +48,7 @@ fn doctor(_: &Arguments) -> Result<()> {
             state: runs("cc", &["--version"]),
             remedy: "install gcc or clang (Debian: apt install gcc libc6-dev)",
         },
+        Finding { what: "make", state: runs("make", &["--version"]), remedy: "install it (Debian: apt install make)" },
         Finding {
             what: "Python",
             state: version("python3", &["--version"], MIN_PYTHON),

@@ -24,6 +24,10 @@ pub fn build() -> Result<PathBuf, Error> {
         "mobula",
         "--message-format=json-render-diagnostics",
     ]);
+    if std::env::consts::ARCH == "aarch64" {
+        // The allocator must know the largest page that a kernel may have: 64 KiB.
+        cargo.env("JEMALLOC_SYS_WITH_LG_PAGE", "16");
+    }
     if let Some(target) = musl_target() {
         cargo.args(["--target", &target]);
     }
