@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -34,6 +35,9 @@ pub(crate) struct Place {
     pub(crate) namespace: String,
     pub(crate) name: String,
 }
+
+/// How long changes are remembered: a real server compacts every five minutes what is older than that.
+const HISTORY_SPAN: Duration = Duration::from_secs(600);
 
 /// A step of the history.
 pub(crate) struct Change {
@@ -299,8 +303,10 @@ impl Table {
                 watcher.hear(&change);
             }
         }
+        let now = change.at;
         self.history.push_back(change);
-        if self.history.len() > limit {
+        let is_over = |oldest: &Change, known: usize| known > limit || now.duration_since(oldest.at) > HISTORY_SPAN;
+        while self.history.front().is_some_and(|oldest| is_over(oldest, self.history.len())) {
             self.oldest = self.history.pop_front().map_or(self.oldest, |change| change.version);
         }
     }

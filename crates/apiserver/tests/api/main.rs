@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::core::GroupVersionKind;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use mobula_apiserver::{ApiServer, End, Refusal, Rule, Settings, Verb};
@@ -106,6 +106,25 @@ async fn pages_show_one_version() {
     }
     let late = api.list(&ListParams::default().limit(2).continue_token(&token)).await.unwrap_err();
     assert!(matches!(late, kube::Error::Api(status) if status.code == 410));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_older_than_ten_minutes_is_forgotten() {
+    let server = ApiServer::default();
+    let api: Api<ConfigMap> = Api::default_namespaced(server.client());
+    let mut versions = Vec::new();
+    for name in ["a", "b", "c"] {
+        let made = api.create(&PostParams::default(), &config_map(name, "1")).await.unwrap();
+        versions.push(made.metadata.resource_version.unwrap());
+        tokio::time::sleep(std::time::Duration::from_secs(400)).await;
+    }
+    let first = async |version: &str| {
+        let watch = api.watch(&WatchParams::default(), version).await.unwrap();
+        Box::pin(watch).next().await.unwrap().unwrap()
+    };
+    assert!(matches!(first("1").await, WatchEvent::Error(status) if status.code == 410));
+    let next = first(&versions[1]).await;
+    assert!(matches!(next, WatchEvent::Added(map) if map.metadata.name.as_deref() == Some("c")));
 }
 
 #[tokio::test(start_paused = true)]
