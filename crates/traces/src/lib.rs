@@ -13,6 +13,7 @@ pub mod fgd;
 pub mod jobs;
 mod lines;
 pub mod openb;
+#[cfg(feature = "parquet")]
 mod parquet;
 mod seeded;
 

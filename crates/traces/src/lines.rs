@@ -4,7 +4,8 @@ use std::fmt;
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use crate::parquet;
+/// What every Parquet file begins with.
+const PARQUET: &[u8] = b"PAR1";
 
 /// Where something stands in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub(crate) struct Lines {
 impl Lines {
     /// Tells CSV from Parquet by how the file begins.
     pub(crate) fn read(file: &[u8], needed: &[&str]) -> Result<Self, BadLine> {
-        let lines = if file.starts_with(parquet::MAGIC) { Lines::of_parquet(file)? } else { Lines::of_csv(file)? };
+        let lines = if file.starts_with(PARQUET) { Lines::of_parquet(file)? } else { Lines::of_csv(file)? };
         let header = &lines.header;
         if let Some(missing) = needed.iter().find(|needed| !header.iter().any(|column| column == **needed)) {
             let columns = header.iter().collect::<Vec<_>>().join(",");
@@ -75,7 +76,7 @@ impl Lines {
     fn of_parquet(file: &[u8]) -> Result<Lines, BadLine> {
         let unreadable =
             |problem| BadLine { place: Place::File, field: "file".into(), value: "Parquet".into(), problem };
-        let (header, mut records) = parquet::read(file).map_err(unreadable)?;
+        let (header, mut records) = read_parquet(file).map_err(unreadable)?;
         for (row, record) in (1..).zip(&mut records) {
             let mut position = csv::Position::new();
             position.set_line(row);
@@ -87,6 +88,15 @@ impl Lines {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Line<'_>> {
         self.records.iter().map(|record| Line { header: &self.header, record, is_parquet: self.is_parquet })
     }
+}
+
+#[cfg(feature = "parquet")]
+use crate::parquet::read as read_parquet;
+
+#[cfg(not(feature = "parquet"))]
+fn read_parquet(_file: &[u8]) -> Result<(StringRecord, Vec<StringRecord>), String> {
+    Err("this program was built without the feature `parquet`: make it a CSV, or build without --no-default-features"
+        .into())
 }
 
 /// One line.

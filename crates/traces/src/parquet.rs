@@ -11,9 +11,6 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::{Type, TypePtr};
 
-/// What every Parquet file begins with.
-pub(crate) const MAGIC: &[u8] = b"PAR1";
-
 /// How the values of a column become text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
@@ -121,4 +118,108 @@ fn text(field: &Field, reading: Reading) -> String {
     // All forms know times to the second.
     DateTime::from_timestamp(unix_s, 0)
         .map_or_else(|| format!("{unix_s} s since 1970"), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ::parquet::basic::Compression;
+    use ::parquet::column::writer::ColumnWriter;
+    use ::parquet::data_type::ByteArray;
+    use ::parquet::file::properties::WriterProperties;
+    use ::parquet::file::writer::SerializedFileWriter;
+    use ::parquet::schema::parser::parse_message_type;
+
+    use crate::jobs::{Form, read};
+    use crate::lines::Lines;
+
+    /// As pandas writes it: columns that may be missing, and a compression.
+    fn parquet(schema: &str, write: impl Fn(&mut ColumnWriter<'_>, usize)) -> Vec<u8> {
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let mut file = Vec::new();
+        let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::new(properties)).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        for column in 0.. {
+            let Some(mut open) = group.next_column().unwrap() else { break };
+            write(open.untyped(), column);
+            open.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        file
+    }
+
+    #[test]
+    fn parquet_is_read_as_csv_is() {
+        let schema = "message trace { required double arrival_s; required int64 duration_s; optional int32 gpu;
+            optional binary strategy (UTF8); }";
+        let file = parquet(schema, |column, number| {
+            let written = match (column, number) {
+                (ColumnWriter::DoubleColumnWriter(column), 0) => column.write_batch(&[2.5, 0.0], None, None),
+                (ColumnWriter::Int64ColumnWriter(column), 1) => column.write_batch(&[60, 1], None, None),
+                (ColumnWriter::Int32ColumnWriter(column), 2) => column.write_batch(&[8, 1], Some(&[1, 1]), None),
+                (ColumnWriter::ByteArrayColumnWriter(column), 3) => {
+                    column.write_batch(&["spread".into()], Some(&[1, 0]), None)
+                }
+                _ => panic!("no such column"),
+            };
+            assert!(written.unwrap() > 0);
+        });
+        let csv = "arrival_s,duration_s,gpu,strategy\n2.5,60,8,spread\n0,1,1,\n";
+        assert_eq!(read(Form::Mobula, &file).unwrap(), read(Form::Mobula, csv.as_bytes()).unwrap());
+        let broken = read(Form::Mobula, &file[..file.len() - 9]).unwrap_err().to_string();
+        assert!(broken.starts_with("file: Parquet: "), "{broken}");
+        assert!(read(Form::Openb, &file).unwrap_err().to_string().contains("there must be a column cpu_milli"));
+    }
+
+    #[test]
+    fn an_error_in_parquet_names_row_and_column() {
+        let file = parquet("message trace { required double arrival_s; required double duration_s; }", |column, _| {
+            if let ColumnWriter::DoubleColumnWriter(column) = column {
+                column.write_batch(&[1.0, 2.0], None, None).unwrap();
+            }
+        });
+        let error = read(Form::Mobula, &file).unwrap_err().to_string();
+        assert_eq!(error, "row 1: cpu: : a job must need something");
+    }
+
+    #[test]
+    fn times_in_parquet_are_read_in_every_unit_and_what_can_be_no_value_is_named() {
+        let schema = "message trace { required int64 timestamp (TIMESTAMP(UNIT,true)); required double duration;
+            required int32 num_gpus; required binary cluster (UTF8); required int32 day (DATE);
+            required fixed_len_byte_array(12) odd (INTERVAL); }";
+        let write = |a_second: i64| {
+            move |column: &mut ColumnWriter<'_>, _: usize| {
+                let written = match column {
+                    ColumnWriter::Int64ColumnWriter(column) => {
+                        column.write_batch(&[1_507_532_515 * a_second], None, None)
+                    }
+                    ColumnWriter::DoubleColumnWriter(column) => column.write_batch(&[66.0], None, None),
+                    ColumnWriter::Int32ColumnWriter(column) => column.write_batch(&[1], None, None),
+                    ColumnWriter::ByteArrayColumnWriter(column) => column.write_batch(&["b".into()], None, None),
+                    ColumnWriter::FixedLenByteArrayColumnWriter(column) => {
+                        column.write_batch(&[ByteArray::from(vec![0; 12]).into()], None, None)
+                    }
+                    _ => panic!("no such column"),
+                };
+                assert_eq!(written.unwrap(), 1);
+            }
+        };
+        for (unit, a_second) in [("MILLIS", 1_000), ("MICROS", 1_000_000), ("NANOS", 1_000_000_000)] {
+            let file = parquet(&schema.replace("UNIT", unit), write(a_second));
+            let lines = Lines::read(&file, &[]).unwrap();
+            let line = lines.iter().next().unwrap();
+            assert_eq!(
+                (line.text("timestamp"), line.text("day")),
+                ("2017-10-09 07:01:55", "1970-01-02 00:00:00"),
+                "{unit}"
+            );
+            assert_eq!(line.bad("odd", "is odd").to_string(), "row 1: odd: (of type INTERVAL): is odd");
+            assert_eq!(read(Form::Philly, &file).unwrap()[0].duration_ms, 66_000);
+        }
+        let far = parquet(&schema.replace("UNIT", "MILLIS"), write(i64::MAX / 1_507_532_515));
+        assert!(read(Form::Philly, &far).unwrap_err().to_string().starts_with("row 1: timestamp: 9223372"));
+    }
 }

@@ -22,6 +22,7 @@ pub fn build() -> Result<PathBuf, Error> {
         "mobula",
         "--bin",
         "mobula",
+        "--no-default-features",
         "--message-format=json-render-diagnostics",
     ]);
     if std::env::consts::ARCH == "aarch64" {
