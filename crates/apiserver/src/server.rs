@@ -33,8 +33,8 @@ pub struct Settings {
     pub clock: Clock,
     /// Where UIDs and generated names come from.
     pub ids: Ids,
-    /// So many changes of each kind are remembered, and none for longer than ten minutes once newer ones come. A watch or a page that asks for older
-    /// ones is told 410.
+    /// So many changes of each kind are remembered, and none for longer than ten minutes once newer ones come. A watch or a
+    /// page that asks for older ones is told 410.
     pub history_limit: usize,
     /// How often a watch that wants bookmarks gets one.
     pub bookmark_every: Duration,

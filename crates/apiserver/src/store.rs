@@ -36,7 +36,7 @@ pub(crate) struct Place {
     pub(crate) name: String,
 }
 
-/// How long changes are remembered: a real server compacts every five minutes what is older than that.
+/// How long changes are remembered. A real server compacts every five minutes what is older than that: five to ten minutes.
 const HISTORY_SPAN: Duration = Duration::from_secs(600);
 
 /// A step of the history.

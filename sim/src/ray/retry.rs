@@ -43,21 +43,21 @@ impl Ticks {
 pub(super) struct Retry {
     /// Not before; who may be tried first is.
     due_us: u64,
+    /// How long it waits after the next try; longer than the first delay once one has failed.
     delay_us: u64,
-    has_failed: bool,
     waits_for_node: bool,
 }
 
 impl Retry {
     /// Of a group that comes now, or whose chances are new.
     pub(super) fn fresh(now_us: u64) -> Retry {
-        Retry { due_us: now_us, delay_us: FIRST_DELAY_US, has_failed: false, waits_for_node: false }
+        Retry { due_us: now_us, delay_us: FIRST_DELAY_US, waits_for_node: false }
     }
 
     /// It was tried, and there was no place; `waits_for_node`: nor would there be one if all nodes were free.
     pub(super) fn failed(&mut self, now_us: u64, waits_for_node: bool) {
         let delay_us = (self.delay_us.saturating_mul(3) / 2).min(LONGEST_DELAY_US);
-        *self = Retry { due_us: now_us.saturating_add(self.delay_us), delay_us, has_failed: true, waits_for_node };
+        *self = Retry { due_us: now_us.saturating_add(self.delay_us), delay_us, waits_for_node };
     }
 
     /// Not before this time, in µs; the group with the smallest is tried first.
@@ -78,7 +78,7 @@ impl Retry {
         if self.waits_for_node {
             return None;
         }
-        while self.has_failed && ticks.from(self.due_us) < now_us {
+        while self.delay_us > FIRST_DELAY_US && ticks.from(self.due_us) < now_us {
             if self.delay_us == LONGEST_DELAY_US {
                 // From here on at each tick.
                 self.due_us = ticks.from(now_us);
