@@ -1,31 +1,67 @@
 //! A JSON value together with its place in the document, so that every complaint names the exact field.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use serde_json::{Map, Value};
 
 use crate::FieldError;
 
-/// A value and its JSON path.
+/// A value and its JSON path. The path is written only for a complaint.
 #[derive(Clone, Debug)]
 pub(crate) struct At<'a> {
-    path: String,
+    /// `None`: the whole document.
+    place: Option<Rc<Step<'a>>>,
     value: &'a Value,
+}
+
+/// The last step of a path, and those before it.
+#[derive(Debug)]
+struct Step<'a> {
+    before: Option<Rc<Step<'a>>>,
+    to: To<'a>,
+}
+
+#[derive(Debug)]
+enum To<'a> {
+    /// A path that was known.
+    Known(String),
+    Member(&'a str),
+    Item(usize),
 }
 
 impl<'a> At<'a> {
     /// The whole document.
     pub(crate) fn root(value: &'a Value) -> Self {
-        At { path: String::new(), value }
+        At { place: None, value }
     }
 
     /// A value whose place is already known.
     pub(crate) fn new(path: impl Into<String>, value: &'a Value) -> Self {
-        At { path: path.into(), value }
+        At { place: Some(Rc::new(Step { before: None, to: To::Known(path.into()) })), value }
     }
 
-    pub(crate) fn path(&self) -> &str {
-        &self.path
+    pub(crate) fn path(&self) -> String {
+        let steps = std::iter::successors(self.place.as_deref(), |step| step.before.as_deref());
+        let steps: Vec<&Step<'_>> = steps.collect();
+        steps.iter().rev().fold(String::new(), |path, step| match &step.to {
+            To::Known(known) => known.clone(),
+            To::Member(key) => member(&path, key),
+            To::Item(index) => format!("{path}[{index}]"),
+        })
+    }
+
+    /// The member `key`, which is `value`.
+    pub(crate) fn member(&self, key: &'a str, value: &'a Value) -> At<'a> {
+        self.inner(To::Member(key), value)
+    }
+
+    /// The element `index` of a list, which is `value`.
+    pub(crate) fn item(&self, index: usize, value: &'a Value) -> At<'a> {
+        self.inner(To::Item(index), value)
+    }
+
+    fn inner(&self, to: To<'a>, value: &'a Value) -> At<'a> {
+        At { place: Some(Rc::new(Step { before: self.place.clone(), to })), value }
     }
 
     pub(crate) fn value(&self) -> &'a Value {
@@ -33,12 +69,12 @@ impl<'a> At<'a> {
     }
 
     pub(crate) fn error(&self, problem: impl Into<String>) -> FieldError {
-        FieldError::of_value(&self.path, self.value, problem)
+        FieldError::of_value(self.path(), self.value, problem)
     }
 
     /// An error about an object that is better known by `name` than by all that it holds.
     pub(crate) fn error_of(&self, name: &str, problem: &str) -> FieldError {
-        FieldError::new(&self.path, name, problem)
+        FieldError::new(self.path(), name, problem)
     }
 
     pub(crate) fn object(&self) -> Result<&'a Map<String, Value>, FieldError> {
@@ -47,9 +83,9 @@ impl<'a> At<'a> {
 
     /// The member `key`; `None` if it is absent or null.
     pub(crate) fn get(&self, key: &str) -> Result<Option<At<'a>>, FieldError> {
-        Ok(match self.object()?.get(key) {
-            None | Some(Value::Null) => None,
-            Some(value) => Some(At { path: member(&self.path, key), value }),
+        Ok(match self.object()?.get_key_value(key) {
+            None | Some((_, Value::Null)) => None,
+            Some((key, value)) => Some(self.member(key, value)),
         })
     }
 
@@ -67,20 +103,19 @@ impl<'a> At<'a> {
 
     /// The member `key`, which must be there.
     pub(crate) fn require(&self, key: &str) -> Result<At<'a>, FieldError> {
-        self.get(key)?.ok_or_else(|| FieldError::missing(member(&self.path, key), "is required"))
+        self.get(key)?.ok_or_else(|| FieldError::missing(member(&self.path(), key), "is required"))
     }
 
     /// The members in the order of their keys, those that are null left out. The API server sends keys in this order too.
     pub(crate) fn entries(&self) -> Result<BTreeMap<&'a str, At<'a>>, FieldError> {
         let present = self.object()?.iter().filter(|(_, value)| !value.is_null());
-        Ok(present.map(|(key, value)| (key.as_str(), At { path: member(&self.path, key), value })).collect())
+        Ok(present.map(|(key, value)| (key.as_str(), self.member(key, value))).collect())
     }
 
     /// The elements of a list.
     pub(crate) fn items(&self) -> Result<Vec<At<'a>>, FieldError> {
         let list = self.value.as_array().ok_or_else(|| self.error("must be a list"))?;
-        let place = |i: usize| format!("{}[{i}]", self.path);
-        Ok(list.iter().enumerate().map(|(i, value)| At { path: place(i), value }).collect())
+        Ok(list.iter().enumerate().map(|(i, value)| self.item(i, value)).collect())
     }
 
     pub(crate) fn str(&self) -> Result<&'a str, FieldError> {
@@ -100,13 +135,22 @@ impl<'a> At<'a> {
 
     /// The string member `key`, empty if it is absent.
     pub(crate) fn text(&self, key: &str) -> Result<String, FieldError> {
-        Ok(self.get(key)?.map(|at| at.str().map(str::to_owned)).transpose()?.unwrap_or_default())
+        match self.object()?.get(key) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(_) => self.require(key)?.str().map(str::to_owned),
+        }
     }
 
     /// The member `key` as a map of strings, empty if it is absent.
     pub(crate) fn text_map(&self, key: &str) -> Result<BTreeMap<String, String>, FieldError> {
         let Some(map) = self.get(key)? else { return Ok(BTreeMap::new()) };
-        map.entries()?.into_iter().map(|(key, at)| Ok((key.to_owned(), at.str()?.to_owned()))).collect()
+        let text = |key: &'a String, value: &'a Value| match value {
+            Value::String(text) => Ok(text.clone()),
+            other => map.member(key, other).str().map(str::to_owned),
+        };
+        let present = map.object()?.iter().filter(|(_, value)| !value.is_null());
+        present.map(|(key, value)| Ok((key.clone(), text(key, value)?))).collect()
     }
 }
 

@@ -8,6 +8,7 @@
 //! * [`Kind::faults`] says both of an object of any kind of `ray.io`.
 //! * [`PodView::from_value`] says where a pod is on its way to being a Ray node.
 //! * [`node`] and [`pod_needs`] say what a Kubernetes node takes, and what a pod takes of it, as the scheduler counts it.
+//! * [`sparse::Sparse`] reads JSON without what nobody looks at.
 //! * [`TopologyObject::from_value`] reads what other schedulers say of the topology.
 //!
 //! Whatever can't be used is a [`FieldError`] that names the field, its value and what to do.
@@ -34,6 +35,7 @@ mod resources;
 mod schema;
 mod settings;
 mod shape;
+pub mod sparse;
 mod status;
 mod template;
 mod time;

@@ -129,9 +129,7 @@ impl<T: Field> Field for Vec<T> {
 
 impl<T: Field> Field for BTreeMap<String, T> {
     fn read(at: &At<'_>) -> Result<Self, FieldError> {
-        let element = |(key, value): (&String, &Value)| {
-            Ok((key.clone(), T::read(&At::new(crate::at::member(at.path(), key), value))?))
-        };
+        let element = |(key, value): (&String, &Value)| Ok((key.clone(), T::read(&at.member(key, value))?));
         at.object()?.iter().map(element).collect()
     }
     fn write(&self) -> Value {

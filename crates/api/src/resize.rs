@@ -232,10 +232,10 @@ impl<'a> Wish<'a> {
         let timeout = at.require("resize-timeout")?;
         let timeout_s = timeout.int()?;
         Ok(Wish {
-            path: at.path().to_owned(),
+            path: at.path(),
             max_cpu: quantity(&at.require("max-cpu")?)?,
             max_memory: quantity(&at.require("max-memory")?)?,
-            timeout_s: seconds_to_ms(timeout.path(), timeout_s).map(|_| timeout_s)?,
+            timeout_s: seconds_to_ms(&timeout.path(), timeout_s).map(|_| timeout_s)?,
             group,
         })
     }

@@ -64,7 +64,7 @@ fn gpu(group: &Group<'_>) -> Result<Option<i64>, FieldError> {
     for kind in ["limits", "requests"] {
         for (name, at) in group.template.resources(kind)? {
             if name.ends_with("gpu") {
-                let units = ray_amount(at.path(), quantity(&at)?)?;
+                let units = ray_amount(&at.path(), quantity(&at)?)?;
                 if units > 0 {
                     return Ok(Some(units));
                 }
@@ -83,7 +83,7 @@ fn tpu(group: &Group<'_>, custom: &BTreeMap<String, i64>) -> Result<Option<i64>,
     }
     for kind in ["limits", "requests"] {
         if let Some(at) = group.template.resources(kind)?.get(keys::GOOGLE_TPU) {
-            let units = ray_amount(at.path(), quantity(at)?)?;
+            let units = ray_amount(&at.path(), quantity(at)?)?;
             if units > 0 {
                 return Ok(Some(units));
             }
@@ -140,7 +140,7 @@ fn declared_quantity(group: &Group<'_>, name: &str, text: &str) -> Result<i64, F
 
 fn of_container(group: &Group<'_>, name: &str) -> Result<Option<i64>, FieldError> {
     let found = group.template.limit_or_request(name)?;
-    found.map(|at| ray_amount(at.path(), quantity(&at)?)).transpose()
+    found.map(|at| ray_amount(&at.path(), quantity(&at)?)).transpose()
 }
 
 /// Whole units for Ray: rounded up.

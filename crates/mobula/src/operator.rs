@@ -160,7 +160,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
     // Fails only if somebody has installed one before: then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.context("no async runtime").and_then(|runtime| runtime.block_on(run_operator(args, config)));
     match ended {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,

@@ -105,7 +105,7 @@ fn check(at: &At<'_>, schema: &Value, misfits: &mut Vec<Misfit>) {
             list(at, items, schema).into_iter().for_each(&mut refuse);
             let Some(schema) = schema.get("items") else { return };
             for (i, item) in items.iter().enumerate() {
-                check(&At::new(format!("{}[{i}]", at.path()), item), schema, misfits);
+                check(&at.item(i, item), schema, misfits);
             }
         }
         _ => {}
@@ -168,7 +168,7 @@ fn scalar(at: &At<'_>, schema: &Value) -> Vec<FieldError> {
 fn required(at: &At<'_>, members: &Map<String, Value>, schema: &Value) -> Vec<FieldError> {
     let names = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let missing = names.filter(|name| members.get(*name).is_none_or(Value::is_null));
-    missing.map(|name| FieldError::missing(member(at.path(), name), "is required")).collect()
+    missing.map(|name| FieldError::missing(member(&at.path(), name), "is required")).collect()
 }
 
 fn object(at: &At<'_>, members: &Map<String, Value>, schema: &Value, misfits: &mut Vec<Misfit>) {
@@ -178,12 +178,12 @@ fn object(at: &At<'_>, members: &Map<String, Value>, schema: &Value, misfits: &m
     // Null says nothing.
     for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
         match known.and_then(|known| known.get(name)).or(any) {
-            Some(schema) => check(&At::new(member(at.path(), name), value), schema, misfits),
+            Some(schema) => check(&at.member(name, value), schema, misfits),
             // An object of which the definition says nothing: metadata is looked at elsewhere.
             None if known.is_none() => {}
             None => {
                 let names = known.into_iter().flatten().map(|(name, _)| name.as_str());
-                misfits.push(unknown_field(at.path(), name, value, names, is_kept));
+                misfits.push(unknown_field(&at.path(), name, value, names, is_kept));
             }
         }
     }

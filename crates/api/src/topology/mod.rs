@@ -78,7 +78,7 @@ fn read(at: &At<'_>) -> Result<TopologyObject, FieldError> {
             let problem = format!("must be one of {}", known.join(", "));
             let said = |key: &str| at.value().get(key).and_then(Value::as_str).unwrap_or_default();
             let found = format!("{} {}", said("apiVersion"), said("kind"));
-            Err(FieldError::new(crate::at::member(at.path(), "kind"), found.trim(), problem))
+            Err(FieldError::new(crate::at::member(&at.path(), "kind"), found.trim(), problem))
         }
     }
 }

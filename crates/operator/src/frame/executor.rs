@@ -18,6 +18,7 @@ use super::{
     outcome::{Class, Outcome, Problem},
     pace::Pace,
     pod::{self, SLOT},
+    read::{AnyKind, Json, Pods},
     store::Key,
     time::Clock,
     turns::{Rank, Turns},
@@ -169,9 +170,17 @@ impl Executor {
         if let Some(pace) = &self.pace {
             pace.wait().await;
         }
-        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let bytes = if body.is_null() { Ok(Vec::new()) } else { serde_json::to_vec(body) };
+        let bytes = bytes.map_err(kube::Error::SerdeError)?;
         let request = request.body(bytes).map_err(kube::Error::HttpError)?;
-        let answer = tokio::time::timeout(REQUEST_LIMIT, self.client.request::<Value>(request)).await;
+        let answer = async {
+            if kind == &kind::POD {
+                self.client.request::<Json<Pods>>(request).await.map(|answer| answer.value)
+            } else {
+                self.client.request::<Json<AnyKind>>(request).await.map(|answer| answer.value)
+            }
+        };
+        let answer = tokio::time::timeout(REQUEST_LIMIT, answer).await;
         let answer = answer.unwrap_or_else(|_| {
             let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 30 s");
             Err(kube::Error::Service(late.into()))
@@ -185,7 +194,7 @@ impl Executor {
         match self.request("create", kind, request, body).await {
             Ok(created) => {
                 match kind == &kind::POD {
-                    true => self.world.pod_answered(created, true),
+                    true => self.world.pod_answered(&created, true),
                     false => self.world.learn(kind, "", created),
                 }
                 Outcome::Done
@@ -269,7 +278,7 @@ impl Executor {
             Ok(answer) => {
                 let base = patch.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
                 if kind == &kind::POD {
-                    self.world.pod_answered(answer, false);
+                    self.world.pod_answered(&answer, false);
                 } else if !base.is_empty() {
                     self.world.learn(kind, base, answer);
                 }

@@ -8,6 +8,7 @@
 //!
 //! * [`decision`]: what is to be done, as a value.
 //! * [`world`]: everything that is watched, in stores with indices. A reconcile lists nothing from the API server.
+//! * [`read`]: how answers of the API server are read: without what nobody looks at.
 //! * [`capacity`]: what nodes offer and pods hold, for gang admission.
 //! * [`executor`]: carries a decision out: in batches, a bounded number of requests at once for each object, and fairly.
 //! * [`turns`]: whose request goes next when there are many.
@@ -31,6 +32,7 @@ pub mod outcome;
 pub mod pace;
 pub mod pod;
 pub mod queue;
+pub mod read;
 pub mod store;
 pub mod time;
 pub mod turns;

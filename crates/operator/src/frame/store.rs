@@ -130,6 +130,12 @@ impl<T: Stored + PartialEq> Store<T> {
         self.objects.get(key)
     }
 
+    /// Whether it has this very version of the object: whoever brings it again brings no news.
+    pub fn has_version(&self, key: &Key, uid: &str, resource_version: &str) -> bool {
+        let is_it = |known: &Arc<T>| known.uid() == uid && known.resource_version() == resource_version;
+        !resource_version.is_empty() && self.objects.get(key).is_some_and(is_it)
+    }
+
     /// All objects, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<T>)> {
         self.objects.iter()

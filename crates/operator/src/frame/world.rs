@@ -27,10 +27,10 @@ pub use sources::{RAY_CLUSTER_SOURCES, Source};
 /// A custom resource that may have to be reconciled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
+    /// Namespace and name. First, because it tells more than the kind when two are compared.
+    pub key: Key,
     /// Kind.
     pub kind: &'static Kind,
-    /// Namespace and name.
-    pub key: Key,
 }
 
 /// A RayCluster as the API server has it.
@@ -384,8 +384,7 @@ impl World {
     }
 
     /// The answer to a write of ours. `base`: the version that the write was made for; empty for a creation.
-    pub fn learn(&self, kind: &'static Kind, base: &str, mut value: Value) {
-        trim(&mut value);
+    pub fn learn(&self, kind: &'static Kind, base: &str, value: Value) {
         self.with(|inner| {
             if kind == &kind::RAY_CLUSTER {
                 inner.clusters.learn(base, Cluster::read(&value));
@@ -465,13 +464,6 @@ impl World {
 /// How long a pod is given to end where its own grace period is not known yet, in ms: Kubernetes' default.
 const ASSUMED_GRACE_MS: i64 = 30_000;
 
-/// Managed fields are most of an object, and nobody looks at them.
-pub(super) fn trim(value: &mut Value) {
-    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
-}
-
 fn target(key: Key) -> Target {
     Target { kind: &kind::RAY_CLUSTER, key }
 }
@@ -500,6 +492,9 @@ fn changed_owners<T: Stored>(change: &Change<T>) -> Vec<Target> {
 
 impl Inner {
     fn apply(&mut self, source: usize, kind: &'static Kind, value: Value) -> Vec<Target> {
+        if self.has_version(source, kind, &value) {
+            return Vec::new();
+        }
         if kind == &kind::RAY_CLUSTER {
             let change = self.clusters.apply(Cluster::read(&value));
             change.map(|change| self.cluster_changed(&change)).unwrap_or_default()
@@ -509,6 +504,19 @@ impl Inner {
         } else {
             let change = self.children.entry(source).or_default().apply(Child::read(kind, value));
             change.iter().flat_map(changed_owners).collect()
+        }
+    }
+
+    /// Whether this version is known already, by the answer to a write of ours: then it is not read again.
+    fn has_version(&self, source: usize, kind: &'static Kind, value: &Value) -> bool {
+        let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default();
+        let (key, uid, version) = (Key::new(text("namespace"), text("name")), text("uid"), text("resourceVersion"));
+        if kind == &kind::RAY_CLUSTER {
+            self.clusters.has_version(&key, uid, version)
+        } else if kind == &kind::POD {
+            self.pods.has_version(&key, uid, version)
+        } else {
+            self.children.get(&source).is_some_and(|store| store.has_version(&key, uid, version))
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use mobula_planner::Resources;
 use serde_json::Value;
 
-use super::{Indexed, Source, Target, World, indexed, target, trim};
+use super::{Indexed, Source, Target, World, indexed, target};
 use crate::frame::{
     capacity::NodeRecord,
     gang_pod::HOSTNAME,
@@ -99,9 +99,8 @@ fn is_seen(known: Option<&Arc<Indexed>>, answer: &Indexed) -> bool {
 impl World {
     /// The answer to a write of ours to a pod: it has made a new version. What was asked before of an older one is refused,
     /// if it named it. `is_new`: the write was its creation.
-    pub fn pod_answered(&self, mut value: Value, is_new: bool) {
-        trim(&mut value);
-        let Some(pod) = indexed(&value) else { return };
+    pub fn pod_answered(&self, value: &Value, is_new: bool) {
+        let Some(pod) = indexed(value) else { return };
         self.with(|inner| {
             let learned = if is_new { inner.pods.learn("", pod.clone()) } else { inner.pods.learn_newer(pod.clone()) };
             let targets = learned.map(|change| inner.pod_changed(&change)).unwrap_or_default();

@@ -79,7 +79,7 @@ impl Children<'_> {
             }
         }
         let list = |key: &str, list: &Vec<Value>| {
-            take_objects(&format!("spec.autoscalerOptions.{key}"), Some(Value::Array(list.clone())))
+            take_objects(format_args!("spec.autoscalerOptions.{key}"), Some(Value::Array(list.clone())))
         };
         container.env.extend(list("env", &options.env)?);
         container.volume_mounts.extend(list("volumeMounts", &options.volume_mounts)?);

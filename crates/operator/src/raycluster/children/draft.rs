@@ -1,7 +1,7 @@
 //! A pod that is being made from a template: the parts that the operator adds to are typed, everything else stays the JSON
 //! that the user wrote.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display};
 
 use mobula_api::FieldError;
 use serde_json::{Map, Value, json};
@@ -42,20 +42,19 @@ impl PodDraft {
     /// A copy of the template at `path`.
     pub(super) fn from_template(path: &str, template: &Value) -> Result<Self, FieldError> {
         let mut template = object(path, template)?;
-        let metadata_path = format!("{path}.metadata");
-        let mut metadata = take_object(&metadata_path, template.remove("metadata"))?;
+        let mut metadata = take_object(format_args!("{path}.metadata"), template.remove("metadata"))?;
         metadata.retain(|key, _| !NOT_INHERITED.contains(&key.as_str()));
-        let labels = take_text_map(&format!("{metadata_path}.labels"), metadata.remove("labels"))?;
-        let annotations = take_text_map(&format!("{metadata_path}.annotations"), metadata.remove("annotations"))?;
+        let mut map = |key: &str| take_text_map(format_args!("{path}.metadata.{key}"), metadata.remove(key));
+        let (labels, annotations) = (map("labels")?, map("annotations")?);
 
-        let spec_path = format!("{path}.spec");
-        let mut spec = take_object(&spec_path, template.remove("spec"))?;
-        let containers_path = format!("{spec_path}.containers");
-        let mut containers = containers(&containers_path, spec.remove("containers"))?.into_iter();
-        let ray =
-            containers.next().ok_or_else(|| FieldError::missing(&containers_path, "must hold the Ray container"))?;
-        let init_containers = self::containers(&format!("{spec_path}.initContainers"), spec.remove("initContainers"))?;
-        let volumes = take_objects(&format!("{spec_path}.volumes"), spec.remove("volumes"))?;
+        let mut spec = take_object(format_args!("{path}.spec"), template.remove("spec"))?;
+        let mut list = |key: &str| containers(format_args!("{path}.spec.{key}"), spec.remove(key));
+        let mut containers = list("containers")?.into_iter();
+        let init_containers = list("initContainers")?;
+        let ray = containers
+            .next()
+            .ok_or_else(|| FieldError::missing(format!("{path}.spec.containers"), "must hold the Ray container"))?;
+        let volumes = take_objects(format_args!("{path}.spec.volumes"), spec.remove("volumes"))?;
         Ok(PodDraft {
             labels,
             annotations,
@@ -116,11 +115,11 @@ impl ContainerDraft {
     }
 
     /// A container as written.
-    pub(super) fn from_value(path: &str, value: &Value) -> Result<Self, FieldError> {
-        let mut rest = object(path, value)?;
-        let mut list = |key: &str| take_objects(&format!("{path}.{key}"), rest.remove(key));
+    pub(super) fn from_value(path: impl Display, value: &Value) -> Result<Self, FieldError> {
+        let mut rest = object(&path, value)?;
+        let mut list = |key: &str| take_objects(format_args!("{path}.{key}"), rest.remove(key));
         let (env, ports, volume_mounts) = (list("env")?, list("ports")?, list("volumeMounts")?);
-        let mut texts = |key: &str| take_texts(&format!("{path}.{key}"), rest.remove(key));
+        let mut texts = |key: &str| take_texts(format_args!("{path}.{key}"), rest.remove(key));
         let (command, args) = (texts("command")?, texts("args")?);
         Ok(ContainerDraft { command, args, env, ports, volume_mounts, rest })
     }
@@ -207,27 +206,27 @@ pub(super) fn insert_unless_empty(object: &mut Map<String, Value>, key: &str, va
     }
 }
 
-fn containers(path: &str, list: Option<Value>) -> Result<Vec<ContainerDraft>, FieldError> {
-    let containers = take_list(path, list)?;
-    let read = |(index, value): (usize, &Value)| ContainerDraft::from_value(&format!("{path}[{index}]"), value);
+fn containers(path: impl Display, list: Option<Value>) -> Result<Vec<ContainerDraft>, FieldError> {
+    let containers = take_list(&path, list)?;
+    let read = |(index, value): (usize, &Value)| ContainerDraft::from_value(format_args!("{path}[{index}]"), value);
     containers.iter().enumerate().map(read).collect()
 }
 
-fn wrong(path: &str, value: &Value, problem: &str) -> FieldError {
+fn wrong(path: impl Display, value: &Value, problem: &str) -> FieldError {
     let shown = match value {
         Value::String(text) => text.clone(),
         Value::Array(_) => "[…]".to_owned(),
         Value::Object(_) => "{…}".to_owned(),
         scalar => scalar.to_string(),
     };
-    FieldError::new(path, shown, problem)
+    FieldError::new(path.to_string(), shown, problem)
 }
 
-fn object(path: &str, value: &Value) -> Result<Map<String, Value>, FieldError> {
+fn object(path: impl Display, value: &Value) -> Result<Map<String, Value>, FieldError> {
     value.as_object().cloned().ok_or_else(|| wrong(path, value, "must be an object"))
 }
 
-fn take_object(path: &str, value: Option<Value>) -> Result<Map<String, Value>, FieldError> {
+fn take_object(path: impl Display, value: Option<Value>) -> Result<Map<String, Value>, FieldError> {
     match value {
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(map)) => Ok(map),
@@ -235,7 +234,7 @@ fn take_object(path: &str, value: Option<Value>) -> Result<Map<String, Value>, F
     }
 }
 
-fn take_list(path: &str, value: Option<Value>) -> Result<Vec<Value>, FieldError> {
+fn take_list(path: impl Display, value: Option<Value>) -> Result<Vec<Value>, FieldError> {
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(list)) => Ok(list),
@@ -244,31 +243,31 @@ fn take_list(path: &str, value: Option<Value>) -> Result<Vec<Value>, FieldError>
 }
 
 /// A list of objects.
-pub(super) fn take_objects(path: &str, value: Option<Value>) -> Result<Vec<Value>, FieldError> {
-    let list = take_list(path, value)?;
+pub(super) fn take_objects(path: impl Display, value: Option<Value>) -> Result<Vec<Value>, FieldError> {
+    let list = take_list(&path, value)?;
     match list.iter().enumerate().find(|(_, element)| !element.is_object()) {
-        Some((index, element)) => Err(wrong(&format!("{path}[{index}]"), element, "must be an object")),
+        Some((index, element)) => Err(wrong(format_args!("{path}[{index}]"), element, "must be an object")),
         None => Ok(list),
     }
 }
 
-fn take_texts(path: &str, value: Option<Value>) -> Result<Vec<String>, FieldError> {
+fn take_texts(path: impl Display, value: Option<Value>) -> Result<Vec<String>, FieldError> {
     let text = |(index, element): (usize, &Value)| {
         let text = element.as_str().map(str::to_owned);
-        text.ok_or_else(|| wrong(&format!("{path}[{index}]"), element, "must be a string: put it in quotes"))
+        text.ok_or_else(|| wrong(format_args!("{path}[{index}]"), element, "must be a string: put it in quotes"))
     };
-    take_list(path, value)?.iter().enumerate().map(text).collect()
+    take_list(&path, value)?.iter().enumerate().map(text).collect()
 }
 
 /// A map of strings.
-pub(super) fn take_text_map(path: &str, value: Option<Value>) -> Result<BTreeMap<String, String>, FieldError> {
+pub(super) fn take_text_map(path: impl Display, value: Option<Value>) -> Result<BTreeMap<String, String>, FieldError> {
     let text = |(key, value): (String, Value)| match value {
         Value::String(text) => Ok((key, text)),
         // As Go reads it.
         Value::Null => Ok((key, String::new())),
-        other => Err(wrong(&format!("{path}[{key:?}]"), &other, "must be a string: put it in quotes")),
+        other => Err(wrong(format_args!("{path}[{key:?}]"), &other, "must be a string: put it in quotes")),
     };
-    take_object(path, value)?.into_iter().map(text).collect()
+    take_object(&path, value)?.into_iter().map(text).collect()
 }
 
 #[cfg(test)]

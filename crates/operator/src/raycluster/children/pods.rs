@@ -125,7 +125,7 @@ impl Children<'_> {
             false => ("workerSidecarContainers", &config.worker_sidecars),
         };
         for (index, sidecar) in sidecars.iter().enumerate() {
-            pod.others.push(ContainerDraft::from_value(&format!("{field}[{index}]"), sidecar)?);
+            pod.others.push(ContainerDraft::from_value(format_args!("{field}[{index}]"), sidecar)?);
         }
         for (key, value) in &config.default_annotations {
             pod.annotations.entry(key.clone()).or_insert_with(|| value.clone());

@@ -27,12 +27,13 @@ impl Children<'_> {
     /// Names the field of the template or of the user's own Service that can't be used.
     pub fn head_service(&self) -> Result<Option<Value>, FieldError> {
         let head = &self.cluster.spec.head_group_spec;
-        let selector = json!(self.head_selector()?);
+        let draft = self.head_template()?;
+        let selector = json!(self.head_selector(&draft));
         let port = |(name, port)| json!({ "name": name, "port": port, "appProtocol": "tcp" });
-        let ports: Vec<Value> = self.head_ports()?.into_iter().map(port).collect();
+        let ports: Vec<Value> = self.ports_of(&draft)?.into_iter().map(port).collect();
         let annotations = json!(self.cluster.spec.head_service_annotations);
         if let Some(own) = &head.head_service {
-            return self.own_head_service(own, selector, ports).map(Some);
+            return self.own_head_service(&draft, own, selector, ports).map(Some);
         }
         let service_type = head.service_type.as_deref().unwrap_or_default();
         let mut spec = Map::from_iter([("selector".to_owned(), selector.clone()), ("ports".to_owned(), json!(ports))]);
@@ -50,7 +51,13 @@ impl Children<'_> {
     }
 
     /// The head Service as the user shaped it, with what the operator needs of it.
-    fn own_head_service(&self, own: &Value, selector: Value, ports: Vec<Value>) -> Result<Value, FieldError> {
+    fn own_head_service(
+        &self,
+        draft: &PodDraft,
+        own: &Value,
+        selector: Value,
+        ports: Vec<Value>,
+    ) -> Result<Value, FieldError> {
         let path = "spec.headGroupSpec.headService";
         let object = |key: &str| match own.get(key) {
             None | Some(Value::Null) => Ok(Map::new()),
@@ -58,12 +65,12 @@ impl Children<'_> {
             Some(other) => Err(FieldError::new(format!("{path}.{key}"), other.to_string(), "must be an object")),
         };
         let (mut own_metadata, mut spec) = (object("metadata")?, object("spec")?);
-        let mut map = |key: &str| take_text_map(&format!("{path}.metadata.{key}"), own_metadata.remove(key));
+        let mut map = |key: &str| take_text_map(format_args!("{path}.metadata.{key}"), own_metadata.remove(key));
         let (mut labels, mut annotations) = (map("labels")?, map("annotations")?);
-        labels.extend(self.head_selector()?);
+        labels.extend(self.head_selector(draft));
         annotations.extend(self.cluster.spec.head_service_annotations.clone());
 
-        let mut all_ports = take_objects(&format!("{path}.spec.ports"), spec.remove("ports"))?;
+        let mut all_ports = take_objects(format_args!("{path}.spec.ports"), spec.remove("ports"))?;
         all_ports.extend(ports);
         spec.insert("ports".to_owned(), json!(all_ports));
         spec.insert("selector".to_owned(), selector);
@@ -131,28 +138,34 @@ impl Children<'_> {
         Ok(Some(service(&metadata, &Value::Object(spec))))
     }
 
-    /// Labels that the head pod is found by. Its template may change one of them.
-    fn head_selector(&self) -> Result<BTreeMap<String, String>, FieldError> {
-        let cluster = &self.cluster.metadata.name;
+    fn head_template(&self) -> Result<PodDraft, FieldError> {
         let group = Group::head(self.cluster);
-        let template = PodDraft::from_template(&group.template_path(), group.template)?;
+        PodDraft::from_template(&group.template_path(), group.template)
+    }
+
+    /// Labels that the head pod is found by. Its template may change one of them.
+    fn head_selector(&self, head: &PodDraft) -> BTreeMap<String, String> {
+        let cluster = &self.cluster.metadata.name;
         let name_key = "app.kubernetes.io/name";
         let labels = [
             (keys::CLUSTER, cluster.clone()),
             (keys::NODE_TYPE, keys::NODE_TYPE_HEAD.to_owned()),
             ("ray.io/identifier", check_label(&format!("{cluster}-head"))),
-            (name_key, template.labels.get(name_key).cloned().unwrap_or_else(|| "kuberay".to_owned())),
+            (name_key, head.labels.get(name_key).cloned().unwrap_or_else(|| "kuberay".to_owned())),
             ("app.kubernetes.io/created-by", "kuberay-operator".to_owned()),
         ];
-        Ok(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+        labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     /// Ports of the head by name: those of the Ray container, else Ray's own; one of the name `metrics` always.
     pub(super) fn head_ports(&self) -> Result<BTreeMap<String, i64>, FieldError> {
+        self.ports_of(&self.head_template()?)
+    }
+
+    fn ports_of(&self, head: &PodDraft) -> Result<BTreeMap<String, i64>, FieldError> {
         let group = Group::head(self.cluster);
-        let pod = PodDraft::from_template(&group.template_path(), group.template)?;
         let mut ports = BTreeMap::new();
-        for (index, port) in pod.ray.ports.iter().enumerate() {
+        for (index, port) in head.ray.ports.iter().enumerate() {
             let number = port.get("containerPort").and_then(Value::as_i64).ok_or_else(|| {
                 let field = format!("{}.ports[{index}].containerPort", group.ray_path());
                 FieldError::missing(field, "must be the number of a port")

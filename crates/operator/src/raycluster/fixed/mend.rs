@@ -16,6 +16,9 @@ use crate::frame::{
 
 /// What is to be done about a child that is there but is not as it should be.
 pub(super) fn step(pass: &mut Pass<'_>, part: &str, there: &Arc<Child>, wanted: &Value) -> Option<Step> {
+    if !["Role", "Ingress", "NetworkPolicy", "PodGroup", "PersistentVolumeClaim"].contains(&there.kind.kind) {
+        return None;
+    }
     let mut body = there.body.clone();
     let (is_so, said) = match there.kind.kind {
         "Role" => (!rules(pass, &mut body, wanted), None),
