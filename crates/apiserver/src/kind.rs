@@ -1,5 +1,7 @@
 //! The table of kinds: what the server serves, and how each kind behaves.
 
+use std::time::Duration;
+
 const NAMESPACED: u8 = 1;
 const STATUS: u8 = 2;
 const GENERATION: u8 = 4;
@@ -7,6 +9,8 @@ const GENERATION: u8 = 4;
 const RETURNS: u8 = 8;
 /// Belongs to a definition (CRD).
 const CUSTOM: u8 = 16;
+/// `--event-ttl` of a real server, unless it is set.
+const EVENT_TTL: Duration = Duration::from_secs(3_600);
 const CUSTOM_WITH_STATUS: u8 = NAMESPACED | STATUS | GENERATION | CUSTOM;
 
 /// A kind of object, and how the server treats its objects.
@@ -37,6 +41,8 @@ pub struct Kind {
     pub is_custom: bool,
     /// Whether a delete that is carried out at once is answered by the object instead of a Status.
     pub returns_deleted: bool,
+    /// How long an object is kept once it was written; `None`: until it is deleted.
+    pub lives_for: Option<Duration>,
     /// Whether dependents of a deleted object stay unless the deleter asks otherwise (Jobs).
     pub orphans_by_default: bool,
     /// Further subresources that may be written: `eviction`, `binding`, `resize`.
@@ -107,6 +113,7 @@ impl Kind {
             has_generation: has(GENERATION),
             is_custom: has(CUSTOM),
             returns_deleted: has(RETURNS),
+            lives_for: ((group, plural) == ("", "events")).then_some(EVENT_TTL),
             orphans_by_default: (group, plural) == ("batch", "jobs"),
             subresources: subresources.iter().map(|&name| name.to_owned()).collect(),
             selectable_fields: selectable_fields.iter().map(|&name| name.to_owned()).collect(),

@@ -58,6 +58,10 @@ pub(crate) fn set_version(object: &mut Value, version: u64) {
     set_meta(object, "resourceVersion", Value::String(version.to_string()));
 }
 
+pub(crate) fn version(object: &Value) -> Option<u64> {
+    meta(object, "resourceVersion").parse().ok()
+}
+
 pub(crate) fn generation(object: &Value) -> Option<i64> {
     object["metadata"]["generation"].as_i64()
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::refusal::Refusal;
 
 /// The object after a patch of this content type.
-pub(crate) fn patched(object: &Value, content_type: &str, body: &[u8]) -> Result<Value, Refusal> {
+pub(crate) fn patched(mut object: Value, content_type: &str, body: &[u8]) -> Result<Value, Refusal> {
     match content_type.split(';').next().unwrap_or_default().trim() {
         "application/json-patch+json" => json_patched(object, body),
         "application/merge-patch+json" => {
@@ -14,20 +14,18 @@ pub(crate) fn patched(object: &Value, content_type: &str, body: &[u8]) -> Result
             if !patch.is_object() {
                 return Err(Refusal::bad_request("a merge patch must be an object"));
             }
-            let mut changed = object.clone();
-            json_patch::merge(&mut changed, &patch);
-            Ok(changed)
+            json_patch::merge(&mut object, &patch);
+            Ok(object)
         }
         other => Err(Refusal::unsupported_patch(other)),
     }
 }
 
-fn json_patched(object: &Value, body: &[u8]) -> Result<Value, Refusal> {
+fn json_patched(mut changed: Value, body: &[u8]) -> Result<Value, Refusal> {
     let operations: Vec<Value> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
     let rejected = || Refusal::of_code(422, "the server rejected our request due to an error in our request");
     let patch: Result<Vec<PatchOperation>, _> = operations.into_iter().map(serde_json::from_value).collect();
     let patch = patch.map_err(|_| rejected())?;
-    let mut changed = object.clone();
     for operation in &patch {
         // And that what is absent from an object can be replaced.
         if let PatchOperation::Replace(replace) = operation
@@ -68,7 +66,7 @@ mod tests {
 
     fn apply(content_type: &str, patch: &Value) -> Result<Value, u16> {
         let object = json!({"spec": {"groups": [{"name": "a", "replicas": 1}]}});
-        patched(&object, content_type, patch.to_string().as_bytes()).map_err(|refusal| refusal.code)
+        patched(object, content_type, patch.to_string().as_bytes()).map_err(|refusal| refusal.code)
     }
 
     #[test]

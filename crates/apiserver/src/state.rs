@@ -133,6 +133,7 @@ impl State {
 
     /// Answers a request.
     pub(crate) fn answer(&mut self, shared: &Shared, call: &Call, asker: &Asker<'_>) -> Result<Reply, Refusal> {
+        self.store.expire();
         let asked = &call.asked;
         if !asked.is_resource() {
             return Ok(discovery::answer(self, &asked.resource, &call.accept));

@@ -73,6 +73,8 @@ pub(crate) struct Store {
     pub(crate) uids: BTreeMap<String, Place>,
     /// Which objects name this UID as an owner.
     pub(crate) dependents: BTreeMap<String, BTreeSet<Place>>,
+    /// When which version of an object has lived for as long as its kind lets it, soonest first.
+    ends: VecDeque<(Instant, Place, u64)>,
     /// Objects and owners that the garbage collector should look at.
     pub(crate) suspects: BTreeSet<String>,
     observers: Vec<Observer>,
@@ -87,6 +89,7 @@ impl Store {
             next_watch: 0,
             uids: BTreeMap::new(),
             dependents: BTreeMap::new(),
+            ends: VecDeque::new(),
             suspects: BTreeSet::new(),
             observers: Vec::new(),
         }
@@ -101,9 +104,12 @@ impl Store {
         let in_namespace = table.objects.entry(place.namespace.clone()).or_default();
         let before = in_namespace.insert(place.name.clone(), Arc::clone(&after));
         table.count += usize::from(before.is_none());
+        let now = Instant::now();
+        if let Some(lives_for) = table.kind.lives_for {
+            self.ends.push_back((now + lives_for, place.clone(), self.version));
+        }
         self.index(place, before.as_deref(), Some(&after));
-        let change =
-            Change { version: self.version, at: Instant::now(), before, after: Arc::clone(&after), is_deletion: false };
+        let change = Change { version: self.version, at: now, before, after: Arc::clone(&after), is_deletion: false };
         self.record(place.table, change);
         after
     }
@@ -129,6 +135,20 @@ impl Store {
         };
         self.record(place.table, change);
         Some(after)
+    }
+
+    /// Removes what has lived for as long as its kind lets it.
+    pub(crate) fn expire(&mut self) {
+        let now = Instant::now();
+        while self.ends.front().is_some_and(|(at, _, _)| *at <= now)
+            && let Some((_, place, version)) = self.ends.pop_front()
+        {
+            let stored = self.tables[place.table].get(&place.namespace, &place.name);
+            // What was written since then lives longer.
+            if stored.is_some_and(|stored| object::version(&stored.value) == Some(version)) {
+                self.remove(&place);
+            }
+        }
     }
 
     /// From now on `observer` is shown every change.

@@ -133,8 +133,7 @@ impl State {
     pub(crate) fn patch(&mut self, served: &Served, place: &Place, call: &Call) -> Result<Reply, Refusal> {
         let old = self.must_get(place)?;
         let kind = Arc::clone(&self.store.tables[place.table].kind);
-        let seen = served.as_served(&old.value);
-        let mut new = patched(&seen, &call.content_type, &call.body)?;
+        let mut new = patched(served.as_served(&old.value), &call.content_type, &call.body)?;
         if !new.is_object() {
             return Err(Refusal::bad_request("the patch leaves no object"));
         }
@@ -369,21 +368,25 @@ fn confined(kind: &Kind, subresource: &str, old: &Value, mut new: Value) -> Valu
             new
         }
         // Of a built-in kind also labels, annotations and the like.
-        "status" if !kind.is_custom => {
-            let mut confined = old.clone();
-            for part in ["metadata", "status"] {
-                object::set_part(&mut confined, part, new.get(part).cloned());
-            }
-            confined
-        }
+        "status" if !kind.is_custom => confined_to(&["metadata", "status"], old, new),
         "resize" => resized(old, &new),
         part => {
             let part = if part == "finalize" { "spec" } else { part };
-            let mut confined = old.clone();
-            object::set_part(&mut confined, part, new.get(part).cloned());
-            confined
+            confined_to(&[part], old, new)
         }
     }
+}
+
+/// The old object with these parts of the new one. What is the same in both is not copied.
+fn confined_to(parts: &[&str], old: &Value, mut new: Value) -> Value {
+    let (Some(old), Some(members)) = (old.as_object(), new.as_object_mut()) else { return new };
+    members.retain(|name, _| parts.contains(&name.as_str()) || old.contains_key(name));
+    for (name, value) in old.iter().filter(|(name, _)| !parts.contains(&name.as_str())) {
+        if members.get(name) != Some(value) {
+            members.insert(name.clone(), value.clone());
+        }
+    }
+    new
 }
 
 /// The old pod with the resources that the new one gives to its containers.

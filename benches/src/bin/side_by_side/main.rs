@@ -21,6 +21,10 @@ use anyhow::Result;
 use clap::Parser;
 use mobula_benches::classes::Size;
 
+/// As in `mobula`: parts of it are measured in this program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Runs side by side with Ray's own scheduler and autoscaler, and with KubeRay's operator.
 #[derive(Parser)]
 enum Run {

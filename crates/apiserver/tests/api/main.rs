@@ -180,3 +180,55 @@ async fn two_servers_with_one_seed_write_the_same_bytes() {
     assert_eq!(written[0], written[1]);
     assert_eq!(written[0].len(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_lives_for_an_hour_after_it_was_last_written() {
+    let server = ApiServer::default();
+    let api: Api<DynamicObject> = Api::default_namespaced_with(
+        server.client(),
+        &ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Event")),
+    );
+    let event = |name: &str| {
+        let regarding = json!({"kind": "Pod", "namespace": "default", "name": "p"});
+        let event =
+            json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": name}, "involvedObject": regarding});
+        serde_json::from_value(event).unwrap()
+    };
+    for name in ["seen-once", "seen-again"] {
+        api.create(&PostParams::default(), &event(name)).await.unwrap();
+    }
+    let config_maps: Api<ConfigMap> = Api::default_namespaced(server.client());
+    config_maps.create(&PostParams::default(), &config_map("stays", "1")).await.unwrap();
+    tokio::time::sleep(Duration::from_mins(40)).await;
+    let again = json!({"count": 2});
+    api.patch("seen-again", &PatchParams::default(), &Patch::Merge(&again)).await.unwrap();
+
+    tokio::time::sleep(Duration::from_mins(19)).await;
+    assert_eq!(api.list(&ListParams::default()).await.unwrap().items.len(), 2);
+    let since = server.resource_version().to_string();
+    let events = api.watch(&WatchParams::default(), &since).await.unwrap();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let names = |list: Vec<DynamicObject>| list.into_iter().filter_map(|it| it.metadata.name).collect::<Vec<_>>();
+    assert_eq!(names(api.list(&ListParams::default()).await.unwrap().items), ["seen-again"]);
+    let told: Vec<_> = events.take(1).collect().await;
+    let is_end =
+        matches!(&told[..], [Ok(WatchEvent::Deleted(once))] if once.metadata.name.as_deref() == Some("seen-once"));
+    assert!(is_end, "{told:?}");
+    tokio::time::sleep(Duration::from_mins(40)).await;
+    assert!(api.list(&ListParams::default()).await.unwrap().items.is_empty());
+    assert!(config_maps.get_opt("stays").await.unwrap().is_some(), "only Events end by themselves");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_add_ons_only_what_kubernetes_and_kuberay_have_is_served() {
+    let kinds = mobula_apiserver::Kind::without_add_ons();
+    let server = ApiServer::new(Settings { kinds, ..Settings::default() });
+    let apis = server.client().list_api_groups().await.unwrap();
+    let groups: Vec<String> = apis.groups.into_iter().map(|group| group.name).collect();
+    assert!(groups.contains(&"ray.io".to_owned()) && groups.contains(&"batch".to_owned()), "{groups:?}");
+    for of_others in ["kueue.x-k8s.io", "scheduling.volcano.sh", "scheduling.x-k8s.io"] {
+        assert!(!groups.contains(&of_others.to_owned()), "{groups:?}");
+        let all = ApiServer::default().client().list_api_groups().await.unwrap();
+        assert!(all.groups.iter().any(|group| group.name == of_others), "{of_others} is an add-on that is known");
+    }
+}
