@@ -61,14 +61,14 @@ impl Served {
 
     fn write_rest(&self, out: &mut Vec<u8>, stored: &Stored) {
         if self.names.is_empty() {
-            out.extend_from_slice(&stored.bare[1..]);
+            out.extend_from_slice(&stored.bare()[1..]);
         } else {
             out.extend_from_slice(&object::bare_bytes(&self.as_served(&stored.value))[1..]);
         }
     }
 
     pub(crate) fn bytes(&self, stored: &Stored) -> Bytes {
-        let mut out = Vec::with_capacity(self.prefix.len() + stored.bare.len());
+        let mut out = Vec::with_capacity(self.prefix.len() + stored.bare().len());
         self.write(&mut out, stored);
         Bytes::from(out)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +21,7 @@ pub(crate) struct Stored {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) value: Value,
-    /// The JSON without `apiVersion` and `kind`: written once, however often it is sent.
-    pub(crate) bare: Bytes,
+    bare: OnceLock<Bytes>,
 }
 
 /// Which table.
@@ -357,8 +356,12 @@ impl Table {
 
 impl Stored {
     pub(crate) fn new(place: &Place, value: Value) -> Stored {
-        let bare = object::bare_bytes(&value);
-        Stored { namespace: place.namespace.clone(), name: place.name.clone(), value, bare }
+        Stored { namespace: place.namespace.clone(), name: place.name.clone(), value, bare: OnceLock::new() }
+    }
+
+    /// The JSON without `apiVersion` and `kind`: written when it is first sent, and once however often it is.
+    pub(crate) fn bare(&self) -> &Bytes {
+        self.bare.get_or_init(|| object::bare_bytes(&self.value))
     }
 
     /// The same object as a change at another version shows it.
