@@ -42,7 +42,7 @@ pub struct Kind {
     /// Whether a delete that is carried out at once is answered by the object instead of a Status.
     pub returns_deleted: bool,
     /// How long an object is kept once it was written; `None`: until it is deleted.
-    pub lives_for: Option<Duration>,
+    pub(crate) lives_for: Option<Duration>,
     /// Whether dependents of a deleted object stay unless the deleter asks otherwise (Jobs).
     pub orphans_by_default: bool,
     /// Further subresources that may be written: `eviction`, `binding`, `resize`.

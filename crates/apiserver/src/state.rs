@@ -24,9 +24,12 @@ pub(crate) type Shared = Arc<Mutex<State>>;
 /// Says whether a request is allowed.
 pub(crate) type Access = Arc<dyn Fn(&Asked) -> bool + Send + Sync>;
 
+/// The state without what has lived for long enough.
 pub(crate) fn lock(shared: &Shared) -> MutexGuard<'_, State> {
     // No code that holds the lock leaves anything half done that the next holder would trip over.
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+    let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    state.store.expire();
+    state
 }
 
 /// See the module.
@@ -133,7 +136,6 @@ impl State {
 
     /// Answers a request.
     pub(crate) fn answer(&mut self, shared: &Shared, call: &Call, asker: &Asker<'_>) -> Result<Reply, Refusal> {
-        self.store.expire();
         let asked = &call.asked;
         if !asked.is_resource() {
             return Ok(discovery::answer(self, &asked.resource, &call.accept));

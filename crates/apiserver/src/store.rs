@@ -72,7 +72,7 @@ pub(crate) struct Store {
     pub(crate) uids: BTreeMap<String, Place>,
     /// Which objects name this UID as an owner.
     pub(crate) dependents: BTreeMap<String, BTreeSet<Place>>,
-    /// When which version of an object has lived for as long as its kind lets it, soonest first.
+    /// When which version of an object has lived for as long as its kind lets it, soonest first: all that end live equally long.
     ends: VecDeque<(Instant, Place, u64)>,
     /// Objects and owners that the garbage collector should look at.
     pub(crate) suspects: BTreeSet<String>,
@@ -138,8 +138,7 @@ impl Store {
 
     /// Removes what has lived for as long as its kind lets it.
     pub(crate) fn expire(&mut self) {
-        let now = Instant::now();
-        while self.ends.front().is_some_and(|(at, _, _)| *at <= now)
+        while self.ends.front().is_some_and(|(at, _, _)| *at <= Instant::now())
             && let Some((_, place, version)) = self.ends.pop_front()
         {
             let stored = self.tables[place.table].get(&place.namespace, &place.name);

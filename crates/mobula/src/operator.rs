@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -13,13 +14,14 @@ use clap::{ArgAction, builder::BoolishValueParser};
 use mobula_operator::{
     config::{BatchScheduler, Config},
     frame::http,
-    operator::{Ended, Operator, Surroundings},
+    operator::{Beside, Ended, Operator, Surroundings},
     webhook::{self, CertificateFiles},
 };
 use tokio::{
     net::TcpListener,
+    runtime::{Handle, Runtime},
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{oneshot, watch},
 };
 
 use crate::{cli::EXIT_BAD_INPUT, operator_flags::OperatorFlags, sidecar};
@@ -160,8 +162,11 @@ pub fn run(args: &Args) -> ExitCode {
     }
     // Fails only if somebody has installed one before: then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = runtime.context("no async runtime").and_then(|runtime| runtime.block_on(run_operator(args, config)));
+    let ended = runtime().and_then(|runtime| {
+        // Not dropped where something else is awaited: that would panic.
+        let work = Arc::new(self::runtime()?);
+        runtime.block_on(run_operator(args, config, &work))
+    });
     match ended {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
         Ok(Ended::LeadershipLost) => ExitCode::FAILURE,
@@ -246,19 +251,28 @@ fn address(flag: &str, text: &str) -> anyhow::Result<Option<SocketAddr>> {
     Ok(Some(parsed))
 }
 
-async fn run_operator(args: &Args, mut config: Config) -> anyhow::Result<Ended> {
+/// A runtime on one thread: requests and watches are so small that handing them over between threads costs more than it saves.
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")
+}
+
+/// Reconciles on a thread of its own, on which `work` runs. The Lease, probes, metrics and the webhook stay on this one, and
+/// wait for no pass.
+async fn run_operator(args: &Args, mut config: Config, work: &Arc<Runtime>) -> anyhow::Result<Ended> {
     let mut terminate = signal(SignalKind::terminate()).context("can't wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't wait for SIGINT")?;
     let (stop, stopped) = watch::channel(false);
     let (alive, is_alive) = watch::channel(true);
-    let client = kube_client(args).await?;
-    let groups = client.list_api_groups().await.context("can't ask the API server what it serves")?;
+    let client = kube_client(args, work.handle()).await?;
+    let lease = Beside { client: kube_client(args, &Handle::current()).await?, runtime: Handle::current() };
+    let groups = lease.client.list_api_groups().await.context("can't ask the API server what it serves")?;
     config.found_groups(groups.groups.iter().map(|group| group.name.as_str()));
     let hostname = env("HOSTNAME").unwrap_or_default();
     let token = random();
     let suffix: String = token.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let surroundings = Surroundings {
         client,
+        lease: Some(lease),
         clock: Arc::new(now_unix_ms),
         random: Arc::new(random),
         identity: format!("{}_{suffix}", if hostname.is_empty() { "mobula" } else { &hostname }),
@@ -295,7 +309,14 @@ async fn run_operator(args: &Args, mut config: Config) -> anyhow::Result<Ended> 
         let _ = alive.send(false);
         let _ = stop.send(true);
     });
-    Ok(operator.run(stopped).await)
+    let (tell, ended) = oneshot::channel();
+    let work = Arc::clone(work);
+    let reconcile = move || {
+        // Nobody listens any more: the process ends.
+        let _ = tell.send(work.block_on(operator.run(stopped)));
+    };
+    thread::Builder::new().name("reconcile".to_owned()).spawn(reconcile).context("no thread to reconcile on")?;
+    ended.await.context("the thread that reconciles has ended")
 }
 
 /// Serves the webhook, also while another operator leads. What can't be served at the start is an error.
@@ -333,7 +354,8 @@ fn random() -> [u8; 32] {
     bytes
 }
 
-async fn kube_client(args: &Args) -> anyhow::Result<kube::Client> {
+/// A client that works on `runtime`.
+async fn kube_client(args: &Args, runtime: &Handle) -> anyhow::Result<kube::Client> {
     let mut config = match &args.kubeconfig {
         Some(path) => {
             let file = kube::config::Kubeconfig::read_from(path)?;
@@ -343,6 +365,7 @@ async fn kube_client(args: &Args) -> anyhow::Result<kube::Client> {
     };
     // The executor has back-offs of its own, by cause; a silent second layer would hide what happens.
     config.default_retry = false;
+    let _guard = runtime.enter();
     Ok(kube::Client::try_from(config)?)
 }
 

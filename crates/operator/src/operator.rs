@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube::Client;
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 use mobula_api::Compat;
 
@@ -36,6 +36,8 @@ const POST_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Surroundings {
     /// The way to the API server.
     pub client: Client,
+    /// Where the Lease is renewed; `None`: where everything else is done.
+    pub lease: Option<Beside>,
     /// The time.
     pub clock: Clock,
     /// Random bytes for tokens.
@@ -46,6 +48,14 @@ pub struct Surroundings {
     pub lease_namespace: String,
     /// The pod that we run in; empty if there is none.
     pub instance: String,
+}
+
+/// A runtime on another thread: however long a pass computes, what is done there is done in time.
+pub struct Beside {
+    /// The runtime.
+    pub runtime: Handle,
+    /// A way to the API server of its own: a client works on the runtime that it was made in.
+    pub client: Client,
 }
 
 /// The operator, ready to be run.
@@ -83,13 +93,14 @@ impl Operator {
     /// Lease is given up, in this order: whoever follows finds nothing half done.
     pub async fn run(self, stop: watch::Receiver<bool>) -> Ended {
         let Operator { metrics, world, config, surroundings, changes } = self;
-        let Surroundings { client, clock, random, identity, lease_namespace, instance } = surroundings;
+        let Surroundings { client, lease, clock, random, identity, lease_namespace, instance } = surroundings;
         let feeds = Task(tokio::spawn(feed::run(client.clone(), world.clone())));
         let (give_up, given_up) = watch::channel(false);
         let (leads, mut election) = if config.process.leader_election {
+            let beside = lease.unwrap_or_else(|| Beside { runtime: Handle::current(), client: client.clone() });
             let (election, leads) =
-                Election::new(client.clone(), clock.clone(), metrics.clone(), lease_namespace, identity);
-            (leads, Task(tokio::spawn(election.run(given_up))))
+                Election::new(beside.client, clock.clone(), metrics.clone(), lease_namespace, identity);
+            (leads, Task(beside.runtime.spawn(election.run(given_up))))
         } else {
             metrics.leads(true);
             let (keep, leads) = watch::channel(true);

@@ -95,8 +95,6 @@ enum Event {
     Reclaimed { node: String, since_us: u64 },
     /// The garbage collector goes round.
     Collect,
-    /// Kubernetes Events end.
-    Expire,
     /// A row of the series is due.
     Sample,
     /// What sidecars think now is kept.
@@ -164,13 +162,11 @@ pub struct World {
     clusters: BTreeMap<Key, Cluster>,
     pools: Vec<PoolState>,
     priorities: BTreeMap<String, (i64, bool)>,
-    kube_events: std::collections::VecDeque<(u64, Key)>,
     next_pod: u64,
     next_ip: u32,
     is_scheduling_planned: bool,
     is_scan_planned: bool,
     is_collection_planned: bool,
-    is_expiry_planned: bool,
     steps_chance: Vec<Seeded>,
     operator: Option<operator::OperatorProcess>,
     operators: u64,
@@ -216,13 +212,11 @@ impl World {
             waiting: BTreeSet::new(),
             clusters: BTreeMap::new(),
             priorities: BTreeMap::new(),
-            kube_events: std::collections::VecDeque::new(),
             next_pod: 0,
             next_ip: 0,
             is_scheduling_planned: false,
             is_scan_planned: false,
             is_collection_planned: false,
-            is_expiry_planned: false,
             steps_chance,
             operator: None,
             operators: 0,
@@ -315,7 +309,6 @@ impl World {
                 self.is_collection_planned = false;
                 self.vigil.by_world(|| self.server.settle());
             }
-            Event::Expire => self.expire_events(),
             Event::Sample => self.sample(),
             Event::Explain => self.explain(),
             Event::Dies(process) => self.kill(&process),

@@ -1,7 +1,6 @@
 //! What the world hears of the API server.
 //!
-//! Assumptions: scheduler, kubelets and controllers hear of changes at once; their latencies are modelled where they act. Kubernetes
-//! Events end after an hour, as in a real API server. The garbage collector goes round half a second after a deletion.
+//! Assumptions: scheduler, kubelets and controllers hear of changes at once; their latencies are modelled where they act. The garbage collector goes round half a second after a deletion.
 
 use mobula_apiserver::{ApiServer, Changed};
 use serde_json::Value;
@@ -12,8 +11,6 @@ use crate::inbox::{Inbox, News};
 use crate::log::EventLog;
 use crate::span::Span;
 
-/// Life of a Kubernetes Event.
-const EVENT_LIFE: Span = Span::from_s(3_600);
 const COLLECT_AFTER: Span = Span::from_ms(500);
 
 /// What became of an object, as far as the world looks at it.
@@ -27,8 +24,6 @@ pub enum Change {
     PodGone(Key, String),
     /// An object that may own others, or be owned, is being deleted or gone.
     Deletion,
-    /// A Kubernetes Event was created.
-    Event(Key),
     /// A PriorityClass was created: name, value, whether it may preempt.
     Priority(String, i64, bool),
 }
@@ -63,7 +58,6 @@ fn read(changed: &Changed<'_>) -> Vec<Change> {
             changes.push(Change::PodChanged(key(), uid(pod), is_gated, is_leaving(pod)));
         }
         ("pods", Some(pod), None) => changes.push(Change::PodGone(key(), uid(pod))),
-        ("events", None, Some(_)) => changes.push(Change::Event(key())),
         ("priorityclasses", None, Some(class)) => {
             let may_preempt = class["preemptionPolicy"] != "Never";
             changes.push(Change::Priority(changed.name.to_owned(), class["value"].as_i64().unwrap_or(0), may_preempt));
@@ -125,29 +119,9 @@ impl World {
                     self.queue.push(now_us + COLLECT_AFTER.as_us(), Event::Collect);
                 }
             }
-            Change::Event(key) => {
-                self.kube_events.push_back((now_us + EVENT_LIFE.as_us(), key));
-                if !self.is_expiry_planned {
-                    self.is_expiry_planned = true;
-                    self.queue.push(now_us + EVENT_LIFE.as_us(), Event::Expire);
-                }
-            }
             Change::Priority(name, value, may_preempt) => {
                 self.priorities.insert(name, (value, may_preempt));
             }
-        }
-    }
-
-    pub(super) fn expire_events(&mut self) {
-        let now_us = self.clock.now_us();
-        while let Some((_, key)) = self.kube_events.pop_front_if(|(end_us, _)| *end_us <= now_us) {
-            // Somebody else may have deleted it.
-            let _ = self.server.delete("events", &key.namespace, &key.name);
-        }
-        self.is_expiry_planned = false;
-        if let Some((end_us, _)) = self.kube_events.front() {
-            self.is_expiry_planned = true;
-            self.queue.push(*end_us, Event::Expire);
         }
     }
 

@@ -47,6 +47,7 @@ impl World {
         let clock = self.wall.clone();
         let surroundings = Surroundings {
             client: connection.client("default"),
+            lease: None,
             clock: Arc::new(move || clock.unix_ms()),
             random: Arc::new(move || token),
             identity: format!("operator-{number}"),

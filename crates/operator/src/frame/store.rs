@@ -130,7 +130,8 @@ impl<T: Stored + PartialEq> Store<T> {
         self.objects.get(key)
     }
 
-    /// Whether it has this very version of the object: whoever brings it again brings no news.
+    /// Whether it has this very version of the object: whoever brings it again brings no news. (Unless the server was set back and
+    /// has come to the same number again before the watch began anew: then the next version tells.)
     pub fn has_version(&self, key: &Key, uid: &str, resource_version: &str) -> bool {
         let is_it = |known: &Arc<T>| known.uid() == uid && known.resource_version() == resource_version;
         !resource_version.is_empty() && self.objects.get(key).is_some_and(is_it)

@@ -64,6 +64,7 @@ impl Process {
         let (stop, stopped) = watch::channel(false);
         let surroundings = Surroundings {
             client: connection.client("default"),
+            lease: None,
             clock: following_clock(START_MS + 1),
             random: Arc::new(|| [7; 32]),
             identity: identity.to_owned(),

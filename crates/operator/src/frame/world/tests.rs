@@ -120,3 +120,21 @@ fn gangs_are_looked_at_again_when_a_raycluster_says_something_else_of_them() {
     assert!(wakes("3", 1, "[]"), "the sidecar names other gangs");
     assert!(wakes("4", 2, "[]"), "replicas are others");
 }
+
+#[test]
+fn a_version_that_an_answer_has_told_is_no_news() {
+    let (world, mut changes) = World::new(RAY_CLUSTER_SOURCES, &[]);
+    let mut told = || std::iter::from_fn(|| changes.try_recv().ok()).count();
+    world.apply(CLUSTERS, cluster("c"));
+    world.pod_answered(&pod("1", "5", None), true);
+    assert_eq!(told(), 2);
+    world.apply(CLUSTERS, cluster("c"));
+    world.apply(PODS, pod("1", "5", None));
+    assert_eq!(told(), 0);
+    world.apply(PODS, pod("1", "6", None));
+    assert_eq!(told(), 1, "a newer version");
+    world.apply(PODS, pod("2", "6", None));
+    assert_eq!(told(), 1, "another pod of that name");
+    world.apply(CLUSTERS, cluster("d"));
+    assert_eq!(told(), 1, "another cluster of that name");
+}

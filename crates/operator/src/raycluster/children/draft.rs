@@ -50,10 +50,10 @@ impl PodDraft {
         let mut spec = take_object(format_args!("{path}.spec"), template.remove("spec"))?;
         let mut list = |key: &str| containers(format_args!("{path}.spec.{key}"), spec.remove(key));
         let mut containers = list("containers")?.into_iter();
-        let init_containers = list("initContainers")?;
         let ray = containers
             .next()
             .ok_or_else(|| FieldError::missing(format!("{path}.spec.containers"), "must hold the Ray container"))?;
+        let init_containers = list("initContainers")?;
         let volumes = take_objects(format_args!("{path}.spec.volumes"), spec.remove("volumes"))?;
         Ok(PodDraft {
             labels,

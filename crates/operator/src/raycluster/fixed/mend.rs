@@ -16,19 +16,20 @@ use crate::frame::{
 
 /// What is to be done about a child that is there but is not as it should be.
 pub(super) fn step(pass: &mut Pass<'_>, part: &str, there: &Arc<Child>, wanted: &Value) -> Option<Step> {
-    if !["Role", "Ingress", "NetworkPolicy", "PodGroup", "PersistentVolumeClaim"].contains(&there.kind.kind) {
-        return None;
-    }
-    let mut body = there.body.clone();
-    let (is_so, said) = match there.kind.kind {
-        "Role" => (!rules(pass, &mut body, wanted), None),
-        "Ingress" if pass.config.compat >= Compat::V1_7 => (!ingress(&mut body, wanted), Some(INGRESS)),
-        "NetworkPolicy" => (!policy(&mut body, wanted), Some(POLICY)),
-        "PodGroup" => (!gang(&mut body, wanted), None),
+    let mended = |changes: &dyn Fn(&mut Value) -> bool| {
+        let mut body = there.body.clone();
+        changes(&mut body).then_some(body)
+    };
+    let (body, said) = match there.kind.kind {
+        "Role" => (mended(&|body| rules(pass, body, wanted)), None),
+        "Ingress" if pass.config.compat >= Compat::V1_7 => (mended(&|body| ingress(body, wanted)), Some(INGRESS)),
+        "NetworkPolicy" => (mended(&|body| policy(body, wanted)), Some(POLICY)),
+        "PodGroup" => (mended(&|body| gang(body, wanted)), None),
         "PersistentVolumeClaim" => return claim(pass, part, there, wanted),
         _ => return None,
     };
-    if is_so || !pass.may_try(part) {
+    let mut body = body?;
+    if !pass.may_try(part) {
         return None;
     }
     body["apiVersion"] = json!(there.kind.api_version());
