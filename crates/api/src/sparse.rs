@@ -18,15 +18,13 @@ const fn all(name: &'static str) -> Omit {
     Omit { name, of: &[] }
 }
 
-const METADATA: Omit = Omit { name: "metadata", of: &[all("managedFields")] };
-
-/// Of any object: who wrote which field, which is most of it.
-pub static MANAGED_FIELDS: &[Omit] = &[METADATA];
-
-/// Of a pod: what its containers are to do, and what they are given for it. What is left says where the pod may run, what it
-/// takes of a node, and how far it has come.
-pub static POD_WORK: &[Omit] =
-    &[METADATA, Omit { name: "spec", of: &[all("volumes"), containers("containers"), containers("initContainers")] }];
+/// Of any object: who wrote which field, which is most of it. Of a pod, the one kind that has containers and volumes right in its
+/// spec: what containers are to do, and what they are given for it. What is left says where the pod may run, what it takes of a
+/// node, and how far it has come.
+pub static UNREAD: &[Omit] = &[
+    Omit { name: "metadata", of: &[all("managedFields")] },
+    Omit { name: "spec", of: &[all("volumes"), containers("containers"), containers("initContainers")] },
+];
 
 const fn containers(name: &'static str) -> Omit {
     const WORK: &[Omit] = &[
@@ -113,14 +111,6 @@ impl<'de> Visitor<'de> for Sparse {
     fn visit_unit<E: Error>(self) -> Result<Value, E> {
         Ok(Value::Null)
     }
-
-    fn visit_none<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        self.deserialize(deserializer)
-    }
 }
 
 #[cfg(test)]
@@ -149,10 +139,7 @@ mod tests {
             "spec": {"containers": [{"name": "ray", "resources": {"limits": {"cpu": 1.5}}}], "initContainers": null,
                      "nodeName": "n"},
         });
-        assert_eq!(read(POD_WORK, &pod.to_string()).unwrap(), kept);
-        let mut without_managers = pod.clone();
-        without_managers["metadata"].as_object_mut().unwrap().remove("managedFields");
-        assert_eq!(read(MANAGED_FIELDS, &pod.to_string()).unwrap(), without_managers);
+        assert_eq!(read(UNREAD, &pod.to_string()).unwrap(), kept);
     }
 
     /// Any JSON, at any place of which a name may be one of those that are left out.
@@ -197,11 +184,9 @@ mod tests {
         #[test]
         fn everything_else_is_read_as_it_is(value in any_json()) {
             let text = value.to_string();
-            for omits in [MANAGED_FIELDS, POD_WORK] {
-                let mut kept: Value = serde_json::from_str(&text).unwrap();
-                without(&mut kept, omits);
-                prop_assert_eq!(read(omits, &text).unwrap(), kept);
-            }
+            let mut kept: Value = serde_json::from_str(&text).unwrap();
+            without(&mut kept, UNREAD);
+            prop_assert_eq!(read(UNREAD, &text).unwrap(), kept);
         }
     }
 }

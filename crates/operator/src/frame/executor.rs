@@ -18,7 +18,7 @@ use super::{
     outcome::{Class, Outcome, Problem},
     pace::Pace,
     pod::{self, SLOT},
-    read::{AnyKind, Json, Pods},
+    read::Json,
     store::Key,
     time::Clock,
     turns::{Rank, Turns},
@@ -173,20 +173,13 @@ impl Executor {
         let bytes = if body.is_null() { Ok(Vec::new()) } else { serde_json::to_vec(body) };
         let bytes = bytes.map_err(kube::Error::SerdeError)?;
         let request = request.body(bytes).map_err(kube::Error::HttpError)?;
-        let answer = async {
-            if kind == &kind::POD {
-                self.client.request::<Json<Pods>>(request).await.map(|answer| answer.value)
-            } else {
-                self.client.request::<Json<AnyKind>>(request).await.map(|answer| answer.value)
-            }
-        };
-        let answer = tokio::time::timeout(REQUEST_LIMIT, answer).await;
+        let answer = tokio::time::timeout(REQUEST_LIMIT, self.client.request::<Json>(request)).await;
         let answer = answer.unwrap_or_else(|_| {
             let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 30 s");
             Err(kube::Error::Service(late.into()))
         });
         self.metrics.request(verb, kind, code(&answer));
-        answer
+        answer.map(|Json(object)| object)
     }
 
     async fn create(&self, key: &Key, kind: &'static Kind, body: &Value, foreign: Foreign) -> Outcome {

@@ -1,44 +1,16 @@
 //! How answers of the API server are read: without what nobody looks at.
 
-use std::{fmt::Debug, marker::PhantomData};
-
-use mobula_api::sparse::{MANAGED_FIELDS, Omit, POD_WORK, Sparse};
+use mobula_api::sparse::{Sparse, UNREAD};
 use serde::{Deserialize, Deserializer, de::DeserializeSeed as _};
 use serde_json::Value;
 
-/// What of an object is left out.
-pub trait Reads: Clone + Debug + Send + Sync + 'static {
-    /// The fields.
-    const OMIT: &'static [Omit];
-}
-
-/// Objects of any kind.
+/// An object of any kind without what is left out ([`UNREAD`]). A pod that was read so must never be written back.
 #[derive(Clone, Debug)]
-pub struct AnyKind;
+pub struct Json(pub Value);
 
-impl Reads for AnyKind {
-    const OMIT: &'static [Omit] = MANAGED_FIELDS;
-}
-
-/// Pods: of them there are most, and reconcilers look at little of one. What is read so must never be written back.
-#[derive(Clone, Debug)]
-pub struct Pods;
-
-impl Reads for Pods {
-    const OMIT: &'static [Omit] = POD_WORK;
-}
-
-/// An object without what is left out.
-#[derive(Clone, Debug)]
-pub struct Json<R> {
-    /// What there is.
-    pub value: Value,
-    reads: PhantomData<R>,
-}
-
-impl<'de, R: Reads> Deserialize<'de> for Json<R> {
+impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Json { value: Sparse(R::OMIT).deserialize(deserializer)?, reads: PhantomData })
+        Sparse(UNREAD).deserialize(deserializer).map(Json)
     }
 }
 
@@ -78,7 +50,7 @@ mod tests {
             pod["spec"]["nodeName"] = json!("n");
             pod["spec"]["overhead"] = json!({"cpu": "1"});
             pod["metadata"]["managedFields"] = json!([{"manager": "m"}]);
-            let read = serde_json::from_value::<Json<Pods>>(pod.clone()).unwrap().value;
+            let read = serde_json::from_value::<Json>(pod.clone()).unwrap().0;
             assert_ne!(read, pod);
             assert_eq!(Pod::read(&read), Pod::read(&pod));
             assert!(Pod::read(&read).unwrap().gang.is_some());

@@ -1,8 +1,8 @@
 //! Feeds the world from watches.
 
-use std::{borrow::Cow, marker::PhantomData, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, StreamExt as _, pin_mut};
+use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource,
@@ -13,22 +13,21 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{
-    kind::{self, Kind},
-    read::{AnyKind, Json, Pods, Reads},
+    kind::Kind,
+    read::Json,
     world::{Source, World},
 };
 
 /// An object of any kind: its JSON, and the little of its metadata that a watch must know.
 #[derive(Clone, Debug)]
-struct Raw<R> {
+struct Raw {
     metadata: ObjectMeta,
     value: Value,
-    reads: PhantomData<R>,
 }
 
-impl<'de, R: Reads> Deserialize<'de> for Raw<R> {
+impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Json { value, .. } = Json::<R>::deserialize(deserializer)?;
+        let Json(value) = Json::deserialize(deserializer)?;
         let text = |key: &str| value["metadata"][key].as_str().map(str::to_owned);
         let metadata = ObjectMeta {
             name: text("name"),
@@ -37,7 +36,7 @@ impl<'de, R: Reads> Deserialize<'de> for Raw<R> {
             annotations: initial_events_end(&value),
             ..ObjectMeta::default()
         };
-        Ok(Raw { metadata, value, reads: PhantomData })
+        Ok(Raw { metadata, value })
     }
 }
 
@@ -48,7 +47,7 @@ fn initial_events_end(value: &Value) -> Option<std::collections::BTreeMap<String
     Some([(KEY.to_owned(), end)].into())
 }
 
-impl<R> Resource for Raw<R> {
+impl Resource for Raw {
     type DynamicType = &'static Kind;
     type Scope = DynamicResourceScope;
 
@@ -78,25 +77,17 @@ impl<R> Resource for Raw<R> {
 /// Watches everything that the world wants to see, until it is dropped.
 pub async fn run(client: Client, world: Arc<World>) {
     let watches = world.watches().into_iter().map(|(source, place, what, namespace)| {
-        let (client, world) = (client.clone(), world.clone());
-        if what.kind == &kind::POD {
-            one(api::<Pods>(client, &what, &namespace), what, source, place, world).left_future()
+        let api: Api<Raw> = if namespace.is_empty() {
+            Api::all_with(client.clone(), &what.kind)
         } else {
-            one(api::<AnyKind>(client, &what, &namespace), what, source, place, world).right_future()
-        }
+            Api::namespaced_with(client.clone(), &namespace, &what.kind)
+        };
+        one(api, what, source, place, world.clone())
     });
     futures::future::join_all(watches).await;
 }
 
-fn api<R>(client: Client, what: &Source, namespace: &str) -> Api<Raw<R>> {
-    if namespace.is_empty() {
-        Api::all_with(client, &what.kind)
-    } else {
-        Api::namespaced_with(client, namespace, &what.kind)
-    }
-}
-
-async fn one<R: Reads>(api: Api<Raw<R>>, what: Source, source: usize, place: usize, world: Arc<World>) {
+async fn one(api: Api<Raw>, what: Source, source: usize, place: usize, world: Arc<World>) {
     let selector = what.selector;
     let config =
         if selector.is_empty() { watcher::Config::default() } else { watcher::Config::default().labels(selector) };
