@@ -35,8 +35,8 @@
 //! ```
 //!
 //! - **Nothing happens on its own.** No kubelet, no scheduler, no collector: [`ApiServer::collect_garbage`],
-//!   [`ApiServer::end_namespaces`] and [`ApiServer::settle`] are steps that the caller takes. Only Kubernetes Events end by themselves, an hour after they were last written, as soon as
-//!   anybody asks the server for anything.
+//!   [`ApiServer::end_namespaces`] and [`ApiServer::settle`] are steps that the caller takes. Only Kubernetes Events end by
+//!   themselves, an hour after they were last written, as soon as anybody asks the server for anything.
 //! - **Nothing is asked of the machine.** Time is `tokio::time`, which a simulation pauses; wall clock and ids are
 //!   [`Settings`]; the same requests in the same order give the same bytes.
 //! - **Memory is that of the living objects** and a bounded history. A watch holds a place in the history, no events.

@@ -263,8 +263,9 @@ async fn run_operator(args: &Args, mut config: Config, work: &Arc<Runtime>) -> a
     let mut interrupt = signal(SignalKind::interrupt()).context("can't wait for SIGINT")?;
     let (stop, stopped) = watch::channel(false);
     let (alive, is_alive) = watch::channel(true);
-    let client = kube_client(args, work.handle()).await?;
-    let lease = Beside { client: kube_client(args, &Handle::current()).await?, runtime: Handle::current() };
+    let access = kube_config(args).await?;
+    let client = kube_client(access.clone(), work.handle())?;
+    let lease = Beside { client: kube_client(access, &Handle::current())?, runtime: Handle::current() };
     let groups = lease.client.list_api_groups().await.context("can't ask the API server what it serves")?;
     config.found_groups(groups.groups.iter().map(|group| group.name.as_str()));
     let hostname = env("HOSTNAME").unwrap_or_default();
@@ -354,8 +355,7 @@ fn random() -> [u8; 32] {
     bytes
 }
 
-/// A client that works on `runtime`.
-async fn kube_client(args: &Args, runtime: &Handle) -> anyhow::Result<kube::Client> {
+async fn kube_config(args: &Args) -> anyhow::Result<kube::Config> {
     let mut config = match &args.kubeconfig {
         Some(path) => {
             let file = kube::config::Kubeconfig::read_from(path)?;
@@ -365,8 +365,13 @@ async fn kube_client(args: &Args, runtime: &Handle) -> anyhow::Result<kube::Clie
     };
     // The executor has back-offs of its own, by cause; a silent second layer would hide what happens.
     config.default_retry = false;
+    Ok(config)
+}
+
+/// A client that works on `runtime`.
+fn kube_client(config: kube::Config, runtime: &Handle) -> kube::Result<kube::Client> {
     let _guard = runtime.enter();
-    Ok(kube::Client::try_from(config)?)
+    kube::Client::try_from(config)
 }
 
 #[cfg(test)]

@@ -166,8 +166,9 @@ fn plans_that_were_once_wrong_are_clean() {
 const ONCE_RESTLESS: [u64; 6] = [1439, 2020, 2323, 2745, 3217, 3547];
 
 /// Planning again, once a plan is carried out, changes nothing. Of the first 12,000 such snapshots, which are far more crowded
-/// than clusters are, it still does on two (7653 and 9887): gangs without accelerators take, at no cost, hosts with GPUs that are on their
-/// way, and the next tick takes others. To keep them off such hosts altogether serves less there.
+/// than clusters are, it still does on two (7653 and 9887): gangs without accelerators
+/// take, at no cost, hosts with GPUs that are on their way, and the next tick takes others. To keep them off such hosts
+/// altogether serves less there.
 #[test]
 fn mobula_is_content_with_what_it_launched() {
     let policy = mobula(0);

@@ -1,6 +1,7 @@
 //! What the world hears of the API server.
 //!
-//! Assumptions: scheduler, kubelets and controllers hear of changes at once; their latencies are modelled where they act. The garbage collector goes round half a second after a deletion.
+//! Assumptions: scheduler, kubelets and controllers hear of changes at once; their latencies are modelled where they act. The garbage
+//! collector goes round half a second after a deletion.
 
 use mobula_apiserver::{ApiServer, Changed};
 use serde_json::Value;

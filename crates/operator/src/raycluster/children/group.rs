@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mobula_api::{FieldError, Gate, RayCluster, WorkerGroupSpec, keys};
 use serde_json::Value;
 
-use super::Children;
+use super::{Children, draft::PodDraft};
 
 /// A group of the spec, head and workers alike.
 #[derive(Clone, Debug)]
@@ -52,6 +52,11 @@ impl<'a> Group<'a> {
     /// Where its pod template is.
     pub(super) fn template_path(&self) -> String {
         format!("{}.template", self.path)
+    }
+
+    /// A copy of its pod template.
+    pub(super) fn draft(&self) -> Result<PodDraft, FieldError> {
+        PodDraft::from_template(&self.template_path(), self.template)
     }
 
     /// Where its Ray container is.

@@ -44,7 +44,7 @@ impl Children<'_> {
     /// Names the field of the template that can't be used.
     pub fn worker_pod(&self, group: &WorkerGroupSpec, slot: &Slot, name: &str) -> Result<Value, FieldError> {
         let group_of_spec = Group::workers(self.cluster, group);
-        let mut pod = PodDraft::from_template(&group_of_spec.template_path(), group_of_spec.template)?;
+        let mut pod = group_of_spec.draft()?;
         self.add_wait(&mut pod);
         let mut params = command::start_params(&group_of_spec, &self.gcs_address());
         self.set_labels(&group_of_spec, &mut pod);
@@ -65,7 +65,7 @@ impl Children<'_> {
     /// The head pod before it has a name, and before it is told from other head pods.
     pub(super) fn head_draft(&self) -> Result<PodDraft, FieldError> {
         let group = Group::head(self.cluster);
-        let mut pod = PodDraft::from_template(&group.template_path(), group.template)?;
+        let mut pod = group.draft()?;
         let mut params = command::start_params(&group, "");
         self.set_labels(&group, &mut pod);
         self.copy_overwrite(&mut pod);

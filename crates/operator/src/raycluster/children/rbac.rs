@@ -3,7 +3,7 @@
 use mobula_api::FieldError;
 use serde_json::{Value, json};
 
-use super::{Children, draft::PodDraft, group::Group};
+use super::{Children, group::Group};
 use crate::names::check_name;
 
 impl Children<'_> {
@@ -27,8 +27,7 @@ impl Children<'_> {
         if !self.is_autoscaled() {
             return Ok(None);
         }
-        let group = Group::head(self.cluster);
-        let template = PodDraft::from_template(&group.template_path(), group.template)?;
+        let template = Group::head(self.cluster).draft()?;
         if !template.spec_text("serviceAccountName").is_empty() {
             return Ok(None);
         }

@@ -27,7 +27,7 @@ impl Children<'_> {
     /// Names the field of the template or of the user's own Service that can't be used.
     pub fn head_service(&self) -> Result<Option<Value>, FieldError> {
         let head = &self.cluster.spec.head_group_spec;
-        let draft = self.head_template()?;
+        let draft = Group::head(self.cluster).draft()?;
         let selector = json!(self.head_selector(&draft));
         let port = |(name, port)| json!({ "name": name, "port": port, "appProtocol": "tcp" });
         let ports: Vec<Value> = self.ports_of(&draft)?.into_iter().map(port).collect();
@@ -138,11 +138,6 @@ impl Children<'_> {
         Ok(Some(service(&metadata, &Value::Object(spec))))
     }
 
-    fn head_template(&self) -> Result<PodDraft, FieldError> {
-        let group = Group::head(self.cluster);
-        PodDraft::from_template(&group.template_path(), group.template)
-    }
-
     /// Labels that the head pod is found by. Its template may change one of them.
     fn head_selector(&self, head: &PodDraft) -> BTreeMap<String, String> {
         let cluster = &self.cluster.metadata.name;
@@ -159,7 +154,7 @@ impl Children<'_> {
 
     /// Ports of the head by name: those of the Ray container, else Ray's own; one of the name `metrics` always.
     pub(super) fn head_ports(&self) -> Result<BTreeMap<String, i64>, FieldError> {
-        self.ports_of(&self.head_template()?)
+        self.ports_of(&Group::head(self.cluster).draft()?)
     }
 
     fn ports_of(&self, head: &PodDraft) -> Result<BTreeMap<String, i64>, FieldError> {
