@@ -61,6 +61,14 @@ impl Cache {
         (plan, memory_after)
     }
 
+    /// For how many ms from `snapshot` on, of which the last plan is, nodes that are idle may go on being idle before it would be
+    /// another, if all else that was observed stays equal; none: it would be another at another time.
+    pub fn patience_ms(&self, snapshot: &Snapshot) -> Option<i64> {
+        self.last.as_deref().filter(|last| last.is_timeless() && last.is_patient())?;
+        // The plan may be that of an earlier snapshot, whose nodes had not been idle for so long.
+        patience_ms(snapshot).filter(|patience_ms| *patience_ms >= 0)
+    }
+
     /// What [`lint()`] says of the last plan: of one that is the same again, it was said before.
     pub fn violations(&self) -> &[Violation] {
         match &self.last {
@@ -103,18 +111,23 @@ impl Tick {
 
 /// Whether each worker that is idle may be so for longer.
 fn nobody_is_idle_for_too_long(snapshot: &Snapshot) -> bool {
+    patience_ms(snapshot).is_some_and(|patience_ms| patience_ms >= 0)
+}
+
+/// For how many ms each worker that is idle may be so yet; negative: one has been so for too long. None: of one it is not known.
+fn patience_ms(snapshot: &Snapshot) -> Option<i64> {
     let workers = snapshot.node_types.iter().filter(|group| !group.is_head);
     let groups: BTreeMap<&str, Option<i64>> = workers
         .map(|group| (group.name.as_str(), group.idle_timeout_ms.or(snapshot.settings.idle_timeout_ms)))
         .collect();
-    let mut idle = snapshot.nodes.iter().filter(|node| node.idle_ms.is_some());
-    let may_stay = |node: &Node| match (node.idle_ms, groups.get(node.group.as_str())) {
-        (Some(idle_ms), Some(Some(most_ms))) => idle_ms <= *most_ms,
+    let idle = snapshot.nodes.iter().filter_map(|node| Some((node, node.idle_ms?)));
+    let patience_ms = |(node, idle_ms): (&Node, i64)| match groups.get(node.group.as_str()) {
+        Some(Some(most_ms)) => Some(most_ms.saturating_sub(idle_ms)),
+        Some(None) => Some(i64::MAX),
         // Of no group that is known: whatever becomes of it, nothing is said of it here.
-        (Some(_), None) => node.is_head,
-        _ => true,
+        None => node.is_head.then_some(i64::MAX),
     };
-    idle.all(may_stay)
+    idle.map(patience_ms).try_fold(i64::MAX, |least, patience_ms| Some(least.min(patience_ms?)))
 }
 
 /// Whether nodes are equal, but for how long they have been idle.

@@ -95,6 +95,15 @@ fn next(snapshot: &Snapshot, event: &Event, at: u64) -> Snapshot {
     next
 }
 
+/// The same at another time, when nodes have been idle for `patience_ms` more.
+fn later(snapshot: &Snapshot, patience_ms: i64) -> Snapshot {
+    let mut later = snapshot.clone();
+    later.now_ms += 3_600_000;
+    let idle = later.nodes.iter_mut().filter_map(|node| node.idle_ms.as_mut());
+    idle.for_each(|idle_ms| *idle_ms += patience_ms.min(3_600_000));
+    later
+}
+
 fn is_same(policy: &dyn Policy, first: Snapshot, events: &[Event]) -> Result<(), TestCaseError> {
     let (mut cache, mut memory) = (Cache::default(), Memory::default());
     let mut snapshot = first;
@@ -108,6 +117,10 @@ fn is_same(policy: &dyn Policy, first: Snapshot, events: &[Event]) -> Result<(),
         prop_assert_eq!(serde_json::to_string(&*warm).unwrap(), serde_json::to_string(&cold).unwrap());
         prop_assert_eq!(&warm_after, &after);
         prop_assert_eq!(cache.violations(), &lint(&snapshot, &cold)[..]);
+        if let Some(patience_ms) = cache.patience_ms(&snapshot) {
+            let (later, later_after) = policy.plan(&later(&snapshot, patience_ms), &memory);
+            prop_assert_eq!((&later, &later_after), (&cold, &after));
+        }
         memory = after;
         snapshot = next(&snapshot, event, at);
     }
