@@ -76,7 +76,12 @@ async fn demand(client: &Client) -> Result<(), Box<dyn Error>> {
     let request = ResourceRequest { resources: amounts(&[("CPU", 1.0)]), ..ResourceRequest::default() };
     client.request_resources(&[RequestByCount { request, count: 3 }]).await?;
     let observed = client.cluster_state().await?;
-    println!("state: {} bytes in {:?}: {:?}", observed.wire.len(), observed.took, observed.state);
+    println!(
+        "state: {} bytes in {:?}: {:?}",
+        observed.wire.map_or(0, |wire| wire.len()),
+        observed.took,
+        observed.state
+    );
     println!("placement groups: {:?}", client.placement_groups().await?);
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     println!("legacy demand: {:?}", client.legacy_demand().await?);

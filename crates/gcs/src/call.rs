@@ -21,13 +21,16 @@ use crate::auth::TokenCache;
 use crate::codec::Raw;
 use crate::config::{Config, ConfigError, Deadlines, check_endpoint};
 use crate::connect;
+use crate::convert;
 use crate::error::Error;
 use crate::id::hex;
 use crate::method::{Method, short_name};
-use crate::proto;
 use crate::proto::node_info_gcs_service::GET_CLUSTER_ID;
-use crate::server::{Front, SharedGcs};
+use crate::proto::{self, autoscaler as pb, autoscaler::autoscaler_state_service as autoscaler};
+use crate::server::{Front, SharedGcs, Told};
 use crate::tls::TlsFiles;
+use crate::types::ClusterState;
+use crate::wire;
 
 /// Metadata key of the cluster id, on both sides of the wire.
 pub(crate) const CLUSTER_ID_KEY: &str = "ray_cluster_id";
@@ -178,8 +181,28 @@ impl Caller {
         let body = Bytes::from(request.encode_to_vec());
         self.within(method.path(), limit, async |progress| {
             let cluster = self.known_cluster(progress).await?;
-            let (wire, endpoint) = self.rounds(method.path(), &body, Some(&cluster), repeat, progress).await?;
-            decode(method.path(), wire, endpoint)
+            let (told, endpoint) = self.rounds(method.path(), &body, Some(&cluster), repeat, progress).await?;
+            decode(method.path(), wire_of(told), endpoint)
+        })
+        .await
+    }
+
+    /// Nodes and demand, and the reply as it was sent, if it was.
+    pub async fn cluster_state(&self, limit: Duration) -> Result<(ClusterState, Option<Bytes>), Error> {
+        let method = autoscaler::GET_CLUSTER_RESOURCE_STATE;
+        // 0 always: a number above the server's own, such as one from before its restart, aborts it.
+        let request = pb::GetClusterResourceStateRequest { last_seen_cluster_resource_state_version: 0 };
+        let body = Bytes::from(request.encode_to_vec());
+        self.within(method.path(), limit, async |progress| {
+            let cluster = self.known_cluster(progress).await?;
+            let (told, endpoint) = self.rounds(method.path(), &body, Some(&cluster), Repeat::Safe, progress).await?;
+            let wire = match told {
+                Told::State(state) => return Ok((*state, None)),
+                Told::Wire(wire) => wire,
+            };
+            let answer: Answer<pb::GetClusterResourceStateReply> = decode(method.path(), wire, endpoint)?;
+            let state = required(method, answer.reply.cluster_resource_state, answer.endpoint)?;
+            Ok((convert::cluster_state(state), Some(answer.wire)))
         })
         .await
     }
@@ -193,8 +216,8 @@ impl Caller {
     ) -> Result<Answer<R>, Error> {
         let body = Bytes::from(request.encode_to_vec());
         self.within(method.path(), limit, async |progress| {
-            let (wire, endpoint) = self.rounds(method.path(), &body, None, Repeat::Safe, progress).await?;
-            decode(method.path(), wire, endpoint)
+            let (told, endpoint) = self.rounds(method.path(), &body, None, Repeat::Safe, progress).await?;
+            decode(method.path(), wire_of(told), endpoint)
         })
         .await
     }
@@ -235,8 +258,8 @@ impl Caller {
             return Ok(known.cluster_id.clone());
         }
         let path = GET_CLUSTER_ID.path();
-        let (wire, endpoint) = self.rounds(path, &Bytes::new(), None, Repeat::Safe, progress).await?;
-        let answer: Answer<proto::GetClusterIdReply> = decode(path, wire, endpoint)?;
+        let (told, endpoint) = self.rounds(path, &Bytes::new(), None, Repeat::Safe, progress).await?;
+        let answer: Answer<proto::GetClusterIdReply> = decode(path, wire_of(told), endpoint)?;
         check_status(short_name(path), answer.reply.status)?;
         let cluster_id = answer.reply.cluster_id;
         if cluster_id.is_empty() {
@@ -255,7 +278,7 @@ impl Caller {
         cluster: Option<&[u8]>,
         repeat: Repeat,
         progress: &Progress,
-    ) -> Result<(Bytes, String), Error> {
+    ) -> Result<(Told, String), Error> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut pause = FIRST_PAUSE;
         let mut round = 1;
@@ -305,7 +328,7 @@ impl Caller {
         path: &'static str,
         body: &Bytes,
         cluster: Option<&[u8]>,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Told, Failure> {
         let token = self.token()?;
         match self.attempt(link, path, body.clone(), cluster, token.clone()).await {
             Err(Failure::Unauthenticated(_)) if self.tokens.changed_since(token.as_ref()) => {
@@ -326,7 +349,7 @@ impl Caller {
         body: Bytes,
         cluster: Option<&[u8]>,
         token: Option<MetadataValue<Ascii>>,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Told, Failure> {
         let mut request = Request::new(body);
         if let Some(id) = cluster.and_then(|id| hex(id).parse().ok()) {
             request.metadata_mut().insert(CLUSTER_ID_KEY, id);
@@ -347,13 +370,30 @@ impl Caller {
             .max_encoding_message_size(self.max_message_bytes);
         grpc.ready().await.map_err(|error| classify::transport(&error))?;
         let reply = grpc.unary(request, PathAndQuery::from_static(path), Raw).await;
-        reply.map(tonic::Response::into_inner).map_err(|status| classify::status(&status))
+        reply.map(|reply| Told::Wire(reply.into_inner())).map_err(|status| classify::status(&status))
     }
 }
 
 impl Link {
     fn lock(&self) -> MutexGuard<'_, Way> {
         self.way.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// A reply without the part that it is about is no view of the cluster, least of all an empty one.
+pub(crate) fn required<Q, R, T>(method: Method<Q, R>, part: Option<T>, endpoint: String) -> Result<T, Error> {
+    part.ok_or_else(|| Error::Garbage {
+        method: short_name(method.path()),
+        endpoint,
+        message: "the reply holds no cluster state".into(),
+    })
+}
+
+/// An answer as it would be sent.
+fn wire_of(told: Told) -> Bytes {
+    match told {
+        Told::Wire(wire) => wire,
+        Told::State(state) => wire::encode_cluster_state(&state).into(),
     }
 }
 

@@ -8,7 +8,7 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
-use crate::call::{Answer, Caller, Repeat, check_status};
+use crate::call::{Answer, Caller, Repeat, check_status, required};
 use crate::config::{Config, ConfigError};
 use crate::convert;
 use crate::error::Error;
@@ -37,8 +37,8 @@ const LEGACY_CONSTRAINT_KEY: &str = "autoscaler_resource_request";
 pub struct Observed {
     /// What was seen.
     pub state: ClusterState,
-    /// The reply as it was sent: what a recording keeps.
-    pub wire: Bytes,
+    /// The reply as it was sent: what a recording keeps. None: it was not, for the GCS is in this process.
+    pub wire: Option<Bytes>,
     /// How long the call took, retries included.
     pub took: Duration,
     /// [`Client::head_changes`] when the call began. A node of this observation must not be drained when the number is
@@ -63,7 +63,8 @@ impl Client {
         Client::over(Caller::from_channel(channel))
     }
 
-    /// Of a GCS in this process: no socket, no HTTP/2, and otherwise the same words. Without token.
+    /// Of a GCS in this process: no socket, no HTTP/2, and otherwise the same words; but what [`Client::cluster_state`] says is handed
+    /// over as it is. Without token.
     pub fn within(gcs: SharedGcs) -> Client {
         Client::over(Caller::of_process(gcs))
     }
@@ -82,14 +83,8 @@ impl Client {
     pub async fn cluster_state(&self) -> Result<Observed, Error> {
         let head_changes = self.head_changes();
         let started = Instant::now();
-        // 0 always: a number above the server's own, such as one from before its restart, aborts it.
-        let request = pb::GetClusterResourceStateRequest { last_seen_cluster_resource_state_version: 0 };
-        let limit = self.caller.deadlines.state;
-        let answer = self.caller.call(autoscaler::GET_CLUSTER_RESOURCE_STATE, &request, limit, Repeat::Safe).await?;
+        let (state, wire) = self.caller.cluster_state(self.caller.deadlines.state).await?;
         let took = started.elapsed();
-        let Answer { reply, wire, endpoint } = answer;
-        let state = required(autoscaler::GET_CLUSTER_RESOURCE_STATE, reply.cluster_resource_state, endpoint)?;
-        let state = convert::cluster_state(state);
         self.caller.check_session(&state.session_name).await?;
         Ok(Observed { state, wire, took, head_changes })
     }
@@ -302,13 +297,4 @@ impl Client {
     ) -> Result<R, Error> {
         self.small(method, request).await
     }
-}
-
-/// A reply without the part that it is about is no view of the cluster, least of all an empty one.
-fn required<Q, R, T>(method: Method<Q, R>, part: Option<T>, endpoint: String) -> Result<T, Error> {
-    part.ok_or_else(|| Error::Garbage {
-        method: short_name(method.path()),
-        endpoint,
-        message: "the reply holds no cluster state".into(),
-    })
 }

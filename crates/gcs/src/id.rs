@@ -1,16 +1,14 @@
 //! Ids: bytes on the wire, lower-case hex everywhere else.
 
-use std::fmt::Write as _;
-
 /// Length of a node id. The GCS asserts it: an id of another length must never be sent.
 pub const NODE_ID_BYTES: usize = 28;
 
 /// Lower-case hex of whatever is there.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    let mut text = String::with_capacity(bytes.len() * 2);
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
+    text
 }
 
 /// The bytes of an id that is to be sent, which has to be exactly `length` bytes long.
@@ -19,9 +17,9 @@ pub fn parse(kind: &'static str, text: &str, length: usize) -> Result<Vec<u8>, I
     if text.len() != length * 2 || !text.is_ascii() {
         return Err(problem());
     }
-    let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
-    let digits = digits.ok_or_else(problem)?;
-    Ok(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8)).collect())
+    let digit = |character: u8| char::from(character).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let byte = |pair: &[u8]| pair.iter().try_fold(0, |byte, character| Some(byte << 4 | digit(*character)?));
+    text.as_bytes().chunks_exact(2).map(byte).collect::<Option<_>>().ok_or_else(problem)
 }
 
 /// A node id as it is sent.

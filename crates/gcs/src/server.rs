@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, ready};
 
-pub(crate) use self::dispatch::Front;
+pub(crate) use self::dispatch::{Front, Told};
 pub use self::listen::{ServeError, duplex_channel, serve, serve_stream, serve_tls};
 pub use self::memory::{Drain, Fault, MemoryGcs};
 use crate::types::{

@@ -87,7 +87,7 @@ fn place(path: &serde_ignored::Path<'_>) -> String {
 
 /// As a `GetClusterResourceStateReply`.
 pub fn encode_cluster_state(state: &ClusterState) -> Vec<u8> {
-    let cluster_resource_state = Some(convert::to_cluster_state(state));
+    let cluster_resource_state = Some(convert::to_cluster_state(state.clone()));
     pb::GetClusterResourceStateReply { cluster_resource_state }.encode_to_vec()
 }
 

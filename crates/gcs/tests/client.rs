@@ -51,7 +51,7 @@ async fn observation_keeps_the_reply_as_sent() {
     let server = start(&gcs).await;
     let observed = client(&[server.endpoint()]).cluster_state().await.unwrap();
     assert_eq!(observed.state, gcs.state());
-    assert_eq!(wire::decode_cluster_state(&observed.wire).unwrap(), observed.state);
+    assert_eq!(wire::decode_cluster_state(&observed.wire.unwrap()).unwrap(), observed.state);
     assert!(observed.took > Duration::ZERO);
 }
 
@@ -201,7 +201,8 @@ async fn reply_far_over_four_mebibytes() {
     let gcs = MemoryGcs::new(ClusterState { pending: pending.collect(), ..ClusterState::default() });
     let server = start(&gcs).await;
     let observed = client(&[server.endpoint()]).cluster_state().await.unwrap();
-    assert!(observed.wire.len() > 5 << 20, "{}", observed.wire.len());
+    let bytes = observed.wire.unwrap().len();
+    assert!(bytes > 5 << 20, "{bytes}");
     assert_eq!(observed.state.pending.len(), 60_000);
 }
 
@@ -424,6 +425,7 @@ async fn concurrent_first_calls_ask_for_the_id_once() {
 async fn in_process_without_a_socket_in_virtual_time() {
     let over_http = |gcs: MemoryGcs| Client::from_channel(duplex_channel(std::sync::Arc::new(gcs)));
     let within = |gcs: MemoryGcs| Client::within(std::sync::Arc::new(gcs));
+    let mut seen = Vec::new();
     for way in [over_http as fn(MemoryGcs) -> Client, within] {
         let gcs = MemoryGcs::new(cluster());
         let client = way(gcs.clone());
@@ -438,5 +440,18 @@ async fn in_process_without_a_socket_in_virtual_time() {
         // A break is only another try.
         gcs.fail(Some("GetClusterStatus"), 1, Fault::Disconnect);
         client.cluster_status().await.unwrap();
+
+        let method = Some("GetClusterResourceState");
+        gcs.fail(method, 1, Fault::Hang);
+        assert_eq!(client.cluster_state().await.unwrap_err().kind(), "deadline");
+        gcs.fail(method, 1, Fault::Garbage);
+        assert_eq!(client.cluster_state().await.unwrap_err().kind(), "garbage");
+        gcs.fail(method, 1, Fault::Disconnect);
+        seen.push(client.cluster_state().await.unwrap());
     }
+    // What is handed over is what would have been sent.
+    let [over_http, within] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!(over_http.state, within.state);
+    assert!(!within.state.nodes.is_empty());
+    assert_eq!((over_http.wire.is_some(), within.wire.is_some()), (true, false));
 }

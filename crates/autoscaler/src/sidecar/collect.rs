@@ -90,12 +90,12 @@ pub(super) async fn collect(context: &Context, state: &mut LoopState) -> Result<
         session_since_ms: Some(session_since_ms),
         surroundings: Surroundings { kube_nodes: state.kube_nodes.clone(), quotas },
     };
-    Ok(Collected { observation, cluster, wire: is_as_sent.then_some(wire), replied, took, head_changes, hold })
+    Ok(Collected { observation, cluster, wire: wire.filter(|_| is_as_sent), replied, took, head_changes, hold })
 }
 
 struct ObservedGcs {
     state: ClusterState,
-    wire: Bytes,
+    wire: Option<Bytes>,
     took: Duration,
     replied: Instant,
     head_changes: u64,

@@ -19,15 +19,15 @@ pub fn cluster_state(state: pb::ClusterResourceState) -> ClusterState {
     }
 }
 
-pub fn to_cluster_state(state: &ClusterState) -> pb::ClusterResourceState {
+pub fn to_cluster_state(state: ClusterState) -> pb::ClusterResourceState {
     pb::ClusterResourceState {
         cluster_resource_state_version: state.version,
         last_seen_autoscaler_state_version: 0,
-        node_states: each_ref(&state.nodes, to_node_state),
+        node_states: each(state.nodes, to_node_state),
         pending_resource_requests: each_ref(&state.pending, to_request_by_count),
         pending_gang_resource_requests: each_ref(&state.gangs, to_gang),
         cluster_resource_constraints: state.constraints.iter().map(|requests| to_constraint(requests)).collect(),
-        cluster_session_name: state.session_name.clone(),
+        cluster_session_name: state.session_name,
     }
 }
 
@@ -54,7 +54,7 @@ fn node_state(node: pb::NodeState) -> NodeState {
     }
 }
 
-fn to_node_state(node: &NodeState) -> pb::NodeState {
+fn to_node_state(node: NodeState) -> pb::NodeState {
     let status = match node.status {
         NodeStatus::Unspecified => pb::NodeStatus::Unspecified,
         NodeStatus::Running => pb::NodeStatus::Running,
@@ -64,18 +64,18 @@ fn to_node_state(node: &NodeState) -> pb::NodeState {
     };
     pb::NodeState {
         node_id: id_bytes(&node.node_id),
-        instance_id: node.instance_id.clone(),
-        ray_node_type_name: node.node_type.clone(),
-        available_resources: node.available.clone(),
-        total_resources: node.total.clone(),
-        dynamic_labels: node.dynamic_labels.clone(),
+        instance_id: node.instance_id,
+        ray_node_type_name: node.node_type,
+        available_resources: node.available,
+        total_resources: node.total,
+        dynamic_labels: node.dynamic_labels,
         node_state_version: 0,
         status: status.into(),
         idle_duration_ms: node.idle_ms,
-        node_ip_address: node.ip.clone(),
-        instance_type_name: node.instance_type.clone(),
-        node_activity: node.activity.clone(),
-        labels: node.labels.clone(),
+        node_ip_address: node.ip,
+        instance_type_name: node.instance_type,
+        node_activity: node.activity,
+        labels: node.labels,
     }
 }
 

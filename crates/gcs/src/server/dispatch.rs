@@ -26,7 +26,7 @@ use crate::proto::{
     node_info_gcs_service as node_service, node_resource_info_gcs_service as usage_service,
     placement_group_info_gcs_service as group_service,
 };
-use crate::types::{DrainOutcome, DrainReason};
+use crate::types::{ClusterState, DrainOutcome, DrainReason};
 
 /// `GcsStatus` code of a key that is not there, and the GCS's words for it.
 const KEY_NOT_FOUND: (i32, &str) = (17, "Failed to find the key");
@@ -39,6 +39,14 @@ pub(crate) struct Front {
     pub hang_up: Arc<Notify>,
 }
 
+/// An answer to a call from within the process.
+pub(crate) enum Told {
+    /// As it would be sent.
+    Wire(Bytes),
+    /// To `GetClusterResourceState`, the largest and most frequent: neither written nor read.
+    State(Box<ClusterState>),
+}
+
 impl Front {
     /// The front of a GCS, for one connection.
     pub fn new(gcs: SharedGcs) -> Front {
@@ -46,11 +54,20 @@ impl Front {
     }
 
     /// A call from within the process.
-    pub async fn ask(&self, path: &str, request: Request<Bytes>) -> Result<Bytes, Status> {
+    pub async fn ask(&self, path: &str, request: Request<Bytes>) -> Result<Told, Status> {
         let (metadata, _, body) = request.into_parts();
+        let answer = async {
+            if let Some(bytes) = self.admit(path, &metadata).await? {
+                return Ok(Told::Wire(bytes));
+            }
+            if path == autoscaler::GET_CLUSTER_RESOURCE_STATE.path() {
+                return Ok(Told::State(Box::new(self.gcs.cluster_state().await?)));
+            }
+            dispatch(self.gcs.as_ref(), path, body).await.map(Told::Wire)
+        };
         tokio::select! {
             biased;
-            reply = self.answer(path, &metadata, body) => reply,
+            reply = answer => reply,
             () = self.hang_up.notified() => Err(Status::unavailable("the connection broke")),
         }
     }
@@ -92,17 +109,25 @@ where
 
 impl Front {
     async fn answer(&self, path: &str, metadata: &MetadataMap, body: Bytes) -> Result<Bytes, Status> {
+        match self.admit(path, metadata).await? {
+            Some(bytes) => Ok(bytes),
+            None => dispatch(self.gcs.as_ref(), path, body).await,
+        }
+    }
+
+    /// Lets a call come to the GCS when it is its turn. Bytes: they are answered instead.
+    async fn admit(&self, path: &str, metadata: &MetadataMap) -> Result<Option<Bytes>, Status> {
         if path != health::health::CHECK.path() {
             self.authenticate(metadata)?;
         }
         match self.gcs.verdict(short_name(path)) {
-            Verdict::Answer => dispatch(self.gcs.as_ref(), path, body).await,
+            Verdict::Answer => Ok(None),
             Verdict::AnswerAfter(delay) => {
                 tokio::time::sleep(delay).await;
-                dispatch(self.gcs.as_ref(), path, body).await
+                Ok(None)
             }
             Verdict::Refuse(refusal) => Err(refusal.into()),
-            Verdict::Bytes(bytes) => Ok(bytes),
+            Verdict::Bytes(bytes) => Ok(Some(bytes)),
             Verdict::Hang => pending().await,
             Verdict::Disconnect => {
                 self.hang_up.notify_one();
@@ -163,11 +188,11 @@ async fn autoscaler_service(gcs: &dyn Gcs, path: &str, body: Bytes) -> Result<By
     if path == autoscaler::GET_CLUSTER_RESOURCE_STATE.path() {
         let method = autoscaler::GET_CLUSTER_RESOURCE_STATE;
         read(method, body)?;
-        let cluster_resource_state = Some(convert::to_cluster_state(&gcs.cluster_state().await?));
+        let cluster_resource_state = Some(convert::to_cluster_state(gcs.cluster_state().await?));
         write(method, &pb::GetClusterResourceStateReply { cluster_resource_state })
     } else if path == autoscaler::GET_CLUSTER_STATUS.path() {
         let autoscaling_state = Some(convert::to_autoscaling_state(&gcs.autoscaling_state().await?));
-        let cluster_resource_state = Some(convert::to_cluster_state(&gcs.cluster_state().await?));
+        let cluster_resource_state = Some(convert::to_cluster_state(gcs.cluster_state().await?));
         let reply = pb::GetClusterStatusReply { autoscaling_state, cluster_resource_state };
         write(autoscaler::GET_CLUSTER_STATUS, &reply)
     } else if path == autoscaler::REPORT_AUTOSCALING_STATE.path() {
