@@ -228,8 +228,8 @@ fn check_step(step: &Step, clusters: &BTreeSet<(String, String)>) -> Result<(), 
     }
 }
 
-/// Which RayCluster is meant; the only one if nothing is said.
-fn find_cluster(said: Option<&str>, clusters: &BTreeSet<(String, String)>) -> Option<(String, String)> {
+/// Which RayCluster of these is meant; the only one if nothing is said.
+pub fn find_cluster(said: Option<&str>, clusters: &BTreeSet<(String, String)>) -> Option<(String, String)> {
     let Some(said) = said else {
         let mut all = clusters.iter();
         return all.next().filter(|_| all.next().is_none()).cloned();
@@ -250,10 +250,5 @@ impl Scenario {
             (text("namespace").unwrap_or_else(|| "default".to_owned()), text("name").unwrap_or_default())
         };
         self.objects.iter().filter(is_cluster).map(name).collect()
-    }
-
-    /// Which RayCluster is meant; the only one if nothing is said.
-    pub fn cluster_of(&self, said: Option<&str>) -> Option<(String, String)> {
-        find_cluster(said, &self.clusters())
     }
 }

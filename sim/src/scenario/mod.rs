@@ -16,6 +16,7 @@ use mobula_traces::jobs::Job;
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use check::find_cluster;
 pub use faults::{Fault, FaultKind};
 pub use read::{BadScenario, Files};
 pub use recurrence::Recurrence;

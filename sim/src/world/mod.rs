@@ -141,6 +141,8 @@ enum Step {
 pub struct World {
     /// What is simulated.
     pub scenario: Arc<Scenario>,
+    /// Namespace and name of each RayCluster that it has.
+    cluster_names: BTreeSet<(String, String)>,
     /// The API server.
     pub server: ApiServer,
     /// The time.
@@ -197,6 +199,7 @@ impl World {
         let steps_chance = (0..scenario.work.len()).map(|index| stream(seed, "work", &index.to_string())).collect();
         World {
             pools: vec![PoolState::default(); scenario.nodes.len()],
+            cluster_names: scenario.clusters(),
             scenario,
             server,
             clock,

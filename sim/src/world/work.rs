@@ -5,7 +5,7 @@ use mobula_planner::{Amount, Labels};
 use super::{Event, Key, World};
 use crate::chance::{Spread, stream};
 use crate::ray::{GroupWork, Needs, TaskWork};
-use crate::scenario::{Bundles, Gang, Step, Strategy, Tasks, What};
+use crate::scenario::{Bundles, Gang, Step, Strategy, Tasks, What, find_cluster};
 
 impl World {
     pub(super) fn begin_work(&mut self) {
@@ -27,7 +27,7 @@ impl World {
         if let Some(again_us) = recurrence.again_us(now_us, &mut self.steps_chance[index]) {
             self.queue.push(again_us, Event::Work { index, number: number + 1 });
         }
-        let Some((namespace, name)) = scenario.cluster_of(step.cluster.as_deref()) else { return };
+        let Some((namespace, name)) = find_cluster(step.cluster.as_deref(), &self.cluster_names) else { return };
         let cluster = Key { namespace, name };
         self.log.note(now_us, "work", &format!("{cluster} {index}/{number}"), None);
         self.bring(step, &cluster, index, number);
@@ -44,7 +44,7 @@ impl World {
         let scenario = self.scenario.clone();
         self.plan_job(number + 1);
         let (Some(job), Some(trace)) = (scenario.jobs.get(number), &scenario.trace) else { return };
-        let Some((namespace, name)) = scenario.cluster_of(trace.value.cluster.as_deref()) else { return };
+        let Some((namespace, name)) = find_cluster(trace.value.cluster.as_deref(), &self.cluster_names) else { return };
         let cluster = Key { namespace, name };
         self.log.note(self.clock.now_us(), "job", &format!("{cluster} {number}"), None);
         let amount = |(name, units): (&String, &f64)| Some((name.clone(), Amount::from_f64(*units)?));
