@@ -38,7 +38,7 @@ pub struct Board {
 /// The last decision: rendered only when somebody asks.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// What it was made from.
+    /// What it was made from, and when: it may hold on for long.
     pub snapshot: Arc<Snapshot>,
     /// The plan as far as it was carried out.
     pub plan: Plan,
@@ -46,6 +46,8 @@ pub struct Decision {
     pub outcome: String,
     /// Oddities of the input.
     pub warnings: Vec<String>,
+    /// Unix time in ms at which it was last found to hold.
+    pub confirmed_ms: i64,
 }
 
 impl Decision {
@@ -53,6 +55,7 @@ impl Decision {
     pub fn to_json(&self) -> Value {
         json!({
             "at_ms": self.snapshot.now_ms,
+            "confirmed_ms": self.confirmed_ms,
             "versions": self.snapshot.versions,
             "outcome": self.outcome,
             "warnings": self.warnings,
@@ -95,6 +98,16 @@ impl Board {
     /// A decision was made.
     pub fn decided(&self, decision: Decision) {
         self.with(|state| state.decision = Some(Arc::new(decision)));
+    }
+
+    /// The last decision holds on at Unix time `now_ms`.
+    pub fn confirmed(&self, now_ms: i64, warnings: Vec<String>) {
+        self.with(|state| {
+            if let Some(decision) = &mut state.decision {
+                let decision = Arc::make_mut(decision);
+                (decision.confirmed_ms, decision.warnings) = (now_ms, warnings);
+            }
+        });
     }
 
     /// The last decision, if there is one.

@@ -47,7 +47,7 @@ pub enum Decision {
 /// Whether to end the cluster at `now`. `jobs` is the job table; `None`: it could not be read, which counts as in use.
 ///
 /// The time is a monotonic one: a wall clock that jumps must not end a cluster. Call it in every tick that saw the cluster
-/// as a whole, also where nothing is configured, and pass on the memory that it returns; after any other tick call
+/// as a whole, and pass on the memory that it returns; after any other tick, and where nothing is configured, call
 /// [`IdleMemory::start_over`].
 pub fn decide(
     jobs: Option<&[JobInfo]>,

@@ -209,8 +209,12 @@ impl Reading {
         cluster: &RayCluster,
         pods: &[PodView],
     ) -> Reading {
+        let mut objects = objects.into_iter().peekable();
+        if objects.peek().is_none() {
+            return Reading::default();
+        }
         let tenant = Tenant::of(cluster, pods);
-        let quotas = objects.into_iter().flat_map(|object| source.quotas(object, &tenant)).collect();
+        let quotas = objects.flat_map(|object| source.quotas(object, &tenant)).collect();
         let counted = pods.iter().filter(|pod| counts_against_quota(pod)).map(|pod| pod.name.clone()).collect();
         Reading { quotas, counted }
     }

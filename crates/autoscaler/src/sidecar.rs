@@ -8,6 +8,7 @@
 //! | `due` | what of a plan may be carried out now, before anybody is asked |
 //! | `removal` | replicas as units of removal |
 //! | `tick` | one turn: plan from the observation, check the plan, carry it out |
+//! | `still` | one turn in which nothing has happened |
 //! | `apply` | drains and the one JSON patch |
 //! | `chores` | what is due now and then: job table, ages of gangs, resizes |
 //! | `publish` | report to the GCS, metrics, events, `/explain`, the flight recorder |
@@ -21,6 +22,7 @@ mod nodes;
 mod publish;
 mod removal;
 mod start;
+mod still;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tick;
@@ -213,6 +215,8 @@ struct LoopState {
     kept: Kept,
     /// The last plan, to make the next one faster.
     cache: Cache,
+    /// The last turn, while nothing happens.
+    still: Option<still::Still>,
     guard: guard::ViewGuard,
     /// The present session and the unix time in ms since when it is seen.
     session: Option<(String, i64)>,
@@ -407,7 +411,9 @@ async fn turn(context: &Context, state: &mut LoopState) -> Duration {
             context.metrics.add(&own::TICKS, vec![("result", done.result.into())], 1);
             context.board.turn(None);
             chores::after_tick(context, state, &done).await;
-            done.next_poll.saturating_duration_since(Instant::now())
+            let next_poll = done.next_poll;
+            state.still = still::Still::after(state, done);
+            next_poll.saturating_duration_since(Instant::now())
         }
         Err(error) => {
             let (source, kind) = error.labels();
@@ -418,8 +424,9 @@ async fn turn(context: &Context, state: &mut LoopState) -> Duration {
                 context.metrics.add(&ray::CONFIG_VALIDATION_EXCEPTIONS, Vec::new(), 1);
             }
             context.board.turn(Some(error.to_string()));
-            // Nobody has looked whether the cluster is in use.
+            // Nobody has looked whether the cluster is in use, or whether anything has happened.
             state.idle.start_over();
+            state.still = None;
             // Not the pace of polls: how long a failure took (connecting, retries, the deadline) is no cost of the GCS.
             state.chores.failed(source, kind, &error)
         }

@@ -161,7 +161,7 @@ impl Kept {
 }
 
 fn translate(observation: &Observation, options: &SnapshotOptions, derived: &mut Derived) -> Built {
-    let Derived { cluster, settings: cluster_settings, node_types, warnings, hosts, .. } = derived;
+    let Derived { settings: cluster_settings, node_types, warnings, hosts, .. } = derived;
     let mut warnings = warnings.clone();
     let demand = demand::translate(&observation.state, &observation.gang_created_ms, &mut warnings);
     let keep = nodes::Keep { node_id: demand.selects_by(RAY_NODE_ID_LABEL), node_address: demand.asks_for("node:") };
@@ -170,12 +170,7 @@ fn translate(observation: &Observation, options: &SnapshotOptions, derived: &mut
     let quotas = quotas::translate(&observation.surroundings.quotas, node_types, &nodes);
     let snapshot = Snapshot {
         now_ms: observation.now_ms,
-        versions: Versions {
-            session_name: observation.state.session_name.clone(),
-            cluster_state_version: observation.state.version,
-            raycluster_resource_version: cluster.metadata.resource_version.clone(),
-            raycluster_generation: cluster.metadata.generation,
-        },
+        versions: versions(observation),
         settings: settings(cluster_settings, options),
         node_types: node_types.clone(),
         nodes: nodes.into(),
@@ -187,6 +182,17 @@ fn translate(observation: &Observation, options: &SnapshotOptions, derived: &mut
         quotas,
     };
     Built { snapshot, warnings: warnings.into_texts() }
+}
+
+/// What a snapshot of an observation is made from.
+pub(crate) fn versions(observation: &Observation) -> Versions {
+    let metadata = &observation.cluster.metadata;
+    Versions {
+        session_name: observation.state.session_name.clone(),
+        cluster_state_version: observation.state.version,
+        raycluster_resource_version: metadata.resource_version.clone(),
+        raycluster_generation: metadata.generation,
+    }
 }
 
 fn settings(cluster: &ClusterSettings, options: &SnapshotOptions) -> Settings {

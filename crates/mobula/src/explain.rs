@@ -128,6 +128,7 @@ fn decision(frame: &Frame) -> anyhow::Result<Decision> {
         plan: frame.plan.clone(),
         outcome: frame.outcome.clone(),
         warnings: built.warnings,
+        confirmed_ms: frame.observation.now_ms,
     })
 }
 

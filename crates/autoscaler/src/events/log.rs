@@ -61,7 +61,8 @@ impl EventLog {
         EventLog { config, count: 0, warned_ms: BTreeMap::new(), failing: false }
     }
 
-    /// Writes `lines`, said at Unix time `now_ms`. Call it with all warnings that hold, in every tick.
+    /// Writes `lines`, said at Unix time `now_ms`. Call it with all warnings that hold, in every tick that
+    /// may have another plan than the one before.
     pub fn write(&mut self, lines: &[EventLine], now_ms: i64) {
         // Also where the clock was set back: better twice than never.
         self.warned_ms.retain(|_, at| (0..REPEAT_MS).contains(&now_ms.saturating_sub(*at)));

@@ -388,7 +388,7 @@ async fn send_events(context: &Context, state: &mut LoopState, done: &Done) {
     };
     let kube = kube(context);
     while let Some(line) = state.outbox.take_oldest() {
-        let event = kube_events::event(&line, &regarding, done.planned.snapshot.now_ms);
+        let event = kube_events::event(&line, &regarding, done.collected.observation.now_ms);
         let answer = kube.create_event(event).await;
         if let Err(error) = &answer {
             state.chores.event_backoffs.fail(error.kind, error.kind.backoff(), error.retry_after);
@@ -472,20 +472,17 @@ async fn end_unused_cluster(context: &Context, state: &mut LoopState, done: &Don
         state.idle.start_over();
         return;
     }
-    let Ok(settings) = done.planned.cluster.settings() else { return };
-    if settings.idle_termination.is_some() && !Schedule::is_due(state.chores.jobs_read, TABLE_INTERVAL) {
+    if done.planned.cluster.spec.idle_termination_options.is_none() {
+        state.idle.start_over();
+        state.chores.refused_idle = None;
         return;
     }
-    let jobs = if settings.idle_termination.is_some() {
-        state.chores.jobs_read = Some(Instant::now());
-        let answer = context.gcs.jobs().await;
-        if let Err(error) = &answer {
-            gcs_error(context, "jobs", error);
-        }
-        answer.ok()
-    } else {
-        None
-    };
+    let Ok(settings) = done.planned.cluster.settings() else { return };
+    if !Schedule::is_due(state.chores.jobs_read, TABLE_INTERVAL) {
+        return;
+    }
+    state.chores.jobs_read = Some(Instant::now());
+    let jobs = context.gcs.jobs().await.inspect_err(|error| gcs_error(context, "jobs", error)).ok();
     let decision;
     (decision, state.idle) = idle_termination::decide(jobs.as_deref(), &settings, Instant::now(), &state.idle);
     match decision {

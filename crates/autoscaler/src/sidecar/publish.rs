@@ -21,6 +21,7 @@ use crate::{
     rbac::Permission,
     recorder::Frame,
     report::{self, FailedInstance, PendingPod},
+    snapshot,
 };
 
 /// An unchanged report is repeated after this time: a restarted GCS has forgotten it.
@@ -30,6 +31,7 @@ const FAILED_SHOWN_MS: i64 = 600_000;
 const MOST_FAILED: usize = 20;
 /// Most warnings of one tick that are logged.
 const MOST_LOGGED: usize = 10;
+const NOTHING_TO_DO: &str = "nothing to do";
 
 /// What was told last, and when.
 #[derive(Debug, Default)]
@@ -38,6 +40,13 @@ pub(super) struct Published {
     report: Option<(AutoscalingState, Instant)>,
     warnings: Vec<String>,
     failure_transition: Option<String>,
+}
+
+impl Published {
+    /// Whether the GCS has taken a report.
+    pub(super) fn has_reported(&self) -> bool {
+        self.report.is_some()
+    }
 }
 
 pub(super) async fn publish(
@@ -57,8 +66,17 @@ pub(super) async fn publish(
         plan: applied.plan.clone(),
         outcome: outcome(applied),
         warnings,
+        confirmed_ms: planned.snapshot.now_ms,
     });
-    record(context, state, collected, planned, applied);
+    record(context, collected, planned, &outcome(applied));
+}
+
+/// A turn in which nothing has happened: what was told stands, and is told again where it may have been forgotten.
+pub(super) async fn still(context: &Context, state: &mut LoopState, collected: &Collected, planned: &Planned) {
+    let warnings = say_warnings(state, planned, context);
+    repeat_report(context, state, collected).await;
+    context.board.confirmed(collected.observation.now_ms, warnings);
+    record(context, collected, planned, NOTHING_TO_DO);
 }
 
 /// Replicas that can't be had: the operator says so in a condition, the API server by refusing the patch.
@@ -154,7 +172,6 @@ fn gauges(context: &Context, held: Option<&Hold>, planned: &Planned, applied: &A
     metrics.set_all(&own::DEMAND, demand.map(|(kind, count)| (vec![("kind", kind.to_owned())], count as f64)));
     metrics.set_all(&own::UNMET, unmet(&applied.plan));
     metrics.set_all(&own::DELETIONS_HELD, held.map(|hold| (vec![("reason", hold.as_str().to_owned())], 1.0)));
-    metrics.set(&own::RECORDER_BYTES, Vec::new(), context.recorder.held_bytes() as f64);
 }
 
 fn resources(snapshot: &Snapshot, phases: &[NodePhase]) -> Vec<(LabelPairs, f64)> {
@@ -212,7 +229,6 @@ async fn tell_ray(
     if unchanged {
         return;
     }
-    state.published.version = version;
     let started = Instant::now();
     let mut answer = context.gcs.report_autoscaling_state(&report).await;
     if state.mode == Mode::V1 && answer.is_ok() {
@@ -221,10 +237,38 @@ async fn tell_ray(
         let bytes = status.to_string().into_bytes();
         answer = context.gcs.kv_put("", legacy::STATUS_KEY, &bytes, true).await.map(|_| ());
     }
+    note_report(context, state, started, answer, (version, essence));
+}
+
+/// The last report once more, when it is time: what it says is still so.
+async fn repeat_report(context: &Context, state: &mut LoopState, collected: &Collected) {
+    let is_due = |(_, told): &&(AutoscalingState, Instant)| told.elapsed() >= REPORT_INTERVAL;
+    let Some((essence, _)) = state.published.report.as_ref().filter(is_due) else { return };
+    let essence = essence.clone();
+    let version = report::next_version(state.published.version, collected.observation.now_ms);
+    let last_seen_cluster_state_version = collected.observation.state.version;
+    let report = AutoscalingState { version, last_seen_cluster_state_version, ..essence };
+    let started = Instant::now();
+    let answer = context.gcs.report_autoscaling_state(&report).await;
+    let essence = AutoscalingState { version: 0, last_seen_cluster_state_version: 0, ..report };
+    note_report(context, state, started, answer, (version, essence));
+}
+
+/// What became of a report.
+fn note_report(
+    context: &Context,
+    state: &mut LoopState,
+    started: Instant,
+    answer: Result<(), mobula_gcs::Error>,
+    (version, essence): (i64, AutoscalingState),
+) {
     context.metrics.observe(&own::GCS_SECONDS, vec![("call", "report".into())], started.elapsed());
+    state.published.version = version;
     match answer {
         Ok(()) => state.published.report = Some((essence, Instant::now())),
         Err(error) => {
+            // Whatever it has taken before, this it has not: it is told again with the next turn, which looks anew.
+            state.published.report = None;
             tracing::debug!(%error, "the GCS did not take the report");
             context.metrics.add(&own::ERRORS, vec![("source", "gcs".into()), ("kind", error.kind().into())], 1);
         }
@@ -277,27 +321,30 @@ fn outcome(applied: &Applied) -> String {
     }
     parts.extend(applied.error.as_ref().map(ToString::to_string));
     parts.extend(applied.held.clone());
-    if parts.is_empty() { "nothing to do".to_owned() } else { parts.join("; ") }
+    if parts.is_empty() { NOTHING_TO_DO.to_owned() } else { parts.join("; ") }
 }
 
-fn record(context: &Context, state: &LoopState, collected: &Collected, planned: &Planned, applied: &Applied) {
+fn record(context: &Context, collected: &Collected, planned: &Planned, outcome: &str) {
     if !context.recorder.is_on() {
+        context.metrics.set(&own::RECORDER_BYTES, Vec::new(), 0.0);
         return;
     }
     let frame = Frame {
         tick: 0,
         observation: collected.observation.clone(),
         wire: collected.wire(),
-        options: state.options.clone(),
+        options: planned.options.clone(),
         policy: context.config.policy.name().to_owned(),
         policy_options: context.config.policy_options,
         memory: planned.memory_before.clone(),
-        plan: Plan::clone(&planned.plan),
+        // A plan that holds on is one of what was seen now.
+        plan: Plan { versions: snapshot::versions(&collected.observation), ..Plan::clone(&planned.plan) },
         memory_after: planned.memory_after.clone(),
-        outcome: outcome(applied),
+        outcome: outcome.to_owned(),
     };
     if let Err(error) = context.recorder.record(frame) {
         context.metrics.add(&own::ERRORS, vec![("source", "recorder".into()), ("kind", "write".into())], 1);
         tracing::warn!(%error, "a tick was not recorded");
     }
+    context.metrics.set(&own::RECORDER_BYTES, Vec::new(), context.recorder.held_bytes() as f64);
 }

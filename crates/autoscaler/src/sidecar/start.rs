@@ -39,6 +39,7 @@ pub(super) async fn begin(context: &Context) -> Result<LoopState, Error> {
         memory: mobula_planner::Memory::default(),
         kept: Default::default(),
         cache: mobula_planner::Cache::default(),
+        still: None,
         guard: ViewGuard::new(context.config.view_grace),
         session: None,
         drained: Default::default(),

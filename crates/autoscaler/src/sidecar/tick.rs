@@ -14,12 +14,18 @@ use super::{
     due::Due,
     publish,
 };
-use crate::{metrics::own, pace::Pace, snapshot::Built};
+use crate::{
+    metrics::own,
+    pace::Pace,
+    snapshot::{Built, SnapshotOptions},
+};
 
 /// A plan and what it was made from.
 pub(super) struct Planned {
     pub snapshot: Arc<Snapshot>,
     pub warnings: Vec<String>,
+    /// The options that the snapshot was made with.
+    pub options: SnapshotOptions,
     /// What the policy remembered before.
     pub memory_before: Memory,
     /// What it remembers afterwards.
@@ -39,6 +45,8 @@ pub(super) struct Done {
     pub next_poll: Instant,
     pub collected: Collected,
     pub planned: Planned,
+    /// See [`mobula_planner::Cache::patience_ms`].
+    pub patience_ms: Option<i64>,
 }
 
 pub(super) async fn tick(context: &Context, state: &mut LoopState) -> Result<Done, TickError> {
@@ -57,6 +65,13 @@ async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickErro
     let started = Instant::now();
     let mut collected = collect::collect(context, state).await?;
     phase(context, "collect", started);
+    let still = state.still.take().and_then(|still| Some((still.patience_left_ms(state, &collected)?, still.planned)));
+    if let Some((patience_ms, planned)) = still {
+        say_versions(&collected);
+        publish::still(context, state, &collected, &planned).await;
+        let next_poll = next_poll(&context.config.pace, &collected, None);
+        return Ok(Done { result: "idle", next_poll, collected, planned, patience_ms: Some(patience_ms) });
+    }
     let mut planned = plan(context, state, &collected)?;
     let mut due = Due::new(state, &collected, &planned);
     if !context.cluster.is_watched() && due.changes_something {
@@ -68,12 +83,7 @@ async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickErro
             due = Due::new(state, &collected, &planned);
         }
     }
-    let versions = &planned.snapshot.versions;
-    tracing::Span::current()
-        .record("session", &versions.session_name)
-        .record("state_version", versions.cluster_state_version)
-        .record("resource_version", &versions.raycluster_resource_version)
-        .record("generation", versions.raycluster_generation);
+    say_versions(&collected);
     let started = Instant::now();
     context.applying.send_replace(true);
     let applied = apply::apply(context, state, &collected, &planned, due).await;
@@ -83,7 +93,18 @@ async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickErro
     publish::publish(context, state, &collected, &planned, &applied).await;
     phase(context, "report", started);
     let next_poll = next_poll(&context.config.pace, &collected, applied.retry_after);
-    Ok(Done { result: applied.result(), next_poll, collected, planned })
+    let patience_ms = state.cache.patience_ms(&planned.snapshot);
+    Ok(Done { result: applied.result(), next_poll, collected, planned, patience_ms })
+}
+
+/// Says in the tick's span what it was made from.
+fn say_versions(collected: &Collected) {
+    let (state, cluster) = (&collected.observation.state, &collected.observation.cluster.metadata);
+    tracing::Span::current()
+        .record("session", &state.session_name)
+        .record("state_version", state.version)
+        .record("resource_version", &cluster.resource_version)
+        .record("generation", cluster.generation);
 }
 
 /// A plan that was overtaken is made anew as soon as its back-off (`retry_after`) allows, but never faster than the pace.
@@ -116,7 +137,8 @@ fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Resu
         state.memory = memory_after.clone();
     }
     let cluster = Arc::clone(&collected.observation.cluster);
-    Ok(Planned { snapshot, warnings, memory_before, memory_after, plan, cluster, violations })
+    let options = state.options.clone();
+    Ok(Planned { snapshot, warnings, options, memory_before, memory_after, plan, cluster, violations })
 }
 
 fn version(cluster: &Value) -> Option<&str> {

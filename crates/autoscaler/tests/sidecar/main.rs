@@ -6,6 +6,7 @@ mod ending;
 mod permissions;
 mod prices;
 mod refusals;
+mod still;
 mod support;
 mod surroundings;
 

@@ -79,3 +79,29 @@ async fn a_missing_price_file_does_not_keep_the_cluster_from_scaling() {
     assert_eq!(recorded(&world), [0.0; 0]);
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn new_prices_are_planned_with_also_where_nothing_else_happens() {
+    let policy = || mobula_planner::policy("mobula", &mobula_planner::PolicyOptions::default()).unwrap();
+    let map = ConfigMap::new("cpu: 1.5");
+    let (kube, gcs) = World::parts(vec![busy_node("w1", "cpu")]);
+    let clock = Arc::new(JumpingClock(AtomicI64::new(START_MS)));
+    let world = World::start_with(kube, gcs, clock, |config| {
+        config.prices = Some(map.file());
+        config.policy = policy();
+    });
+    world.pass(40.0).await;
+    let plans = |world: &World| world.metric("mobula_tick_phase_seconds_count{phase=\"plan\"}");
+    let planned = plans(&world);
+    map.swap("2", "gpu: 2.5");
+    world.pass(15.0).await;
+    assert_eq!(plans(&world), planned + 1.0);
+    let explained = world.board.last_decision().unwrap().to_json();
+    assert!(explained["warnings"].to_string().contains("gpu"), "{explained}");
+    let recording = Recording::of_bytes("test", world.board.recorder.bytes().unwrap()).unwrap();
+    for frame in recording.frames().map(Result::unwrap) {
+        let again = frame.replay(&*policy(), &frame.memory).unwrap();
+        assert_eq!(serde_json::to_string(&again.plan).unwrap(), serde_json::to_string(&frame.plan).unwrap());
+    }
+    world.end().await;
+}
