@@ -3,6 +3,7 @@
 //! Total for everything that comes from the GCS or from pods: what makes no sense is left out with a warning, and the rest
 //! is planned. Only a RayCluster that can't be understood is an error, because nothing can be decided without it.
 
+mod alike;
 mod demand;
 mod groups;
 mod hosts;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use mobula_api::{FieldError, PodView, RayCluster};
-use mobula_gcs::{ClusterState, NodeState, wire};
+use mobula_gcs::wire;
 use mobula_planner::{Memory, Plan, Policy, PolicyOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -62,7 +62,6 @@ impl Frame {
 
     /// Whether this tick saw and planned what `earlier` did: only clocks and counters went on.
     pub(super) fn repeats(&self, earlier: &Frame) -> bool {
-        let (now, then) = (&self.observation, &earlier.observation);
         self.policy == earlier.policy
             && self.policy_options == earlier.policy_options
             && self.outcome == earlier.outcome
@@ -70,13 +69,7 @@ impl Frame {
             && self.memory == earlier.memory
             && self.memory_after == earlier.memory_after
             && same_decision(&self.plan, &earlier.plan)
-            && now.object_store_bytes == then.object_store_bytes
-            && now.gang_created_ms == then.gang_created_ms
-            && now.session_since_ms == then.session_since_ms
-            && now.surroundings == then.surroundings
-            && same_state(&now.state, &then.state)
-            && now.pods == then.pods
-            && now.cluster == then.cluster
+            && self.observation.is_like(&earlier.observation)
     }
 }
 
@@ -90,44 +83,6 @@ fn same_decision(a: &Plan, b: &Plan) -> bool {
             .map(|t| (&t.instance_id, t.cause))
             .eq(b.terminate.iter().map(|t| (&t.instance_id, t.cause)))
         && a.unmet.iter().map(|u| (&u.kind, u.count, u.cause)).eq(b.unmet.iter().map(|u| (&u.kind, u.count, u.cause)))
-}
-
-fn same_state(a: &ClusterState, b: &ClusterState) -> bool {
-    let ClusterState { version: _, session_name, nodes, pending, gangs, constraints } = a;
-    *session_name == b.session_name
-        && *pending == b.pending
-        && *gangs == b.gangs
-        && *constraints == b.constraints
-        && nodes.len() == b.nodes.len()
-        && nodes.iter().zip(&b.nodes).all(|(a, b)| same_node(a, b))
-}
-
-/// Equal, but for how long it has been idle.
-fn same_node(a: &NodeState, b: &NodeState) -> bool {
-    let NodeState {
-        node_id,
-        instance_id,
-        node_type,
-        available,
-        total,
-        dynamic_labels,
-        labels,
-        status,
-        idle_ms: _,
-        ip,
-        instance_type,
-        activity: _,
-    } = a;
-    *node_id == b.node_id
-        && *status == b.status
-        && *available == b.available
-        && *dynamic_labels == b.dynamic_labels
-        && *total == b.total
-        && *labels == b.labels
-        && *instance_id == b.instance_id
-        && *node_type == b.node_type
-        && *ip == b.ip
-        && *instance_type == b.instance_type
 }
 
 /// A frame as JSON, without the reply of the GCS. Field names are those of the format: never rename one.

@@ -247,10 +247,9 @@ async fn repeat_report(context: &Context, state: &mut LoopState, collected: &Col
     let essence = essence.clone();
     let version = report::next_version(state.published.version, collected.observation.now_ms);
     let last_seen_cluster_state_version = collected.observation.state.version;
-    let report = AutoscalingState { version, last_seen_cluster_state_version, ..essence };
+    let report = AutoscalingState { version, last_seen_cluster_state_version, ..essence.clone() };
     let started = Instant::now();
     let answer = context.gcs.report_autoscaling_state(&report).await;
-    let essence = AutoscalingState { version: 0, last_seen_cluster_state_version: 0, ..report };
     note_report(context, state, started, answer, (version, essence));
 }
 

@@ -454,15 +454,8 @@ async fn what_was_recorded_plans_the_same_again() {
     let world = empty();
     world.gcs.change_state(|state| state.pending = tasks(4.0, 3));
     world.until("scale-up", |w| !w.kube.patches().is_empty()).await;
-    let bytes = world.board.recorder.bytes().unwrap();
-    let recording = Recording::of_bytes("test", bytes).unwrap();
-    let frames: Vec<_> = recording.frames().map(Result::unwrap).collect();
+    let frames = world.frames_that_replay(&RayV2);
     assert!(frames.iter().any(|frame| frame.outcome.contains("patched")));
-    for frame in frames {
-        let again = frame.replay(&RayV2, &frame.memory).unwrap();
-        assert_eq!(serde_json::to_string(&again.plan).unwrap(), serde_json::to_string(&frame.plan).unwrap());
-        assert_eq!(again.memory, frame.memory_after);
-    }
     world.end().await;
 }
 

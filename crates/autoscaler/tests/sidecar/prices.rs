@@ -91,17 +91,12 @@ async fn new_prices_are_planned_with_also_where_nothing_else_happens() {
         config.policy = policy();
     });
     world.pass(40.0).await;
-    let plans = |world: &World| world.metric("mobula_tick_phase_seconds_count{phase=\"plan\"}");
-    let planned = plans(&world);
+    let planned = world.plans();
     map.swap("2", "gpu: 2.5");
     world.pass(15.0).await;
-    assert_eq!(plans(&world), planned + 1.0);
+    assert_eq!(world.plans(), planned + 1.0);
     let explained = world.board.last_decision().unwrap().to_json();
     assert!(explained["warnings"].to_string().contains("gpu"), "{explained}");
-    let recording = Recording::of_bytes("test", world.board.recorder.bytes().unwrap()).unwrap();
-    for frame in recording.frames().map(Result::unwrap) {
-        let again = frame.replay(&*policy(), &frame.memory).unwrap();
-        assert_eq!(serde_json::to_string(&again.plan).unwrap(), serde_json::to_string(&frame.plan).unwrap());
-    }
+    world.frames_that_replay(&*policy());
     world.end().await;
 }

@@ -130,12 +130,8 @@ async fn what_was_recorded_with_surroundings_plans_the_same_again() {
     world.gcs.change_state(|state| state.pending = tasks(4.0, 2));
     world.until("scale-up", |w| w.kube.replicas(0) + 2 * w.kube.replicas(1) == 3).await;
     world.pass(20.0).await;
-    for frame in frames(&world) {
-        let again = frame.replay(&RayV2, &frame.memory).unwrap();
-        assert_eq!(serde_json::to_string(&again.plan).unwrap(), serde_json::to_string(&frame.plan).unwrap());
-    }
+    let last = world.frames_that_replay(&RayV2).pop().unwrap();
     // What is asked for and not there is taken off the quota before the quota itself counts it.
-    let last = frames(&world).pop().unwrap();
     let built = last.replay(&RayV2, &last.memory).unwrap().built.snapshot;
     assert_eq!(built.quotas[0].free["cpu"], Amount::from_units(22));
     world.end().await;

@@ -8,12 +8,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use mobula_autoscaler::{
     clock::{Clock, FollowingClock},
     http::Board,
+    recorder::{Frame, Recording},
     sidecar::{Error, Sidecar, SidecarConfig},
 };
 use mobula_gcs::{
     Client, ClusterState, NodeState, NodeStatus, RequestByCount, ResourceRequest,
     server::{MemoryGcs, duplex_channel},
 };
+use mobula_planner::Policy;
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -197,6 +199,23 @@ impl World {
             self.kube.seen().iter().rev().take(5).collect::<Vec<_>>(),
             self.board.metrics.render()
         );
+    }
+
+    /// How many plans were made.
+    pub fn plans(&self) -> f64 {
+        self.metric("mobula_tick_phase_seconds_count{phase=\"plan\"}")
+    }
+
+    /// What was recorded; planned again with `policy`, each frame must come to the same.
+    pub fn frames_that_replay(&self, policy: &dyn Policy) -> Vec<Frame> {
+        let recording = Recording::of_bytes("test", self.board.recorder.bytes().unwrap()).unwrap();
+        let frames: Vec<Frame> = recording.frames().map(Result::unwrap).collect();
+        for frame in &frames {
+            let again = frame.replay(policy, &frame.memory).unwrap();
+            assert_eq!(serde_json::to_string(&again.plan).unwrap(), serde_json::to_string(&frame.plan).unwrap());
+            assert_eq!(again.memory, frame.memory_after);
+        }
+        frames
     }
 
     /// Ends the sidecar; it must end well.
