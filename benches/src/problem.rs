@@ -79,7 +79,7 @@ pub fn cluster_state(size: Size) -> ClusterState {
     ClusterState {
         version: 1,
         session_name: "session_2026-01-01_00-00-00_000000_1".to_owned(),
-        nodes,
+        nodes: nodes.into(),
         pending: pending(size.pending, &mut random),
         gangs: (0..size.pending / 500).map(|index| gang(index, &mut random)).collect(),
         constraints: Vec::new(),
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn nodes_are_idle_full_and_between() {
         let state = cluster_state(Size { pending: 10, nodes: 1_000 });
-        let workers = &state.nodes[1..];
+        let workers = &state.nodes.living()[1..];
         let idle = workers.iter().filter(|node| node.available == node.total).count();
         let full = workers.iter().filter(|node| !node.available.contains_key("CPU")).count();
         assert!((50..200).contains(&idle) && (50..200).contains(&full), "{idle} idle, {full} full");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mobula_api::keys;
-use mobula_gcs::{AutoscalingState, Client, NodeStatus};
+use mobula_gcs::{AutoscalingState, Client};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -199,9 +199,10 @@ impl World {
     /// Living Ray workers of each group: id → pod.
     pub async fn workers(&self) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
         let mut workers: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        for node in self.gcs.cluster_state().await?.state.nodes {
-            if node.status != NodeStatus::Dead && node.instance_id != HEAD_POD {
-                workers.entry(node.node_type).or_default().insert(node.node_id, node.instance_id);
+        for node in self.gcs.cluster_state().await?.state.nodes.living() {
+            if node.instance_id != HEAD_POD {
+                let (group, id, pod) = (node.node_type.clone(), node.node_id.clone(), node.instance_id.clone());
+                workers.entry(group).or_default().insert(id, pod);
             }
         }
         Ok(workers)

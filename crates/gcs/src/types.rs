@@ -5,6 +5,10 @@
 
 use std::collections::BTreeMap;
 
+mod nodes;
+
+pub use nodes::Nodes;
+
 /// Resource name → amount.
 pub type ResourceMap = BTreeMap<String, f64>;
 /// Label key → value.
@@ -18,7 +22,7 @@ pub struct ClusterState {
     /// `session_<date>_<time>_<usec>_<pid>`; changes when the head restarts.
     pub session_name: String,
     /// Live, draining and (cached) dead nodes.
-    pub nodes: Vec<NodeState>,
+    pub nodes: Nodes,
     /// Pending tasks and actors.
     pub pending: Vec<RequestByCount>,
     /// Pending placement groups.

@@ -133,15 +133,15 @@ fn newer_fields_and_values_are_skipped() {
         {"nodeId": "AAEC", "status": "HIBERNATING", "idleDurationMs": 7, "another": null},
         {"node_id": null, "status": 3, "total_resources": {"CPU": "2.5"}}]}}"#;
     let state = wire::decode_cluster_state_json(json).unwrap();
-    assert_eq!(state.nodes[0].node_id, "000102");
-    assert_eq!((state.nodes[0].status, state.nodes[0].idle_ms), (NodeStatus::Unspecified, 7));
-    assert_eq!((state.nodes[1].status, state.nodes[1].total["CPU"]), (NodeStatus::Idle, 2.5));
+    assert_eq!(state.nodes.living()[0].node_id, "000102");
+    assert_eq!((state.nodes.living()[0].status, state.nodes.living()[0].idle_ms), (NodeStatus::Unspecified, 7));
+    assert_eq!((state.nodes.living()[1].status, state.nodes.living()[1].total["CPU"]), (NodeStatus::Idle, 2.5));
     // Field 200 (a string) and status 99, as bytes.
     let node = [0x0a, 0x01, 0x07, 0x40, 99, 0xc2, 0x0c, 0x02, b'h', b'i'];
     let state = [&[0x08, 0x05, 0x1a, 10][..], &node].concat();
     let state = wire::decode_cluster_state(&state).unwrap();
-    assert_eq!((state.version, state.nodes[0].node_id.as_str()), (5, "07"));
-    assert_eq!(state.nodes[0].status, NodeStatus::Unspecified);
+    assert_eq!((state.version, state.nodes.living()[0].node_id.as_str()), (5, "07"));
+    assert_eq!(state.nodes.living()[0].status, NodeStatus::Unspecified);
 }
 
 #[test]

@@ -8,13 +8,13 @@ use bytes::Bytes;
 use mobula_gcs::server::{Gcs, Refusal, Reply, Verdict, reply};
 use mobula_gcs::{
     AutoscalingState, BundleSelector, ClusterState, DrainOutcome, DrainReason, GangRequest, JobInfo, LabelConstraint,
-    LabelOperator, LabelSelector, LegacyDemand, LocalityRequirement, NodeInfo, NodeState, NodeStatus,
-    PlacementConstraint, PlacementGroupInfo, PlacementStrategy, RequestByCount, ResourceMap, ResourceRequest,
+    LabelOperator, LabelSelector, LegacyDemand, LocalityRequirement, NodeInfo, PlacementConstraint, PlacementGroupInfo,
+    PlacementStrategy, RequestByCount, ResourceMap, ResourceRequest,
 };
 use mobula_planner::{Amount, Resources};
 use mobula_traces::Seeded;
 
-use super::{Group, Left, Needs, NodeNumber, RayNode, Runtime};
+use super::{Group, Left, Needs, RayNode, Runtime};
 use crate::chance::Spread;
 use crate::clock::{START_UNIX_MS, VirtualClock};
 use crate::inbox::{Inbox, News};
@@ -153,7 +153,7 @@ impl Gcs for Head {
     }
 
     fn cluster_state(&self) -> Reply<'_, ClusterState> {
-        let (runtime, now_us) = self.up_to_date();
+        let (mut runtime, now_us) = self.up_to_date();
         let mut state = runtime.cluster_state(now_us);
         drop(runtime);
         let mut own = self.state();
@@ -246,7 +246,7 @@ impl Gcs for Head {
     }
 
     fn legacy_demand(&self) -> Reply<'_, LegacyDemand> {
-        let (runtime, now_us) = self.up_to_date();
+        let (mut runtime, now_us) = self.up_to_date();
         let ClusterState { pending, gangs, constraints, .. } = runtime.cluster_state(now_us);
         reply(LegacyDemand { pending, gangs, constraints })
     }
@@ -263,7 +263,8 @@ impl Runtime {
     }
 
     /// `GetClusterResourceState` without version and session.
-    fn cluster_state(&self, now_us: u64) -> ClusterState {
+    fn cluster_state(&mut self, now_us: u64) -> ClusterState {
+        let nodes = self.node_states(now_us);
         let pending = self
             .view
             .waiting
@@ -274,75 +275,19 @@ impl Runtime {
                 |(needs, count): &(Needs, i64)| RequestByCount { request: request(needs, false), count: *count };
             requests.iter().map(counted).collect()
         });
-        let groups = self.groups_by_node();
-        let groups_of = |number| groups.get(&number).map_or(&[][..], Vec::as_slice);
-        let living =
-            self.nodes.iter().map(|(&number, node)| self.node_state((number, node), groups_of(number), now_us));
         ClusterState {
-            nodes: living.chain(self.dead.iter().map(dead_state)).collect(),
+            nodes,
             pending: pending.collect(),
             gangs: self.unplaced.iter().filter_map(|id| self.groups.get(id)).map(gang).collect(),
             constraints: constraint.collect(),
             ..ClusterState::default()
         }
     }
-
-    /// Ids of the groups that have bundles on each node, in order of arrival.
-    fn groups_by_node(&self) -> BTreeMap<NodeNumber, Vec<&str>> {
-        let mut groups: BTreeMap<NodeNumber, Vec<&str>> = BTreeMap::new();
-        for group in self.groups.values() {
-            for number in group.placed.iter().flatten() {
-                let ids = groups.entry(*number).or_default();
-                if ids.last() != Some(&group.work.id.as_str()) {
-                    ids.push(&group.work.id);
-                }
-            }
-        }
-        groups
-    }
-
-    fn node_state(&self, (number, node): (NodeNumber, &RayNode), groups: &[&str], now_us: u64) -> NodeState {
-        // A node that has joined since the last poll is known as it registered.
-        let (free, idle_since_us) = match self.view.nodes.get(&number) {
-            Some((free, idle_since_us)) => (free, *idle_since_us),
-            None => (&node.total, None),
-        };
-        let idle_ms = idle_since_us.map_or(0, |since_us| now_us.saturating_sub(since_us) / 1_000);
-        let status = match idle_ms {
-            _ if node.draining => NodeStatus::Draining,
-            0 => NodeStatus::Running,
-            _ => NodeStatus::Idle,
-        };
-        NodeState {
-            node_id: node.id.clone(),
-            instance_id: node.pod.clone(),
-            node_type: node.group.clone(),
-            available: units(free, false),
-            total: units(&node.total, true),
-            dynamic_labels: groups.iter().map(|id| (format!("_PG_{id}"), String::new())).collect(),
-            labels: node.labels.clone(),
-            status,
-            idle_ms: if status == NodeStatus::Idle { i64::try_from(idle_ms).unwrap_or(i64::MAX) } else { 0 },
-            ip: node.ip.clone(),
-            ..NodeState::default()
-        }
-    }
 }
 
-fn units(resources: &Resources, with_zeros: bool) -> ResourceMap {
+pub(super) fn units(resources: &Resources, with_zeros: bool) -> ResourceMap {
     let kept = resources.iter().filter(|(_, amount)| with_zeros || amount.steps() > 0);
     kept.map(|(name, amount)| (name.clone(), amount.as_f64())).collect()
-}
-
-fn dead_state(node: &RayNode) -> NodeState {
-    NodeState {
-        node_id: node.id.clone(),
-        instance_id: node.pod.clone(),
-        node_type: node.group.clone(),
-        status: NodeStatus::Dead,
-        ip: node.ip.clone(),
-        ..NodeState::default()
-    }
 }
 
 fn node_info(node: &RayNode) -> NodeInfo {

@@ -167,7 +167,7 @@ impl Runtime {
         let mut free: BTreeMap<NodeNumber, Resources> = BTreeMap::new();
         for (number, node) in self.nodes.iter().filter(|(number, _)| is_allowed(**number)) {
             if node.takes(&needs.resources, &needs.labels) {
-                free.insert(*number, node.free.clone());
+                free.insert(*number, Resources::clone(&node.free));
             }
         }
         let mut places = Vec::with_capacity(missing);

@@ -13,6 +13,7 @@ mod gcs;
 mod groups;
 mod nodes;
 mod retry;
+mod shown;
 mod tasks;
 mod view;
 
@@ -20,7 +21,9 @@ mod view;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
+use mobula_gcs::NodeState;
 use mobula_planner::{Labels, Resources};
 
 pub use drain::Left;
@@ -30,6 +33,7 @@ pub use nodes::{Joining, RayNode};
 pub use tasks::{Task, TaskWork};
 
 use retry::{Ticks, Trigger};
+use shown::Shown;
 use view::View;
 
 /// Number of a class of tasks.
@@ -70,8 +74,10 @@ pub enum Notice {
 /// The Ray of one RayCluster.
 pub struct Runtime {
     nodes: BTreeMap<NodeNumber, RayNode>,
-    /// The last that have died, for the GCS to show.
-    dead: VecDeque<RayNode>,
+    /// The last that have died, as the GCS shows them.
+    dead: Arc<Vec<Arc<NodeState>>>,
+    /// The living, as the GCS has shown them last.
+    shown: BTreeMap<NodeNumber, Shown>,
     by_pod: BTreeMap<String, NodeNumber>,
     next_node: NodeNumber,
     classes: Vec<Needs>,
@@ -103,7 +109,8 @@ impl Runtime {
     pub fn new(poll_us: u64, phase_us: u64) -> Runtime {
         Runtime {
             nodes: BTreeMap::new(),
-            dead: VecDeque::new(),
+            dead: Arc::default(),
+            shown: BTreeMap::new(),
             by_pod: BTreeMap::new(),
             next_node: 0,
             classes: Vec::new(),

@@ -4,9 +4,12 @@
 //! dead at once; one that does not is called dead after the health check (`ray.death-after`), and till then nothing new
 //! starts on it.
 
+use std::sync::Arc;
+
 use mobula_planner::{Amount, Labels, Resources};
 
 use super::retry::{Retry, Ticks, Trigger};
+use super::shown::dead_state;
 use super::{NodeNumber, Notice, Runtime};
 
 /// Resource that only the head has.
@@ -26,9 +29,9 @@ pub struct RayNode {
     /// Address.
     pub ip: String,
     /// Everything it has.
-    pub total: Resources,
-    /// What of it is free.
-    pub free: Resources,
+    pub total: Arc<Resources>,
+    /// What of it is free: another value after each change.
+    pub free: Arc<Resources>,
     /// Labels.
     pub labels: Labels,
     /// Whether it is the head.
@@ -94,7 +97,7 @@ impl RayNode {
 
     pub(super) fn take(&mut self, needs: &Resources) {
         for (name, amount) in needs {
-            if let Some(free) = self.free.get_mut(name) {
+            if let Some(free) = Arc::make_mut(&mut self.free).get_mut(name) {
                 *free = Amount::from_steps(free.steps() - amount.steps());
             }
         }
@@ -104,7 +107,7 @@ impl RayNode {
 
     pub(super) fn give_back(&mut self, needs: &Resources, at_us: u64) {
         for (name, amount) in needs {
-            if let Some(free) = self.free.get_mut(name) {
+            if let Some(free) = Arc::make_mut(&mut self.free).get_mut(name) {
                 *free = Amount::from_steps(free.steps() + amount.steps());
             }
         }
@@ -141,12 +144,13 @@ impl Runtime {
         let number = self.next_node;
         self.next_node += 1;
         self.by_pod.insert(pod.clone(), number);
+        let total = Arc::new(total);
         let node = RayNode {
             id,
             pod,
             group,
             ip,
-            free: total.clone(),
+            free: Arc::clone(&total),
             total,
             labels,
             is_head,
@@ -195,7 +199,7 @@ impl Runtime {
         self.before_change(now_us);
         let numbers: Vec<NodeNumber> = self.nodes.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.bury(now_us, number));
-        self.dead.clear();
+        self.dead = Arc::default();
         self.has_head = false;
         self.constraint = None;
     }
@@ -228,10 +232,12 @@ impl Runtime {
         if self.by_pod.get(&node.pod) == Some(&number) {
             self.by_pod.remove(&node.pod);
         }
-        if self.dead.len() == MOST_DEAD {
-            self.dead.pop_front();
+        self.shown.remove(&number);
+        let dead = Arc::make_mut(&mut self.dead);
+        if dead.len() == MOST_DEAD {
+            dead.remove(0);
         }
-        self.dead.push_back(node);
+        dead.push(Arc::new(dead_state(node)));
     }
 
     /// What ran on the node waits again.
@@ -245,7 +251,7 @@ impl Runtime {
         self.lose_bundles(now_us, number);
         if let Some(node) = self.nodes.get_mut(&number) {
             node.uses = 0;
-            node.free = node.total.clone();
+            node.free = Arc::clone(&node.total);
         }
     }
 

@@ -4,6 +4,7 @@
 //! known at once. The picture is only made when somebody looks or before something changes, so an idle cluster costs nothing.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use mobula_planner::Resources;
 
@@ -17,7 +18,7 @@ pub(super) struct View {
     /// How many of each class wait.
     pub waiting: Vec<(ClassId, i64)>,
     /// What is free, and since when it is idle.
-    pub nodes: BTreeMap<NodeNumber, (Resources, Option<u64>)>,
+    pub nodes: BTreeMap<NodeNumber, (Arc<Resources>, Option<u64>)>,
 }
 
 impl View {
@@ -51,6 +52,7 @@ impl View {
         self.waiting.clear();
         let counts = waiting.iter().filter(|(_, tasks)| !tasks.is_empty());
         self.waiting.extend(counts.map(|(class, tasks)| (*class, i64::try_from(tasks.len()).unwrap_or(i64::MAX))));
-        self.nodes = nodes.iter().map(|(number, node)| (*number, (node.free.clone(), node.idle_since_us))).collect();
+        self.nodes =
+            nodes.iter().map(|(number, node)| (*number, (Arc::clone(&node.free), node.idle_since_us))).collect();
     }
 }

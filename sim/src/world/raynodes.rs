@@ -15,6 +15,7 @@ use mobula_planner::{Amount, Resources};
 use super::pod::Stage;
 use super::sidecar::SidecarProcess;
 use super::{Event, Key, Step, World};
+use crate::chance::stream;
 use crate::ray::{Head, HeadIdentity, Joining, Notice, Runtime};
 use crate::span::Span;
 
@@ -49,10 +50,9 @@ const KILLED_AFTER: Span = Span::from_s(600);
 
 impl World {
     pub(super) fn cluster(&mut self, key: &Key) -> &mut Cluster {
-        let poll_us = self.scenario.ray.poll.as_us();
-        let mut chance = self.chance("poll", &key.to_string());
+        let (poll_us, seed) = (self.scenario.ray.poll.as_us(), self.seed);
         self.clusters.entry(key.clone()).or_insert_with(|| {
-            let phase_us = chance.draw() % poll_us.max(1);
+            let phase_us = stream(seed, "poll", &key.to_string()).draw() % poll_us.max(1);
             let runtime = Arc::new(Mutex::new(Runtime::new(poll_us, phase_us)));
             Cluster { runtime, head: None, lives: 0, planned_us: None }
         })

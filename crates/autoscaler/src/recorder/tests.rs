@@ -112,7 +112,7 @@ fn a_tick_that_repeats_the_last_is_only_counted_until_it_is_due() {
     let idle_for = |now_ms: i64| {
         let mut frame = tick(now_ms, IDLE, &Memory::default());
         frame.observation.state.version = now_ms;
-        frame.observation.state.nodes.iter_mut().for_each(|node| node.idle_ms += now_ms);
+        frame.observation.state.nodes.change_all(|node| node.idle_ms += now_ms);
         frame
     };
     let frames = [0, 200, 400, MOST_SILENCE_MS - 1, MOST_SILENCE_MS, MOST_SILENCE_MS + 1].map(idle_for);
@@ -121,13 +121,32 @@ fn a_tick_that_repeats_the_last_is_only_counted_until_it_is_due() {
     assert_eq!(ticks, [0, 4]);
 }
 
+fn change_first(frame: &mut Frame, change: fn(&mut mobula_gcs::NodeState)) {
+    let nodes = &mut frame.observation.state.nodes;
+    let first = nodes.living()[0].node_id.clone();
+    nodes.change(&first, change).unwrap();
+}
+
+/// A node that has accepted a drain is dead to us, while the GCS still says for how long it has been idle.
+#[test]
+fn how_long_a_dead_node_was_idle_is_no_difference() {
+    let mut base = tick(0, PENDING, &Memory::default());
+    change_first(&mut base, |node| node.status = mobula_gcs::NodeStatus::Dead);
+    let mut longer = base.clone();
+    let nodes = &mut longer.observation.state.nodes;
+    let idle = nodes.iter().map(|node| mobula_gcs::NodeState { idle_ms: node.idle_ms + 100, ..(**node).clone() });
+    *nodes = idle.collect();
+    assert!(longer.repeats(&base));
+}
+
 #[test]
 fn whatever_differs_but_clocks_is_stored() {
     let base = tick(0, PENDING, &Memory::default());
-    let changes: [fn(&mut Frame); 7] = [
+    let changes: [fn(&mut Frame); 8] = [
         |frame| frame.outcome.push('!'),
         |frame| frame.observation.state.pending.truncate(1),
-        |frame| frame.observation.state.nodes[0].status = mobula_gcs::NodeStatus::Draining,
+        |frame| change_first(frame, |node| node.status = mobula_gcs::NodeStatus::Draining),
+        |frame| change_first(frame, |node| node.status = mobula_gcs::NodeStatus::Dead),
         |frame| Arc::make_mut(&mut frame.observation.cluster).metadata.resource_version.push('8'),
         |frame| frame.observation.pods = Some([mobula_api::PodView::default()].into()),
         |frame| frame.options.conserve_gpu_nodes = false,

@@ -185,27 +185,26 @@ fn note_session(state: &mut LoopState, name: &str, now_ms: i64) -> i64 {
 fn forget_settled_drains(state: &mut LoopState, gcs_state: &ClusterState, pods: &[PodView]) {
     state.drained.retain(|pod, drained| {
         let exists = pods.iter().any(|known| known.name == *pod && !known.terminating);
-        let reborn = gcs_state.nodes.iter().any(|node| {
-            node.instance_id == *pod && node.status != NodeStatus::Dead && !drained.node_ids.contains(&node.node_id)
-        });
+        let mut living = gcs_state.nodes.living().iter();
+        let reborn = living.any(|node| node.instance_id == *pod && !drained.node_ids.contains(&node.node_id));
         exists && !reborn
     });
 }
 
 /// A node that accepted a drain is dead to us, whatever the GCS shows for the moment: so its pod is named again and again
-/// until it goes, also if the patch that should have named it was refused.
+/// until it goes, also if the patch that should have named it was refused. It is the last of the dead: nothing has run in its pod since.
 fn mark_drained(state: &LoopState, gcs_state: &mut ClusterState) {
     for (pod, drained) in &state.drained {
         for node_id in &drained.node_ids {
-            match gcs_state.nodes.iter_mut().find(|node| node.node_id == *node_id) {
-                Some(node) => node.status = NodeStatus::Dead,
-                None => gcs_state.nodes.push(NodeState {
+            let has_died = gcs_state.nodes.change(node_id, |node| node.status = NodeStatus::Dead).is_some();
+            if !has_died && !gcs_state.nodes.dead().iter().any(|node| node.node_id == *node_id) {
+                gcs_state.nodes.push(NodeState {
                     node_id: node_id.clone(),
                     instance_id: pod.clone(),
                     node_type: drained.group.clone(),
                     status: NodeStatus::Dead,
                     ..NodeState::default()
-                }),
+                });
             }
         }
     }

@@ -6,10 +6,10 @@
 //! break, too, because it shares its pod with the head: then every pod whose Ray container runs must register. A GCS that
 //! shows no living head is just coming up, or loses what it knows: it counts as one that gives no answer.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use mobula_api::{PodView, keys};
-use mobula_gcs::{ClusterState, NodeState, NodeStatus};
+use mobula_gcs::{ClusterState, NodeState};
 use tokio::time::Instant;
 
 /// Why nothing is deleted now.
@@ -83,8 +83,8 @@ impl std::fmt::Display for Hold {
 pub struct ViewGuard {
     grace: Duration,
     session_name: Option<String>,
-    /// Pods that were registered by the last good reply while nothing was broken.
-    registered: BTreeSet<String>,
+    /// Nodes that were registered by the last good reply while nothing was broken.
+    registered: Vec<Arc<NodeState>>,
     broken: Option<Broken>,
 }
 
@@ -100,7 +100,7 @@ impl ViewGuard {
     /// Incomplete at first. `grace`: how long pods are waited for after a break.
     pub fn new(grace: Duration) -> Self {
         let start = Broken { by: Break::Start, since: Instant::now(), expected: None };
-        ViewGuard { grace, session_name: None, registered: BTreeSet::new(), broken: Some(start) }
+        ViewGuard { grace, session_name: None, registered: Vec::new(), broken: Some(start) }
     }
 
     /// The GCS gave no usable answer. `head_restarted`: because another GCS answers now.
@@ -119,7 +119,8 @@ impl ViewGuard {
     }
 
     fn break_now(&mut self, by: Break) {
-        let expected = Some(std::mem::take(&mut self.registered));
+        let registered = std::mem::take(&mut self.registered);
+        let expected = Some(pods_of(&registered).map(str::to_owned).collect());
         self.broken = Some(Broken { by, since: Instant::now(), expected });
     }
 
@@ -129,46 +130,50 @@ impl ViewGuard {
         if is_new_session && self.broken.is_none() {
             self.break_now(Break::HeadRestart);
         }
-        self.session_name = Some(state.session_name.clone());
+        if self.session_name.as_ref() != Some(&state.session_name) {
+            self.session_name = Some(state.session_name.clone());
+        }
         if !shows_head(state) {
             self.failed(false);
             return Some(Hold::NoHead);
         }
-        let existing = running_workers(pods);
-        let registered = registered(state);
+        let living = state.nodes.living();
         if let Some(broken) = &mut self.broken {
-            let expected = broken.expected.get_or_insert_with(|| existing.clone());
-            expected.retain(|pod| existing.contains(pod) && !registered.contains(pod));
+            let existing: BTreeSet<&str> = running_workers(pods).collect();
+            let registered: BTreeSet<&str> = pods_of(living).collect();
+            let own = || existing.iter().map(|pod| (*pod).to_owned()).collect();
+            let expected: &mut BTreeSet<String> = broken.expected.get_or_insert_with(own);
+            expected.retain(|pod| existing.contains(pod.as_str()) && !registered.contains(pod.as_str()));
             if !expected.is_empty() && broken.since.elapsed() < self.grace {
                 return Some(Hold::Unregistered { after: broken.by, missing: expected.len() });
             }
             self.broken = None;
         }
-        self.registered = registered;
+        living.clone_into(&mut self.registered);
         None
     }
 }
 
 /// Worker pods whose Ray container runs and which are to stay.
-fn running_workers(pods: &[PodView]) -> BTreeSet<String> {
+fn running_workers(pods: &[PodView]) -> impl Iterator<Item = &str> {
     pods.iter()
         .filter(|pod| pod.role == mobula_api::PodRole::Worker && !pod.terminating && pod.ray_container.running)
-        .map(|pod| pod.name.clone())
-        .collect()
+        .map(|pod| pod.name.as_str())
 }
 
 fn shows_head(state: &ClusterState) -> bool {
     let is_head = |node: &NodeState| node.total.contains_key(HEAD_RESOURCE) || node.node_type == keys::HEAD_GROUP;
-    state.nodes.iter().any(|node| node.status != NodeStatus::Dead && is_head(node))
+    state.nodes.living().iter().any(|node| is_head(node))
 }
 
-fn registered(state: &ClusterState) -> BTreeSet<String> {
-    let alive = state.nodes.iter().filter(|node| node.status != NodeStatus::Dead && !node.instance_id.is_empty());
-    alive.map(|node| node.instance_id.clone()).collect()
+fn pods_of(nodes: &[Arc<NodeState>]) -> impl Iterator<Item = &str> {
+    nodes.iter().map(|node| node.instance_id.as_str()).filter(|pod| !pod.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
+    use mobula_gcs::NodeStatus;
+
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(60);
@@ -238,9 +243,13 @@ mod tests {
     async fn a_gcs_without_a_living_head_must_show_all_pods_again() {
         let mut guard = settled(&["a"]);
         let mut headless = reply("s1", &["a"]);
-        headless.nodes.last_mut().unwrap().status = NodeStatus::Dead;
+        headless.nodes.change_all(|node| {
+            if node.node_type == keys::HEAD_GROUP {
+                node.status = NodeStatus::Dead;
+            }
+        });
         assert_eq!(guard.check(&headless, &[pod("a")]), Some(Hold::NoHead));
-        headless.nodes.clear();
+        headless.nodes = mobula_gcs::Nodes::default();
         tokio::time::advance(2 * GRACE).await;
         assert_eq!(guard.check(&headless, &[pod("a")]), Some(Hold::NoHead), "however long it takes");
         let hold = guard.check(&reply("s1", &[]), &[pod("a")]);

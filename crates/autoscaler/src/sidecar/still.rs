@@ -4,8 +4,9 @@
 //! nothing, and its plan is one for any time ([`mobula_planner::Cache::patience_ms`]). Any doubt makes it an ordinary turn.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use mobula_gcs::{ClusterState, NodeState, NodeStatus};
+use mobula_gcs::{ClusterState, NodeState};
 
 use super::{
     KubeAction, LoopState, Mode,
@@ -57,12 +58,15 @@ impl Still {
 /// Whether no pod has two living nodes: which of them counts, their idle times may say.
 fn are_all_in_pods_of_their_own(state: &ClusterState) -> bool {
     let mut pods = BTreeSet::new();
-    let mut living = state.nodes.iter().filter(|node| node.status != NodeStatus::Dead && !node.instance_id.is_empty());
+    let mut living = state.nodes.living().iter().filter(|node| !node.instance_id.is_empty());
     living.all(|node| pods.insert(node.instance_id.as_str()))
 }
 
 /// For how much longer nodes have been idle, of two states that are equal otherwise.
 fn idle_longer_ms(before: &ClusterState, now: &ClusterState) -> i64 {
-    let longer_ms = |(before, now): (&NodeState, &NodeState)| now.idle_ms.saturating_sub(before.idle_ms);
-    before.nodes.iter().zip(&now.nodes).map(longer_ms).fold(0, i64::max)
+    let longer_ms = |(before, now): (&Arc<NodeState>, &Arc<NodeState>)| match Arc::ptr_eq(before, now) {
+        true => 0,
+        false => now.idle_ms.saturating_sub(before.idle_ms),
+    };
+    before.nodes.living().iter().zip(now.nodes.living()).map(longer_ms).fold(0, i64::max)
 }

@@ -45,8 +45,13 @@ fn same_state(a: &ClusterState, b: &ClusterState) -> bool {
         && *pending == b.pending
         && *gangs == b.gangs
         && *constraints == b.constraints
-        && nodes.len() == b.nodes.len()
-        && nodes.iter().zip(&b.nodes).all(|(a, b)| same_node(a, b))
+        && are_same_nodes(nodes.living(), b.nodes.living())
+        && are_same_nodes(nodes.dead(), b.nodes.dead())
+}
+
+fn are_same_nodes(a: &[Arc<NodeState>], b: &[Arc<NodeState>]) -> bool {
+    let is_one_list = std::ptr::eq(a, b);
+    is_one_list || a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b) || same_node(a, b))
 }
 
 /// Equal, but for how long it has been idle.

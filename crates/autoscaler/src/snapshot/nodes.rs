@@ -1,5 +1,6 @@
 //! Pods and Ray nodes, matched with each other, become the planner's nodes.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -61,31 +62,43 @@ fn named_for_deletion(observation: &Observation) -> BTreeSet<&str> {
 /// Ray's nodes by the pod that they say they run in. (Hashed: they are only looked up, and there are many.)
 struct RayNodes<'a> {
     live: HashMap<&'a str, &'a gcs::NodeState>,
-    dead: HashMap<&'a str, &'a gcs::NodeState>,
+    all_dead: &'a [Arc<gcs::NodeState>],
+    /// Only made when somebody asks: mostly every pod's node lives, and the dead are many.
+    dead: OnceCell<HashMap<&'a str, Vec<&'a gcs::NodeState>>>,
     /// Live nodes without an instance id.
     unnamed: Vec<&'a gcs::NodeState>,
 }
 
 impl<'a> RayNodes<'a> {
     fn index(state: &'a gcs::ClusterState, warnings: &mut Warnings) -> Self {
-        let mut nodes = RayNodes { live: HashMap::new(), dead: HashMap::new(), unnamed: Vec::new() };
-        for node in &state.nodes {
+        let all_dead = state.nodes.dead();
+        let mut nodes = RayNodes { live: HashMap::new(), all_dead, dead: OnceCell::new(), unnamed: Vec::new() };
+        for node in state.nodes.living() {
             let id = node.instance_id.as_str();
-            match (node.status, id.is_empty()) {
-                (gcs::NodeStatus::Dead, false) => drop(nodes.dead.insert(id, node)),
-                (gcs::NodeStatus::Dead, true) => {}
-                (_, true) => nodes.unnamed.push(node),
-                (_, false) => {
-                    let Some(other) = nodes.live.insert(id, node) else { continue };
-                    // Ray was restarted in its pod, and the GCS has not yet noticed that the older node is gone.
-                    warnings.push(format!("pod {id} has two live Ray nodes, {} and {}", other.node_id, node.node_id));
-                    if freshness(other) < freshness(node) {
-                        nodes.live.insert(id, other);
-                    }
-                }
+            if id.is_empty() {
+                nodes.unnamed.push(node);
+                continue;
+            }
+            let Some(other) = nodes.live.insert(id, node) else { continue };
+            // Ray was restarted in its pod, and the GCS has not yet noticed that the older node is gone.
+            warnings.push(format!("pod {id} has two live Ray nodes, {} and {}", other.node_id, node.node_id));
+            if freshness(other) < freshness(node) {
+                nodes.live.insert(id, other);
             }
         }
         nodes
+    }
+
+    /// The last of the dead that may have run in this very pod.
+    fn dead(&self, pod: &PodView) -> Option<&'a gcs::NodeState> {
+        let by_pod = self.dead.get_or_init(|| {
+            let mut by_pod: HashMap<&str, Vec<&gcs::NodeState>> = HashMap::new();
+            for node in self.all_dead.iter().filter(|node| !node.instance_id.is_empty()) {
+                by_pod.entry(&node.instance_id).or_default().push(node);
+            }
+            by_pod
+        });
+        by_pod.get(pod.name.as_str())?.iter().rfind(|dead| may_have_run(pod, dead)).copied()
     }
 
     /// Live nodes with an instance id, one an id, in the order of the reply.
@@ -93,7 +106,7 @@ impl<'a> RayNodes<'a> {
         let chosen = |node: &&gcs::NodeState| {
             self.live.get(node.instance_id.as_str()).is_some_and(|live| std::ptr::eq(*live, *node))
         };
-        state.nodes.iter().filter(chosen)
+        state.nodes.living().iter().map(|node| &**node).filter(chosen)
     }
 }
 
@@ -142,7 +155,7 @@ impl<'a> NodeReader<'a> {
             let live = ray.live.get(pod.name.as_str()).copied();
             match (self.group_of_pod(pod, groups), live) {
                 (Some(index), _) => {
-                    let dead = ray.dead.get(pod.name.as_str()).copied().filter(|dead| may_have_run(pod, dead));
+                    let dead = if live.is_some() { None } else { ray.dead(pod) };
                     members[index].push(self.pod_member(&groups[index], pod, live, dead));
                 }
                 (None, Some(node)) => unmanaged.push(self.unmanaged(node)),

@@ -95,7 +95,7 @@ fn clean(observation: &Observation) -> Snapshot {
 }
 
 fn of_nodes(groups: &[Value], nodes: Vec<gcs::NodeState>, pods: Option<Vec<PodView>>) -> Observation {
-    observation(groups, gcs::ClusterState { nodes, ..gcs::ClusterState::default() }, pods)
+    observation(groups, gcs::ClusterState { nodes: nodes.into(), ..gcs::ClusterState::default() }, pods)
 }
 
 fn node<'a>(snapshot: &'a Snapshot, instance: &str) -> &'a Node {

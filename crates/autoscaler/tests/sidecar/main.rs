@@ -131,7 +131,9 @@ async fn a_drained_node_is_named_by_a_later_patch_if_the_first_is_refused() {
     world.until("the drain", |w| w.gcs.drains().len() == 1).await;
     assert_eq!(world.kube.patches().len(), 0);
     // The head forgets the dead node altogether.
-    world.gcs.change_state(|state| state.nodes.retain(|node| node.instance_id != "w0"));
+    world.gcs.change_state(|state| {
+        state.nodes = state.nodes.iter().filter(|node| node.instance_id != "w0").cloned().collect();
+    });
     world.until("the pod is named", |w| w.kube.workers_to_delete(0) == ["w0"]).await;
     assert_eq!(world.kube.replicas(0), 0);
     assert_eq!(world.gcs.drains().len(), 1);
@@ -181,7 +183,7 @@ async fn nothing_is_deleted_until_all_pods_are_back_after_a_head_restart() {
 async fn nothing_is_deleted_while_the_gcs_shows_no_head_but_growth_goes_on() {
     let world = World::with_nodes(vec![idle_node("w0", "cpu", 1_000)]);
     world.pass(3.0).await;
-    world.gcs.change_state(|old| old.nodes = vec![idle_node("w0", "cpu", LONG_IDLE_MS)]);
+    world.gcs.change_state(|old| old.nodes = vec![idle_node("w0", "cpu", LONG_IDLE_MS)].into());
     world.pass(200.0).await;
     assert_eq!(world.gcs.drains(), []);
     assert_eq!(world.metric("mobula_deletions_held{reason=\"no_head\"}"), 1.0);

@@ -13,8 +13,7 @@ fn ticks(world: &World) -> f64 {
 /// The idle node of these worlds has been so for so long.
 fn set_idle(world: &World, idle_ms: i64) {
     world.gcs.change_state(|state| {
-        let id = node_id("w0");
-        state.nodes.iter_mut().filter(|node| node.node_id == id).for_each(|node| node.idle_ms = idle_ms);
+        state.nodes.change(&node_id("w0"), |node| node.idle_ms = idle_ms);
     });
 }
 

@@ -1,5 +1,7 @@
 //! The cluster as an autoscaler sees it.
 
+use std::sync::Arc;
+
 use crate::id::{hex, parse};
 use crate::proto::autoscaler as pb;
 use crate::proto::{self, LabelSelectorOperator};
@@ -12,7 +14,7 @@ pub fn cluster_state(state: pb::ClusterResourceState) -> ClusterState {
     ClusterState {
         version: state.cluster_resource_state_version,
         session_name: state.cluster_session_name,
-        nodes: each(state.node_states, node_state),
+        nodes: state.node_states.into_iter().map(node_state).collect(),
         pending: each(state.pending_resource_requests, request_by_count),
         gangs: each(state.pending_gang_resource_requests, gang),
         constraints: each(state.cluster_resource_constraints, constraint),
@@ -23,7 +25,7 @@ pub fn to_cluster_state(state: ClusterState) -> pb::ClusterResourceState {
     pb::ClusterResourceState {
         cluster_resource_state_version: state.version,
         last_seen_autoscaler_state_version: 0,
-        node_states: each(state.nodes, to_node_state),
+        node_states: state.nodes.into_iter().map(Arc::unwrap_or_clone).map(to_node_state).collect(),
         pending_resource_requests: each_ref(&state.pending, to_request_by_count),
         pending_gang_resource_requests: each_ref(&state.gangs, to_gang),
         cluster_resource_constraints: state.constraints.iter().map(|requests| to_constraint(requests)).collect(),

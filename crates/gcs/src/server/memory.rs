@@ -240,8 +240,7 @@ fn bury(node: &mut NodeState) {
 }
 
 /// The raylet's decision: idle nodes leave at once, busy ones only for a preemption, and then when they are done.
-fn drain(node: Option<&mut NodeState>, reason: DrainReason) -> DrainOutcome {
-    let Some(node) = node else { return DrainOutcome::Accepted };
+fn drain(node: &mut NodeState, reason: DrainReason) -> DrainOutcome {
     match (node.status, reason) {
         (NodeStatus::Dead | NodeStatus::Draining, _) => {}
         (NodeStatus::Idle, _) => bury(node),
@@ -322,30 +321,36 @@ impl Gcs for MemoryGcs {
         deadline_ms: Option<u64>,
     ) -> Reply<'_, DrainOutcome> {
         let mut inner = self.lock();
-        let outcome = drain(inner.state.nodes.iter_mut().find(|node| node.node_id == node_id), reason);
+        // One that is dead, or that nobody knows, has nothing to leave.
+        let outcome = inner.state.nodes.change(&node_id, |node| drain(node, reason)).unwrap_or(DrainOutcome::Accepted);
         inner.drains.push(Drain { node_id, reason, message, deadline_ms, outcome: outcome.clone() });
         reply(outcome)
     }
 
     fn stop_nodes(&self, node_ids: Vec<String>) -> Reply<'_, ()> {
         let mut inner = self.lock();
-        for node in inner.state.nodes.iter_mut().filter(|node| node_ids.contains(&node.node_id)) {
-            bury(node);
-        }
+        inner.state.nodes.change_all(|node| {
+            if node_ids.contains(&node.node_id) {
+                bury(node);
+            }
+        });
         inner.stopped.extend(node_ids);
         reply(())
     }
 
     fn resize_node(&self, node_id: String, resources: ResourceMap) -> Reply<'_, ResourceMap> {
         let mut inner = self.lock();
-        let Some(node) = inner.state.nodes.iter_mut().find(|node| node.node_id == node_id) else {
-            return ready(Err(Refusal::Aborted("Disconnected".into()))).boxed();
-        };
-        for (name, amount) in resources {
-            let before = node.total.insert(name.clone(), amount).unwrap_or_default();
-            *node.available.entry(name).or_default() += amount - before;
+        let resized = inner.state.nodes.change(&node_id, |node| {
+            for (name, amount) in resources {
+                let before = node.total.insert(name.clone(), amount).unwrap_or_default();
+                *node.available.entry(name).or_default() += amount - before;
+            }
+            node.total.clone()
+        });
+        match resized {
+            Some(total) => reply(total),
+            None => ready(Err(Refusal::Aborted("Disconnected".into()))).boxed(),
         }
-        reply(node.total.clone())
     }
 
     fn kv_get(&self, namespace: String, key: String) -> Reply<'_, Option<Vec<u8>>> {
@@ -373,7 +378,7 @@ impl Gcs for MemoryGcs {
     fn nodes(&self) -> Reply<'_, Vec<NodeInfo>> {
         let inner = self.lock();
         let nodes = inner.nodes.clone();
-        reply(nodes.unwrap_or_else(|| inner.state.nodes.iter().map(node_info).collect()))
+        reply(nodes.unwrap_or_else(|| inner.state.nodes.iter().map(|node| node_info(node)).collect()))
     }
 
     fn jobs(&self) -> Reply<'_, Vec<JobInfo>> {

@@ -118,19 +118,18 @@ impl View {
     async fn sample(&self) -> Result<Sample> {
         let (cluster, pods) = tokio::try_join!(self.get(&self.cluster_path), self.get(&self.pods_path))?;
         let state = self.gcs.cluster_state().await?.state;
-        let living = |node: &&mobula_gcs::NodeState| node.status != NodeStatus::Dead;
         let of_group = |group: &&'static str| {
             let pods = list(&pods["items"]).iter().filter(|pod| pod["metadata"]["labels"][keys::GROUP] == **group);
-            let nodes = state.nodes.iter().filter(living).filter(|node| node.node_type == **group);
+            let nodes = state.nodes.living().iter().filter(|node| node.node_type == **group);
             [replicas(&cluster, group), pods.count(), nodes.count()]
         };
-        let is_idle = |node: &&mobula_gcs::NodeState| {
+        let is_idle = |node: &&Arc<mobula_gcs::NodeState>| {
             node.status == NodeStatus::Idle && self.groups.contains(&node.node_type.as_str())
         };
         Ok(Sample {
             groups: self.groups.iter().map(of_group).collect(),
             waiting: (state.pending.iter().map(|request| request.count).sum(), state.gangs.len()),
-            idle: state.nodes.iter().filter(is_idle).count(),
+            idle: state.nodes.living().iter().filter(is_idle).count(),
         })
     }
 
@@ -164,7 +163,7 @@ fn excerpt(status: &str) -> impl Iterator<Item = &str> {
 /// Of each resource, how much of it is taken.
 fn in_use(state: &ClusterState) -> BTreeMap<String, f64> {
     let mut used = BTreeMap::new();
-    for node in state.nodes.iter().filter(|node| node.status != NodeStatus::Dead) {
+    for node in state.nodes.living() {
         for (name, total) in &node.total {
             let free = node.available.get(name).copied().unwrap_or_default();
             *used.entry(name.clone()).or_default() += total - free;
@@ -246,6 +245,6 @@ mod tests {
             ..mobula_gcs::NodeState::default()
         };
         let nodes = vec![node(1.0, NodeStatus::Running), node(0.0, NodeStatus::Dead)];
-        assert_eq!(in_use(&ClusterState { nodes, ..ClusterState::default() })["CPU"], 3.0);
+        assert_eq!(in_use(&ClusterState { nodes: nodes.into(), ..ClusterState::default() })["CPU"], 3.0);
     }
 }

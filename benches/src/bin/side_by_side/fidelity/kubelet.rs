@@ -186,7 +186,7 @@ async fn start(machine: &Arc<Machine>, pod: &DynamicObject, node: &str) -> Resul
         let nodes = gcs.cluster_state().await.map(|seen| seen.state.nodes).unwrap_or_default();
         let own = nodes.into_iter().find(|node| node.instance_id == name && node.status != NodeStatus::Dead);
         match own {
-            Some(node) => break node.node_id,
+            Some(node) => break node.node_id.clone(),
             None => {
                 if let Some(raylet) = held(&machine.processes).get_mut(&name).and_then(|all| all.first_mut()) {
                     raylet.must_run()?;

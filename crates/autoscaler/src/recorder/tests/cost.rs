@@ -17,8 +17,13 @@ fn bytes_of(reply: &[u8]) -> (usize, usize) {
         let mut frame = tick(now_ms, reply, &Memory::default());
         let state = &mut frame.observation.state;
         state.version += now_ms;
-        state.nodes.iter_mut().for_each(|node| node.idle_ms += now_ms);
-        state.nodes[0].available.clear();
+        let first = state.nodes.living()[0].node_id.clone();
+        state.nodes.change_all(|node| {
+            node.idle_ms += now_ms;
+            if node.node_id == first {
+                node.available.clear();
+            }
+        });
         frame.wire = wire::encode_cluster_state(&frame.observation.state).into();
         frame
     };

@@ -40,7 +40,7 @@ fn gcs_with_raylet() -> (MemoryGcs, gcs::Client) {
     let node_id = raylet();
     let total = [("CPU".to_owned(), 2.0), ("memory".to_owned(), 4294967296.0)].into();
     let node = NodeState { node_id, total, ..NodeState::default() };
-    let memory = MemoryGcs::new(ClusterState { nodes: vec![node], ..ClusterState::default() });
+    let memory = MemoryGcs::new(ClusterState { nodes: vec![node].into(), ..ClusterState::default() });
     let client = gcs::Client::from_channel(duplex_channel(Arc::new(memory.clone())));
     (memory, client)
 }
@@ -91,7 +91,7 @@ async fn a_raylet_gives_up_what_its_pod_loses_first() {
     let (memory, gcs) = gcs_with_raylet();
     let told = Told::default();
     execute(&resize(size("2", "4Gi"), size("1500m", "8Gi")), &kube_access(&told, ""), &gcs).await.unwrap();
-    let total = memory.state().nodes[0].total.clone();
+    let total = memory.state().nodes.living()[0].total.clone();
     assert_eq!(total, [("CPU".to_owned(), 1.5), ("memory".to_owned(), 4294967296.0)].into());
     assert!(told.lock().unwrap()[1].contains(r#"limits/memory","value":"8Gi""#), "{told:?}");
 }
@@ -113,7 +113,7 @@ async fn after_a_sync_the_raylet_has_what_its_pod_has() {
     let sync =
         Action::Sync { pod: "p".into(), ray_node_id: raylet(), size: size("8", "16Gi"), status: IpprStatus::default() };
     execute(&sync, &kube_access(&told, ""), &gcs).await.unwrap();
-    assert_eq!(memory.state().nodes[0].total["CPU"], 8.0);
+    assert_eq!(memory.state().nodes.living()[0].total["CPU"], 8.0);
     assert_eq!(paths(&told), [POD]);
     assert!(told.lock().unwrap()[0].contains(r#"\"resizing-at\":null"#), "{told:?}");
 }

@@ -94,6 +94,21 @@ fn a_dead_ray_node_of_an_earlier_pod_of_the_same_name_says_nothing() {
 }
 
 #[test]
+fn of_the_dead_of_one_name_the_one_that_ran_in_the_pod_counts() {
+    let at = |id: &str, ip: &str| {
+        let dead = with_status("p", gcs::NodeStatus::Dead);
+        gcs::NodeState { node_id: id.into(), ip: ip.into(), ..dead }
+    };
+    let (own, earlier) = (at("own", "10.0.0.2"), at("earlier", "10.0.0.1"));
+    for nodes in [vec![own.clone(), earlier.clone()], vec![earlier, own]] {
+        let pod = PodView { ip: Some("10.0.0.2".into()), ..plain("p") };
+        let snapshot = clean(&of_nodes(&one_group(), nodes, Some(vec![pod])));
+        assert_eq!(node(&snapshot, "p").phase, NodePhase::Stopped);
+        assert_eq!(node(&snapshot, "p").ray_node_id.as_deref(), Some("own"));
+    }
+}
+
+#[test]
 fn a_ray_node_that_was_started_again_in_its_pod_counts() {
     let dead = gcs::NodeState { node_id: "old".into(), ..with_status("p", gcs::NodeStatus::Dead) };
     for nodes in [vec![dead.clone(), ray_node("p", "g")], vec![ray_node("p", "g"), dead]] {

@@ -81,7 +81,7 @@ fn observations() -> impl Strategy<Value = Observation> {
             let strategy = json!({"workersToDelete": named});
             let one = group("one", &json!({"replicas": replicas, "scaleStrategy": strategy}));
             let many = group("many", &json!({"replicas": replicas, "numOfHosts": 2}));
-            let state = gcs::ClusterState { nodes, pending, gangs, ..Default::default() };
+            let state = gcs::ClusterState { nodes: nodes.into(), pending, gangs, ..Default::default() };
             observation(&[one, many], state, pods)
         },
     )
@@ -110,13 +110,13 @@ proptest! {
     #[test]
     fn the_order_of_nodes_and_pods_does_not_matter(observation in observations()) {
         let mut reversed = observation.clone();
-        reversed.state.nodes.reverse();
+        reversed.state.nodes = reversed.state.nodes.iter().cloned().collect::<Vec<_>>().into_iter().rev().collect();
         reversed.pods = reversed.pods.map(|pods| pods.iter().rev().cloned().collect());
         // Two Ray nodes that are equally likely to be the live one of a pod are told apart by their order only.
-        let live = observation.state.nodes.iter().filter(|node| node.status != gcs::NodeStatus::Dead);
+        let live = observation.state.nodes.living().iter();
         let ids: Vec<&str> = live.map(|node| node.instance_id.as_str()).filter(|id| !id.is_empty()).collect();
         prop_assume!(ids.len() == ids.iter().collect::<BTreeSet<_>>().len());
-        let dead = observation.state.nodes.iter().filter(|node| node.status == gcs::NodeStatus::Dead);
+        let dead = observation.state.nodes.dead().iter();
         let dead: Vec<&str> = dead.map(|node| node.instance_id.as_str()).filter(|id| !id.is_empty()).collect();
         prop_assume!(dead.len() == dead.iter().collect::<BTreeSet<_>>().len());
         prop_assert_eq!(built(&observation).snapshot, built(&reversed).snapshot);
