@@ -187,7 +187,7 @@ impl<'a> Check<'a> {
         let of_host = || match host {
             Target::Node(at) => {
                 let name = self.snapshot.nodes.get(at as usize)?.host.as_deref()?;
-                self.hosts.get(name)?.labels.get(key).map(String::as_str)
+                self.host(name)?.labels.get(key).map(String::as_str)
             }
             Target::New { .. } => None,
         };

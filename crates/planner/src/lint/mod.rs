@@ -78,7 +78,6 @@ struct Check<'a> {
     kept: BTreeMap<&'a str, Kept<'a>>,
     /// By pod, where the plan names some.
     nodes: BTreeMap<&'a str, &'a Node>,
-    hosts: BTreeMap<&'a str, &'a Host>,
     ended: BTreeSet<&'a str>,
     found: BTreeMap<&'static str, u32>,
     violations: Vec<Violation>,
@@ -99,10 +98,14 @@ impl<'a> Check<'a> {
             roster,
             nodes: named.map(|node| (node.instance_id.as_str(), node)).collect(),
             ended,
-            hosts: snapshot.hosts.iter().map(|host| (host.name.as_str(), host)).collect(),
             found: BTreeMap::new(),
             violations: Vec::new(),
         }
+    }
+
+    /// (The snapshot's own index: whoever looks up a host trusts it.)
+    fn host(&self, name: &str) -> Option<&'a Host> {
+        self.snapshot.hosts.get(self.snapshot.hosts.place_of(name)?)
     }
 
     fn error(&mut self, rule: &'static str, text: String) {

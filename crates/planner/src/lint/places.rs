@@ -97,7 +97,7 @@ impl<'a> Check<'a> {
                     return Some("there is no such node");
                 };
                 let suspended = self.group_of_node(at).is_some_and(|group| group.suspended);
-                let host = node.host.as_deref().and_then(|name| self.hosts.get(name));
+                let host = node.host.as_deref().and_then(|name| self.host(name));
                 if matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped) {
                     Some("the node is leaving or has stopped")
                 } else if host.is_some_and(|host| host.unfit.is_some()) {

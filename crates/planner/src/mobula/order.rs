@@ -48,13 +48,8 @@ impl<'a> Ordered<'a> {
 /// Whether policy `mobula` can plan with a snapshot as it is, whose nodes are these.
 pub(crate) fn is_in_order(snapshot: &Snapshot, roster: &[Row]) -> bool {
     let mut nodes = roster.iter().copied().zip(&snapshot.nodes);
-    let Some(mut last) = nodes.next() else { return hosts_are_in_order(snapshot) };
-    nodes.all(|node| compare(std::mem::replace(&mut last, node), node).is_le()) && hosts_are_in_order(snapshot)
-}
-
-/// Kubernetes nodes come by name.
-fn hosts_are_in_order(snapshot: &Snapshot) -> bool {
-    snapshot.hosts.is_sorted_by(|a, b| a.name <= b.name)
+    let Some(mut last) = nodes.next() else { return snapshot.hosts.are_in_order() };
+    nodes.all(|node| compare(std::mem::replace(&mut last, node), node).is_le()) && snapshot.hosts.are_in_order()
 }
 
 /// Nodes come by group in the order of the RayCluster; of a group those that are there first, by replica and name, then pods

@@ -190,23 +190,24 @@ impl<'a> Reader<'a, '_> {
 
     /// Numbers the machines; gives the row of each.
     fn machines(&mut self, snapshot: &'a Snapshot) -> Vec<u32> {
-        let mut numbers: Index<&'a str> = Index::default();
-        numbers.reserve(snapshot.hosts.len());
+        // Those that are not listed.
+        let mut others: Index<&'a str> = Index::default();
         let mut rows = Vec::with_capacity(snapshot.hosts.len());
         for host in &snapshot.hosts {
-            let number = u32::try_from(rows.len()).unwrap_or(NONE);
-            numbers.entry(&host.name).or_insert(number);
             let row = self.row(&host.labels, Owner::Kubernetes);
             rows.push(self.with_hostname(row, &host.name));
         }
         for node in &snapshot.nodes {
             let machine = match node.host.as_deref() {
                 None | Some("") => NONE,
-                Some(name) => *numbers.entry(name).or_insert_with(|| {
-                    let row = self.with_hostname(0, name);
-                    rows.push(row);
-                    u32::try_from(rows.len() - 1).unwrap_or(NONE)
-                }),
+                Some(name) => match snapshot.hosts.place_of(name) {
+                    Some(place) => u32::try_from(place).unwrap_or(NONE),
+                    None => *others.entry(name).or_insert_with(|| {
+                        let row = self.with_hostname(0, name);
+                        rows.push(row);
+                        u32::try_from(rows.len() - 1).unwrap_or(NONE)
+                    }),
+                },
             };
             self.sight.machine_of_node.push(machine);
         }
