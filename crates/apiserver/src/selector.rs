@@ -59,6 +59,14 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// A label, and the only value of it with which an object may match.
+    pub(crate) fn pinned_label(&self) -> Option<(&str, &str)> {
+        self.labels.iter().find_map(|requirement| match &requirement.test {
+            Test::In(values) if values.len() == 1 => Some((requirement.key.as_str(), values.first()?.as_str())),
+            _ => None,
+        })
+    }
+
     pub(crate) fn matches(&self, object: &Value) -> bool {
         if self.is_everything() {
             return true;

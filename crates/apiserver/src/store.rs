@@ -48,6 +48,14 @@ pub(crate) struct Change {
     pub(crate) is_deletion: bool,
 }
 
+impl Change {
+    /// The value of a label after and before it.
+    fn labels(&self, key: &str) -> [Option<&str>; 2] {
+        let before = self.before.as_ref().and_then(|before| before.value["metadata"]["labels"][key].as_str());
+        [self.after.value["metadata"]["labels"][key].as_str(), before]
+    }
+}
+
 type Objects = BTreeMap<String, BTreeMap<String, Arc<Stored>>>;
 
 /// All objects of a kind.
@@ -316,8 +324,19 @@ impl Table {
     fn record(&mut self, change: Change, limit: usize) {
         let namespace = change.after.namespace.as_str();
         let scopes: &[&str] = if namespace.is_empty() { &[""] } else { &["", namespace] };
+        // Many watch by one value each of the same label: it is looked up once.
+        let mut looked_up: Option<(String, [Option<&str>; 2])> = None;
         for scope in scopes {
             for watcher in self.watchers.get_mut(*scope).into_iter().flat_map(BTreeMap::values_mut) {
+                if let Some((key, value)) = watcher.selector.pinned_label() {
+                    let known = looked_up.take().filter(|(known, _)| known == key);
+                    let values = known.unwrap_or_else(|| (key.to_owned(), change.labels(key)));
+                    let may_fit = values.1.contains(&Some(value));
+                    looked_up = Some(values);
+                    if !may_fit {
+                        continue;
+                    }
+                }
                 watcher.hear(&change);
             }
         }

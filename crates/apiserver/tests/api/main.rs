@@ -1,6 +1,7 @@
 //! The server under an unmodified client, in paused time.
 #![allow(clippy::unwrap_used)] // what the cases share fails them as they fail themselves
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -73,6 +74,41 @@ async fn a_reflector_follows_through_cuts_and_compactions() {
     later().await;
     assert_eq!(names(), ["c", "d"]);
     following.abort();
+}
+
+/// Each watch hears of what its selector fits, before a change or after it, whatever others select by.
+#[tokio::test(start_paused = true)]
+async fn every_selector_is_told_of_what_comes_and_goes() {
+    let server = ApiServer::default();
+    let api: Api<ConfigMap> = Api::default_namespaced(server.client());
+    let selectors = ["v=x", "w=1", "v=x,w=1", "v in (x,y)", "v=y", "v", "v!=y", "", "w=1,v notin (z)"];
+    let heard = selectors.map(|_| Arc::new(Mutex::new(String::new())));
+    for (selector, heard) in selectors.into_iter().zip(heard.clone()) {
+        let (api, params) = (api.clone(), WatchParams::default().labels(selector));
+        tokio::spawn(async move {
+            let mut events = api.watch(&params, "0").await.unwrap().boxed();
+            while let Some(event) = events.next().await {
+                heard.lock().unwrap().push(match event.unwrap() {
+                    WatchEvent::Added(_) => '+',
+                    WatchEvent::Modified(_) => '~',
+                    WatchEvent::Deleted(_) => '-',
+                    WatchEvent::Bookmark(_) | WatchEvent::Error(_) => '?',
+                });
+            }
+        });
+    }
+    let later = || tokio::time::sleep(Duration::from_secs(1));
+    later().await;
+    api.create(&PostParams::default(), &config_map("a", "x")).await.unwrap();
+    for labels in [json!({"v": "y"}), json!({"v": "x", "w": "1"}), json!({"w": "1"}), json!({"v": "x"})] {
+        later().await;
+        server.edit("configmaps", "default", "a", |map| map["metadata"]["labels"] = labels).unwrap();
+    }
+    later().await;
+    api.delete("a", &Default::default()).await.unwrap();
+    later().await;
+    let heard = heard.map(|heard| heard.lock().unwrap().clone());
+    assert_eq!(heard, ["+-+-+-", "+~-", "+-", "+~~-+-", "+-", "+~~-+-", "+-+~~-", "+~~~~-", "+~-"]);
 }
 
 #[tokio::test(start_paused = true)]
