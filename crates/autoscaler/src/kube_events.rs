@@ -57,6 +57,11 @@ impl Outbox {
         }
     }
 
+    /// Whether there is nothing to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Gives out the line that has waited longest.
     pub fn take_oldest(&mut self) -> Option<EventLine> {
         self.waiting.pop_front()

@@ -8,7 +8,8 @@ pub mod ray;
 mod text;
 
 use std::{
-    collections::BTreeMap,
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -46,7 +47,7 @@ pub struct Descriptor {
 }
 
 /// Label names and values, in the order in which they are shown.
-pub type LabelPairs = Vec<(&'static str, String)>;
+pub type LabelPairs = Vec<(&'static str, Cow<'static, str>)>;
 
 /// All metrics of one process. Cheap to write; read only when scraped.
 #[derive(Debug)]
@@ -58,7 +59,14 @@ pub struct Metrics {
 struct State {
     started_unix_ms: i64,
     session_name: String,
-    families: BTreeMap<&'static str, Family>,
+    families: HashMap<Id, Family>,
+}
+
+/// Address of a descriptor, which is static: quicker to find than by its name.
+type Id = usize;
+
+fn id(descriptor: &'static Descriptor) -> Id {
+    std::ptr::from_ref(descriptor).addr()
 }
 
 #[derive(Debug)]
@@ -114,13 +122,13 @@ impl Durations {
 impl Metrics {
     /// Ray's metrics at zero, ours absent until they happen.
     pub fn new(started_unix_ms: i64) -> Self {
-        let mut families = BTreeMap::new();
+        let mut families = HashMap::new();
         for descriptor in ray::ALL {
             let mut series = BTreeMap::new();
             if ray::shown_from_the_start(descriptor) {
                 series.insert(LabelPairs::new(), Value::Number(0.0));
             }
-            families.insert(descriptor.name, Family { descriptor, series });
+            families.insert(id(descriptor), Family { descriptor, series });
         }
         Metrics { state: Mutex::new(State { started_unix_ms, session_name: String::new(), families }) }
     }
@@ -151,7 +159,7 @@ impl Metrics {
     /// Sets all series of a gauge at once: those that are not named disappear.
     pub fn set_all(&self, descriptor: &'static Descriptor, values: impl IntoIterator<Item = (LabelPairs, f64)>) {
         let series = values.into_iter().map(|(labels, value)| (labels, Value::Number(value))).collect();
-        self.lock().families.insert(descriptor.name, Family { descriptor, series });
+        self.lock().families.insert(id(descriptor), Family { descriptor, series });
     }
 
     /// Adds a duration to a summary.
@@ -168,7 +176,7 @@ impl Metrics {
 
     /// The value of a counter or gauge; 0 if it never happened.
     pub fn value(&self, descriptor: &'static Descriptor, labels: &LabelPairs) -> f64 {
-        match self.lock().families.get(descriptor.name).and_then(|family| family.series.get(labels)) {
+        match self.lock().families.get(&id(descriptor)).and_then(|family| family.series.get(labels)) {
             Some(Value::Number(number)) => *number,
             _ => 0.0,
         }
@@ -176,7 +184,7 @@ impl Metrics {
 
     /// How many durations a summary has seen.
     pub fn count(&self, descriptor: &'static Descriptor, labels: &LabelPairs) -> u64 {
-        match self.lock().families.get(descriptor.name).and_then(|family| family.series.get(labels)) {
+        match self.lock().families.get(&id(descriptor)).and_then(|family| family.series.get(labels)) {
             Some(Value::Durations(durations)) => durations.count,
             _ => 0,
         }
@@ -192,7 +200,7 @@ impl State {
     fn series(&mut self, descriptor: &'static Descriptor) -> &mut BTreeMap<LabelPairs, Value> {
         &mut self
             .families
-            .entry(descriptor.name)
+            .entry(id(descriptor))
             .or_insert_with(|| Family { descriptor, series: BTreeMap::new() })
             .series
     }
@@ -221,7 +229,7 @@ mod tests {
     #[test]
     fn series_that_are_gone_are_not_shown() {
         let metrics = Metrics::new(0);
-        let label = |group: &str| vec![("NodeType", group.to_owned())];
+        let label = |group: &str| vec![("NodeType", group.to_owned().into())];
         metrics.set_all(&ray::ACTIVE_NODES, [(label("a"), 1.0), (label("b"), 2.0)]);
         metrics.set_all(&ray::ACTIVE_NODES, [(label("b"), 3.0)]);
         let text = metrics.render();

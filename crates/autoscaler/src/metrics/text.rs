@@ -6,7 +6,9 @@ use super::{Durations, Family, Kind, LabelPairs, State, Value, ray};
 
 pub(super) fn render(state: &State) -> String {
     let mut out = String::with_capacity(16 * 1024);
-    for family in state.families.values() {
+    let mut families: Vec<&Family> = state.families.values().collect();
+    families.sort_by_key(|family| family.descriptor.name);
+    for family in families {
         // Writing to a String can't fail.
         let _ = family_text(&mut out, state, family);
     }
@@ -98,7 +100,7 @@ fn number(value: &Value) -> f64 {
 
 /// Labels in braces; Ray's are sorted with `SessionName` among them, upper case first.
 fn label_text(labels: &LabelPairs, session: Option<&str>, extra: Option<(&str, &str)>) -> String {
-    let own = labels.iter().map(|(name, value)| (*name, value.as_str()));
+    let own = labels.iter().map(|(name, value)| (*name, &**value));
     let mut all: Vec<(&str, &str)> = own.chain(session.map(|value| ("SessionName", value))).collect();
     all.sort_unstable();
     all.extend(extra);

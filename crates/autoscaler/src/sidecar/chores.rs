@@ -376,7 +376,7 @@ pub(super) async fn read_prices(context: &Context, state: &mut LoopState) {
 }
 
 async fn send_events(context: &Context, state: &mut LoopState, done: &Done) {
-    if state.chores.event_backoffs.blocked(|_| true).is_some() {
+    if state.outbox.is_empty() || state.chores.event_backoffs.blocked(|_| true).is_some() {
         return;
     }
     let regarding = Regarding {

@@ -117,7 +117,7 @@ fn note_failures(
 
 /// The operator's condition that it could not create pods: what tells one occurrence from the next, and the reason.
 fn replica_failure(cluster: &Value) -> Option<(String, String)> {
-    let conditions = cluster.pointer("/status/conditions")?.as_array()?;
+    let conditions = cluster["status"]["conditions"].as_array()?;
     let condition = conditions.iter().find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True")?;
     let text = |field: &str| condition[field].as_str().unwrap_or_default();
     let reason = format!("{}: {}", text("reason"), text("message"));
@@ -153,7 +153,7 @@ fn gauges(context: &Context, held: Option<&Hold>, planned: &Planned, applied: &A
     let by_group = |phases: &[NodePhase]| -> Vec<(LabelPairs, f64)> {
         let count =
             |group: &str| snapshot.nodes.iter().filter(|n| n.group == group && phases.contains(&n.phase)).count();
-        snapshot.node_types.iter().map(|s| (vec![("NodeType", s.name.clone())], count(&s.name) as f64)).collect()
+        snapshot.node_types.iter().map(|s| (vec![("NodeType", s.name.clone().into())], count(&s.name) as f64)).collect()
     };
     metrics.set_all(&ray::PENDING_NODES, by_group(&[NodePhase::Requested, NodePhase::Pending]));
     metrics.set_all(&ray::ACTIVE_NODES, by_group(&[NodePhase::Running]));
@@ -162,16 +162,16 @@ fn gauges(context: &Context, held: Option<&Hold>, planned: &Planned, applied: &A
     metrics.set_all(&ray::PENDING_RESOURCES, resources(snapshot, &[NodePhase::Requested, NodePhase::Pending]));
     let replicas = |value: fn(&mobula_planner::GroupPlan) -> u32| -> Vec<(LabelPairs, f64)> {
         let groups = applied.plan.groups.iter();
-        groups.map(|(name, group)| (vec![("group", name.clone())], f64::from(value(group)))).collect()
+        groups.map(|(name, group)| (vec![("group", name.clone().into())], f64::from(value(group)))).collect()
     };
     metrics.set_all(&own::CURRENT_REPLICAS, replicas(|group| group.current));
     metrics.set_all(&own::DESIRED_REPLICAS, replicas(|group| group.desired));
     let tasks: u64 = snapshot.demand.iter().map(|class| class.count).sum();
     let constraints: u64 = snapshot.constraints.iter().flat_map(|c| &c.requests).map(|class| class.count).sum();
     let demand = [("task", tasks), ("gang", snapshot.gangs.len() as u64), ("constraint", constraints)];
-    metrics.set_all(&own::DEMAND, demand.map(|(kind, count)| (vec![("kind", kind.to_owned())], count as f64)));
+    metrics.set_all(&own::DEMAND, demand.map(|(kind, count)| (vec![("kind", kind.into())], count as f64)));
     metrics.set_all(&own::UNMET, unmet(&applied.plan));
-    metrics.set_all(&own::DELETIONS_HELD, held.map(|hold| (vec![("reason", hold.as_str().to_owned())], 1.0)));
+    metrics.set_all(&own::DELETIONS_HELD, held.map(|hold| (vec![("reason", hold.as_str().into())], 1.0)));
 }
 
 fn resources(snapshot: &Snapshot, phases: &[NodePhase]) -> Vec<(LabelPairs, f64)> {
@@ -183,12 +183,12 @@ fn resources(snapshot: &Snapshot, phases: &[NodePhase]) -> Vec<(LabelPairs, f64)
         }
     }
     sums.into_iter()
-        .map(|(name, sum)| (vec![("resource", name.to_owned())], Amount::from_steps(sum).as_f64()))
+        .map(|(name, sum)| (vec![("resource", name.to_owned().into())], Amount::from_steps(sum).as_f64()))
         .collect()
 }
 
 fn unmet(plan: &Plan) -> Vec<(LabelPairs, f64)> {
-    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut counts: BTreeMap<(&'static str, &'static str), u64> = BTreeMap::new();
     for unmet in &plan.unmet {
         let kind = match unmet.kind {
             UnmetKind::Task(_) => "task",
@@ -202,7 +202,7 @@ fn unmet(plan: &Plan) -> Vec<(LabelPairs, f64)> {
         };
         *counts.entry((kind, cause)).or_default() += unmet.count;
     }
-    let labels = |(kind, cause): (&str, &str)| vec![("kind", kind.to_owned()), ("cause", cause.to_owned())];
+    let labels = |(kind, cause): (&'static str, &'static str)| vec![("kind", kind.into()), ("cause", cause.into())];
     counts.into_iter().map(|(key, count)| (labels(key), count as f64)).collect()
 }
 

@@ -34,6 +34,8 @@ pub struct NodeIndex {
 #[derive(Debug, Default)]
 struct NodeState {
     nodes: BTreeMap<String, Known>,
+    /// What is wrong with those that have troubles, which are few.
+    troubles: BTreeMap<String, Vec<String>>,
     /// A list that is being received; it replaces `nodes` when it is complete.
     incoming: Option<BTreeMap<String, Known>>,
     /// A watch keeps them up to date now.
@@ -86,7 +88,7 @@ impl NodeIndex {
 
     /// What is wrong with a node.
     pub fn troubles(&self, name: &str) -> Vec<String> {
-        self.lock().nodes.get(name).map(|known| known.troubles.clone()).unwrap_or_default()
+        self.lock().troubles.get(name).cloned().unwrap_or_default()
     }
 
     /// Takes in one event of the watch; `None`: the watch is interrupted, so lists must take over until it has listed anew.
@@ -107,7 +109,9 @@ impl NodeIndex {
             Some(Event::InitDone) => {
                 let nodes = state.incoming.take().unwrap_or_default();
                 if nodes != state.nodes {
-                    state.nodes = nodes;
+                    state.nodes.clear();
+                    state.troubles.clear();
+                    nodes.into_values().for_each(|known| state.set(known));
                     state.version += 1;
                 }
                 state.is_watched = has_all;
@@ -116,12 +120,14 @@ impl NodeIndex {
                 let Some(known) = state.read(keys, &node) else { return };
                 // Kubelets write how they are every few minutes, and mostly nothing of it is news.
                 if state.nodes.get(&known.node.name) != Some(&known) {
-                    state.nodes.insert(known.node.name.clone(), known);
+                    state.set(known);
                     state.version += 1;
                 }
             }
             Some(Event::Delete(node)) => {
-                if state.nodes.remove(node.metadata.name.as_deref().unwrap_or_default()).is_some() {
+                let name = node.metadata.name.as_deref().unwrap_or_default();
+                state.troubles.remove(name);
+                if state.nodes.remove(name).is_some() {
                     state.version += 1;
                 }
             }
@@ -131,6 +137,16 @@ impl NodeIndex {
 }
 
 impl NodeState {
+    fn set(&mut self, known: Known) {
+        let name = known.node.name.clone();
+        if known.troubles.is_empty() {
+            self.troubles.remove(&name);
+        } else {
+            self.troubles.insert(name.clone(), known.troubles.clone());
+        }
+        self.nodes.insert(name, known);
+    }
+
     fn read(&mut self, keys: &BTreeSet<String>, node: &DynamicObject) -> Option<Known> {
         if self.shared.len() > MOST_SHARED {
             self.shared.retain(|offer| Arc::strong_count(offer) > 1);
@@ -220,6 +236,30 @@ mod tests {
         let again = [Event::Init, Event::InitApply(node("b", "z", 9)), Event::InitDone];
         again.into_iter().for_each(|event| index.apply(&keys(&["zone"]), Some(event)));
         assert_eq!(index.ask(&keys(&[])), Some(3), "a list of the same is no change");
+    }
+
+    #[test]
+    fn troubles_come_and_go() {
+        let cordoned = || {
+            let mut node = node("a", "y", 1);
+            node.data["spec"] = json!({"unschedulable": true});
+            node
+        };
+        let index = after(listed());
+        let apply = |event| index.apply(&keys(&["zone"]), Some(event));
+        let relist = |node| [Event::Init, Event::InitApply(node), Event::InitDone].into_iter().for_each(apply);
+        assert!(index.troubles("a").is_empty());
+        apply(Event::Apply(cordoned()));
+        assert_eq!(index.troubles("a"), ["is cordoned"]);
+        apply(Event::Apply(node("a", "y", 1)));
+        assert!(index.troubles("a").is_empty());
+        relist(cordoned());
+        assert_eq!((index.troubles("a").len(), index.troubles("b").len()), (1, 0));
+        apply(Event::Delete(cordoned()));
+        assert!(index.troubles("a").is_empty());
+        apply(Event::Apply(cordoned()));
+        relist(node("a", "y", 1));
+        assert!(index.troubles("a").is_empty());
     }
 
     #[test]
