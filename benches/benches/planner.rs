@@ -10,6 +10,10 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use mobula_benches::full_size::{self, FULL_SIZE, Mix};
 use mobula_planner::{Cache, Memory, PolicyOptions, Snapshot, lint, policy, policy_names};
 
+// The allocator of the binary.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn problems() -> Vec<(String, Snapshot)> {
     let mut problems = vec![
         ("full size".to_owned(), full_size::mix(FULL_SIZE, 1)),
