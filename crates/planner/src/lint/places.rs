@@ -27,6 +27,45 @@ pub(super) struct Place<'a> {
 /// What one piece of demand takes, by number of the resource.
 type Takes = Vec<(usize, i128)>;
 
+/// What there is room for.
+struct Rooms<'a> {
+    /// Names of the resources.
+    named: &'a [&'a str],
+    /// By how much nodes grow in place.
+    growth: BTreeMap<(u32, &'static str), i128>,
+    /// What lists of resources hold, by number of the resource: nodes that are alike share them.
+    known: Index<(*const Resources, usize), i128>,
+}
+
+impl Rooms<'_> {
+    /// How much of a resource is listed, in steps.
+    fn of(&mut self, has: &Resources, resource: usize) -> i128 {
+        let name = self.named[resource];
+        let unlisted = || if name.starts_with(IMPLICIT) { Amount::from_units(1) } else { Amount::ZERO };
+        let steps = || i128::from(has.get(name).copied().unwrap_or_else(unlisted).steps());
+        *self.known.entry((std::ptr::from_ref(has), resource)).or_insert_with(steps)
+    }
+}
+
+/// Those of one site stand together, in their order.
+fn by_site<'a>(places: &[Place<'a>], sites: usize) -> Vec<Place<'a>> {
+    let mut next = vec![0; sites];
+    for place in places {
+        next[place.site as usize] += 1;
+    }
+    let mut before = 0;
+    for count in &mut next {
+        before += std::mem::replace(count, before);
+    }
+    let mut sorted = places.to_vec();
+    for place in places {
+        let at = &mut next[place.site as usize];
+        sorted[*at] = *place;
+        *at += 1;
+    }
+    sorted
+}
+
 impl<'a> Check<'a> {
     /// The placements that refer to something; those at one target stand together.
     pub(super) fn places(&mut self) -> Vec<Place<'a>> {
@@ -35,6 +74,7 @@ impl<'a> Check<'a> {
         let mut places = Vec::with_capacity(plan.placements.len());
         // Targets in the order in which they are met, and what is wrong with each.
         let mut sites: Index<Target, (u32, Option<&'static str>)> = Index::default();
+        sites.reserve(plan.placements.len().min(self.snapshot.nodes.len()));
         for placement in &plan.placements {
             let next = sites.len() as u32;
             let find = || (next, self.target_fault(placement.target, &launched));
@@ -50,8 +90,7 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        places.sort_by_key(|place| place.site);
-        places
+        by_site(&places, sites.len())
     }
 
     /// Replicas of each node type that are new: launched, or made anew in place of those that end.
@@ -141,7 +180,7 @@ impl<'a> Check<'a> {
             named[at] = name;
         }
         let mut used = vec![0_i128; named.len()];
-        let growth = self.growth();
+        let mut rooms = Rooms { named: &named, growth: self.growth(), known: Index::default() };
         for here in places.chunk_by(|a, b| a.site == b.site) {
             let mut touched: Vec<usize> = Vec::new();
             for place in here {
@@ -154,9 +193,10 @@ impl<'a> Check<'a> {
                 self.labels(place);
             }
             for resource in touched {
-                let (taken, name) = (std::mem::take(&mut used[resource]), named[resource]);
-                let room = self.room(here[0].target, name, &growth);
+                let taken = std::mem::take(&mut used[resource]);
+                let room = self.room(here[0].target, resource, &mut rooms);
                 if taken > room {
+                    let name = named[resource];
                     let (what, steps) = (self.target_name(here[0].target), Amount::STEPS_PER_UNIT);
                     let text = format!("{what} is given {taken} of {name}, but has {room} (in 1/{steps})");
                     self.error("placement-capacity", text);
@@ -166,18 +206,18 @@ impl<'a> Check<'a> {
     }
 
     /// What is free of a resource where something is placed, in steps.
-    fn room(&self, target: Target, name: &str, growth: &BTreeMap<(u32, &str), i128>) -> i128 {
-        let unlisted = || if name.starts_with(IMPLICIT) { Amount::from_units(1) } else { Amount::ZERO };
-        let of = |has: &Resources| i128::from(has.get(name).copied().unwrap_or_else(unlisted).steps());
+    fn room(&self, target: Target, resource: usize, rooms: &mut Rooms<'_>) -> i128 {
+        let name = rooms.named[resource];
         match target {
             Target::Node(at) => {
                 let node = self.snapshot.nodes.get(at as usize);
-                let has = node.map_or(0, |node| of(if is_coming(node) { &node.total } else { &node.available }));
-                has + growth.get(&(at, name)).copied().unwrap_or(0)
+                let has = node
+                    .map_or(0, |node| rooms.of(if is_coming(node) { &node.total } else { &node.available }, resource));
+                has + rooms.growth.get(&(at, name)).copied().unwrap_or(0)
             }
             Target::New { group, .. } => {
                 let group = self.snapshot.node_types.get(group as usize);
-                group.map_or(0, |group| of(&group.resources).max(resizable(group, name)))
+                group.map_or(0, |group| rooms.of(&group.resources, resource).max(resizable(group, name)))
             }
         }
     }
