@@ -4,6 +4,7 @@
 //! user-visible prints. Field meanings: Ray's `autoscaler.proto` and `gcs_service.proto` of 2.60.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 mod nodes;
 
@@ -57,13 +58,13 @@ pub struct NodeState {
     /// Group name (`RAY_NODE_TYPE_NAME`).
     pub node_type: String,
     /// A resource that is used up is absent.
-    pub available: ResourceMap,
+    pub available: Arc<ResourceMap>,
     /// Everything it has.
-    pub total: ResourceMap,
+    pub total: Arc<ResourceMap>,
     /// `_PG_<hex>` for each placement group with a bundle here.
     pub dynamic_labels: LabelMap,
     /// Static labels.
-    pub labels: LabelMap,
+    pub labels: Arc<LabelMap>,
     /// Status.
     pub status: NodeStatus,
     /// Only for idle nodes; grows between the GCS's own polls.

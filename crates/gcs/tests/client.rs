@@ -25,8 +25,8 @@ fn node(digit: char, status: NodeStatus) -> NodeState {
         node_id: id(digit),
         instance_id: format!("pod-{digit}"),
         node_type: "cpu-group".into(),
-        total: cpus(4.0),
-        available: cpus(4.0),
+        total: cpus(4.0).into(),
+        available: cpus(4.0).into(),
         status,
         ..NodeState::default()
     }
@@ -134,7 +134,7 @@ async fn stop_and_resize() {
     client.stop_nodes(&[id('a'), id('b')]).await.unwrap();
     assert_eq!(gcs.stopped(), [id('a'), id('b')]);
     assert_eq!(client.resize_node(&id('c'), &cpus(6.0)).await.unwrap(), cpus(6.0));
-    assert_eq!(gcs.state().nodes.living()[0].available, cpus(6.0));
+    assert_eq!(*gcs.state().nodes.living()[0].available, cpus(6.0));
     let error = client.resize_node(&id('9'), &cpus(6.0)).await.unwrap_err();
     assert_eq!(error.to_string(), "ResizeRayletResourceInstances: ABORTED: Disconnected");
 }

@@ -79,10 +79,10 @@ fn living_state(node: &RayNode, free: &Resources, status: NodeStatus, groups: &B
         node_id: node.id.clone(),
         instance_id: node.pod.clone(),
         node_type: node.group.clone(),
-        available: units(free, false),
-        total: units(&node.total, true),
+        available: units(free, false).into(),
+        total: units(&node.total, true).into(),
         dynamic_labels: groups.iter().map(|id| (format!("{GROUP_LABEL}{id}"), String::new())).collect(),
-        labels: node.labels.clone(),
+        labels: Arc::new(node.labels.clone()),
         status,
         ip: node.ip.clone(),
         ..NodeState::default()

@@ -128,8 +128,8 @@ fn busy_cluster(nodes: u32, shapes: u32) -> ClusterState {
         node_id: format!("{index:056x}"),
         instance_id: pod_name(index),
         node_type: GROUP.into(),
-        total: total(16.0, GPUS),
-        available: BTreeMap::from([("CPU".to_owned(), 16.0), ("memory".to_owned(), 2e9)]),
+        total: total(16.0, GPUS).into(),
+        available: BTreeMap::from([("CPU".to_owned(), 16.0), ("memory".to_owned(), 2e9)]).into(),
         status: NodeStatus::Running,
         ..NodeState::default()
     };
@@ -137,7 +137,7 @@ fn busy_cluster(nodes: u32, shapes: u32) -> ClusterState {
         node_id: format!("{:056x}", u64::MAX),
         instance_id: HEAD_POD.into(),
         node_type: "headgroup".into(),
-        total: BTreeMap::from([("memory".to_owned(), 2e9), ("node:__internal_head__".to_owned(), 1.0)]),
+        total: BTreeMap::from([("memory".to_owned(), 2e9), ("node:__internal_head__".to_owned(), 1.0)]).into(),
         status: NodeStatus::Running,
         ..NodeState::default()
     };

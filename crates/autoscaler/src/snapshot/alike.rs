@@ -72,10 +72,10 @@ fn same_node(a: &NodeState, b: &NodeState) -> bool {
     } = a;
     *node_id == b.node_id
         && *status == b.status
-        && *available == b.available
+        && is_same(available, &b.available)
         && *dynamic_labels == b.dynamic_labels
-        && *total == b.total
-        && *labels == b.labels
+        && is_same(total, &b.total)
+        && is_same(labels, &b.labels)
         && *instance_id == b.instance_id
         && *node_type == b.node_type
         && *ip == b.ip

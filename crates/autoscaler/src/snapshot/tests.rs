@@ -57,8 +57,8 @@ fn ray_node(pod: &str, group: &str) -> gcs::NodeState {
         node_id: format!("id-of-{pod}"),
         instance_id: pod.to_owned(),
         node_type: group.to_owned(),
-        total: resources(&[("CPU", 1.0)]),
-        available: resources(&[("CPU", 1.0)]),
+        total: resources(&[("CPU", 1.0)]).into(),
+        available: resources(&[("CPU", 1.0)]).into(),
         status: gcs::NodeStatus::Running,
         ..gcs::NodeState::default()
     }

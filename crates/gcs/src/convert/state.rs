@@ -45,10 +45,10 @@ fn node_state(node: pb::NodeState) -> NodeState {
         },
         instance_id: node.instance_id,
         node_type: node.ray_node_type_name,
-        available: node.available_resources,
-        total: node.total_resources,
+        available: node.available_resources.into(),
+        total: node.total_resources.into(),
         dynamic_labels: node.dynamic_labels,
-        labels: node.labels,
+        labels: node.labels.into(),
         idle_ms: node.idle_duration_ms,
         ip: node.node_ip_address,
         instance_type: node.instance_type_name,
@@ -68,8 +68,8 @@ fn to_node_state(node: NodeState) -> pb::NodeState {
         node_id: id_bytes(&node.node_id),
         instance_id: node.instance_id,
         ray_node_type_name: node.node_type,
-        available_resources: node.available,
-        total_resources: node.total,
+        available_resources: Arc::unwrap_or_clone(node.available),
+        total_resources: Arc::unwrap_or_clone(node.total),
         dynamic_labels: node.dynamic_labels,
         node_state_version: 0,
         status: status.into(),
@@ -77,7 +77,7 @@ fn to_node_state(node: NodeState) -> pb::NodeState {
         node_ip_address: node.ip,
         instance_type_name: node.instance_type,
         node_activity: node.activity,
-        labels: node.labels,
+        labels: Arc::unwrap_or_clone(node.labels),
     }
 }
 

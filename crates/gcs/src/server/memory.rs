@@ -260,8 +260,8 @@ fn node_info(node: &NodeState) -> NodeInfo {
         is_head: node.total.contains_key("node:__internal_head__"),
         instance_id: node.instance_id.clone(),
         node_type: node.node_type.clone(),
-        resources_total: node.total.clone(),
-        labels: node.labels.clone(),
+        resources_total: ResourceMap::clone(&node.total),
+        labels: node.labels.as_ref().clone(),
         ..NodeInfo::default()
     }
 }
@@ -341,11 +341,12 @@ impl Gcs for MemoryGcs {
     fn resize_node(&self, node_id: String, resources: ResourceMap) -> Reply<'_, ResourceMap> {
         let mut inner = self.lock();
         let resized = inner.state.nodes.change(&node_id, |node| {
+            let (total, available) = (Arc::make_mut(&mut node.total), Arc::make_mut(&mut node.available));
             for (name, amount) in resources {
-                let before = node.total.insert(name.clone(), amount).unwrap_or_default();
-                *node.available.entry(name).or_default() += amount - before;
+                let before = total.insert(name.clone(), amount).unwrap_or_default();
+                *available.entry(name).or_default() += amount - before;
             }
-            node.total.clone()
+            total.clone()
         });
         match resized {
             Some(total) => reply(total),

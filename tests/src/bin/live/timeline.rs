@@ -164,7 +164,7 @@ fn excerpt(status: &str) -> impl Iterator<Item = &str> {
 fn in_use(state: &ClusterState) -> BTreeMap<String, f64> {
     let mut used = BTreeMap::new();
     for node in state.nodes.living() {
-        for (name, total) in &node.total {
+        for (name, total) in node.total.iter() {
             let free = node.available.get(name).copied().unwrap_or_default();
             *used.entry(name.clone()).or_default() += total - free;
         }
@@ -239,8 +239,8 @@ mod tests {
     fn what_is_not_free_is_in_use() {
         let amounts = |n: f64| BTreeMap::from([("CPU".to_owned(), n)]);
         let node = |free: f64, status| mobula_gcs::NodeState {
-            total: amounts(4.0),
-            available: amounts(free),
+            total: amounts(4.0).into(),
+            available: amounts(free).into(),
             status,
             ..mobula_gcs::NodeState::default()
         };

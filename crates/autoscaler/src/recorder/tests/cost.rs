@@ -21,7 +21,7 @@ fn bytes_of(reply: &[u8]) -> (usize, usize) {
         state.nodes.change_all(|node| {
             node.idle_ms += now_ms;
             if node.node_id == first {
-                node.available.clear();
+                node.available = Arc::default();
             }
         });
         frame.wire = wire::encode_cluster_state(&frame.observation.state).into();

@@ -38,7 +38,7 @@ fn kube_access(told: &Told, refused: &'static str) -> KubeAccess {
 
 fn gcs_with_raylet() -> (MemoryGcs, gcs::Client) {
     let node_id = raylet();
-    let total = [("CPU".to_owned(), 2.0), ("memory".to_owned(), 4294967296.0)].into();
+    let total = mobula_gcs::ResourceMap::from([("CPU".to_owned(), 2.0), ("memory".to_owned(), 4294967296.0)]).into();
     let node = NodeState { node_id, total, ..NodeState::default() };
     let memory = MemoryGcs::new(ClusterState { nodes: vec![node].into(), ..ClusterState::default() });
     let client = gcs::Client::from_channel(duplex_channel(Arc::new(memory.clone())));
@@ -92,7 +92,7 @@ async fn a_raylet_gives_up_what_its_pod_loses_first() {
     let told = Told::default();
     execute(&resize(size("2", "4Gi"), size("1500m", "8Gi")), &kube_access(&told, ""), &gcs).await.unwrap();
     let total = memory.state().nodes.living()[0].total.clone();
-    assert_eq!(total, [("CPU".to_owned(), 1.5), ("memory".to_owned(), 4294967296.0)].into());
+    assert_eq!(*total, [("CPU".to_owned(), 1.5), ("memory".to_owned(), 4294967296.0)].into());
     assert!(told.lock().unwrap()[1].contains(r#"limits/memory","value":"8Gi""#), "{told:?}");
 }
 

@@ -38,8 +38,8 @@ fn a_pod_without_a_ray_node_is_pending_since_its_creation() {
 #[test]
 fn a_pod_and_its_ray_node_are_one_node() {
     let live = gcs::NodeState {
-        available: resources(&[("memory", 5.0)]),
-        total: resources(&[("CPU", 1.0), ("memory", 8.0)]),
+        available: resources(&[("memory", 5.0)]).into(),
+        total: resources(&[("CPU", 1.0), ("memory", 8.0)]).into(),
         ..ray_node("p", "g")
     };
     let snapshot = clean(&of_nodes(&one_group(), vec![live], Some(vec![plain("p")])));
@@ -164,7 +164,7 @@ fn ray_nodes_that_nobody_manages_are_capacity_and_have_no_instance_id() {
     let by_hand = gcs::NodeState { instance_id: String::new(), ..ray_node("x", "g") };
     let mut unknown = ray_node("p", "other-group");
     unknown.node_type = String::new();
-    unknown.labels.insert("ray.io/node-group".to_owned(), "other-group".to_owned());
+    Arc::make_mut(&mut unknown.labels).insert("ray.io/node-group".to_owned(), "other-group".to_owned());
     let pods = vec![pod("p", "other-group", &json!({})), pod("q", "other-group", &json!({}))];
     let built = built(&of_nodes(&one_group(), vec![by_hand, unknown], Some(pods)));
     let seen: Vec<_> = built
@@ -183,7 +183,7 @@ fn ray_nodes_that_nobody_manages_are_capacity_and_have_no_instance_id() {
 fn the_head_is_known_by_its_resource_and_never_leaves() {
     let mut head = with_status("h", gcs::NodeStatus::Draining);
     head.node_type = "some-name".to_owned();
-    head.total.insert("node:__internal_head__".to_owned(), 1.0);
+    Arc::make_mut(&mut head.total).insert("node:__internal_head__".to_owned(), 1.0);
     for pods in [None, Some(vec![])] {
         let snapshot = clean(&of_nodes(&one_group(), vec![head.clone()], pods));
         let head = node(&snapshot, "h");
@@ -203,7 +203,7 @@ fn equal_labels_are_shared_and_the_node_id_is_kept_where_it_is_selected() {
     let labelled = |pod: &str| {
         let labels = [("rack", "r1"), ("ray.io/node-id", pod)];
         gcs::NodeState {
-            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            labels: Arc::new(labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()),
             ..ray_node(pod, "g")
         }
     };
@@ -227,8 +227,8 @@ fn equal_labels_are_shared_and_the_node_id_is_kept_where_it_is_selected() {
 #[test]
 fn absurd_amounts_of_a_node_are_left_out_and_negative_ones_used_up() {
     let odd = gcs::NodeState {
-        total: resources(&[("CPU", 4.0), ("x", f64::NAN)]),
-        available: resources(&[("CPU", -1.0)]),
+        total: resources(&[("CPU", 4.0), ("x", f64::NAN)]).into(),
+        available: resources(&[("CPU", -1.0)]).into(),
         ..ray_node("p", "g")
     };
     let built = built(&of_nodes(&one_group(), vec![odd], None));
@@ -276,7 +276,7 @@ fn a_pod_that_may_be_resized_says_how_big_it_is() {
 #[test]
 fn nodes_that_differ_only_in_their_address_share_their_resources_unless_somebody_asks_for_one() {
     let at = |pod: &str, address: &str| gcs::NodeState {
-        total: resources(&[("CPU", 1.0), (address, 1.0), ("node:__internal_head__x", 1.0)]),
+        total: resources(&[("CPU", 1.0), (address, 1.0), ("node:__internal_head__x", 1.0)]).into(),
         ..ray_node(pod, "g")
     };
     let mut observation = of_nodes(&one_group(), vec![at("p", "node:10.0.0.1"), at("q", "node:10.0.0.2")], None);

@@ -29,8 +29,8 @@ fn ray_nodes() -> impl Strategy<Value = Vec<gcs::NodeState>> {
     let parts = (instance, group, status(), resource_map(), resource_map(), any::<i64>());
     let node = parts.prop_map(|(instance, group, status, total, available, idle_ms)| gcs::NodeState {
         status,
-        total,
-        available,
+        total: total.into(),
+        available: available.into(),
         idle_ms,
         ..ray_node(instance, group)
     });

@@ -107,7 +107,7 @@ fn without_labels_hosts_that_are_leaving_are_put_together() {
 #[test]
 fn without_pods_hosts_of_a_tpu_slice_are_a_replica() {
     let slice = |pod: &str, slice: &str| gcs::NodeState {
-        labels: [("ray.io/tpu-slice-name".to_owned(), slice.to_owned())].into(),
+        labels: gcs::LabelMap::from([("ray.io/tpu-slice-name".to_owned(), slice.to_owned())]).into(),
         ..ray_node(pod, "g")
     };
     let nodes = vec![slice("a", "s1"), slice("b", "s2"), slice("c", "s1"), slice("d", "s2")];

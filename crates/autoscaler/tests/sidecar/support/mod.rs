@@ -82,8 +82,8 @@ pub fn head() -> NodeState {
         node_id: node_id("head"),
         instance_id: "head".into(),
         node_type: "headgroup".into(),
-        total: amounts(&[("node:__internal_head__", 1.0)]),
-        available: amounts(&[("node:__internal_head__", 1.0)]),
+        total: amounts(&[("node:__internal_head__", 1.0)]).into(),
+        available: amounts(&[("node:__internal_head__", 1.0)]).into(),
         status: NodeStatus::Running,
         ..NodeState::default()
     }
@@ -95,8 +95,8 @@ pub fn idle_node(pod: &str, group: &str, idle_ms: i64) -> NodeState {
         node_id: node_id(pod),
         instance_id: pod.into(),
         node_type: group.into(),
-        total: resources.clone(),
-        available: resources,
+        total: resources.clone().into(),
+        available: resources.into(),
         status: NodeStatus::Idle,
         idle_ms,
         ip: "127.0.0.1".into(),
@@ -107,7 +107,7 @@ pub fn idle_node(pod: &str, group: &str, idle_ms: i64) -> NodeState {
 pub fn busy_node(pod: &str, group: &str) -> NodeState {
     let mut node = idle_node(pod, group, 0);
     node.status = NodeStatus::Running;
-    node.available.remove("CPU");
+    Arc::make_mut(&mut node.available).remove("CPU");
     node
 }
 
