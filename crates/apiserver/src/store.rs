@@ -328,6 +328,9 @@ impl Table {
         let mut looked_up: Option<(String, [Option<&str>; 2])> = None;
         for scope in scopes {
             for watcher in self.watchers.get_mut(*scope).into_iter().flat_map(BTreeMap::values_mut) {
+                if watcher.behind.is_some() {
+                    continue;
+                }
                 if let Some((key, value)) = watcher.selector.pinned_label() {
                     let known = looked_up.take().filter(|(known, _)| known == key);
                     let values = known.unwrap_or_else(|| (key.to_owned(), change.labels(key)));

@@ -14,12 +14,38 @@ const GROUP_LABEL: &str = "_PG_";
 
 /// What was said of a node that lives.
 pub(super) struct Shown {
-    /// The very value that `state` was made of.
+    /// The very value that `state` says of.
     free: Arc<Resources>,
     state: Arc<NodeState>,
 }
 
 impl Shown {
+    /// A node that has just registered.
+    fn of(node: &RayNode) -> Shown {
+        let state = NodeState {
+            node_id: node.id.clone(),
+            instance_id: node.pod.clone(),
+            node_type: node.group.clone(),
+            available: units(&node.total, false).into(),
+            total: units(&node.total, true).into(),
+            labels: Arc::new(node.labels.clone()),
+            status: NodeStatus::Running,
+            ip: node.ip.clone(),
+            ..NodeState::default()
+        };
+        Shown { free: Arc::clone(&node.total), state: Arc::new(state) }
+    }
+
+    fn change(&mut self, free: &Arc<Resources>, status: NodeStatus, groups: &BTreeSet<&str>) {
+        let state = Arc::make_mut(&mut self.state);
+        if !Arc::ptr_eq(&self.free, free) {
+            state.available = units(free, false).into();
+            self.free = Arc::clone(free);
+        }
+        state.status = status;
+        state.dynamic_labels = groups.iter().map(|id| (format!("{GROUP_LABEL}{id}"), String::new())).collect();
+    }
+
     /// Whether nothing but how long the node has been idle may be another.
     fn is_of(&self, free: &Arc<Resources>, status: NodeStatus, groups: &BTreeSet<&str>) -> bool {
         let shown = self.state.dynamic_labels.keys().filter_map(|key| key.strip_prefix(GROUP_LABEL));
@@ -46,10 +72,9 @@ impl Runtime {
                 0 => (NodeStatus::Running, 0),
                 _ => (NodeStatus::Idle, i64::try_from(idle_ms).unwrap_or(i64::MAX)),
             };
-            let anew = || Shown { free: Arc::clone(free), state: Arc::new(living_state(node, free, status, groups)) };
-            let known = shown.entry(*number).or_insert_with(anew);
+            let known = shown.entry(*number).or_insert_with(|| Shown::of(node));
             if !known.is_of(free, status, groups) {
-                *known = anew();
+                known.change(free, status, groups);
             }
             if known.state.idle_ms != idle_ms {
                 Arc::make_mut(&mut known.state).idle_ms = idle_ms;
@@ -70,22 +95,6 @@ impl Runtime {
             }
         }
         groups
-    }
-}
-
-/// Without how long it has been idle.
-fn living_state(node: &RayNode, free: &Resources, status: NodeStatus, groups: &BTreeSet<&str>) -> NodeState {
-    NodeState {
-        node_id: node.id.clone(),
-        instance_id: node.pod.clone(),
-        node_type: node.group.clone(),
-        available: units(free, false).into(),
-        total: units(&node.total, true).into(),
-        dynamic_labels: groups.iter().map(|id| (format!("{GROUP_LABEL}{id}"), String::new())).collect(),
-        labels: Arc::new(node.labels.clone()),
-        status,
-        ip: node.ip.clone(),
-        ..NodeState::default()
     }
 }
 

@@ -83,7 +83,9 @@ async fn every_selector_is_told_of_what_comes_and_goes() {
     let api: Api<ConfigMap> = Api::default_namespaced(server.client());
     let selectors = ["v=x", "w=1", "v=x,w=1", "v in (x,y)", "v=y", "v", "v!=y", "", "w=1,v notin (z)"];
     let heard = selectors.map(|_| Arc::new(Mutex::new(String::new())));
-    for (selector, heard) in selectors.into_iter().zip(heard.clone()) {
+    let everywhere: Api<ConfigMap> = Api::all(server.client());
+    let apis = [&api, &everywhere].into_iter().cycle();
+    for ((selector, heard), api) in selectors.into_iter().zip(heard.clone()).zip(apis) {
         let (api, params) = (api.clone(), WatchParams::default().labels(selector));
         tokio::spawn(async move {
             let mut events = api.watch(&params, "0").await.unwrap().boxed();

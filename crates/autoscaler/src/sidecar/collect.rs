@@ -192,7 +192,7 @@ fn forget_settled_drains(state: &mut LoopState, gcs_state: &ClusterState, pods: 
 }
 
 /// A node that accepted a drain is dead to us, whatever the GCS shows for the moment: so its pod is named again and again
-/// until it goes, also if the patch that should have named it was refused. It is the last of the dead: nothing has run in its pod since.
+/// until it goes, also if the patch that should have named it was refused.
 fn mark_drained(state: &LoopState, gcs_state: &mut ClusterState) {
     for (pod, drained) in &state.drained {
         for node_id in &drained.node_ids {

@@ -89,7 +89,7 @@ impl<'a> RayNodes<'a> {
         nodes
     }
 
-    /// The last of the dead that may have run in this very pod.
+    /// A dead node that may have run in this very pod, whatever order the GCS lists them in: one whose address is the pod's comes first.
     fn dead(&self, pod: &PodView) -> Option<&'a gcs::NodeState> {
         let by_pod = self.dead.get_or_init(|| {
             let mut by_pod: HashMap<&str, Vec<&gcs::NodeState>> = HashMap::new();
@@ -98,7 +98,9 @@ impl<'a> RayNodes<'a> {
             }
             by_pod
         });
-        by_pod.get(pod.name.as_str())?.iter().rfind(|dead| may_have_run(pod, dead)).copied()
+        let of_name = by_pod.get(pod.name.as_str())?.iter().copied();
+        let has_its_address = |dead: &gcs::NodeState| pod.ip.as_deref() == Some(dead.ip.as_str());
+        of_name.filter(|dead| may_have_run(pod, dead)).max_by_key(|dead| (has_its_address(dead), dead.node_id.as_str()))
     }
 
     /// Live nodes with an instance id, one an id, in the order of the reply.

@@ -109,9 +109,9 @@ impl NodeIndex {
             Some(Event::InitDone) => {
                 let nodes = state.incoming.take().unwrap_or_default();
                 if nodes != state.nodes {
-                    state.nodes.clear();
-                    state.troubles.clear();
-                    nodes.into_values().for_each(|known| state.set(known));
+                    let troubled = nodes.iter().filter(|(_, known)| !known.troubles.is_empty());
+                    state.troubles = troubled.map(|(name, known)| (name.clone(), known.troubles.clone())).collect();
+                    state.nodes = nodes;
                     state.version += 1;
                 }
                 state.is_watched = has_all;

@@ -329,11 +329,9 @@ impl Gcs for MemoryGcs {
 
     fn stop_nodes(&self, node_ids: Vec<String>) -> Reply<'_, ()> {
         let mut inner = self.lock();
-        inner.state.nodes.change_all(|node| {
-            if node_ids.contains(&node.node_id) {
-                bury(node);
-            }
-        });
+        for node_id in &node_ids {
+            inner.state.nodes.change(node_id, bury);
+        }
         inner.stopped.extend(node_ids);
         reply(())
     }

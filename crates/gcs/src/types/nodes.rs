@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{NodeState, NodeStatus};
 
-/// Living and dead nodes. They can be shared by replies that say the same of them: a copy costs little, and what is one and the same needs no
-/// comparison.
+/// Living and dead nodes. They can be shared by states that say the same of them, so that a copy costs little, and who compares states can
+/// pass over what is one and the same.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Nodes {
     living: Vec<Arc<NodeState>>,

@@ -37,9 +37,9 @@ struct Rooms<'a> {
     known: Index<(*const Resources, usize), i128>,
 }
 
-impl Rooms<'_> {
+impl<'a> Rooms<'a> {
     /// How much of a resource is listed, in steps.
-    fn of(&mut self, has: &Resources, resource: usize) -> i128 {
+    fn of(&mut self, has: &'a Resources, resource: usize) -> i128 {
         let name = self.named[resource];
         let unlisted = || if name.starts_with(IMPLICIT) { Amount::from_units(1) } else { Amount::ZERO };
         let steps = || i128::from(has.get(name).copied().unwrap_or_else(unlisted).steps());
@@ -206,7 +206,7 @@ impl<'a> Check<'a> {
     }
 
     /// What is free of a resource where something is placed, in steps.
-    fn room(&self, target: Target, resource: usize, rooms: &mut Rooms<'_>) -> i128 {
+    fn room(&self, target: Target, resource: usize, rooms: &mut Rooms<'a>) -> i128 {
         let name = rooms.named[resource];
         match target {
             Target::Node(at) => {

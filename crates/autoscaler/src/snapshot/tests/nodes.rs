@@ -99,8 +99,8 @@ fn of_the_dead_of_one_name_the_one_that_ran_in_the_pod_counts() {
         let dead = with_status("p", gcs::NodeStatus::Dead);
         gcs::NodeState { node_id: id.into(), ip: ip.into(), ..dead }
     };
-    let (own, earlier) = (at("own", "10.0.0.2"), at("earlier", "10.0.0.1"));
-    for nodes in [vec![own.clone(), earlier.clone()], vec![earlier, own]] {
+    let (own, earlier, unsaid) = (at("own", "10.0.0.2"), at("earlier", "10.0.0.1"), at("unsaid", ""));
+    for nodes in [vec![own.clone(), earlier.clone(), unsaid.clone()], vec![unsaid, earlier, own]] {
         let pod = PodView { ip: Some("10.0.0.2".into()), ..plain("p") };
         let snapshot = clean(&of_nodes(&one_group(), nodes, Some(vec![pod])));
         assert_eq!(node(&snapshot, "p").phase, NodePhase::Stopped);
