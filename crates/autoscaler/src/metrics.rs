@@ -9,7 +9,7 @@ mod text;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -59,10 +59,10 @@ pub struct Metrics {
 struct State {
     started_unix_ms: i64,
     session_name: String,
-    families: HashMap<Id, Family>,
+    families: BTreeMap<Id, Family>,
 }
 
-/// Address of a descriptor, which is static: quicker to find than by its name.
+/// Address of a descriptor, which is static: quicker to compare than its name.
 type Id = usize;
 
 fn id(descriptor: &'static Descriptor) -> Id {
@@ -122,7 +122,7 @@ impl Durations {
 impl Metrics {
     /// Ray's metrics at zero, ours absent until they happen.
     pub fn new(started_unix_ms: i64) -> Self {
-        let mut families = HashMap::new();
+        let mut families = BTreeMap::new();
         for descriptor in ray::ALL {
             let mut series = BTreeMap::new();
             if ray::shown_from_the_start(descriptor) {
