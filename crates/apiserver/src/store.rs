@@ -325,18 +325,14 @@ impl Table {
         let namespace = change.after.namespace.as_str();
         let scopes: &[&str] = if namespace.is_empty() { &[""] } else { &["", namespace] };
         // Many watch by one value each of the same label: it is looked up once.
-        let mut looked_up: Option<(String, [Option<&str>; 2])> = None;
+        let (mut label, mut values) = (String::new(), [None; 2]);
         for scope in scopes {
             for watcher in self.watchers.get_mut(*scope).into_iter().flat_map(BTreeMap::values_mut) {
-                if watcher.behind.is_some() {
-                    continue;
-                }
                 if let Some((key, value)) = watcher.selector.pinned_label() {
-                    let known = looked_up.take().filter(|(known, _)| known == key);
-                    let values = known.unwrap_or_else(|| (key.to_owned(), change.labels(key)));
-                    let may_fit = values.1.contains(&Some(value));
-                    looked_up = Some(values);
-                    if !may_fit {
+                    if label != key {
+                        (label, values) = (key.to_owned(), change.labels(key));
+                    }
+                    if !values.contains(&Some(value)) {
                         continue;
                     }
                 }

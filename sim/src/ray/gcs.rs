@@ -14,6 +14,7 @@ use mobula_gcs::{
 use mobula_planner::{Amount, Resources};
 use mobula_traces::Seeded;
 
+use super::shown::GROUP_LABEL;
 use super::{Group, Left, Needs, RayNode, Runtime};
 use crate::chance::Spread;
 use crate::clock::{START_UNIX_MS, VirtualClock};
@@ -335,7 +336,7 @@ fn request(needs: &Needs, is_task: bool) -> ResourceRequest {
 
 fn gang(group: &Group) -> GangRequest {
     let work = &group.work;
-    let own = format!("_PG_{}", work.id);
+    let own = format!("{GROUP_LABEL}{}", work.id);
     let placement = match work.strategy {
         Strategy::StrictPack => Some(PlacementConstraint { affinity: Some((own, String::new())), anti_affinity: None }),
         Strategy::StrictSpread => {

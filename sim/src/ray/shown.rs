@@ -10,7 +10,7 @@ use super::gcs::units;
 use super::{NodeNumber, RayNode, Runtime};
 
 /// Before the id of a placement group, in the label of the nodes that it has bundles on.
-const GROUP_LABEL: &str = "_PG_";
+pub(super) const GROUP_LABEL: &str = "_PG_";
 
 /// What was said of a node that lives.
 pub(super) struct Shown {

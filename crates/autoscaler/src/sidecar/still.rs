@@ -4,9 +4,8 @@
 //! nothing, and its plan is one for any time ([`mobula_planner::Cache::patience_ms`]). Any doubt makes it an ordinary turn.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use mobula_gcs::{ClusterState, NodeState};
+use mobula_gcs::ClusterState;
 
 use super::{
     KubeAction, LoopState, Mode,
@@ -64,9 +63,6 @@ fn are_all_in_pods_of_their_own(state: &ClusterState) -> bool {
 
 /// For how much longer nodes have been idle, of two states that are equal otherwise.
 fn idle_longer_ms(before: &ClusterState, now: &ClusterState) -> i64 {
-    let longer_ms = |(before, now): (&Arc<NodeState>, &Arc<NodeState>)| match Arc::ptr_eq(before, now) {
-        true => 0,
-        false => now.idle_ms.saturating_sub(before.idle_ms),
-    };
-    before.nodes.living().iter().zip(now.nodes.living()).map(longer_ms).fold(0, i64::max)
+    let pairs = before.nodes.living().iter().zip(now.nodes.living());
+    pairs.map(|(before, now)| now.idle_ms.saturating_sub(before.idle_ms)).fold(0, i64::max)
 }

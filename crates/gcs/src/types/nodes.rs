@@ -26,7 +26,7 @@ impl Nodes {
     }
 
     /// Dead nodes, in the order of the reply.
-    pub fn dead(&self) -> &Arc<Vec<Arc<NodeState>>> {
+    pub fn dead(&self) -> &[Arc<NodeState>] {
         &self.dead
     }
 
