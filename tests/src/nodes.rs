@@ -128,6 +128,7 @@ fn one_more<K: Ord + Clone>(now: &mut BTreeMap<K, usize>, most: &mut BTreeMap<K,
 /// What is done for a pod, once each.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Duty {
+    Bind,
     Run,
     End,
 }
@@ -175,12 +176,14 @@ async fn run(client: Client, namespaces: BTreeSet<String>, serves: bool, tally: 
 
 fn duty(pod: &DynamicObject) -> Option<Duty> {
     let is_gated = pod.data["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty());
+    let is_bound = !pod.data["spec"]["nodeName"].is_null();
     if pod.metadata.deletion_timestamp.is_some() {
         Some(Duty::End)
-    } else if pod.data["status"]["phase"] != "Running" && !is_gated {
-        Some(Duty::Run)
-    } else {
+    } else if is_gated || pod.data["status"]["phase"] == "Running" {
         None
+    } else {
+        // A kubelet is told by its watch that a pod is its own.
+        Some(if is_bound { Duty::Run } else { Duty::Bind })
     }
 }
 
@@ -189,6 +192,7 @@ async fn serve(client: Client, pod: DynamicObject, duty: Duty, permits: Arc<Sema
     let path = format!("/api/v1/namespaces/{}/pods", pod.namespace().unwrap_or_default());
     for attempt in 1..=TRIES {
         let done = match duty {
+            Duty::Bind => bind(&client, &path, &pod).await,
             Duty::Run => start(&client, &path, &pod).await,
             Duty::End => end(&client, &path, &pod).await,
         };
@@ -211,13 +215,15 @@ async fn end(client: &Client, path: &str, pod: &DynamicObject) -> Result<()> {
     Ok(())
 }
 
+async fn bind(client: &Client, path: &str, pod: &DynamicObject) -> Result<()> {
+    let name = pod.name_any();
+    let target = json!({"apiVersion": "v1", "kind": "Node", "name": "node"});
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target});
+    post(client, &format!("{path}/{name}/binding"), &binding).await.map(|_| ())
+}
+
 async fn start(client: &Client, path: &str, pod: &DynamicObject) -> Result<()> {
     let name = pod.name_any();
-    if pod.data["spec"]["nodeName"].is_null() {
-        let target = json!({"apiVersion": "v1", "kind": "Node", "name": "node"});
-        let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target});
-        post(client, &format!("{path}/{name}/binding"), &binding).await?;
-    }
     let containers = pod.data["spec"]["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
     let statuses: Vec<Value> = containers.iter().map(running).collect();
     let ready = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
