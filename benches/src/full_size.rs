@@ -66,7 +66,7 @@ pub fn mix(mix: Mix, seed: u64) -> Snapshot {
     }
     nodes.sort_by_key(|(group, _)| *group);
     snapshot.nodes = nodes.into_iter().map(|(_, node)| node).collect();
-    share_amounts(&mut snapshot);
+    share_what_is_equal(&mut snapshot);
     let shapes = mix.shapes.min(mix.requests);
     for index in 0..shapes {
         let count = mix.requests / shapes + u64::from(index < mix.requests % shapes);
@@ -83,14 +83,20 @@ pub fn mix(mix: Mix, seed: u64) -> Snapshot {
     snapshot
 }
 
-/// As the sidecar reads them: equal amounts are one map.
-fn share_amounts(snapshot: &mut Snapshot) {
+/// As the sidecar reads them: equal amounts are one map, and the nodes of a group share its name.
+fn share_what_is_equal(snapshot: &mut Snapshot) {
     let mut known: BTreeSet<Arc<Resources>> = BTreeSet::new();
+    let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
     for node in &mut snapshot.nodes {
-        match known.get(&node.available) {
-            Some(same) => node.available = Arc::clone(same),
-            None => drop(known.insert(Arc::clone(&node.available))),
-        }
+        share(&mut known, &mut node.available);
+        share(&mut names, &mut node.group);
+    }
+}
+
+fn share<T: Ord + ?Sized>(known: &mut BTreeSet<Arc<T>>, value: &mut Arc<T>) {
+    match known.get(value) {
+        Some(same) => *value = Arc::clone(same),
+        None => drop(known.insert(Arc::clone(value))),
     }
 }
 
@@ -164,7 +170,7 @@ pub fn one_percent_changed(snapshot: &Snapshot) -> Snapshot {
     let mut next = snapshot.clone();
     next.now_ms += 1_000;
     for at in (0..next.nodes.len()).step_by(100) {
-        if let Some(group) = next.node_types.iter().find(|group| group.name == next.nodes[at].group) {
+        if let Some(group) = next.node_types.iter().find(|group| *group.name == *next.nodes[at].group) {
             let half = node(group, at, 5);
             next.nodes[at].available = half.available;
             next.nodes[at].idle_ms = half.idle_ms;

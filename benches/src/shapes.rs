@@ -80,9 +80,9 @@ pub fn node(group: &NodeType, number: usize, tenths_used: u64) -> Node {
         |amount: &Amount| Amount::from_units(amount.steps() / Amount::STEPS_PER_UNIT * (10 - tenths_used as i64) / 10);
     let available = group.resources.iter().map(|(name, amount)| (name.clone(), left(amount)));
     Node {
-        instance_id: format!("{}-{number:05}", group.name),
+        instance_id: format!("{}-{number:05}", group.name).into(),
         ray_node_id: Some(format!("{number:056x}")),
-        group: group.name.clone(),
+        group: group.name.as_str().into(),
         total: Arc::clone(&group.resources),
         available: Arc::new(available.filter(|(_, amount)| amount.steps() > 0).collect()),
         labels: Arc::clone(&group.labels),

@@ -43,9 +43,9 @@ fn bug_of_ray(snapshot: &Snapshot, answer: &RayPlan) -> Option<&'static str> {
     }
     // The hash of a node that is on its way is lost when it is read, so it never equals that of its group.
     let up_to_date = |id: &String| {
-        let node = snapshot.nodes.iter().find(|node| node.instance_id == *id && node.phase != NodePhase::Running);
+        let node = snapshot.nodes.iter().find(|node| *node.instance_id == **id && node.phase != NodePhase::Running);
         node.is_some_and(|node| {
-            let group = snapshot.node_types.iter().find(|group| group.name == node.group);
+            let group = snapshot.node_types.iter().find(|group| *group.name == *node.group);
             group.is_some_and(|group| group.launch_config_hash == node.launch_config_hash)
         })
     };

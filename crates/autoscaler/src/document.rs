@@ -145,7 +145,7 @@ pub fn new_replicas(snapshot: &Snapshot, plan: &Plan) -> BTreeMap<String, u32> {
     let mut staying: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let there = |node: &&Node| matches!(node.phase, NodePhase::Running | NodePhase::Pending);
     for node in snapshot.nodes.iter().filter(|node| !node.instance_id.is_empty()).filter(there) {
-        staying.entry(&node.group).or_default().insert(node.replica.as_ref().unwrap_or(&node.instance_id));
+        staying.entry(&node.group).or_default().insert(node.replica.as_deref().unwrap_or(&node.instance_id));
     }
     for end in &plan.terminate {
         if let Some(replicas) = staying.get_mut(end.group.as_str()) {

@@ -120,8 +120,8 @@ fn autoscaler_report(
                 node_type_mapping.insert(node.ray_node_id.clone().unwrap_or_default(), json!(node.group));
             }
             NodePhase::Pending => {
-                let pod = pending.get(&node.instance_id).cloned().unwrap_or_default();
-                let name = if pod.ip.is_empty() { node.instance_id.clone() } else { pod.ip };
+                let pod = pending.get(&*node.instance_id).cloned().unwrap_or_default();
+                let name = if pod.ip.is_empty() { node.instance_id.to_string() } else { pod.ip };
                 pending_nodes.push(json!([name, node.group, pod.details]));
             }
             NodePhase::Requested | NodePhase::Leaving | NodePhase::Stopped => {}
@@ -188,9 +188,9 @@ mod tests {
 
     fn node(pod: &str, phase: NodePhase, free: i64, idle_ms: Option<i64>) -> Node {
         Node {
-            instance_id: pod.to_owned(),
+            instance_id: pod.into(),
             ray_node_id: (phase == NodePhase::Running).then(|| format!("id-{pod}")),
-            group: "g".to_owned(),
+            group: "g".into(),
             phase,
             total: resources(&[("CPU", 4)]),
             available: resources(&[("CPU", free)]),

@@ -113,7 +113,7 @@ fn placed_gangs<'a>(snapshot: &Snapshot, plan: &Plan, pods: &'a [PodView]) -> BT
             continue;
         }
         let group = match placement.target {
-            Target::New { group, .. } => snapshot.node_types.get(group as usize).map(|group| &group.name),
+            Target::New { group, .. } => snapshot.node_types.get(group as usize).map(|group| group.name.as_str()),
             Target::Node(node) => {
                 let is_of_it = |node: &&Node| {
                     let gang = plan.gangs.get(at as usize).map(|gang| gang.id.as_str());
@@ -122,11 +122,11 @@ fn placed_gangs<'a>(snapshot: &Snapshot, plan: &Plan, pods: &'a [PodView]) -> BT
                         None => node.phase != NodePhase::Running,
                     }
                 };
-                snapshot.nodes.get(node as usize).filter(is_of_it).map(|node| &node.group)
+                snapshot.nodes.get(node as usize).filter(is_of_it).map(|node| &*node.group)
             }
         };
         if let Some(group) = group {
-            *taken.entry(group.clone()).or_default() += 1;
+            *taken.entry(group.to_owned()).or_default() += 1;
         }
     }
     placed
@@ -335,10 +335,9 @@ fn leaving_unnamed(group: &str, named: &[String], facts: &Facts<'_>) -> u32 {
         .map(|pod| pod.name.as_str())
         .collect();
     let leaving = facts.snapshot.nodes.iter().filter(|node| {
-        node.phase == NodePhase::Leaving && node.group == group && counted.contains(node.instance_id.as_str())
+        node.phase == NodePhase::Leaving && *node.group == *group && counted.contains(&*node.instance_id)
     });
-    let replicas: BTreeSet<&str> =
-        leaving.map(|node| node.replica.as_deref().unwrap_or(node.instance_id.as_str())).collect();
+    let replicas: BTreeSet<&str> = leaving.map(|node| node.replica.as_deref().unwrap_or(&*node.instance_id)).collect();
     u32::try_from(replicas.len()).unwrap_or(u32::MAX)
 }
 

@@ -113,10 +113,10 @@ fn pending_instances(snapshot: &Snapshot, pending: &BTreeMap<String, PendingPod>
     let waiting = snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Pending && !node.instance_id.is_empty());
     waiting
         .map(|node| {
-            let pod = pending.get(&node.instance_id).cloned().unwrap_or_default();
+            let pod = pending.get(&*node.instance_id).cloned().unwrap_or_default();
             gcs::PendingInstance {
-                node_type: node.group.clone(),
-                instance_id: node.instance_id.clone(),
+                node_type: node.group.to_string(),
+                instance_id: node.instance_id.to_string(),
                 ip: pod.ip,
                 details: pod.details,
             }
@@ -211,7 +211,7 @@ mod tests {
 
     fn node(pod: &str, phase: NodePhase) -> Node {
         let replica = Some(format!("replica of {pod}"));
-        Node { instance_id: pod.to_owned(), group: "g".to_owned(), phase, replica, ..Node::default() }
+        Node { instance_id: pod.into(), group: "g".into(), phase, replica, ..Node::default() }
     }
 
     fn plan(desired: u32) -> Plan {
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn pending_pods_are_listed_with_what_they_wait_for() {
-        let unmanaged = Node { instance_id: String::new(), ..node("", NodePhase::Pending) };
+        let unmanaged = Node { instance_id: "".into(), ..node("", NodePhase::Pending) };
         let snapshot = snapshot(vec![node("p", NodePhase::Pending), unmanaged, node("q", NodePhase::Requested)]);
         let details = PendingPod { ip: "10.0.0.1".to_owned(), details: "Unschedulable: no GPU".to_owned() };
         let state = autoscaling_state(&snapshot, &plan(1), 1, &[("p".to_owned(), details)].into(), &[], true);

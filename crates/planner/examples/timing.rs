@@ -39,9 +39,9 @@ fn snapshot(requests: u64, shapes: u64, nodes: u64, gangs: u64, strategy: GangSt
             *cpu = Amount::from_units(cpu.steps() / Amount::STEPS_PER_UNIT * (at as i64 % 5) / 4);
         }
         Node {
-            instance_id: format!("{}-{at}", group.name),
+            instance_id: format!("{}-{at}", group.name).into(),
             ray_node_id: Some(format!("{at:056x}")),
-            group: group.name.clone(),
+            group: group.name.as_str().into(),
             total: Arc::new(total),
             available: Arc::new(available),
             labels: Arc::new(Labels::from([("ray.io/node-id".into(), format!("{at:056x}"))])),

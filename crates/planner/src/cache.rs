@@ -121,7 +121,7 @@ fn patience_ms(snapshot: &Snapshot) -> Option<i64> {
         .map(|group| (group.name.as_str(), group.idle_timeout_ms.or(snapshot.settings.idle_timeout_ms)))
         .collect();
     let idle = snapshot.nodes.iter().filter_map(|node| Some((node, node.idle_ms?)));
-    let patience_ms = |(node, idle_ms): (&Node, i64)| match groups.get(node.group.as_str()) {
+    let patience_ms = |(node, idle_ms): (&Node, i64)| match groups.get(&*node.group) {
         Some(Some(most_ms)) => Some(most_ms.saturating_sub(idle_ms)),
         Some(None) => Some(i64::MAX),
         // Of no group that is known: whatever becomes of it, nothing is said of it here.

@@ -25,7 +25,7 @@ pub struct Memory {
     /// Group → unix time in ms since when the RayCluster has been asking for pods of it that do not exist (policy `mobula`).
     pub requested_since_ms: BTreeMap<String, i64>,
     /// Instance → unix time in ms at which demand last needed it, of those that are idle or nearly so (policy `mobula`).
-    pub needed_at_ms: Arc<BTreeMap<String, i64>>,
+    pub needed_at_ms: Arc<BTreeMap<Arc<str>, i64>>,
 }
 
 /// A group whose pods did not come.

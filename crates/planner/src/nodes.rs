@@ -101,9 +101,9 @@ impl Nodes {
         for (at, node) in self.0.iter_mut().enumerate() {
             let same_place = earlier.0.get(at).filter(|old| old.instance_id == node.instance_id);
             let old = same_place.or_else(|| {
-                let by_name = by_name
-                    .get_or_insert_with(|| earlier.0.iter().map(|old| (old.instance_id.as_str(), old)).collect());
-                by_name.get(node.instance_id.as_str()).copied()
+                let by_name =
+                    by_name.get_or_insert_with(|| earlier.0.iter().map(|old| (&*old.instance_id, old)).collect());
+                by_name.get(&*node.instance_id).copied()
             });
             if let Some(old) = old.filter(|old| *old == node) {
                 *node = Arc::clone(old);
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn named(names: &[&str]) -> Nodes {
-        names.iter().map(|name| Node { instance_id: (*name).to_owned(), ..Node::default() }).collect()
+        names.iter().map(|name| Node { instance_id: (*name).into(), ..Node::default() }).collect()
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// Whether nodes and hosts are in the order in which policy `mobula` looks at them; if not, it sorts a copy.
     pub fn is_in_order(&self) -> bool {
-        crate::mobula::order::is_in_order(self, &crate::roster::roster(self))
+        crate::mobula::order::read(self).1
     }
 }
 
@@ -361,11 +361,11 @@ pub enum NodePhase {
 pub struct Node {
     /// Pod name (Ray's cloud instance id). Empty: a Ray node that nobody manages; its capacity counts, it is never scaled.
     /// Instances in phase `Requested` have a made-up name (`<group>/requested-<n>`).
-    pub instance_id: String,
+    pub instance_id: Arc<str>,
     /// Ray node id in hex, once Ray runs.
     pub ray_node_id: Option<String>,
     /// Group name.
-    pub group: String,
+    pub group: Arc<str>,
     /// Whether this is the head.
     pub is_head: bool,
     /// Name of the multi-host replica it belongs to; `None` where a replica is one pod.

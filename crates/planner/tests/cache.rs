@@ -5,6 +5,7 @@
 
 mod given;
 
+use std::collections::BTreeSet;
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -58,7 +59,7 @@ fn event() -> impl Strategy<Value = Event> {
 /// The next snapshot, read anew: nothing is shared with the one before.
 fn next(snapshot: &Snapshot, event: &Event, at: u64) -> Snapshot {
     let mut next = snapshot.clone();
-    next.nodes.iter_mut().for_each(|node| node.instance_id.shrink_to_fit());
+    next.nodes.iter_mut().for_each(|node| node.instance_id = (*node.instance_id).into());
     next.now_ms += 5_000;
     next.versions.cluster_state_version += at as i64 + 1;
     let nodes = next.nodes.len();
@@ -75,7 +76,8 @@ fn next(snapshot: &Snapshot, event: &Event, at: u64) -> Snapshot {
         Event::Gone(at) if nodes > 0 => next.nodes.remove(at.index(nodes)),
         Event::Come(at) if nodes > 0 => {
             let like = next.nodes[at.index(nodes)].clone();
-            next.nodes.push(mobula_planner::Node { instance_id: format!("{}-{nodes}", like.instance_id), ..like });
+            next.nodes
+                .push(mobula_planner::Node { instance_id: format!("{}-{nodes}", like.instance_id).into(), ..like });
         }
         Event::Turned(at) if nodes > 0 => next.nodes.rotate_left(at.index(nodes)),
         Event::Most(at, most) if !next.node_types.is_empty() => {
@@ -151,6 +153,40 @@ proptest! {
         for name in policy_names() {
             let policy = policy(name, &PolicyOptions::default()).unwrap();
             is_same(&*policy, snapshot.clone(), &events)?;
+        }
+    }
+}
+
+/// The same snapshot, of which equal nodes share what they have (as the sidecar reads them), or none shares anything.
+fn shared(snapshot: &Snapshot, is_shared: bool) -> Snapshot {
+    fn read<T: Clone + Ord>(known: &mut Option<BTreeSet<Arc<T>>>, value: &mut Arc<T>) {
+        *value = Arc::new(T::clone(value));
+        if let Some(known) = known {
+            known.insert(Arc::clone(value));
+            *value = Arc::clone(known.get(value).unwrap());
+        }
+    }
+    let mut snapshot = snapshot.clone();
+    let (mut amounts, mut labels) = (is_shared.then(BTreeSet::new), is_shared.then(BTreeSet::new));
+    for node in &mut snapshot.nodes {
+        read(&mut amounts, &mut node.total);
+        read(&mut amounts, &mut node.available);
+        read(&mut labels, &mut node.labels);
+        read(&mut labels, &mut node.dynamic_labels);
+        node.group = node.group.to_string().into();
+    }
+    snapshot
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_nodes_share_changes_nothing(snapshot in random::rich_snapshots()) {
+        for name in policy_names() {
+            let policy = policy(name, &PolicyOptions::default()).unwrap();
+            let plan = |is_shared| policy.plan(&shared(&snapshot, is_shared), &Memory::default());
+            prop_assert_eq!(plan(true), plan(false));
         }
     }
 }

@@ -38,7 +38,7 @@ fn a_plan_that_is_carried_out() {
     assert_eq!((launches(&plan), ends(&plan)), (vec![("pair", 2)], vec!["old"]));
 
     let next = apply(&snapshot, &plan);
-    let names: Vec<&str> = next.nodes.iter().map(|node| node.instance_id.as_str()).collect();
+    let names: Vec<&str> = next.nodes.iter().map(|node| &*node.instance_id).collect();
     let launched = ["pair/launched-1-0", "pair/launched-1-1", "pair/launched-2-0", "pair/launched-2-1"];
     assert_eq!(names, [&["works"], &launched[..]].concat());
     assert_eq!(next.node_types.iter().map(|group| group.requested_replicas).collect::<Vec<_>>(), [1, 2]);
@@ -56,7 +56,7 @@ fn pods_that_are_not_wanted_any_more_are_not_made() {
     let mut plan = plan(&snapshot);
     plan.groups.entry("cpu".into()).or_default().desired = 2;
     let next = apply(&snapshot, &plan);
-    let names: Vec<&str> = next.nodes.iter().map(|node| node.instance_id.as_str()).collect();
+    let names: Vec<&str> = next.nodes.iter().map(|node| &*node.instance_id).collect();
     assert_eq!(names, ["a", "cpu/requested-0"]);
 }
 
@@ -98,7 +98,7 @@ fn a_policy_that_ends_what_it_launched() {
         Some(node) => {
             let idle = NodeType { idle_timeout_ms: Some(1), ..group("cpu", &[("CPU", 4)]) };
             let mut plan = plan(&cluster(&[&idle], vec![given::idle(free(&idle, "x"), 100)]));
-            plan.terminate[0].instance_id.clone_from(&node.instance_id);
+            plan.terminate[0].instance_id = node.instance_id.to_string();
             assert_eq!(plan.terminate[0].cause, TerminateCause::Idle);
             plan
         }

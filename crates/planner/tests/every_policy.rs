@@ -54,7 +54,7 @@ fn unmet(plan: &Plan) -> Vec<(String, u64)> {
 }
 
 /// What is placed on nodes that are there, by name.
-fn places(snapshot: &Snapshot, plan: &Plan) -> Vec<(DemandRef, String, u64)> {
+fn places(snapshot: &Snapshot, plan: &Plan) -> Vec<(DemandRef, Arc<str>, u64)> {
     let on_node = |place: &Placement| match place.target {
         Target::Node(at) => Some((place.demand, snapshot.nodes[at as usize].instance_id.clone(), place.count)),
         Target::New { .. } => None,

@@ -38,7 +38,7 @@ type Feature = (&'static str, bool);
 
 fn outcome_features(snapshot: &Snapshot, outcome: &Outcome) -> Vec<Feature> {
     let ended = |cause: TerminateCause, phase: NodePhase| {
-        let ended = |id: &str| snapshot.nodes.iter().any(|node| node.instance_id == id && node.phase == phase);
+        let ended = |id: &str| snapshot.nodes.iter().any(|node| *node.instance_id == *id && node.phase == phase);
         outcome.terminate.iter().any(|(id, other)| *other == cause && ended(id))
     };
     let ended_at_all = |cause: TerminateCause| outcome.terminate.values().any(|other| *other == cause);
@@ -97,7 +97,7 @@ fn demand_features(snapshot: &Snapshot, outcome: &Outcome) -> Vec<Feature> {
 fn cluster_features(snapshot: &Snapshot, memory: &Memory, outcome: &Outcome) -> Vec<Feature> {
     let groups: Vec<_> = snapshot.node_types.iter().filter(|group| !group.is_head).collect();
     let live = |name: &str| {
-        let nodes = snapshot.nodes.iter().filter(|node| node.group == name);
+        let nodes = snapshot.nodes.iter().filter(|node| *node.group == *name);
         nodes.filter(|node| !matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped)).count()
     };
     let launched = |name: &String| outcome.launch.contains_key(name);
@@ -105,10 +105,9 @@ fn cluster_features(snapshot: &Snapshot, memory: &Memory, outcome: &Outcome) -> 
     let wanted_twins = twins.filter(|pair| pair.iter().any(|group| launched(&group.name)));
     let wanted_twins: Vec<_> = wanted_twins.collect();
     let failed = |name: &String| memory.allocation_failed_ms.contains_key(name);
-    let idle_kept = snapshot
-        .nodes
-        .iter()
-        .any(|node| node.idle_ms.is_some_and(|ms| ms >= 200_000) && !outcome.terminate.contains_key(&node.instance_id));
+    let idle_kept = snapshot.nodes.iter().any(|node| {
+        node.idle_ms.is_some_and(|ms| ms >= 200_000) && !outcome.terminate.contains_key(&*node.instance_id)
+    });
     vec![
         ("minimum not reached", groups.iter().any(|group| live(&group.name) < group.min_replicas as usize)),
         ("maximum reached", groups.iter().any(|group| live(&group.name) >= group.max_replicas as usize)),

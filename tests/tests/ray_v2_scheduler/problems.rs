@@ -171,9 +171,9 @@ fn running(dice: &mut Dice, group: &NodeType, snapshot: &Snapshot, at: u64) -> N
     }
     let spread = snapshot.gangs.iter().filter(|gang| gang.rescheduling && dice.one_in(2));
     Node {
-        instance_id: format!("pod-{at}"),
+        instance_id: format!("pod-{at}").into(),
         ray_node_id: Some(format!("{at:056x}")),
-        group: group.name.clone(),
+        group: group.name.as_str().into(),
         total: Arc::new(total),
         available: Arc::new(available),
         labels: Arc::new(labels),

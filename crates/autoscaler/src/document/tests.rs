@@ -15,13 +15,7 @@ fn request(cpu: i64) -> Request {
 }
 
 fn node(pod: &str, replica: Option<&str>, phase: NodePhase) -> Node {
-    Node {
-        instance_id: pod.to_owned(),
-        group: "g".to_owned(),
-        replica: replica.map(str::to_owned),
-        phase,
-        ..Node::default()
-    }
+    Node { instance_id: pod.into(), group: "g".into(), replica: replica.map(str::to_owned), phase, ..Node::default() }
 }
 
 fn plan(group: GroupPlan) -> Plan {

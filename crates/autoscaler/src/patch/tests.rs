@@ -229,8 +229,8 @@ fn a_multi_host_replica_goes_as_a_whole_or_not_at_all() {
 #[test]
 fn a_draining_pod_that_nobody_named_goes_on_being_asked_for() {
     let leaving = |name: &str| Node {
-        instance_id: name.to_owned(),
-        group: "gpu".to_owned(),
+        instance_id: name.into(),
+        group: "gpu".into(),
         phase: NodePhase::Leaving,
         ..Node::default()
     };

@@ -215,7 +215,7 @@ async fn look_around(context: &Context, state: &mut LoopState, done: &Done) {
         return;
     }
     let requested = done.planned.snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Requested);
-    let waiting = requested.map(|node| node.group.as_str()).collect();
+    let waiting = requested.map(|node| &*node.group).collect();
     let pods = done.collected.observation.pods.as_deref().unwrap_or_default();
     let gangs = done.planned.snapshot.gangs.iter().filter_map(|gang| gang.locality.as_ref());
     let asked = gangs.map(|locality| locality.label.as_str()).collect();

@@ -125,7 +125,7 @@ fn replica_failure(cluster: &Value) -> Option<(String, String)> {
 }
 
 fn groups_with_missing_pods(snapshot: &Snapshot) -> Vec<&str> {
-    let missing = |group: &str| snapshot.nodes.iter().any(|n| n.phase == NodePhase::Requested && n.group == group);
+    let missing = |group: &str| snapshot.nodes.iter().any(|n| n.phase == NodePhase::Requested && *n.group == *group);
     snapshot.node_types.iter().map(|shape| shape.name.as_str()).filter(|name| missing(name)).collect()
 }
 
@@ -152,7 +152,7 @@ fn gauges(context: &Context, held: Option<&Hold>, planned: &Planned, applied: &A
     let snapshot = &planned.snapshot;
     let by_group = |phases: &[NodePhase]| -> Vec<(LabelPairs, f64)> {
         let count =
-            |group: &str| snapshot.nodes.iter().filter(|n| n.group == group && phases.contains(&n.phase)).count();
+            |group: &str| snapshot.nodes.iter().filter(|n| *n.group == *group && phases.contains(&n.phase)).count();
         snapshot.node_types.iter().map(|s| (vec![("NodeType", s.name.clone().into())], count(&s.name) as f64)).collect()
     };
     metrics.set_all(&ray::PENDING_NODES, by_group(&[NodePhase::Requested, NodePhase::Pending]));

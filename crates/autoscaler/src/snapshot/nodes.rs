@@ -41,6 +41,7 @@ pub(super) fn translate(
     let reader = NodeReader {
         observation,
         groups: groups.iter().enumerate().map(|(index, group)| (group.name.as_str(), index)).collect(),
+        names: BTreeMap::new(),
         named: named_for_deletion(observation),
         keep,
         labels: BTreeMap::new(),
@@ -133,6 +134,8 @@ fn freshness(node: &gcs::NodeState) -> (bool, i64) {
 struct NodeReader<'a> {
     observation: &'a Observation,
     groups: BTreeMap<&'a str, usize>,
+    /// The nodes of a group share its name.
+    names: BTreeMap<&'a str, Arc<str>>,
     named: BTreeSet<&'a str>,
     keep: Keep,
     /// Equal labels are one.
@@ -200,7 +203,7 @@ impl<'a> NodeReader<'a> {
     /// An instance that has a pod.
     fn pod_member(
         &mut self,
-        group: &NodeType,
+        group: &'a NodeType,
         pod: &PodView,
         live: Option<&'a gcs::NodeState>,
         dead: Option<&'a gcs::NodeState>,
@@ -222,13 +225,17 @@ impl<'a> NodeReader<'a> {
             node.pending_cause = (node.phase == NodePhase::Pending).then(|| pending::cause(pod));
         }
         node.host.clone_from(&pod.node_name);
-        node.instance_id.clone_from(&pod.name);
-        node.group.clone_from(&group.name);
+        node.instance_id = pod.name.as_str().into();
+        node.group = self.group_name(&group.name);
         node.is_head = group.is_head;
         node.replica = pod.replica.clone().or(node.replica);
         let now_ms = self.observation.now_ms;
         node.resize = group.resize.and_then(|bounds| resize::translate(pod, bounds.timeout_ms, now_ms, self.warnings));
         Member { node, created_ms: pod.created_ms, counted: !named }
+    }
+
+    fn group_name(&mut self, name: &'a str) -> Arc<str> {
+        Arc::clone(self.names.entry(name).or_insert_with(|| name.into()))
     }
 
     /// A pod can't have been waiting for longer than the head is there.
@@ -237,7 +244,7 @@ impl<'a> NodeReader<'a> {
     }
 
     /// A live Ray node without a pod. Where pods are known, its pod is gone, and it will be, too.
-    fn podless_member(&mut self, group: &NodeType, live: &'a gcs::NodeState, pods_known: bool) -> Member {
+    fn podless_member(&mut self, group: &'a NodeType, live: &'a gcs::NodeState, pods_known: bool) -> Member {
         let named = !group.is_head && self.named.contains(live.instance_id.as_str());
         let gone = pods_known && !group.is_head;
         if gone {
@@ -248,8 +255,8 @@ impl<'a> NodeReader<'a> {
         }
         let phase = if named || gone { NodePhase::Leaving } else { phase_of(live, group) };
         let node = Node {
-            instance_id: live.instance_id.clone(),
-            group: group.name.clone(),
+            instance_id: live.instance_id.as_str().into(),
+            group: self.group_name(&group.name),
             is_head: group.is_head,
             phase,
             ..self.running(live)
@@ -269,7 +276,7 @@ impl<'a> NodeReader<'a> {
         }
         let phase = if live.status == gcs::NodeStatus::Draining { NodePhase::Leaving } else { NodePhase::Running };
         // Without an instance id no policy ends it, and nobody counts it as a replica.
-        Node { instance_id: String::new(), group: name.to_owned(), phase, ..self.running(live) }
+        Node { instance_id: "".into(), group: self.group_name(name), phase, ..self.running(live) }
     }
 
     /// What the GCS says of a live node.

@@ -29,13 +29,13 @@ fn is_coming(pod: &PodView) -> bool {
 /// Says of instances that are asked for and not there whether the API server refuses them.
 pub(super) fn mark_requested(cluster: &RayCluster, nodes: &mut [Node]) {
     let requested = || nodes.iter().filter(|node| node.phase == NodePhase::Requested);
-    let groups: BTreeSet<&str> = requested().map(|node| node.group.as_str()).collect();
+    let groups: BTreeSet<&str> = requested().map(|node| &*node.group).collect();
     if groups.is_empty() {
         return;
     }
     let refused: BTreeSet<String> = refused_groups(cluster, &groups).into_iter().map(str::to_owned).collect();
     for node in nodes.iter_mut().filter(|node| node.phase == NodePhase::Requested) {
-        let is_refused = refused.contains(&node.group);
+        let is_refused = refused.contains(&*node.group);
         node.pending_cause = Some(if is_refused { PendingCause::QuotaRefused } else { PendingCause::Provisioning });
     }
 }

@@ -86,8 +86,8 @@ fn requested(group: &NodeType, members: &[Member]) -> Vec<Node> {
 
 fn phantom(group: &NodeType, number: usize, replica: Option<String>) -> Node {
     Node {
-        instance_id: format!("{}/requested-{number}", group.name),
-        group: group.name.clone(),
+        instance_id: format!("{}/requested-{number}", group.name).into(),
+        group: group.name.as_str().into(),
         replica,
         phase: NodePhase::Requested,
         ..fresh_node(group)

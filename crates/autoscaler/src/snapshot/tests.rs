@@ -99,9 +99,9 @@ fn of_nodes(groups: &[Value], nodes: Vec<gcs::NodeState>, pods: Option<Vec<PodVi
 }
 
 fn node<'a>(snapshot: &'a Snapshot, instance: &str) -> &'a Node {
-    snapshot.nodes.iter().find(|node| node.instance_id == instance).unwrap()
+    snapshot.nodes.iter().find(|node| *node.instance_id == *instance).unwrap()
 }
 
 fn instances(snapshot: &Snapshot) -> Vec<&str> {
-    snapshot.nodes.iter().map(|node| node.instance_id.as_str()).collect()
+    snapshot.nodes.iter().map(|node| &*node.instance_id).collect()
 }

@@ -16,7 +16,7 @@ use crate::{
 pub fn apply(snapshot: &Snapshot, plan: &Plan) -> Snapshot {
     let mut next = snapshot.clone();
     let ended: BTreeSet<&str> = plan.terminate.iter().map(|end| end.instance_id.as_str()).collect();
-    next.nodes.retain(|node| node.instance_id.is_empty() || !ended.contains(node.instance_id.as_str()));
+    next.nodes.retain(|node| node.instance_id.is_empty() || !ended.contains(&*node.instance_id));
     resize(&mut next.nodes, plan);
     let mut left = MAX_LAUNCHES;
     for group in next.node_types.iter_mut().filter(|group| !group.is_head) {
@@ -49,9 +49,10 @@ fn launched(group: &NodeType, number: u64, now_ms: i64) -> impl Iterator<Item = 
         labels.extend(group.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
         Arc::new(labels)
     };
+    let name: Arc<str> = group.name.as_str().into();
     (0..group.num_of_hosts.max(1)).map(move |host| Node {
-        instance_id: format!("{}/launched-{number}-{host}", group.name),
-        group: group.name.clone(),
+        instance_id: format!("{}/launched-{number}-{host}", group.name).into(),
+        group: Arc::clone(&name),
         replica: (group.num_of_hosts > 1).then(|| format!("{}/launched-{number}", group.name)),
         phase: NodePhase::Pending,
         total: Arc::clone(&group.resources),
@@ -64,7 +65,7 @@ fn launched(group: &NodeType, number: u64, now_ms: i64) -> impl Iterator<Item = 
 
 /// Requested pods that are not wanted any more will not be made.
 fn withdraw(nodes: &mut Nodes, group: &NodeType) {
-    let counts = |node: &Node| node.group == group.name && node.phase != NodePhase::Leaving;
+    let counts = |node: &Node| *node.group == *group.name && node.phase != NodePhase::Leaving;
     let wanted = pods(group, group.requested_replicas);
     let mut surplus = (nodes.iter().filter(|node| counts(node)).count() as u128).saturating_sub(wanted);
     let mut at = nodes.len();
@@ -79,7 +80,7 @@ fn withdraw(nodes: &mut Nodes, group: &NodeType) {
 
 fn resize(nodes: &mut Nodes, plan: &Plan) {
     for to in &plan.resize {
-        let at = nodes.iter().position(|node| node.instance_id == to.instance_id);
+        let at = nodes.iter().position(|node| *node.instance_id == *to.instance_id);
         let node = at.map(|at| &mut nodes[at]);
         let Some((node, mut pod)) = node.and_then(|node| node.resize.clone().map(|pod| (node, pod))) else {
             continue;
@@ -122,7 +123,7 @@ pub fn idempotence(policy: &dyn Policy, snapshot: &Snapshot, memory: &Memory) ->
             error(format!("{} more of {} are launched once the plan is carried out", launch.replicas, launch.group));
         }
     }
-    let known: BTreeSet<&str> = snapshot.nodes.iter().map(|node| node.instance_id.as_str()).collect();
+    let known: BTreeSet<&str> = snapshot.nodes.iter().map(|node| &*node.instance_id).collect();
     for end in again.terminate.iter().filter(|end| !known.contains(end.instance_id.as_str())) {
         error(format!("{} ends, which was launched by the plan before: {}", end.instance_id, end.reason));
     }

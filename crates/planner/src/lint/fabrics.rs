@@ -40,7 +40,7 @@ impl Check<'_> {
 
     fn group_of(&self, host: Target) -> Option<&NodeType> {
         match host {
-            Target::Node(at) => self.groups.get(self.snapshot.nodes.get(at as usize)?.group.as_str()).copied(),
+            Target::Node(at) => self.groups.get(&*self.snapshot.nodes.get(at as usize)?.group).copied(),
             Target::New { group, .. } => self.snapshot.node_types.get(group as usize),
         }
     }

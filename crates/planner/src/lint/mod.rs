@@ -96,7 +96,7 @@ impl<'a> Check<'a> {
             groups: workers.map(|group| (group.name.as_str(), group)).collect(),
             kept: kept(snapshot, &roster, &ended),
             roster,
-            nodes: named.map(|node| (node.instance_id.as_str(), node)).collect(),
+            nodes: named.map(|node| (&*node.instance_id, node)).collect(),
             ended,
             found: BTreeMap::new(),
             violations: Vec::new(),
@@ -268,7 +268,8 @@ impl<'a> Check<'a> {
             if matches!(node.phase, NodePhase::Requested | NodePhase::Leaving) {
                 self.error("end-exists", format!("{id} is {:?}: there is nothing to end", node.phase));
             }
-            if (&end.group, &end.ray_node_id, &end.replica) != (&node.group, &node.ray_node_id, &node.replica) {
+            if (end.group.as_str(), &end.ray_node_id, &end.replica) != (&*node.group, &node.ray_node_id, &node.replica)
+            {
                 self.error("end-as-observed", format!("{id} is not as it was observed: {end:?}"));
             }
             self.termination(end, node);
@@ -287,7 +288,7 @@ impl<'a> Check<'a> {
         }
         if end.cause == TerminateCause::Idle && running {
             let settings = &self.snapshot.settings;
-            let group = self.groups.get(node.group.as_str());
+            let group = self.groups.get(&*node.group);
             let most_ms = group.and_then(|group| group.idle_timeout_ms).or(settings.idle_timeout_ms);
             if node.idle_ms.is_none_or(|idle_ms| most_ms.is_none_or(|most_ms| idle_ms <= most_ms)) {
                 self.error("end-idle", format!("{id} is not idle for long enough: {:?} ms", node.idle_ms));
@@ -303,7 +304,7 @@ impl<'a> Check<'a> {
             let several = self.group_of_node(at).is_some_and(|group| group.num_of_hosts > 1);
             if exists && several && !node.instance_id.is_empty() {
                 let (ends, stays) = replicas.entry((&node.group, node.replica.as_deref())).or_default();
-                *(if self.ended.contains(node.instance_id.as_str()) { ends } else { stays }) += 1;
+                *(if self.ended.contains(&*node.instance_id) { ends } else { stays }) += 1;
             }
         }
         for ((group, replica), (ends, stays)) in replicas {
@@ -386,7 +387,7 @@ fn kept<'a>(snapshot: &'a Snapshot, roster: &[Row], ended: &BTreeSet<&str>) -> B
     kept.resize_with(snapshot.node_types.len() + 1, Kept::default);
     for (at, row) in roster.iter().enumerate().filter(|(_, row)| row.is_pod() && row.phase != NodePhase::Requested) {
         let node = &snapshot.nodes[at];
-        if !ended.contains(node.instance_id.as_str()) {
+        if !ended.contains(&*node.instance_id) {
             kept[row.group()].count += 1;
             kept[row.group()].names.extend(node.replica.as_deref());
         }

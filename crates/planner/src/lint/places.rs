@@ -95,7 +95,7 @@ impl<'a> Check<'a> {
 
     /// Replicas of each node type that are new: launched, or made anew in place of those that end.
     fn launched_replicas(&self) -> Vec<u32> {
-        let ends = |at: usize| self.ended.contains(self.snapshot.nodes[at].instance_id.as_str());
+        let ends = |at: usize| self.ended.contains(&*self.snapshot.nodes[at].instance_id);
         let census = census(self.snapshot, &self.roster, ends);
         let mut by_name: BTreeMap<&str, u32> = BTreeMap::new();
         for launch in &self.plan.launch {
@@ -143,7 +143,7 @@ impl<'a> Check<'a> {
                     Some("its Kubernetes node is unfit")
                 } else if suspended {
                     Some("its group is suspended")
-                } else if !node.instance_id.is_empty() && self.ended.contains(node.instance_id.as_str()) {
+                } else if !node.instance_id.is_empty() && self.ended.contains(&*node.instance_id) {
                     Some("the plan ends the node")
                 } else {
                     None
@@ -237,7 +237,7 @@ impl<'a> Check<'a> {
                 continue;
             }
             let Some(pod) = &node.resize else { continue };
-            let to = asked.get(node.instance_id.as_str());
+            let to = asked.get(&*node.instance_id);
             let under_way = (pod.desired_cpu, pod.desired_memory);
             let under_way = if pod.in_progress { under_way } else { (None, None) };
             let cpu = to.map(|to| to.cpu).or(under_way.0).unwrap_or(pod.current_cpu);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::roster::{Row, roster};
+use crate::roster::{Row, roster, roster_with};
 use crate::{Node, NodePhase, Plan, Snapshot, Target};
 
 /// A snapshot with its nodes by group and name.
@@ -19,18 +19,21 @@ impl<'a> Ordered<'a> {
     /// What is observed in this order already is not copied.
     pub fn new(snapshot: &'a Snapshot) -> Self {
         let nodes = &snapshot.nodes;
-        let roster = roster(snapshot);
-        if is_in_order(snapshot, &roster) {
-            return Ordered { snapshot: Cow::Borrowed(snapshot), roster, was: Vec::new() };
+        let (rows, is_in_order) = read(snapshot);
+        if is_in_order {
+            return Ordered { snapshot: Cow::Borrowed(snapshot), roster: rows, was: Vec::new() };
         }
-        let compare = |a: usize, b: usize| compare((roster[a], &nodes[a]), (roster[b], &nodes[b]));
+        let compare = |a: usize, b: usize| compare((rows[a], &nodes[a]), (rows[b], &nodes[b]));
         let mut order: Vec<usize> = (0..nodes.len()).collect();
         order.sort_by(|a, b| compare(*a, *b));
         let mut ordered = snapshot.clone();
         ordered.nodes = nodes.in_order(&order);
         ordered.hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        let roster = order.iter().map(|at| roster[*at]).collect();
-        Ordered { snapshot: Cow::Owned(ordered), roster, was: order.into_iter().map(|at| at as u32).collect() }
+        Ordered {
+            roster: roster(&ordered),
+            snapshot: Cow::Owned(ordered),
+            was: order.into_iter().map(|at| at as u32).collect(),
+        }
     }
 
     /// Names the nodes of a plan as they were observed.
@@ -45,11 +48,14 @@ impl<'a> Ordered<'a> {
     }
 }
 
-/// Whether policy `mobula` can plan with a snapshot as it is, whose nodes are these.
-pub(crate) fn is_in_order(snapshot: &Snapshot, roster: &[Row]) -> bool {
-    let mut nodes = roster.iter().copied().zip(&snapshot.nodes);
-    let Some(mut last) = nodes.next() else { return snapshot.hosts.are_in_order() };
-    nodes.all(|node| compare(std::mem::replace(&mut last, node), node).is_le()) && snapshot.hosts.are_in_order()
+/// The nodes at a glance, and whether policy `mobula` can plan with the snapshot as it is.
+pub(crate) fn read(snapshot: &Snapshot) -> (Vec<Row>, bool) {
+    let mut last: Option<(Row, &Node)> = None;
+    let mut is_in_order = snapshot.hosts.are_in_order();
+    let rows = roster_with(snapshot, |row, node| {
+        is_in_order = is_in_order && last.replace((row, node)).is_none_or(|last| compare(last, (row, node)).is_le());
+    });
+    (rows, is_in_order)
 }
 
 /// Nodes come by group in the order of the RayCluster; of a group those that are there first, by replica and name, then pods

@@ -59,7 +59,7 @@ pub(super) fn find<'a>(
         }
         let node = &snapshot.nodes[at];
         let since_ms = match node.phase {
-            NodePhase::Requested => memory.requested_since_ms.get(&node.group).copied(),
+            NodePhase::Requested => memory.requested_since_ms.get(&*node.group).copied(),
             _ => node.pending_since_ms,
         };
         let cause = node.pending_cause;
@@ -75,7 +75,7 @@ pub(super) fn find<'a>(
         let (waited, patience) = (words::seconds(waited_ms), words::seconds(patience_ms));
         let text = format!("it has been {} for {waited}, longer than the {patience} that is borne", cause_text(cause));
         late.entry(&node.group).or_insert(Late { nodes: Vec::new(), cause, text }).nodes.push(at);
-        replicas.extend(node.replica.as_deref().map(|replica| (node.group.as_str(), replica)));
+        replicas.extend(node.replica.as_deref().map(|replica| (&*node.group, replica)));
     }
     whole_replicas(snapshot, &replicas, &mut late);
     late
@@ -86,7 +86,7 @@ fn whole_replicas(snapshot: &Snapshot, replicas: &BTreeSet<(&str, &str)>, late: 
     let mut members: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
     for (at, node) in snapshot.nodes.iter().enumerate() {
         if let Some(replica) = node.replica.as_deref()
-            && replicas.contains(&(node.group.as_str(), replica))
+            && replicas.contains(&(&*node.group, replica))
         {
             members.entry((&node.group, replica)).or_default().push(at);
         }
@@ -105,7 +105,7 @@ fn whole_replicas(snapshot: &Snapshot, replicas: &BTreeSet<(&str, &str)>, late: 
 /// Since when each group has been asked for pods that are not there: since it was asked for the first of them.
 fn note_requested(snapshot: &Snapshot, roster: &[Row], memory: &mut Memory) {
     let requested = roster.iter().enumerate().filter(|(_, row)| row.phase == NodePhase::Requested);
-    let requested: BTreeSet<&str> = requested.map(|(at, _)| snapshot.nodes[at].group.as_str()).collect();
+    let requested: BTreeSet<&str> = requested.map(|(at, _)| &*snapshot.nodes[at].group).collect();
     memory.requested_since_ms.retain(|group, _| requested.contains(group.as_str()));
     for group in requested {
         memory.requested_since_ms.entry(group.to_owned()).or_insert(snapshot.now_ms);

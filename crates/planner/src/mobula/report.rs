@@ -233,8 +233,8 @@ impl<'d, 'a> Report<'d, 'a> {
             let subject = format!("node {}", node.instance_id);
             plan.explain.push(Reason { subject, verdict: Verdict::Terminate, text: reason.clone() });
             plan.terminate.push(Terminate {
-                group: node.group.clone(),
-                instance_id: node.instance_id.clone(),
+                group: node.group.to_string(),
+                instance_id: node.instance_id.to_string(),
                 ray_node_id: node.ray_node_id.clone(),
                 replica: node.replica.clone(),
                 cause,

@@ -135,9 +135,9 @@ pub(super) fn resizes(world: &World<'_>) -> Vec<Resize> {
         let spec = world.groups.get(world.hosts.group[at] as usize).map(|group| group.spec);
         if let Some((cpu, memory)) = spec.and_then(|spec| largest(spec, node)) {
             resizes.push(Resize {
-                instance_id: node.instance_id.clone(),
+                instance_id: node.instance_id.to_string(),
                 ray_node_id: node.ray_node_id.clone(),
-                group: node.group.clone(),
+                group: node.group.to_string(),
                 cpu,
                 memory,
             });

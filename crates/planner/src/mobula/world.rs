@@ -180,23 +180,21 @@ impl<'a> World<'a> {
         let mut free = Vec::new();
         let mut read: Vec<(StockId, u32)> = Vec::with_capacity(roster.len());
         // Nodes that follow one another are mostly alike, but for what is free of them.
-        let mut last: Option<(&Node, u32, bool)> = None;
-        for ((at, row), node) in (0_u32..).zip(roster).zip(&snapshot.nodes) {
-            if !counts(at as usize, *row) {
+        let mut last: Option<(u32, bool)> = None;
+        for (at, row) in (0_u32..).zip(roster) {
+            last = last.filter(|_| row.is_like_before);
+            let place = at as usize;
+            if !counts(place, *row) {
                 continue;
             }
-            let (kind, is_scarce) = match last {
-                Some((other, kind, is_scarce)) if have_the_same(other, node) => (kind, is_scarce),
-                _ => {
-                    let is_scarce =
-                        *scarce.entry(Arc::as_ptr(&node.total)).or_insert_with(|| is_scarce_host(&node.total));
-                    (self.kind(&node.labels, &node.dynamic_labels, kinds), is_scarce)
-                }
-            };
-            last = Some((node, kind, is_scarce));
+            let (kind, is_scarce) = *last.get_or_insert_with(|| {
+                let node = &snapshot.nodes[place];
+                let is_scarce = *scarce.entry(Arc::as_ptr(&node.total)).or_insert_with(|| is_scarce_host(&node.total));
+                (self.kind(&node.labels, &node.dynamic_labels, kinds), is_scarce)
+            });
             let traits = Traits { kind, is_scarce, state: state(*row) };
-            let stock = known.get_or_read((Arc::as_ptr(&node.available), traits.bits()), || {
-                self.read_amounts(&node.available, &mut free);
+            let stock = known.get_or_read((row.free, traits.bits()), || {
+                self.read_amounts(&snapshot.nodes[place].available, &mut free);
                 self.hosts.stocks.intern(&free, traits)
             });
             read.push((stock, at));
@@ -487,7 +485,7 @@ impl<'a> World<'a> {
 struct Lately(Vec<Option<(MapKey, StockId)>>);
 
 /// The address of a map of what is free, and the traits of the node.
-type MapKey = (*const Resources, u64);
+type MapKey = (usize, u64);
 
 impl Default for Lately {
     fn default() -> Self {
@@ -497,7 +495,7 @@ impl Default for Lately {
 
 impl Lately {
     fn get_or_read(&mut self, key: MapKey, read: impl FnOnce() -> StockId) -> StockId {
-        let mixed = (key.0.addr() as u64 ^ key.1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (key.0 as u64 ^ key.1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let place = (mixed >> 32) as usize % self.0.len();
         match self.0[place] {
             Some((same, stock)) if same == key => stock,
@@ -511,13 +509,6 @@ impl Lately {
 struct Kinds<'a> {
     by_address: Index<(*const Labels, *const Labels), u32>,
     by_values: BTreeMap<Kind<'a>, u32>,
-}
-
-/// Whether nodes share the maps that say what they are.
-fn have_the_same(a: &Node, b: &Node) -> bool {
-    let are_same = |a: &Arc<Labels>, b: &Arc<Labels>| Arc::ptr_eq(a, b) || (a.is_empty() && b.is_empty());
-    let are_labelled_alike = are_same(&a.labels, &b.labels) && are_same(&a.dynamic_labels, &b.dynamic_labels);
-    Arc::ptr_eq(&a.total, &b.total) && are_labelled_alike
 }
 
 /// How much a node should be left alone.

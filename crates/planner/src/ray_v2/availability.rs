@@ -26,8 +26,8 @@ pub(super) fn standings<'a>(snapshot: &Snapshot, memory: &'a Memory) -> BTreeMap
 /// Forgets the failures of groups that have delivered since, then notes those of this tick.
 pub(super) fn remember(snapshot: &Snapshot, failed_groups: &BTreeSet<&str>, memory: &mut Memory) {
     let running = |group: &str| -> BTreeSet<String> {
-        let nodes = snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Running && node.group == group);
-        nodes.map(|node| node.instance_id.clone()).collect()
+        let nodes = snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Running && *node.group == *group);
+        nodes.map(|node| node.instance_id.to_string()).collect()
     };
     let before = std::mem::take(&mut memory.running_at_failure);
     memory.allocation_failed_ms.retain(|group, _| {

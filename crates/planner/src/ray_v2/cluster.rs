@@ -135,7 +135,7 @@ impl<'a> Cluster<'a> {
             (0..).zip(&snapshot.node_types).map(|(at, spec)| (spec.name.as_str(), at)).collect();
         for (at, node) in (0_u32..).zip(&snapshot.nodes) {
             if cluster.input.given_up.get(at as usize) != Some(&true) {
-                let group = by_name.get(node.group.as_str()).copied();
+                let group = by_name.get(&*node.group).copied();
                 cluster.observe(at, node, group);
             }
         }

@@ -64,10 +64,10 @@ impl From<Decision<'_>> for Outcome {
                 continue;
             };
             if let Fate::End(cause) = node.fate {
-                outcome.terminate.insert(observed.instance_id.clone(), cause);
+                outcome.terminate.insert(observed.instance_id.to_string(), cause);
             }
             if let (Resizing::Asked(cpu, memory), NodePhase::Running) = (node.resizing, node.phase) {
-                outcome.resize.insert(observed.instance_id.clone(), (cpu, memory));
+                outcome.resize.insert(observed.instance_id.to_string(), (cpu, memory));
             }
         }
         outcome

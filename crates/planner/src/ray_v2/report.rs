@@ -86,8 +86,8 @@ impl Report<'_, '_> {
             let subject = format!("node {}", node.instance_id);
             plan.explain.push(Reason { subject, verdict: Verdict::Terminate, text: reason.clone() });
             plan.terminate.push(Terminate {
-                group: node.group.clone(),
-                instance_id: node.instance_id.clone(),
+                group: node.group.to_string(),
+                instance_id: node.instance_id.to_string(),
                 ray_node_id: node.ray_node_id.clone(),
                 replica: node.replica.clone(),
                 cause,
@@ -140,9 +140,9 @@ impl Report<'_, '_> {
                 text: format!("grows in place to {size}, which spares a new node"),
             });
             plan.resize.push(Resize {
-                instance_id: observed.instance_id.clone(),
+                instance_id: observed.instance_id.to_string(),
                 ray_node_id: observed.ray_node_id.clone(),
-                group: observed.group.clone(),
+                group: observed.group.to_string(),
                 cpu: cpu_amount,
                 memory: memory_amount,
             });
@@ -230,7 +230,7 @@ impl Report<'_, '_> {
             let Some(observed) = node.observed.and_then(|at| self.snapshot.nodes.get(at as usize)) else {
                 continue;
             };
-            if ended.contains(observed.instance_id.as_str()) {
+            if ended.contains(&*observed.instance_id) {
                 continue;
             }
             let least = cluster.group_of(*id).map_or(0, |group| group.floor());

@@ -33,7 +33,7 @@ pub fn free(group: &NodeType, id: &str) -> Node {
     Node {
         instance_id: id.into(),
         ray_node_id: Some(format!("ray-{id}")),
-        group: group.name.clone(),
+        group: group.name.as_str().into(),
         total: group.resources.clone(),
         available: group.resources.clone(),
         labels: group.labels.clone(),
@@ -88,7 +88,7 @@ pub fn cluster(groups: &[&NodeType], nodes: Vec<Node>) -> Snapshot {
     let mut snapshot = Snapshot { now_ms: NOW_MS, nodes: nodes.into(), ..Snapshot::default() };
     snapshot.node_types = groups.iter().map(|group| (*group).clone()).collect();
     for group in &mut snapshot.node_types {
-        let live = |node: &&Node| node.group == group.name && node.phase != NodePhase::Leaving;
+        let live = |node: &&Node| *node.group == *group.name && node.phase != NodePhase::Leaving;
         let pods = snapshot.nodes.iter().filter(live).count() as u32;
         group.requested_replicas = pods.div_ceil(group.num_of_hosts).clamp(group.min_replicas, group.max_replicas);
     }

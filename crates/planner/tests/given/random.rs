@@ -187,8 +187,8 @@ pub fn near_snapshots() -> impl Strategy<Value = Snapshot> {
             .map(|(group, (.., row))| (group.name.clone(), row.is_some()))
             .collect();
         for (node, row) in snapshot.nodes.iter_mut().zip(rows) {
-            let group = snapshot.node_types.iter().find(|group| group.name == node.group);
-            let is_pinned = pinned.iter().any(|(name, is_pinned)| *name == node.group && *is_pinned);
+            let group = snapshot.node_types.iter().find(|group| *group.name == *node.group);
+            let is_pinned = pinned.iter().any(|(name, is_pinned)| **name == *node.group && *is_pinned);
             match group.filter(|_| is_pinned) {
                 Some(group) => node.labels = Arc::clone(&group.labels),
                 None if node.phase == NodePhase::Running => with_row(&mut node.labels, row),
@@ -231,7 +231,7 @@ fn enrich(mut snapshot: Snapshot, more: &More) -> Snapshot {
 /// The RayCluster asks for the replicas of which there are pods, as far as it may; minima are still to be asked for.
 fn ask_for_what_is_there(snapshot: &mut Snapshot) {
     for group in &mut snapshot.node_types {
-        let live = |node: &&Node| node.group == group.name && node.phase != NodePhase::Leaving;
+        let live = |node: &&Node| *node.group == *group.name && node.phase != NodePhase::Leaving;
         let pods = snapshot.nodes.iter().filter(live).count() as u32;
         group.requested_replicas = pods.div_ceil(group.num_of_hosts).min(group.max_replicas);
     }

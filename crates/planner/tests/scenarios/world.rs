@@ -61,7 +61,7 @@ impl World {
             self.change(line)?;
         }
         for name in &step.lost {
-            let at = self.snapshot.nodes.iter().position(|node| node.instance_id == *name);
+            let at = self.snapshot.nodes.iter().position(|node| *node.instance_id == **name);
             self.snapshot.nodes.remove(at.ok_or_else(|| format!("no node {name} is there to be lost"))?);
         }
         self.ask_for_lost();
@@ -114,7 +114,8 @@ impl World {
         let group = self.group(&line.group)?;
         for at in 0..line.count.unwrap_or(1) {
             let (instance_id, number) = self.name(&group.name);
-            let mut node = Node { instance_id, group: group.name.clone(), ..Node::default() };
+            let mut node =
+                Node { instance_id: instance_id.into(), group: group.name.as_str().into(), ..Node::default() };
             node.replica = replica(&group, number);
             node.labels = Arc::new(labels(&group, &line.labels));
             become_so(&mut node, &group, line, at, self.snapshot.now_ms)?;
@@ -126,8 +127,8 @@ impl World {
     fn change(&mut self, line: &NodeLine) -> Result<(), String> {
         let group = self.group(&line.group)?;
         let is_meant = |node: &Node| {
-            let is_named = line.names.as_ref().is_none_or(|names| names.contains(&node.instance_id));
-            node.group == group.name && is_named && line.was.is_none_or(|was| is_so(node, was))
+            let is_named = line.names.as_ref().is_none_or(|names| names.iter().any(|name| **name == *node.instance_id));
+            *node.group == *group.name && is_named && line.was.is_none_or(|was| is_so(node, was))
         };
         let meant = (0..self.snapshot.nodes.len()).filter(|at| is_meant(&self.snapshot.nodes[*at]));
         let meant: Vec<usize> = meant.take(line.count.unwrap_or(usize::MAX)).collect();
@@ -137,7 +138,7 @@ impl World {
         for (number, at) in meant.into_iter().enumerate() {
             if self.snapshot.nodes[at].phase == NodePhase::Requested && line.is != State::Requested {
                 let (instance_id, pod) = self.name(&group.name);
-                self.snapshot.nodes[at].instance_id = instance_id;
+                self.snapshot.nodes[at].instance_id = instance_id.into();
                 self.snapshot.nodes[at].replica = replica(&group, pod);
             }
             let node = &mut self.snapshot.nodes[at];
@@ -154,9 +155,9 @@ impl World {
         for at in first..self.snapshot.nodes.len() {
             let name = self.snapshot.nodes[at].group.clone();
             let (instance_id, number) = self.name(&name);
-            let group = self.snapshot.node_types.iter().find(|group| group.name == name);
+            let group = self.snapshot.node_types.iter().find(|group| *group.name == *name);
             self.snapshot.nodes[at].replica = group.and_then(|group| replica(group, number));
-            self.snapshot.nodes[at].instance_id = instance_id;
+            self.snapshot.nodes[at].instance_id = instance_id.into();
         }
     }
 
@@ -167,8 +168,8 @@ impl World {
             let wanted = (group.requested_replicas * group.num_of_hosts) as usize;
             for number in live..wanted {
                 self.snapshot.nodes.push(Node {
-                    instance_id: format!("{}/requested-{number}", group.name),
-                    group: group.name.clone(),
+                    instance_id: format!("{}/requested-{number}", group.name).into(),
+                    group: group.name.as_str().into(),
                     phase: NodePhase::Requested,
                     total: group.resources.clone(),
                     available: group.resources.clone(),
@@ -181,7 +182,7 @@ impl World {
 }
 
 fn is_live(node: &Node, group: &str) -> bool {
-    node.group == group && node.phase != NodePhase::Leaving
+    *node.group == *group && node.phase != NodePhase::Leaving
 }
 
 fn replica(group: &NodeType, number: usize) -> Option<String> {

@@ -22,7 +22,7 @@ macro_rules! capture {
 }
 
 fn phases(snapshot: &Snapshot, group: &str) -> Vec<NodePhase> {
-    snapshot.nodes.iter().filter(|node| node.group == group).map(|node| node.phase).collect()
+    snapshot.nodes.iter().filter(|node| *node.group == *group).map(|node| node.phase).collect()
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_rescheduled_gang_lists_what_it_lost_and_its_nodes_know_it() {
     assert!(gang.rescheduling);
     assert_eq!((gang.strategy, gang.bundles.len()), (GangStrategy::StrictSpread, 1));
     let holder = snapshot.nodes.iter().find(|node| node.dynamic_labels.contains_key(&format!("_PG_{}", gang.id)));
-    assert_eq!(holder.unwrap().group, "gpu-group");
+    assert_eq!(&*holder.unwrap().group, "gpu-group");
     // Dead nodes without a pod are gone, draining ones are leaving.
     assert_eq!(phases(&snapshot, "cpu-group"), [NodePhase::Leaving]);
     assert_eq!(phases(&snapshot, "gpu-group"), [NodePhase::Running]);

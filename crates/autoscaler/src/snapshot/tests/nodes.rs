@@ -171,7 +171,7 @@ fn ray_nodes_that_nobody_manages_are_capacity_and_have_no_instance_id() {
         .snapshot
         .nodes
         .iter()
-        .map(|node| (node.instance_id.as_str(), node.group.as_str(), node.phase, node.ray_node_id.is_some()))
+        .map(|node| (&*node.instance_id, &*node.group, node.phase, node.ray_node_id.is_some()))
         .collect();
     let expected = [("", "other-group", NodePhase::Running, true), ("", "g", NodePhase::Running, true)];
     assert_eq!(seen, expected);
@@ -188,7 +188,7 @@ fn the_head_is_known_by_its_resource_and_never_leaves() {
         let snapshot = clean(&of_nodes(&one_group(), vec![head.clone()], pods));
         let head = node(&snapshot, "h");
         assert!(head.is_head);
-        assert_eq!((head.phase, head.group.as_str()), (NodePhase::Running, "headgroup"));
+        assert_eq!((head.phase, &*head.group), (NodePhase::Running, "headgroup"));
     }
 }
 

@@ -100,7 +100,7 @@ proptest! {
         prop_assert!(snapshot.gangs.iter().all(|gang| !gang.bundles.is_empty()));
         for group in &snapshot.node_types {
             let nodes: Vec<&Node> =
-                snapshot.nodes.iter().filter(|n| n.group == group.name && !n.instance_id.is_empty()).collect();
+                snapshot.nodes.iter().filter(|n| *n.group == *group.name && !n.instance_id.is_empty()).collect();
             let requested = nodes.iter().filter(|node| node.phase == NodePhase::Requested).count();
             prop_assert!(requested <= (group.requested_replicas * group.num_of_hosts) as usize);
             prop_assert!(nodes.iter().all(|node| group.num_of_hosts == 1 || node.replica.is_some() || node.is_head));

@@ -14,7 +14,7 @@ fn host(name: &str, replica: &str) -> PodView {
 
 fn requested(snapshot: &Snapshot) -> Vec<(&str, Option<&str>)> {
     let phantoms = snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Requested);
-    phantoms.map(|node| (node.instance_id.as_str(), node.replica.as_deref())).collect()
+    phantoms.map(|node| (&*node.instance_id, node.replica.as_deref())).collect()
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn replicas_without_a_pod_are_requested() {
     assert_eq!(requested(&snapshot), [("g/requested-0", None), ("g/requested-1", None)]);
     let phantom = node(&snapshot, "g/requested-0");
     assert_eq!(phantom.total, snapshot.node_types[1].resources);
-    assert_eq!(phantom.group, "g");
+    assert_eq!(&*phantom.group, "g");
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn refused(status: Value) -> Vec<String> {
     let snapshot = clean(&observation);
     let of = |cause| snapshot.nodes.iter().filter(move |node| node.pending_cause == Some(cause));
     assert_eq!(of(PendingCause::QuotaRefused).count() + of(PendingCause::Provisioning).count(), 2);
-    of(PendingCause::QuotaRefused).map(|node| node.group.clone()).collect()
+    of(PendingCause::QuotaRefused).map(|node| node.group.to_string()).collect()
 }
 
 #[test]
