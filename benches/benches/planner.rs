@@ -1,4 +1,5 @@
-//! The planner alone, without letting go of what it returns: the problem at full size, those of public complaints, nothing to do, and growth in requests.
+//! The planner alone, without letting go of what it returns: the problem at full size, those of public complaints, nothing to
+//! do, and growth in requests, shapes and groups.
 
 // Criterion's macros make undocumented items; what goes wrong in a benchmark should end it.
 #![allow(missing_docs, clippy::unwrap_used)]
@@ -22,6 +23,13 @@ fn problems() -> Vec<(String, Snapshot)> {
         ("nothing to do, 10,000 nodes".to_owned(), full_size::nothing_to_do()),
         ("100 gangs in racks, 1,000 nodes".to_owned(), full_size::racks(100, 1_000)),
     ];
+    for requests in [1_000, 10_000, 1_000_000] {
+        problems.push((format!("full size, {requests} requests"), full_size::mix(Mix { requests, ..FULL_SIZE }, 1)));
+    }
+    for (shapes, groups) in [(50, 50), (320, 50), (200, 13), (200, 200)] {
+        let title = format!("full size, {shapes} shapes, {groups} groups");
+        problems.push((title, full_size::mix(Mix { shapes, groups, ..FULL_SIZE }, 1)));
+    }
     for requests in [1_000, 10_000, 100_000, 1_000_000] {
         let mix = Mix { requests, nodes: 1_000, gangs: 0, ..FULL_SIZE };
         problems.push((format!("{requests} requests, 1,000 nodes"), full_size::mix(mix, 1)));
@@ -56,24 +64,32 @@ fn next_tick(criterion: &mut Criterion) {
         ("full size", "1 % changed", full_size, changed),
         ("nothing to do, 10,000 nodes", "nothing changed", rest, later),
     ] {
-        let mut warm = Cache::default();
-        let (_, memory) = warm.plan(&*policy, &Arc::new(before), &Memory::default());
-        let after = Arc::new(after);
+        // Each tick lets go of the one before, as far as it shares nothing with it.
+        let first_tick = || {
+            let (mut cache, first) = (Cache::default(), Arc::new(full_size::read_anew(&before)));
+            let (_, memory) = cache.plan(&*policy, &first, &Memory::default());
+            (cache, memory, full_size::read_anew(&after))
+        };
         let mut group = criterion.benchmark_group(title);
         group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(2));
         group.bench_function(name, |bencher| {
-            let tick = |mut warm: Cache| {
-                let plan = warm.plan(&*policy, &after, &memory);
-                (warm, plan)
+            let shared = || {
+                let (cache, memory, mut next) = first_tick();
+                cache.share(&mut next);
+                (cache, memory, Arc::new(next))
             };
-            bencher.iter_batched(|| warm.clone(), tick, BatchSize::LargeInput);
+            let tick = |(mut cache, memory, next): (Cache, Memory, Arc<Snapshot>)| {
+                let plan = cache.plan(&*policy, &next, &memory);
+                (plan, cache, memory, next)
+            };
+            bencher.iter_batched(shared, tick, BatchSize::LargeInput);
         });
         group.bench_function(format!("{name}, shared by the sidecar"), |bencher| {
-            bencher.iter_batched(
-                || full_size::read_anew(&after),
-                |mut read| warm.share(&mut read),
-                BatchSize::LargeInput,
-            );
+            let share = |(cache, _, mut next): (Cache, Memory, Snapshot)| {
+                cache.share(&mut next);
+                (cache, next)
+            };
+            bencher.iter_batched(first_tick, share, BatchSize::LargeInput);
         });
         group.finish();
     }

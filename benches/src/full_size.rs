@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mobula_planner::{DemandClass, Gang, GangStrategy, Locality, NodeType, Request, Resources, Snapshot};
+use mobula_planner::{DemandClass, Gang, GangStrategy, Labels, Locality, Node, NodeType, Request, Resources, Snapshot};
 
 use crate::random::Random;
 use crate::shapes::{NOW_MS, gang, group, labelled, node, pinned, request, with_cpu};
@@ -83,12 +83,16 @@ pub fn mix(mix: Mix, seed: u64) -> Snapshot {
     snapshot
 }
 
-/// As the sidecar reads them: equal amounts are one map, and the nodes of a group share its name.
+/// As the sidecar reads them: equal maps are one, and the nodes of a group share its name.
 fn share_what_is_equal(snapshot: &mut Snapshot) {
-    let mut known: BTreeSet<Arc<Resources>> = BTreeSet::new();
+    let mut amounts: BTreeSet<Arc<Resources>> = BTreeSet::new();
+    let mut labels: BTreeSet<Arc<Labels>> = BTreeSet::new();
     let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
     for node in &mut snapshot.nodes {
-        share(&mut known, &mut node.available);
+        share(&mut amounts, &mut node.total);
+        share(&mut amounts, &mut node.available);
+        share(&mut labels, &mut node.labels);
+        share(&mut labels, &mut node.dynamic_labels);
         share(&mut names, &mut node.group);
     }
 }
@@ -162,6 +166,7 @@ pub fn nothing_to_do() -> Snapshot {
     for node in &mut snapshot.nodes {
         (node.idle_ms, node.available) = (None, Arc::default());
     }
+    share_what_is_equal(&mut snapshot);
     snapshot
 }
 
@@ -179,9 +184,20 @@ pub fn one_percent_changed(snapshot: &Snapshot) -> Snapshot {
     next
 }
 
-/// The same snapshot as it would be read from another reply: no node is shared with the one before.
+/// The same snapshot as it would be read from another reply: nothing of its nodes is shared with the one before.
 pub fn read_anew(snapshot: &Snapshot) -> Snapshot {
-    Snapshot { nodes: snapshot.nodes.iter().cloned().collect(), ..snapshot.clone() }
+    let anew = |node: &Node| Node {
+        instance_id: (*node.instance_id).into(),
+        group: (*node.group).into(),
+        total: Arc::new((*node.total).clone()),
+        available: Arc::new((*node.available).clone()),
+        labels: Arc::new((*node.labels).clone()),
+        dynamic_labels: Arc::new((*node.dynamic_labels).clone()),
+        ..node.clone()
+    };
+    let mut snapshot = Snapshot { nodes: snapshot.nodes.iter().map(anew).collect(), ..snapshot.clone() };
+    share_what_is_equal(&mut snapshot);
+    snapshot
 }
 
 /// Pending gangs of the full-size problem that are to be in one GPU domain each, in racks of 18 hosts.

@@ -196,8 +196,8 @@ async fn serve(client: Client, pod: DynamicObject, duty: Duty, permits: Arc<Sema
             Duty::Run => start(&client, &path, &pod).await,
             Duty::End => end(&client, &path, &pod).await,
         };
-        // It may be gone, or on its way out, by now.
-        let is_over = |code: u16| [404, 409].contains(&code);
+        // It may be gone, or on its way out, or bound, by now. That somebody else changed its status is no reason to give up.
+        let is_over = |code: u16| code == 404 || (code == 409 && duty != Duty::Run);
         match done {
             Ok(()) => return,
             Err(error) => match error.downcast_ref::<kube::Error>() {
@@ -219,7 +219,7 @@ async fn bind(client: &Client, path: &str, pod: &DynamicObject) -> Result<()> {
     let name = pod.name_any();
     let target = json!({"apiVersion": "v1", "kind": "Node", "name": "node"});
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target});
-    post(client, &format!("{path}/{name}/binding"), &binding).await.map(|_| ())
+    post(client, &format!("{path}/{name}/binding"), &binding).await
 }
 
 async fn start(client: &Client, path: &str, pod: &DynamicObject) -> Result<()> {

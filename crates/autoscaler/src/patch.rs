@@ -337,7 +337,7 @@ fn leaving_unnamed(group: &str, named: &[String], facts: &Facts<'_>) -> u32 {
     let leaving = facts.snapshot.nodes.iter().filter(|node| {
         node.phase == NodePhase::Leaving && *node.group == *group && counted.contains(&*node.instance_id)
     });
-    let replicas: BTreeSet<&str> = leaving.map(|node| node.replica.as_deref().unwrap_or(&*node.instance_id)).collect();
+    let replicas: BTreeSet<&str> = leaving.map(|node| node.replica.as_deref().unwrap_or(&node.instance_id)).collect();
     u32::try_from(replicas.len()).unwrap_or(u32::MAX)
 }
 

@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn pending_pods_are_listed_with_what_they_wait_for() {
-        let unmanaged = Node { instance_id: "".into(), ..node("", NodePhase::Pending) };
+        let unmanaged = Node { instance_id: Arc::default(), ..node("", NodePhase::Pending) };
         let snapshot = snapshot(vec![node("p", NodePhase::Pending), unmanaged, node("q", NodePhase::Requested)]);
         let details = PendingPod { ip: "10.0.0.1".to_owned(), details: "Unschedulable: no GPU".to_owned() };
         let state = autoscaling_state(&snapshot, &plan(1), 1, &[("p".to_owned(), details)].into(), &[], true);

@@ -267,6 +267,6 @@ mod tests {
         // Of 15 CPU that the quota leaves the second replica is asked for.
         assert_eq!(snapshot.quotas.len(), 1);
         assert_eq!(snapshot.quotas[0].free["cpu"].as_f64(), 13.0);
-        assert_eq!(snapshot.nodes.iter().find(|node| &*node.instance_id == "own").unwrap().host.as_deref(), Some("n"));
+        assert_eq!(snapshot.nodes.iter().find(|node| *node.instance_id == *"own").unwrap().host.as_deref(), Some("n"));
     }
 }

@@ -13,7 +13,7 @@ pub struct Memory {
     /// another node of the group runs.
     pub allocation_failed_ms: BTreeMap<String, i64>,
     /// Group → instances of it that ran already when it failed: they don't show that it delivers again.
-    pub running_at_failure: BTreeMap<String, BTreeSet<String>>,
+    pub running_at_failure: BTreeMap<String, BTreeSet<Arc<str>>>,
     /// Group → unix times in ms, oldest first: the n-th is since when at least n pending pods of the group have not been
     /// needed. Counted, not tied to pods, because pending pods of a group can stand for each other.
     pub pending_unneeded_since_ms: BTreeMap<String, Vec<i64>>,

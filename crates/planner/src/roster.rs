@@ -6,7 +6,7 @@ use crate::quick_hash::Index;
 use crate::{Labels, Node, NodePhase, Snapshot};
 
 /// A node at a glance.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug)]
 pub(crate) struct Row {
     /// Number of its group; of a node of no group, the number of groups.
     pub group: u32,
@@ -19,7 +19,7 @@ pub(crate) struct Row {
     pub is_idle: bool,
     /// It shares the maps that say what it is, but for what is free of it, with the node before it.
     pub is_like_before: bool,
-    /// Where what is free of it lies: nodes that share it have the same free.
+    /// Where what is free of it lies, as long as the snapshot lives unchanged: nodes that share it have the same free.
     pub free: usize,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn roster(snapshot: &Snapshot) -> Vec<Row> {
 pub(crate) fn roster_with<'a>(snapshot: &'a Snapshot, mut see: impl FnMut(Row, &'a Node)) -> Vec<Row> {
     let none = snapshot.node_types.len() as u32;
     let numbers: Index<&str, u32> = (0..).zip(&snapshot.node_types).map(|(at, group)| (&*group.name, at)).collect();
-    // Nodes of a group mostly follow one another.
+    // Nodes of a group mostly follow one another and share its name, which comparing alone does not look for.
     let mut last: Option<(&Arc<str>, u32)> = None;
     let mut number = |node: &'a Node| match last {
         Some((group, number)) if Arc::ptr_eq(group, &node.group) || *group == node.group => number,
@@ -74,7 +74,7 @@ pub(crate) fn roster_with<'a>(snapshot: &'a Snapshot, mut see: impl FnMut(Row, &
             is_named: node.replica.is_some(),
             is_idle: node.idle_ms.is_some(),
             is_like_before: before.replace(node).is_some_and(|before| have_the_same(before, node)),
-            free: Arc::as_ptr(&node.available).addr(),
+            free: address(node),
         };
         see(row, node);
         row
@@ -82,9 +82,13 @@ pub(crate) fn roster_with<'a>(snapshot: &'a Snapshot, mut see: impl FnMut(Row, &
     snapshot.nodes.iter().map(row).collect()
 }
 
+/// Where what is free of a node lies.
+pub(crate) fn address(node: &Node) -> usize {
+    Arc::as_ptr(&node.available).addr()
+}
+
 /// Whether nodes share the maps that say what they are.
 fn have_the_same(a: &Node, b: &Node) -> bool {
     let are_same = |a: &Arc<Labels>, b: &Arc<Labels>| Arc::ptr_eq(a, b) || (a.is_empty() && b.is_empty());
-    let are_labelled_alike = are_same(&a.labels, &b.labels) && are_same(&a.dynamic_labels, &b.dynamic_labels);
-    Arc::ptr_eq(&a.total, &b.total) && are_labelled_alike
+    Arc::ptr_eq(&a.total, &b.total) && are_same(&a.labels, &b.labels) && are_same(&a.dynamic_labels, &b.dynamic_labels)
 }

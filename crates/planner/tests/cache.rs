@@ -58,7 +58,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 /// The next snapshot, read anew: nothing is shared with the one before.
 fn next(snapshot: &Snapshot, event: &Event, at: u64) -> Snapshot {
-    let mut next = snapshot.clone();
+    let mut next = shared(snapshot, false);
     next.nodes.iter_mut().for_each(|node| node.instance_id = (*node.instance_id).into());
     next.now_ms += 5_000;
     next.versions.cluster_state_version += at as i64 + 1;
@@ -167,13 +167,16 @@ fn shared(snapshot: &Snapshot, is_shared: bool) -> Snapshot {
         }
     }
     let mut snapshot = snapshot.clone();
+    let mut names: Vec<Arc<str>> = Vec::new();
     let (mut amounts, mut labels) = (is_shared.then(BTreeSet::new), is_shared.then(BTreeSet::new));
     for node in &mut snapshot.nodes {
         read(&mut amounts, &mut node.total);
         read(&mut amounts, &mut node.available);
         read(&mut labels, &mut node.labels);
         read(&mut labels, &mut node.dynamic_labels);
-        node.group = node.group.to_string().into();
+        let name = names.iter().find(|name| is_shared && **name == node.group).cloned();
+        node.group = name.unwrap_or_else(|| (*node.group).into());
+        names.push(Arc::clone(&node.group));
     }
     snapshot
 }

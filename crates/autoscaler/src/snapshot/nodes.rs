@@ -41,7 +41,6 @@ pub(super) fn translate(
     let reader = NodeReader {
         observation,
         groups: groups.iter().enumerate().map(|(index, group)| (group.name.as_str(), index)).collect(),
-        names: BTreeMap::new(),
         named: named_for_deletion(observation),
         keep,
         labels: BTreeMap::new(),
@@ -134,8 +133,6 @@ fn freshness(node: &gcs::NodeState) -> (bool, i64) {
 struct NodeReader<'a> {
     observation: &'a Observation,
     groups: BTreeMap<&'a str, usize>,
-    /// The nodes of a group share its name.
-    names: BTreeMap<&'a str, Arc<str>>,
     named: BTreeSet<&'a str>,
     keep: Keep,
     /// Equal labels are one.
@@ -203,7 +200,7 @@ impl<'a> NodeReader<'a> {
     /// An instance that has a pod.
     fn pod_member(
         &mut self,
-        group: &'a NodeType,
+        group: &NodeType,
         pod: &PodView,
         live: Option<&'a gcs::NodeState>,
         dead: Option<&'a gcs::NodeState>,
@@ -226,16 +223,11 @@ impl<'a> NodeReader<'a> {
         }
         node.host.clone_from(&pod.node_name);
         node.instance_id = pod.name.as_str().into();
-        node.group = self.group_name(&group.name);
         node.is_head = group.is_head;
         node.replica = pod.replica.clone().or(node.replica);
         let now_ms = self.observation.now_ms;
         node.resize = group.resize.and_then(|bounds| resize::translate(pod, bounds.timeout_ms, now_ms, self.warnings));
         Member { node, created_ms: pod.created_ms, counted: !named }
-    }
-
-    fn group_name(&mut self, name: &'a str) -> Arc<str> {
-        Arc::clone(self.names.entry(name).or_insert_with(|| name.into()))
     }
 
     /// A pod can't have been waiting for longer than the head is there.
@@ -244,7 +236,7 @@ impl<'a> NodeReader<'a> {
     }
 
     /// A live Ray node without a pod. Where pods are known, its pod is gone, and it will be, too.
-    fn podless_member(&mut self, group: &'a NodeType, live: &'a gcs::NodeState, pods_known: bool) -> Member {
+    fn podless_member(&mut self, group: &NodeType, live: &'a gcs::NodeState, pods_known: bool) -> Member {
         let named = !group.is_head && self.named.contains(live.instance_id.as_str());
         let gone = pods_known && !group.is_head;
         if gone {
@@ -256,7 +248,7 @@ impl<'a> NodeReader<'a> {
         let phase = if named || gone { NodePhase::Leaving } else { phase_of(live, group) };
         let node = Node {
             instance_id: live.instance_id.as_str().into(),
-            group: self.group_name(&group.name),
+            group: group.name.as_str().into(),
             is_head: group.is_head,
             phase,
             ..self.running(live)
@@ -276,7 +268,7 @@ impl<'a> NodeReader<'a> {
         }
         let phase = if live.status == gcs::NodeStatus::Draining { NodePhase::Leaving } else { NodePhase::Running };
         // Without an instance id no policy ends it, and nobody counts it as a replica.
-        Node { instance_id: "".into(), group: self.group_name(name), phase, ..self.running(live) }
+        Node { instance_id: Arc::default(), group: name.into(), phase, ..self.running(live) }
     }
 
     /// What the GCS says of a live node.

@@ -14,8 +14,8 @@ pub(super) struct Member {
     pub(super) counted: bool,
 }
 
-/// Names the replica of every member of a multi-host group that has no label for it, and adds what the RayCluster asks for
-/// beyond what is there.
+/// Names the group of every member, and the replica where a multi-host group has no label for it; adds what the RayCluster asks
+/// for beyond what is there.
 pub(super) fn complete(group: &NodeType, mut members: Vec<Member>) -> Vec<Node> {
     if group.num_of_hosts > 1 {
         name_replicas(group, &mut members);
@@ -26,6 +26,9 @@ pub(super) fn complete(group: &NodeType, mut members: Vec<Member>) -> Vec<Node> 
     let mut nodes = requested(group, &members);
     let mut all: Vec<Node> = members.into_iter().map(|member| member.node).collect();
     all.append(&mut nodes);
+    // From now on they share it.
+    let name: Arc<str> = group.name.as_str().into();
+    all.iter_mut().for_each(|node| node.group = Arc::clone(&name));
     all
 }
 
@@ -87,7 +90,6 @@ fn requested(group: &NodeType, members: &[Member]) -> Vec<Node> {
 fn phantom(group: &NodeType, number: usize, replica: Option<String>) -> Node {
     Node {
         instance_id: format!("{}/requested-{number}", group.name).into(),
-        group: group.name.as_str().into(),
         replica,
         phase: NodePhase::Requested,
         ..fresh_node(group)

@@ -105,7 +105,7 @@ mod tests {
         let amounts = [("CPU", cpus), ("GPU", gpus)].map(|(name, units)| (name.to_owned(), Amount::from_units(units)));
         let offering = |price_per_hour| Offering { price_per_hour, ..Offering::default() };
         NodeType {
-            name: name.into(),
+            name: name.to_owned(),
             resources: Arc::new(amounts.into()),
             offerings: price.map(offering).into_iter().collect(),
             ..NodeType::default()

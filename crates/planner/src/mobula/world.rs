@@ -13,7 +13,7 @@ use super::hosts::Hosts;
 use super::resize::Headroom;
 use super::stocks::{State, StockId, Stocks, Traits};
 use crate::quick_hash::Index;
-use crate::roster::Row;
+use crate::roster::{Row, address};
 use crate::{Amount, LabelSelector, Labels, Node, NodePhase, NodeType, Request, Resources, Snapshot, Target, words};
 
 /// Names with this prefix are resources of which a node that does not list them has 1.
@@ -193,6 +193,7 @@ impl<'a> World<'a> {
                 (self.kind(&node.labels, &node.dynamic_labels, kinds), is_scarce)
             });
             let traits = Traits { kind, is_scarce, state: state(*row) };
+            debug_assert_eq!(row.free, address(&snapshot.nodes[place]), "the roster is of another snapshot");
             let stock = known.get_or_read((row.free, traits.bits()), || {
                 self.read_amounts(&snapshot.nodes[place].available, &mut free);
                 self.hosts.stocks.intern(&free, traits)

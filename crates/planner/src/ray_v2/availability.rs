@@ -1,6 +1,7 @@
 //! Which groups delivered lately, and which did not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::fill::Standing;
 use crate::{Memory, NodePhase, Snapshot};
@@ -25,9 +26,9 @@ pub(super) fn standings<'a>(snapshot: &Snapshot, memory: &'a Memory) -> BTreeMap
 
 /// Forgets the failures of groups that have delivered since, then notes those of this tick.
 pub(super) fn remember(snapshot: &Snapshot, failed_groups: &BTreeSet<&str>, memory: &mut Memory) {
-    let running = |group: &str| -> BTreeSet<String> {
+    let running = |group: &str| -> BTreeSet<Arc<str>> {
         let nodes = snapshot.nodes.iter().filter(|node| node.phase == NodePhase::Running && *node.group == *group);
-        nodes.map(|node| node.instance_id.to_string()).collect()
+        nodes.map(|node| Arc::clone(&node.instance_id)).collect()
     };
     let before = std::mem::take(&mut memory.running_at_failure);
     memory.allocation_failed_ms.retain(|group, _| {

@@ -34,7 +34,7 @@ fn fabric(name: &str, keys: &[&str]) -> TopologyLevel {
 }
 
 fn group(name: &str, selector: &[(&str, &str)]) -> NodeType {
-    let mut group = NodeType { name: name.into(), num_of_hosts: 1, max_replicas: 100, ..NodeType::default() };
+    let mut group = NodeType { name: name.to_owned(), num_of_hosts: 1, max_replicas: 100, ..NodeType::default() };
     group.resources = Arc::new(amounts(&[("CPU", 64), ("GPU", 8)]));
     group.facts.node_selector = labels(selector);
     group.facts.pod_requests = amounts(&[("cpu", 60), ("nvidia.com/gpu", 8)]);
