@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::Node;
 
-/// A list of instances. A copy of it shares all of them; one that is changed is copied first.
+/// A list of instances. A copy of it is the same list; what is changed is copied first.
 ///
 /// From tick to tick most instances stay as they are. [`Nodes::share`] makes those of the new list the same as in the old one,
-/// so that comparing the two looks at addresses.
+/// so that comparing the two looks at addresses: at one, if nothing has changed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Nodes(Vec<Arc<Node>>);
+pub struct Nodes(Arc<Vec<Arc<Node>>>);
 
 impl Nodes {
     /// How many there are.
@@ -44,12 +44,12 @@ impl Nodes {
 
     /// All, to be changed.
     pub fn iter_mut(&mut self) -> IterMut<'_> {
-        self.0.iter_mut().map(Arc::make_mut)
+        Arc::make_mut(&mut self.0).iter_mut().map(Arc::make_mut)
     }
 
     /// Adds one at the end.
     pub fn push(&mut self, node: Node) {
-        self.0.push(Arc::new(node));
+        Arc::make_mut(&mut self.0).push(Arc::new(node));
     }
 
     /// Takes one out.
@@ -57,22 +57,22 @@ impl Nodes {
     /// # Panics
     /// Where there is none.
     pub fn remove(&mut self, at: usize) {
-        self.0.remove(at);
+        Arc::make_mut(&mut self.0).remove(at);
     }
 
     /// Takes out those that are not to be kept.
     pub fn retain(&mut self, mut is_kept: impl FnMut(&Node) -> bool) {
-        self.0.retain(|node| is_kept(node));
+        Arc::make_mut(&mut self.0).retain(|node| is_kept(node));
     }
 
     /// Takes out all.
     pub fn clear(&mut self) {
-        self.0.clear();
+        Arc::make_mut(&mut self.0).clear();
     }
 
     /// Turns the order round.
     pub fn reverse(&mut self) {
-        self.0.reverse();
+        Arc::make_mut(&mut self.0).reverse();
     }
 
     /// Moves so many of the first to the end.
@@ -80,25 +80,26 @@ impl Nodes {
     /// # Panics
     /// Where there are not so many.
     pub fn rotate_left(&mut self, count: usize) {
-        self.0.rotate_left(count);
+        Arc::make_mut(&mut self.0).rotate_left(count);
     }
 
     /// The same instances, shared, in another order: by place, where each of them was.
     pub(crate) fn in_order(&self, order: &[usize]) -> Nodes {
-        Nodes(order.iter().filter_map(|at| self.0.get(*at)).map(Arc::clone).collect())
+        Nodes(Arc::new(order.iter().filter_map(|at| self.0.get(*at)).map(Arc::clone).collect()))
     }
 
     /// Whether `is_same` holds for each pair of what is not shared, and nothing is left over.
     pub(crate) fn is_equal_by(&self, other: &Nodes, is_same: impl Fn(&Node, &Node) -> bool) -> bool {
         let is_same = |(a, b): (&Arc<Node>, &Arc<Node>)| Arc::ptr_eq(a, b) || is_same(a, b);
-        self.len() == other.len() && self.0.iter().zip(&other.0).all(is_same)
+        Arc::ptr_eq(&self.0, &other.0) || (self.len() == other.len() && self.0.iter().zip(&*other.0).all(is_same))
     }
 
     /// Shares with an earlier list what is equal in both.
     pub fn share(&mut self, earlier: &Nodes) {
         // Mostly nothing comes or goes; where something does, what follows is found by name.
         let mut by_name: Option<HashMap<&str, &Arc<Node>>> = None;
-        for (at, node) in self.0.iter_mut().enumerate() {
+        let mut is_the_same = self.len() == earlier.len();
+        for (at, node) in Arc::make_mut(&mut self.0).iter_mut().enumerate() {
             let same_place = earlier.0.get(at).filter(|old| old.instance_id == node.instance_id);
             let old = same_place.or_else(|| {
                 let by_name =
@@ -108,6 +109,10 @@ impl Nodes {
             if let Some(old) = old.filter(|old| *old == node) {
                 *node = Arc::clone(old);
             }
+            is_the_same &= earlier.0.get(at).is_some_and(|old| Arc::ptr_eq(old, node));
+        }
+        if is_the_same {
+            self.0 = Arc::clone(&earlier.0);
         }
     }
 }
@@ -155,13 +160,13 @@ impl From<Vec<Node>> for Nodes {
 
 impl FromIterator<Node> for Nodes {
     fn from_iter<I: IntoIterator<Item = Node>>(nodes: I) -> Self {
-        Nodes(nodes.into_iter().map(Arc::new).collect())
+        Nodes(Arc::new(nodes.into_iter().map(Arc::new).collect()))
     }
 }
 
 impl Extend<Node> for Nodes {
     fn extend<I: IntoIterator<Item = Node>>(&mut self, nodes: I) {
-        self.0.extend(nodes.into_iter().map(Arc::new));
+        Arc::make_mut(&mut self.0).extend(nodes.into_iter().map(Arc::new));
     }
 }
 
@@ -175,7 +180,7 @@ impl Index<usize> for Nodes {
 
 impl IndexMut<usize> for Nodes {
     fn index_mut(&mut self, at: usize) -> &mut Node {
-        Arc::make_mut(&mut self.0[at])
+        Arc::make_mut(&mut Arc::make_mut(&mut self.0)[at])
     }
 }
 
@@ -196,6 +201,24 @@ mod tests {
         let is_old = |at: usize, other: usize| Arc::ptr_eq(&new.0[at], &old.0[other]);
         assert!(is_old(0, 0) && is_old(2, 1) && !is_old(3, 2));
         assert_eq!(new[3].idle_ms, Some(1));
+    }
+
+    #[test]
+    fn where_nothing_changed_it_is_the_same_list() {
+        let old = named(&["a", "b"]);
+        let is_the_same = |mut new: Nodes| {
+            new.share(&old);
+            Arc::ptr_eq(&new.0, &old.0)
+        };
+        assert!(is_the_same(named(&["a", "b"])));
+        assert!(
+            !["a", "a b c", "b a"]
+                .map(|names| is_the_same(named(&names.split(' ').collect::<Vec<_>>())))
+                .contains(&true)
+        );
+        let mut busy = named(&["a", "b"]);
+        busy[1].idle_ms = Some(1);
+        assert!(!is_the_same(busy));
     }
 
     #[test]
