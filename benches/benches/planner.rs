@@ -44,7 +44,7 @@ fn plan(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(title);
         group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(2));
         group.bench_function("cold", |bencher| {
-            bencher.iter_with_large_drop(|| policy.plan(&snapshot, &Memory::default()))
+            bencher.iter_with_large_drop(|| policy.plan(&snapshot, &Memory::default()));
         });
         let (plan, _) = policy.plan(&snapshot, &Memory::default());
         group.bench_function("lint", |bencher| bencher.iter(|| lint(&snapshot, &plan)));
