@@ -133,8 +133,7 @@ impl Executor {
         }
         let elsewhere = step.namespace.as_ref().map(|namespace| Key::new(namespace.clone(), key.name.clone()));
         let key = elsewhere.as_ref().unwrap_or(key);
-        let outcome =
-            turn.used_for((step.action.verb(), step.action.kind().kind), self.action(key, &step.action)).await;
+        let outcome = turn.used_for(self.action(key, &step.action)).await;
         if let Outcome::Failed(problem) = &outcome {
             self.metrics.failure(problem.class.as_str());
             tracing::info!(
@@ -324,8 +323,7 @@ impl Executor {
         }
         let patch = json!({"metadata": {"resourceVersion": write.resource_version}, "status": write.patch});
         let path = format!("{}/{}/status", kind.path(&key.namespace), key.name);
-        match turn.used_for(("patch status", kind.kind), self.request("patch", kind, merge_request(path), &patch)).await
-        {
+        match turn.used_for(self.request("patch", kind, merge_request(path), &patch)).await {
             Ok(answer) => {
                 let status = answer["status"].clone();
                 self.world.learn(kind, &write.resource_version, answer);

@@ -162,7 +162,7 @@ impl Postman {
             self.metrics.event(notice.reason);
             let sent = tokio::time::timeout(REQUEST_LIMIT, self.send(&regarding, component, &notice, now_ms));
             let sent = match turn {
-                Some(turn) => turn.used_for(("create", "Event"), sent).await,
+                Some(turn) => turn.used_for(sent).await,
                 None => sent.await,
             };
             match sent {

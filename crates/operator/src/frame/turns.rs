@@ -1,7 +1,6 @@
 //! Whose request goes next: few are under way at once, and the rest wait in a row. More do not make a server faster that works
-//! as fast as it can; they make each answer slower, and everybody's: while answers take many times as long as the same have
-//! taken, there are half as many turns. Where it is something else that takes long (a webhook, a namespace that hangs), others
-//! get their turn meanwhile.
+//! as fast as it can; they make each answer slower, and everybody's. Where it is something else that takes long (a webhook, a
+//! namespace that hangs), others get their turn meanwhile.
 
 use std::{
     collections::BTreeMap,
@@ -16,16 +15,6 @@ use tokio::{sync::oneshot, time::Instant};
 const HEAD_START: Duration = Duration::from_secs(2);
 /// After so long a request does not count any more: what holds it up is not that there are many.
 const TURN: Duration = Duration::from_secs(2);
-/// Answers that take so many times as long as the soonest to the same: the server has more to do than it can do at once.
-const DENSE: f64 = 8.0;
-/// If they take no longer than so many times, it no longer has.
-const NOT_DENSE: f64 = 4.0;
-/// Of so many answers the mean is.
-const OF_ANSWERS: f64 = 16.0;
-/// How long the soonest answer counts, and as long again.
-const PERIOD: Duration = Duration::from_secs(60);
-/// What comes sooner is a matter of luck.
-const SOONEST: Duration = Duration::from_millis(1);
 
 /// Requests that take so long, at once. If there are more, the server is the one that is slow, and nobody gets their turns.
 const MOST_SLOW: usize = 80;
@@ -59,10 +48,7 @@ pub struct Turns {
 }
 
 struct State {
-    /// Turns at once.
-    most: usize,
-    taken: usize,
-    crowd: Crowd,
+    free: usize,
     slow: usize,
     row: BTreeMap<(Instant, u64), oneshot::Sender<Turn>>,
     next: u64,
@@ -76,16 +62,7 @@ pub struct Turn {
 impl Turns {
     /// So many turns at once.
     pub fn new(most: usize) -> Arc<Turns> {
-        Arc::new(Turns {
-            state: Mutex::new(State {
-                most,
-                taken: 0,
-                crowd: Crowd::default(),
-                slow: 0,
-                row: BTreeMap::new(),
-                next: 0,
-            }),
-        })
+        Arc::new(Turns { state: Mutex::new(State { free: most, slow: 0, row: BTreeMap::new(), next: 0 }) })
     }
 
     /// Whether somebody waits whose turn it is, and not only who lets others go first.
@@ -98,8 +75,8 @@ impl Turns {
         let receiver = {
             let mut state = self.lock();
             // Nobody waits while a turn is free.
-            if state.has_free() {
-                state.taken += 1;
+            if let Some(free) = state.free.checked_sub(1) {
+                state.free = free;
                 return Some(Turn { turns: Some(self.clone()) });
             }
             let (sender, receiver) = oneshot::channel();
@@ -116,62 +93,11 @@ impl Turns {
     }
 }
 
-impl State {
-    /// Turns at once, as long as it is as crowded as now.
-    fn most_now(&self) -> usize {
-        if self.crowd.is_dense { self.most.div_ceil(2) } else { self.most }
-    }
-
-    fn has_free(&self) -> bool {
-        self.taken < self.most_now()
-    }
-}
-
-/// What was asked, verb and kind: answers to the same take about the same time.
-pub type Asked = (&'static str, &'static str);
-
-/// Whether requests stand in each other's way, by how much longer answers take than the soonest to the same.
-#[derive(Debug, Default)]
-struct Crowd {
-    is_dense: bool,
-    /// How many times as long as they could the last answers took, in the mean.
-    times: f64,
-    soonest: BTreeMap<Asked, Soonest>,
-}
-
-/// The shortest time in which something was answered, in this period and in the one before.
-#[derive(Debug)]
-struct Soonest {
-    since: Instant,
-    now: Duration,
-    before: Duration,
-}
-
-impl Crowd {
-    fn learn(&mut self, asked: Asked, took: Duration, now: Instant) {
-        let took = took.max(SOONEST);
-        let soonest = self.soonest.entry(asked).or_insert(Soonest { since: now, now: took, before: took });
-        if now.duration_since(soonest.since) > PERIOD {
-            (soonest.since, soonest.before, soonest.now) = (now, soonest.now, took);
-        }
-        soonest.now = soonest.now.min(took);
-        let times = took.as_secs_f64() / soonest.now.min(soonest.before).as_secs_f64();
-        self.times += (times - self.times) / OF_ANSWERS;
-        let limit = if self.is_dense { NOT_DENSE } else { DENSE };
-        self.is_dense = self.times > limit;
-    }
-}
-
 impl Turn {
-    /// Carries out `request`, which asks for `asked`, and ends with it or after two seconds.
-    pub async fn used_for<T>(self, asked: Asked, request: impl Future<Output = T>) -> T {
-        let start = Instant::now();
+    /// Carries out `request`, and ends with it or after two seconds.
+    pub async fn used_for<T>(self, request: impl Future<Output = T>) -> T {
         let mut request = std::pin::pin!(request);
         if let Ok(answer) = tokio::time::timeout(TURN, &mut request).await {
-            if let Some(turns) = &self.turns {
-                let now = Instant::now();
-                turns.lock().crowd.learn(asked, now.duration_since(start), now);
-            }
             return answer;
         }
         match self.turns.as_ref().and_then(Slow::count) {
@@ -209,16 +135,14 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let Some(turns) = self.turns.take() else { return };
         let mut state = turns.lock();
-        state.taken -= 1;
-        while state.has_free()
-            && let Some((_, next)) = state.row.pop_first()
-        {
+        while let Some((_, next)) = state.row.pop_first() {
             match next.send(Turn { turns: Some(turns.clone()) }) {
-                Ok(()) => state.taken += 1,
+                Ok(()) => return,
                 // Whoever waited has gone.
                 Err(mut unwanted) => unwanted.turns = None,
             }
         }
+        state.free += 1;
     }
 }
 
@@ -227,8 +151,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
-
-    const ASKED: Asked = ("create", "Pod");
 
     /// Lets `names` wait for the one turn, each with what it asks for, and says in which order they had it.
     async fn order<F: Future<Output = Option<Turn>> + Send + 'static>(
@@ -300,11 +222,11 @@ mod tests {
         let turns = Turns::new(1);
         let start = Instant::now();
         let turn = turns.take(Rank::Since(start)).await.unwrap();
-        let hangs = tokio::spawn(turn.used_for(ASKED, tokio::time::sleep(Duration::from_secs(30))));
+        let hangs = tokio::spawn(turn.used_for(tokio::time::sleep(Duration::from_secs(30))));
         tokio::task::yield_now().await;
         let next = turns.take(Rank::Since(start)).await.unwrap();
         assert_eq!(start.elapsed(), TURN);
-        assert_eq!(next.used_for(ASKED, async { 7 }).await, 7);
+        assert_eq!(next.used_for(async { 7 }).await, 7);
         hangs.await.unwrap();
         assert_eq!(start.elapsed(), Duration::from_secs(30));
     }
@@ -323,61 +245,13 @@ mod tests {
                     tokio::time::sleep(Duration::from_secs(30)).await;
                     under_way.fetch_sub(1, Relaxed);
                 };
-                turn.used_for(ASKED, request).await;
+                turn.used_for(request).await;
             });
         }
         while all.join_next().await.is_some() {}
         assert_eq!(most.load(Relaxed), MOST_SLOW + 16);
         let state = turns.lock();
-        assert_eq!((state.slow, state.taken), (0, 0));
-    }
-
-    /// Lets 200 ask at once for what takes `alone_ms` and as much again for each that is under way beside it, and says how many
-    /// were under way at the end.
-    async fn crowded(turns: &Arc<Turns>, asked: Asked, alone_ms: u64, each_ms: u64) -> usize {
-        let (under_way, at_the_end) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let mut all = tokio::task::JoinSet::new();
-        for number in 0..200 {
-            let (turns, under_way, at_the_end) = (turns.clone(), under_way.clone(), at_the_end.clone());
-            all.spawn(async move {
-                let turn = turns.take(Rank::Since(Instant::now())).await.unwrap();
-                let request = async {
-                    let beside = under_way.fetch_add(1, Relaxed);
-                    if number >= 160 {
-                        at_the_end.fetch_max(beside + 1, Relaxed);
-                    }
-                    tokio::time::sleep(Duration::from_millis(alone_ms + beside as u64 * each_ms)).await;
-                    under_way.fetch_sub(1, Relaxed);
-                };
-                turn.used_for(asked, request).await;
-            });
-        }
-        while all.join_next().await.is_some() {}
-        at_the_end.load(Relaxed)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn where_answers_take_many_times_as_long_as_they_could_there_are_half_as_many_turns() {
-        let turns = Turns::new(16);
-        assert_eq!(crowded(&turns, ("create", "Event"), 1, 0).await, 16);
-        // What takes long by itself, or for another reason than that there are many, is no crowd.
-        assert_eq!(crowded(&turns, ASKED, 50, 0).await, 16);
-        assert_eq!(crowded(&turns, ("patch", "Pod"), 2, 2).await, 8);
-        assert!(turns.lock().crowd.is_dense);
-        // It is over when it is.
-        assert_eq!(crowded(&turns, ("patch", "Pod"), 2, 0).await, 16);
-        assert!(!turns.lock().crowd.is_dense);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_soon_long_ago_is_no_measure_any_more() {
-        let turns = Turns::new(16);
-        assert_eq!(crowded(&turns, ASKED, 1, 0).await, 16);
-        for _ in 0..3 {
-            tokio::time::advance(PERIOD * 2).await;
-            crowded(&turns, ASKED, 40, 0).await;
-        }
-        assert_eq!(crowded(&turns, ASKED, 40, 0).await, 16);
+        assert_eq!((state.slow, state.free), (0, 16));
     }
 
     #[tokio::test]
