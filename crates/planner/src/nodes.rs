@@ -96,6 +96,9 @@ impl Nodes {
 
     /// Shares with an earlier list what is equal in both.
     pub fn share(&mut self, earlier: &Nodes) {
+        if Arc::ptr_eq(&self.0, &earlier.0) {
+            return;
+        }
         // Mostly nothing comes or goes; where something does, what follows is found by name.
         let mut by_name: Option<HashMap<&str, &Arc<Node>>> = None;
         let mut is_the_same = self.len() == earlier.len();
