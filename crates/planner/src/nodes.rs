@@ -101,7 +101,6 @@ impl Nodes {
         }
         // Mostly nothing comes or goes; where something does, what follows is found by name.
         let mut by_name: Option<HashMap<&str, &Arc<Node>>> = None;
-        let mut is_the_same = self.len() == earlier.len();
         for (at, node) in Arc::make_mut(&mut self.0).iter_mut().enumerate() {
             let same_place = earlier.0.get(at).filter(|old| old.instance_id == node.instance_id);
             let old = same_place.or_else(|| {
@@ -112,9 +111,8 @@ impl Nodes {
             if let Some(old) = old.filter(|old| *old == node) {
                 *node = Arc::clone(old);
             }
-            is_the_same &= earlier.0.get(at).is_some_and(|old| Arc::ptr_eq(old, node));
         }
-        if is_the_same {
+        if self.0.iter().map(Arc::as_ptr).eq(earlier.0.iter().map(Arc::as_ptr)) {
             self.0 = Arc::clone(&earlier.0);
         }
     }

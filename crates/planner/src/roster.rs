@@ -50,7 +50,7 @@ pub(crate) fn roster(snapshot: &Snapshot) -> Vec<Row> {
     roster_with(snapshot, |_, _| {})
 }
 
-/// The same for who has to see every node as well: one pass is half as dear as two.
+/// The same for who has to see every node as well, which lie scattered: in one pass.
 pub(crate) fn roster_with<'a>(snapshot: &'a Snapshot, mut see: impl FnMut(Row, &'a Node)) -> Vec<Row> {
     let none = snapshot.node_types.len() as u32;
     let numbers: Index<&str, u32> = (0..).zip(&snapshot.node_types).map(|(at, group)| (&*group.name, at)).collect();

@@ -59,7 +59,6 @@ fn event() -> impl Strategy<Value = Event> {
 /// The next snapshot, read anew: nothing is shared with the one before.
 fn next(snapshot: &Snapshot, event: &Event, at: u64) -> Snapshot {
     let mut next = shared(snapshot, false);
-    next.nodes.iter_mut().for_each(|node| node.instance_id = (*node.instance_id).into());
     next.now_ms += 5_000;
     next.versions.cluster_state_version += at as i64 + 1;
     let nodes = next.nodes.len();
@@ -170,6 +169,7 @@ fn shared(snapshot: &Snapshot, is_shared: bool) -> Snapshot {
     let mut names: Vec<Arc<str>> = Vec::new();
     let (mut amounts, mut labels) = (is_shared.then(BTreeSet::new), is_shared.then(BTreeSet::new));
     for node in &mut snapshot.nodes {
+        node.instance_id = (*node.instance_id).into();
         read(&mut amounts, &mut node.total);
         read(&mut amounts, &mut node.available);
         read(&mut labels, &mut node.labels);
