@@ -174,7 +174,12 @@ impl ApiServer {
 
     /// A client that may do anything, and whose requests the audit log leaves out.
     pub async fn stand_in_client(&self) -> Result<kube::Client> {
-        self.client(&self.authority.client("stand-in", Some("system:masters"))?).await
+        self.user_client("stand-in").await
+    }
+
+    /// A client of a user of this name, who may do anything.
+    pub async fn user_client(&self, user: &str) -> Result<kube::Client> {
+        self.client(&self.authority.client(user, Some("system:masters"))?).await
     }
 
     /// The file of the authority that signed the server's certificate.

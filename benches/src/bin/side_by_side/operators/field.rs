@@ -23,6 +23,8 @@ use super::Peer;
 
 /// Where the RayClusters are.
 pub const NAMESPACE: &str = "bench";
+/// As whom the fewest requests are made.
+pub const IDEAL: &str = "ideal";
 /// The one group of workers.
 pub const GROUP: &str = "small";
 /// An operator that has asked for nothing for so long has nothing left to do.
@@ -86,6 +88,11 @@ impl Field {
         Ok(Field { nodes, client, server, seen, directory })
     }
 
+    /// Speaks for the fewest requests.
+    pub async fn ideal_client(&self) -> Result<Client> {
+        self.server.user_client(IDEAL).await
+    }
+
     /// Starts an operator and waits until it has nothing to do.
     pub async fn operator(&self, peer: Peer, mobula: &Path) -> Result<Operator> {
         let kubeconfig = self.server.kubeconfig(peer.user())?;
@@ -134,7 +141,12 @@ impl Field {
 
     /// Everything that an operator has asked for.
     pub fn requests(&self, peer: Peer) -> Result<BTreeMap<Audited, usize>> {
-        self.server.audit(peer.user())
+        self.requests_of(peer.user())
+    }
+
+    /// Everything that a user has asked for.
+    pub fn requests_of(&self, user: &str) -> Result<BTreeMap<Audited, usize>> {
+        self.server.audit(user)
     }
 
     /// Creates RayClusters of one head and so many workers; returns when each was sent.
@@ -213,7 +225,8 @@ async fn watch(client: Client, seen: Arc<Mutex<Seen>>) {
     }
 }
 
-fn raycluster(name: &str, workers: u32, most: u32) -> Value {
+/// A RayCluster of one head and so many workers.
+pub fn raycluster(name: &str, workers: u32, most: u32) -> Value {
     let template = |container: &str| {
         let amounts = json!({"cpu": "1", "memory": "2Gi"});
         json!({"spec": {"containers": [{

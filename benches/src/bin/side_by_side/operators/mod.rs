@@ -6,6 +6,7 @@
 
 mod adoption;
 mod field;
+mod floor;
 mod work;
 
 use std::fmt;
@@ -53,6 +54,9 @@ pub async fn run(options: &Options) -> Result<()> {
     println!("{}", Row::HEADER);
     for clusters in &options.clusters {
         both(|peer| work::clusters(peer, *clusters, options)).await?;
+        for under_way in &options.floor {
+            println!("{}", work::floor(*clusters, *under_way, options).await?);
+        }
     }
     if options.workers > 0 {
         both(|peer| work::one_large(peer, options)).await?;

@@ -8,10 +8,13 @@ use anyhow::{Context as _, Result};
 use mobula_benches::statistics::Durations;
 
 use super::Peer;
-use super::field::{Field, Operator, Usage};
+use super::field::{self, Field, Operator, Usage};
+use super::floor;
 
 /// The longest that any work may take.
 const LIMIT: Duration = Duration::from_secs(900);
+/// For watches to begin.
+const START: Duration = Duration::from_secs(2);
 /// Workers of each of many clusters.
 const WORKERS: u32 = 5;
 
@@ -30,6 +33,10 @@ pub struct Options {
     /// RayClusters that Mobula takes over from KubeRay and gives back; 0: not measured
     #[arg(long, default_value_t = 100)]
     pub adopt: usize,
+    /// RayClusters that are under way at once while no operator but the fewest requests make them ready, in the best order: a line
+    /// for each of these numbers
+    #[arg(long, value_delimiter = ',')]
+    pub floor: Vec<usize>,
     /// Mobula's binary, which should be a release build; without it, the one beside this program
     #[arg(long)]
     pub mobula: Option<PathBuf>,
@@ -114,15 +121,32 @@ pub async fn clusters(peer: Peer, number: usize, options: &Options) -> Result<Ve
     Ok(rows)
 }
 
+/// So many RayClusters at once without an operator: see [`floor`].
+pub async fn floor(number: usize, under_way: usize, options: &Options) -> Result<String> {
+    let field = Field::start().await?;
+    let bodies = floor::bodies(&options.mobula()?, &names(number), WORKERS).await?;
+    let floor = floor::start(field.ideal_client().await?, bodies, under_way);
+    tokio::time::sleep(START).await;
+    let (wall, ready) = create(&field, number).await?;
+    floor.abort();
+    let seconds = [wall, ready.quantile(0.5), ready.quantile(0.99)].map(|time| format!("{:.2}", time.as_secs_f64()));
+    let requests = field.requests_of(field::IDEAL)?.values().sum::<usize>();
+    let work = format!("{number} RayClusters of 1+{WORKERS}");
+    Ok(format!("| {work} | floor, {under_way} at once | {} | – | {requests} | – | – |", seconds.join(" | ")))
+}
+
 /// Creates RayClusters and waits until all are ready: how long that took for all, and for each.
 pub async fn create(field: &Field, number: usize) -> Result<(Duration, Durations)> {
-    let names: Vec<String> = (0..number).map(|index| format!("ray-{index:04}")).collect();
     let start = Instant::now();
-    let sent = field.create(&names, WORKERS, WORKERS).await?;
+    let sent = field.create(&names(number), WORKERS, WORKERS).await?;
     let ready = field.until_ready(number, LIMIT).await?;
     let wall = ready.values().max().context("no RayCluster")?.duration_since(start);
     let each = sent.iter().filter_map(|(name, sent)| Some(ready.get(name)?.duration_since(*sent)));
     Ok((wall, each.collect()))
+}
+
+fn names(number: usize) -> Vec<String> {
+    (0..number).map(|index| format!("ray-{index:04}")).collect()
 }
 
 async fn at_rest(field: &Field, operator: &Operator, peer: Peer, number: usize, minutes: f64) -> Result<Row> {
