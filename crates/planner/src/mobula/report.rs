@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::board::Put;
 use super::decide::{Decision, GangFate};
 use super::demand::GangWork;
 use super::pending;
@@ -11,7 +12,7 @@ use super::resize;
 use super::world::{HostId, Origin, World};
 use crate::census::{Census, Replicas, census, replicas};
 use crate::{
-    Cost, DemandRef, DrainKind, GangPlan, Launch, Memory, Node, NodePhase, PendingCause, Placement, Plan, Reason,
+    Cost, DemandRef, DrainKind, GangPlan, GangStrategy, Launch, Memory, Node, NodePhase, PendingCause, Placement, Plan, Reason,
     Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict, words,
 };
 
@@ -451,6 +452,12 @@ impl<'d, 'a> Report<'d, 'a> {
                 target: origin.target(group, replica),
                 count: put.count,
             };
+            if let DemandRef::Gang { gang, .. } = put.demand
+                && self.decision.snapshot.gangs[gang as usize].strategy == GangStrategy::StrictPack
+            {
+                self.placements_of_one_host(plan, (gang, put), group);
+                continue;
+            }
             let origins = (0..).zip(origins);
             let numbered = origins.clone().zip(self.held_back.numbers(put.range()));
             if (put.host as usize) < world.present {
@@ -461,6 +468,21 @@ impl<'d, 'a> Report<'d, 'a> {
                 let goes = numbered.filter(|(_, replica)| **replica != rate::WAITS);
                 plan.placements.extend(goes.map(|(origin, replica)| at(origin, *replica)));
             }
+        }
+    }
+
+    /// All bundles of a gang are on one host: a placement for each run of equal ones.
+    fn placements_of_one_host(&self, plan: &mut Plan, (gang, put): (u32, &Put), group: u32) {
+        let world = &self.decision.board.world;
+        let numbers = self.held_back.numbers(put.range());
+        let replica = if (put.host as usize) < world.present { Some(&0) } else { numbers.first() };
+        let Some(replica) = replica.filter(|replica| **replica != rate::WAITS) else { return };
+        let target = world.hosts.origin[put.host as usize].target(group, *replica);
+        let mut first_bundle = 0;
+        for run in self.decision.snapshot.gangs[gang as usize].bundles.chunk_by(|a, b| a == b) {
+            let (demand, count) = (DemandRef::Gang { gang, first_bundle }, run.len() as u64);
+            plan.placements.push(Placement { demand, target, count });
+            first_bundle += run.len() as u32;
         }
     }
 

@@ -141,9 +141,22 @@ pub fn rich_snapshots() -> impl Strategy<Value = Snapshot> {
     (snapshots(), more()).prop_map(|(snapshot, more)| enrich(snapshot, &more))
 }
 
-/// Rich snapshots of a cluster that may grow at any rate, in which nothing ends and each request is listed once.
+/// Rich snapshots in which some gangs have bundles of several kinds.
+pub fn mixed_snapshots() -> impl Strategy<Value = Snapshot> {
+    let others = prop_oneof![1 => Just(Vec::new()), 2 => prop::collection::vec(a_request(), 1..4)];
+    let others = prop::collection::vec((others, 0..6_usize), 4);
+    (rich_snapshots(), others).prop_map(|(mut snapshot, others)| {
+        for (gang, (others, place)) in snapshot.gangs.iter_mut().zip(others) {
+            let place = place.min(gang.bundles.len());
+            gang.bundles.splice(place..place, others);
+        }
+        snapshot
+    })
+}
+
+/// Mixed snapshots of a cluster that may grow at any rate, in which nothing ends and each request is listed once.
 pub fn steady_snapshots() -> impl Strategy<Value = Snapshot> {
-    rich_snapshots().prop_map(|mut snapshot| {
+    mixed_snapshots().prop_map(|mut snapshot| {
         snapshot.settings.max_in_flight = None;
         snapshot.settings.pending_idle_timeout_ms = None;
         snapshot.settings.upscaling_mode = UpscalingMode::Default;
@@ -160,12 +173,12 @@ pub fn steady_snapshots() -> impl Strategy<Value = Snapshot> {
     })
 }
 
-/// Rich snapshots in zones and rows, whose groups say how near gangs have to be, or should be.
+/// Mixed snapshots in zones and rows, whose groups say how near gangs have to be, or should be.
 pub fn near_snapshots() -> impl Strategy<Value = Snapshot> {
     let level = || prop::sample::select(vec![None, None, Some("zone"), Some("row"), Some("aisle")]);
     let row = || prop::sample::select(vec![None, Some("r1"), Some("r2"), Some("r3")]);
     let groups = prop::collection::vec((level(), level(), row()), 3);
-    (rich_snapshots(), groups, prop::collection::vec(row(), 32)).prop_map(|(mut snapshot, groups, rows)| {
+    (mixed_snapshots(), groups, prop::collection::vec(row(), 32)).prop_map(|(mut snapshot, groups, rows)| {
         let named = |name: &str| name.to_owned();
         let level =
             |name: &str| TopologyLevel { name: named(name), keys: vec![named(name)], ..TopologyLevel::default() };
