@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Check;
 use super::places::{Place, satisfied};
+use crate::topology::pods_a_host;
 use crate::{DemandRef, Gang, GangPlan, GangStrategy, NodePhase, Target, TopologyLevel, UnmetKind};
 
 /// One placement of bundles of a gang.
@@ -54,7 +55,7 @@ impl<'a> Check<'a> {
                 self.locality(gang, planned.and_then(|planned| planned.domain.as_deref()), &hosts, &members);
                 self.nearness(gang, planned.and_then(|planned| planned.domain.as_deref()), &hosts, &members);
                 self.fabric(gang, planned.and_then(|planned| planned.fabric.as_deref()), &hosts, &members);
-                self.level_sizes(gang, &hosts);
+                self.level_sizes(gang, planned.and_then(|planned| planned.domain.as_deref()), &hosts);
                 self.hosts_said(gang, planned, &hosts);
             }
         }
@@ -158,22 +159,35 @@ impl<'a> Check<'a> {
         members
     }
 
-    /// No domain holds more hosts of a gang than its level allows.
-    fn level_sizes(&mut self, gang: &Gang, hosts: &[Target]) {
+    /// Nothing is launched for a gang that is kept in one domain beyond the hosts that its level allows there. Pods that may share
+    /// hosts are as few hosts as they could be; what is there already is no fault of the plan.
+    fn level_sizes(&mut self, gang: &Gang, said: Option<&str>, hosts: &[Target]) {
         let snapshot = self.snapshot;
-        for level in &snapshot.topology {
-            let Some(most) = level.max_hosts.map(|most| most as usize).filter(|most| hosts.len() > *most) else {
-                continue;
-            };
-            let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
-            for domain in hosts.iter().filter_map(|host| self.domain(*host, level)) {
-                *sizes.entry(domain).or_default() += 1;
+        let Some((label, domain)) = said.and_then(|said| said.split_once('=')) else { return };
+        let is_its = |level: &&TopologyLevel| level.keys.iter().any(|key| key == label);
+        let Some(level) = snapshot.topology.iter().find(is_its) else { return };
+        let Some(most) = level.max_hosts.map(|most| most as usize).filter(|most| hosts.len() > *most) else { return };
+        let shares = pods_a_host(snapshot);
+        let mut launched: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut machines: BTreeSet<&str> = BTreeSet::new();
+        let mut others = 0;
+        for host in hosts {
+            match host {
+                Target::New { group, .. } => *launched.entry(*group).or_default() += 1,
+                Target::Node(at) => match snapshot.nodes.get(*at as usize).and_then(|node| node.host.as_deref()) {
+                    Some(machine) => drop(machines.insert(machine)),
+                    None => others += 1,
+                },
             }
-            if let Some((domain, size)) = sizes.into_iter().find(|(_, size)| *size > most) {
-                let (id, level) = (&gang.id, &level.name);
-                let text = format!("gang {id} takes {size} hosts of {level} {domain}, more than {most}");
-                self.error("domain-size", text);
-            }
+        }
+        let share = |group: &u32| shares.get(*group as usize).map_or(1, |share| *share as usize);
+        let new: usize = launched.iter().map(|(group, pods)| pods.div_ceil(share(group))).sum();
+        let is_shared = launched.keys().any(|group| share(group) > 1);
+        let size = new + if is_shared { 0 } else { machines.len() + others };
+        if new > 0 && size > most {
+            let (id, level) = (&gang.id, &level.name);
+            let text = format!("gang {id} takes {size} hosts of {level} {domain}, more than {most}");
+            self.error("domain-size", text);
         }
     }
 

@@ -341,8 +341,16 @@ impl<'a> Map<'a> {
             new_hosts(board).filter(|(_, group)| is_pinned(*group)).map(|(host, _)| host).collect();
         let is_scarce = work.parts.iter().any(|part| world.shapes[part.shape as usize].is_scarce);
         let most = topology.levels().get(level).and_then(|level| level.max_hosts).filter(|_| is_scarce);
+        let most_new = |most: u32| {
+            let can_come = (0..groups.len()).filter(|group| groups[*group] > 0);
+            match can_come.map(|group| topology.pods_a_host(group)).max() {
+                // Where pods share hosts, those that are there say nothing of how many hosts they are on.
+                Some(share @ 2..) => most.saturating_mul(share).saturating_sub(present.len() as u32),
+                _ => most.saturating_sub(topology.hosts_in(domain)),
+            }
+        };
         Pool {
-            most_new_hosts: most.map(|most| most.saturating_sub(topology.hosts_in(domain) + launched.len() as u32)),
+            most_new_hosts: most.map(|most| most_new(most).saturating_sub(launched.len() as u32)),
             hosts: Some(present.iter().copied().chain(launched).collect()),
             groups: Some(groups),
             domains: vec![domain],

@@ -18,6 +18,7 @@ mod level;
 mod nearness;
 mod rdma;
 mod room;
+mod sharing;
 mod sight;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use level::Level;
 pub use nearness::{Near, Required, level_named};
 pub use rdma::is_rdma_resource;
 pub use room::{DomainRoom, GroupDomain};
+pub(crate) use sharing::pods_a_host;
 
 use crate::roster::{Row, roster};
 use crate::{Gang, GangStrategy, Host, LabelOperator, NodePhase, Snapshot};
@@ -57,6 +59,7 @@ pub struct Topology<'a> {
     rooms: Rooms,
     group_domains: Vec<OnceLock<GroupDomain>>,
     hosts_in: OnceLock<Vec<u32>>,
+    pods_a_host: OnceLock<Vec<u32>>,
     holders: OnceLock<BTreeMap<&'a str, Vec<usize>>>,
 }
 
@@ -76,6 +79,7 @@ impl<'a> Topology<'a> {
             rooms: Rooms::new(snapshot.node_types.len()),
             group_domains: (0..cells).map(|_| OnceLock::new()).collect(),
             hosts_in: OnceLock::new(),
+            pods_a_host: OnceLock::new(),
             holders: OnceLock::new(),
             snapshot,
             levels,
@@ -243,7 +247,7 @@ impl<'a> Topology<'a> {
     pub fn label_value(&self, domain: DomainId) -> Option<String> {
         let domain = self.tree.domain(domain.0)?;
         let level = self.levels.get(domain.level?)?;
-        let key = level.ray_label.as_ref().or(level.keys.first()).unwrap_or(&level.name);
+        let key = level.ray_label.as_ref().or(level.keys.get(domain.key)).unwrap_or(&level.name);
         Some(format!("{key}={}", domain.value))
     }
 
@@ -253,6 +257,12 @@ impl<'a> Topology<'a> {
             return 1;
         }
         self.hosts_in.get_or_init(|| self.count_hosts()).get(domain.0 as usize).copied().unwrap_or(0)
+    }
+
+    /// Most pods of a group that one host may hold, as far as its GPUs tell; 1 where nothing does.
+    pub fn pods_a_host(&self, group: usize) -> u32 {
+        let all = self.pods_a_host.get_or_init(|| pods_a_host(self.snapshot));
+        all.get(group).copied().unwrap_or(1)
     }
 
     fn count_hosts(&self) -> Vec<u32> {

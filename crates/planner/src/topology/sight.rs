@@ -20,6 +20,8 @@ type Index<K> = quick_hash::Index<K, u32>;
 pub(super) struct Sight<'a> {
     /// For each level the text of each value.
     pub(super) texts: Vec<Vec<&'a str>>,
+    /// For each level and value: which of the level's keys it was met under first.
+    pub(super) keys: Vec<Vec<usize>>,
     /// For each level the values that a gang's locality names; there may be no place with them.
     pub(super) named: Vec<Vec<u32>>,
     /// A row for each kind of place: the value at each level, [`NONE`] without the label.
@@ -103,7 +105,12 @@ pub(super) fn read<'a>(snapshot: &'a Snapshot, roster: &[Row], levels: &[Level])
     let mut reader = Reader {
         levels,
         ids: levels.iter().map(|_| Index::default()).collect(),
-        sight: Sight { texts: vec![Vec::new(); width], named: vec![Vec::new(); width], ..Sight::default() },
+        sight: Sight {
+            texts: vec![Vec::new(); width],
+            keys: vec![Vec::new(); width],
+            named: vec![Vec::new(); width],
+            ..Sight::default()
+        },
         rows: vec![NONE; width],
         row_of: Default::default(),
         called: Vec::new(),
@@ -124,14 +131,20 @@ pub(super) fn read<'a>(snapshot: &'a Snapshot, roster: &[Row], levels: &[Level])
 }
 
 impl<'a> Reader<'a, '_> {
-    fn id(&mut self, level: usize, text: &'a str) -> u32 {
+    fn id(&mut self, level: usize, key: usize, text: &'a str) -> u32 {
         // A label without a value says nothing: what is unknown is never shared.
-        let (Some(ids), Some(texts)) = (self.ids.get_mut(level), self.sight.texts.get_mut(level)) else { return NONE };
+        let Sight { texts, keys, .. } = &mut self.sight;
+        let (Some(ids), Some(texts), Some(keys)) =
+            (self.ids.get_mut(level), texts.get_mut(level), keys.get_mut(level))
+        else {
+            return NONE;
+        };
         if text.is_empty() {
             return NONE;
         }
         *ids.entry(text).or_insert_with(|| {
             texts.push(text);
+            keys.push(key);
             u32::try_from(texts.len() - 1).unwrap_or(NONE)
         })
     }
@@ -149,11 +162,11 @@ impl<'a> Reader<'a, '_> {
             .iter()
             .enumerate()
             .map(|(at, level)| {
-                let text = match (&level.ray_label, owner) {
-                    (Some(label), Owner::Ray) => labels.get(label),
-                    _ => level.keys.iter().find_map(|key| labels.get(key)),
+                let met = match (&level.ray_label, owner) {
+                    (Some(label), Owner::Ray) => labels.get(label).map(|text| (0, text)),
+                    _ => (0..).zip(&level.keys).find_map(|(at, key)| Some((at, labels.get(key)?))),
                 };
-                text.map_or(NONE, |text| self.id(at, text))
+                met.map_or(NONE, |(key, text)| self.id(at, key, text))
             })
             .collect();
         let row = self.push_row(&values);
@@ -217,13 +230,14 @@ impl<'a> Reader<'a, '_> {
 
     /// The row, with the name of the Kubernetes node where a level asks for it and no label says it.
     fn with_hostname(&mut self, row: u32, name: &'a str) -> u32 {
-        let wanted = |(_, level): &(usize, &Level)| level.keys.iter().any(|key| key == HOSTNAME);
-        let Some((at, _)) = self.levels.iter().enumerate().find(wanted) else { return row };
+        let key = |level: &Level| level.keys.iter().position(|key| key == HOSTNAME);
+        let wanted = |(at, level): (usize, &Level)| Some((at, key(level)?));
+        let Some((at, key)) = self.levels.iter().enumerate().find_map(wanted) else { return row };
         if self.value(row, at) != NONE {
             return row;
         }
         let mut values: Vec<u32> = (0..self.levels.len()).map(|level| self.value(row, level)).collect();
-        let id = self.id(at, name);
+        let id = self.id(at, key, name);
         if let Some(value) = values.get_mut(at) {
             *value = id;
         }
@@ -307,7 +321,7 @@ impl<'a> Reader<'a, '_> {
                     continue;
                 }
                 for text in &constraint.values {
-                    let id = self.id(level, text);
+                    let id = self.id(level, 0, text);
                     if let Some(named) =
                         self.sight.named.get_mut(level).filter(|named| id != NONE && !named.contains(&id))
                     {

@@ -15,6 +15,8 @@ pub(super) struct Domain<'a> {
     /// `None`: the root.
     pub(super) level: Option<usize>,
     pub(super) value: &'a str,
+    /// Which of the level's keys the value was met under first.
+    pub(super) key: usize,
     depth: u32,
     /// The domain within which the value names one domain only.
     scope: u32,
@@ -52,7 +54,7 @@ impl<'a> Tree<'a> {
     /// names of their own, and a rack can be at two switches. See [`Level::names_globally`].
     pub(super) fn build(levels: &[Level], sight: &Sight<'a>) -> (Tree<'a>, Vec<u32>) {
         let mut tree = Tree { graph: DiGraph::new() };
-        tree.graph.add_node(Domain { level: None, value: "", depth: 0, scope: ROOT });
+        tree.graph.add_node(Domain { level: None, value: "", key: 0, depth: 0, scope: ROOT });
         let width = levels.len();
         let mut domains = vec![NONE; sight.values.len()];
         let everywhere = Around { outer: ROOT, scope: ROOT };
@@ -111,16 +113,17 @@ impl<'a> Tree<'a> {
                 draft.outer = outer.unwrap_or(ROOT);
             }
         }
-        let texts = sight.texts.get(at).map(Vec::as_slice).unwrap_or_default();
-        let made: Vec<u32> = drafts.iter().map(|draft| self.add(at, draft, texts)).collect();
+        let made: Vec<u32> = drafts.iter().map(|draft| self.add(at, draft, sight)).collect();
         let domain = |draft: &Option<usize>| draft.and_then(|draft| made.get(draft)).copied().unwrap_or(NONE);
         chosen.iter().map(domain).collect()
     }
 
-    fn add(&mut self, level: usize, draft: &Draft, texts: &[&'a str]) -> u32 {
+    fn add(&mut self, level: usize, draft: &Draft, sight: &Sight<'a>) -> u32 {
         let depth = self.domain(draft.outer).map_or(1, |domain| domain.depth.saturating_add(1));
-        let value = texts.get(draft.value as usize).copied().unwrap_or_default();
-        let domain = self.graph.add_node(Domain { level: Some(level), value, depth, scope: draft.scope });
+        let value = sight.texts.get(level).and_then(|texts| texts.get(draft.value as usize));
+        let key = sight.keys.get(level).and_then(|keys| keys.get(draft.value as usize));
+        let (value, key) = (value.copied().unwrap_or_default(), key.copied().unwrap_or_default());
+        let domain = self.graph.add_node(Domain { level: Some(level), value, key, depth, scope: draft.scope });
         self.graph.add_edge(NodeIndex::new(draft.outer as usize), domain, ());
         u32::try_from(domain.index()).unwrap_or(NONE)
     }
