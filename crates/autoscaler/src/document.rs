@@ -40,9 +40,13 @@ pub struct Document {
 /// What launches cost an hour, in whatever currency the prices are.
 #[derive(Copy, Clone, Debug, PartialEq, Serialize)]
 pub struct CostEntry {
-    /// All launches of this plan.
+    /// All launches of this plan, apart from hosts at an unknown price.
     pub launched_per_hour: f64,
-    /// Serving the same demand costs at least so much.
+    /// Hosts that are launched at an unknown price.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unpriced_hosts: u64,
+    /// Serving the same demand, with the labels and groups that are preferred, costs at least so much; absent where some group has
+    /// no price.
     pub lower_bound_per_hour: Option<f64>,
     /// Whether that bound is proven.
     pub proven: bool,
@@ -140,7 +144,7 @@ pub fn plan_document(snapshot: &Snapshot, plan: &Plan) -> Value {
 }
 
 /// Group → planned replicas minus those that exist and stay. What the RayCluster already asks for but nothing shows yet
-/// is new, too. Groups without any are left out.
+/// is new, too. Groups without any are left out, and those that are suspended, which have no pods.
 pub fn new_replicas(snapshot: &Snapshot, plan: &Plan) -> BTreeMap<String, u32> {
     let mut staying: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let there = |node: &&Node| matches!(node.phase, NodePhase::Running | NodePhase::Pending);
@@ -156,12 +160,20 @@ pub fn new_replicas(snapshot: &Snapshot, plan: &Plan) -> BTreeMap<String, u32> {
         let stay = staying.get(name).map_or(0, |replicas| u32::try_from(replicas.len()).unwrap_or(u32::MAX));
         desired.saturating_sub(stay)
     };
-    let all = plan.groups.iter().map(|(name, group)| (name.clone(), launched(name, group.desired)));
+    let suspended: BTreeSet<&str> =
+        snapshot.node_types.iter().filter(|group| group.suspended).map(|group| group.name.as_str()).collect();
+    let groups = plan.groups.iter().filter(|(name, _)| !suspended.contains(name.as_str()));
+    let all = groups.map(|(name, group)| (name.clone(), launched(name, group.desired)));
     all.filter(|(_, replicas)| *replicas > 0).collect()
 }
 
 fn group_entry(group: &GroupPlan) -> GroupEntry {
     GroupEntry { current: group.current, desired: group.desired, min: group.min, max: group.max }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn cost_entry(cost: Cost) -> CostEntry {
@@ -170,7 +182,8 @@ fn cost_entry(cost: Cost) -> CostEntry {
     let bound = cost.lower_bound_per_hour.map(rounded);
     let launched_per_hour = rounded(cost.launched_per_hour);
     let gap = bound.filter(|bound| *bound > 0.0).map(|bound| rounded((launched_per_hour / bound - 1.0).max(0.0)));
-    CostEntry { launched_per_hour, lower_bound_per_hour: bound, proven: cost.is_proven, gap }
+    let Cost { unpriced_hosts, is_proven: proven, .. } = cost;
+    CostEntry { launched_per_hour, unpriced_hosts, lower_bound_per_hour: bound, proven, gap }
 }
 
 fn terminate_entry(end: &Terminate) -> TerminateEntry {

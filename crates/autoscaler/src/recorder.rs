@@ -58,7 +58,7 @@ impl Default for RecorderConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError {
     /// The file system said no. Retryable.
-    #[error("{path}: {source}")]
+    #[error("{path}: can't be read or written")]
     Io {
         /// File or directory.
         path: PathBuf,
@@ -84,10 +84,12 @@ pub enum RecorderError {
         program: String,
     },
     /// There is nothing in the place where a recording should be. Not retryable.
-    #[error("{name}: no recording there (no *.{EXTENSION} file)")]
+    #[error("{name}: no recording there (no <number>.{EXTENSION} file){}", named(others))]
     Nothing {
         /// Directory.
         name: String,
+        /// Files in it that may be recordings of their own.
+        others: Vec<String>,
     },
     /// The rest of a segment can't be read; what comes before and after it can. Not retryable.
     #[error("{name}, byte {offset}: {problem}: the frames that follow it in this segment are left out")]
@@ -322,6 +324,26 @@ fn segment_paths(directory: &Path) -> Result<Vec<PathBuf>, RecorderError> {
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| segment_number(path).is_some()).collect();
     paths.sort_by_key(|path| segment_number(path));
     Ok(paths)
+}
+
+/// What to name instead of the directory.
+fn named(others: &[String]) -> String {
+    match others {
+        [] => String::new(),
+        others => format!("; name one of these files instead: {}", others.join(", ")),
+    }
+}
+
+/// Files that have the name of a recording, but not that of a segment: the first few.
+fn other_files(directory: &Path) -> Vec<String> {
+    const MOST: usize = 3;
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let recordings = paths.filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
+    let mut names: Vec<String> = recordings.map(|path| path.display().to_string()).collect();
+    names.sort();
+    names.truncate(MOST);
+    names
 }
 
 fn segment_number(path: &Path) -> Option<u64> {

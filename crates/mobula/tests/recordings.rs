@@ -151,7 +151,12 @@ fn what_is_no_recording_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let (_, error, code) = mobula(&["replay", dir.path().to_str().unwrap()]);
     assert!(code == 2 && error.contains("no recording there"), "{error}");
-    let file = write(dir.path(), "r", ticks(&THREE));
+    let missing = dir.path().join("missing");
+    let (_, error, code) = mobula(&["replay", missing.to_str().unwrap()]);
+    assert_eq!((error.matches("No such file").count(), code), (1, 2), "{error}");
+    let file = write(dir.path(), "r.mobula", ticks(&THREE));
+    let (_, error, code) = mobula(&["replay", dir.path().to_str().unwrap()]);
+    assert!(code == 2 && error.contains(&format!("name one of these files instead: {file}")), "{error}");
     let (_, error, code) = mobula(&["replay", &file, "--policy", "x"]);
     assert_eq!((error.as_str(), code), ("error: --policy: x: unknown: must be one of mobula, ray-v2\n", 2));
 }

@@ -111,9 +111,12 @@ pub struct GangPlan {
 pub struct Cost {
     /// Whether the numbers are prices an hour; without prices they are scarcity, comparable only within one plan.
     pub is_priced: bool,
-    /// What is launched costs so much.
+    /// What is launched costs so much, apart from hosts at an unknown price.
     pub launched_per_hour: f64,
-    /// Serving the same demand by launches costs at least so much; `None`: no bound was looked for.
+    /// Hosts that are launched at an unknown price, where others have one.
+    pub unpriced_hosts: u64,
+    /// Serving the same demand by launches, with the labels and groups that are preferred, costs at least so much; `None`: no bound
+    /// was looked for, or some group has no price.
     pub lower_bound_per_hour: Option<f64>,
     /// Whether the bound is proven.
     pub is_proven: bool,

@@ -138,7 +138,7 @@ fn more_tasks_make_others_impossible() {
 fn more_for_less_than_was_proven() {
     let costs = |launched_per_hour, bound, is_proven| {
         let lower_bound_per_hour = Some(bound);
-        let cost = Cost { is_priced: true, launched_per_hour, lower_bound_per_hour, is_proven, work: 0 };
+        let cost = Cost { is_priced: true, launched_per_hour, lower_bound_per_hour, is_proven, ..Cost::default() };
         Plan { cost: Some(cost), ..Plan::default() }
     };
     assert_eq!(grown(costs(10.0, 10.0, true), costs(9.0, 9.0, true)), ["monotonicity"]);

@@ -476,18 +476,22 @@ fn a_gang_that_asks_for_rdma_by_name_is_said_to_be_in_one_fabric() {
 
 #[test]
 fn more_hosts_than_a_rack_has() {
-    let rules = |max_hosts| {
-        broken(|snapshot, _| {
+    let rules = |domain: Option<&str>, max_hosts| {
+        broken(|snapshot, plan| {
+            plan.gangs[0].domain = domain.map(str::to_owned);
             let keys = vec!["topology/rack".to_owned(), "rack".to_owned()];
             snapshot.topology = vec![TopologyLevel { name: "rack".into(), keys, is_fabric: false, max_hosts }];
         })
     };
-    assert_eq!((rules(None), rules(Some(2)), rules(Some(1))), (vec![], vec![], vec!["domain-size"]));
+    let r1 = Some("rack=r1");
+    assert_eq!((rules(r1, None), rules(r1, Some(2)), rules(r1, Some(1))), (vec![], vec![], vec!["domain-size"]));
+    // A gang that is not kept in one rack may have hosts where it likes.
+    assert_eq!(rules(None, Some(1)), NONE);
 }
 
 #[test]
-fn the_rack_of_a_kubernetes_node_counts_too() {
-    let rules = |rack: &str| {
+fn hosts_that_are_there_already_are_no_fault_of_the_plan() {
+    let rules = |rack: &str, domain: Option<&str>| {
         broken(|snapshot, plan| {
             let keys = vec!["rack".to_owned()];
             snapshot.topology = vec![TopologyLevel { name: "rack".into(), keys, is_fabric: false, max_hosts: Some(1) }];
@@ -508,10 +512,12 @@ fn the_rack_of_a_kubernetes_node_counts_too() {
             let planned = plan.groups.entry("gpu".into()).or_default();
             (planned.requested, planned.desired) = (2, 2);
             plan.placements[3].target = Target::Node(3);
-            plan.gangs[0] = served("aa", &[], 2);
+            plan.gangs[0] = GangPlan { domain: domain.map(str::to_owned), ..served("aa", &[], 2) };
         })
     };
-    assert_eq!((rules("r2"), rules("r1")), (vec![], vec!["domain-size"]));
+    assert_eq!((rules("r2", None), rules("r1", Some("rack=r1"))), (vec![], vec![]));
+    // The rack of a Kubernetes node counts as well as that of a Ray node.
+    assert_eq!(rules("r2", Some("rack=r1")), ["one-domain"]);
 }
 
 #[test]

@@ -22,8 +22,8 @@ pub fn table(snapshot: &Snapshot, plan: &Plan, notes: &[String]) -> String {
     let mut shown: Vec<String> = Vec::new();
     let ends =
         document.terminate.iter().map(|end| vec![end.group.clone(), end.instance_id.clone(), end.reason.clone()]);
-    let costs: Vec<Vec<String>> =
-        document.cost.filter(|cost| cost.launched_per_hour > 0.0).map(cost).into_iter().collect();
+    let costs = document.cost.filter(|cost| cost.launched_per_hour > 0.0 || cost.unpriced_hosts > 0);
+    let costs: Vec<Vec<String>> = costs.map(|entry| cost(entry, has_preferences(snapshot))).into_iter().collect();
     for (title, rows) in [
         ("Would launch", launches(snapshot, plan)),
         ("Would end", ends.collect()),
@@ -56,8 +56,20 @@ fn summary(snapshot: &Snapshot, plan: &Plan) -> String {
     format!("Policy {}; {}\n", plan.policy, asked.join(", "))
 }
 
-fn cost(cost: CostEntry) -> Vec<String> {
+/// Whether some labels or groups come before others that would do as well, whatever they cost.
+fn has_preferences(snapshot: &Snapshot) -> bool {
+    let bundles = snapshot.gangs.iter().flat_map(|gang| &gang.bundles);
+    let has_fallbacks =
+        snapshot.demand.iter().map(|class| &class.request).chain(bundles).any(|it| it.selectors.len() > 1);
+    let workers = || snapshot.node_types.iter().filter(|group| !group.is_head);
+    has_fallbacks || workers().zip(workers().skip(1)).any(|(one, next)| one.priority != next.priority)
+}
+
+fn cost(cost: CostEntry, has_preferences: bool) -> Vec<String> {
     let bound = match (cost.lower_bound_per_hour, cost.proven) {
+        (Some(least), true) if least > 0.0 && has_preferences => {
+            format!("with the labels and groups that are preferred it can't be less than {least}: proven")
+        }
         (Some(least), true) if least > 0.0 => format!("it can't be less than {least}: proven"),
         (Some(least), false) if least > 0.0 && least < cost.launched_per_hour => {
             format!("it may be possible for less, {least} at the least: not proven")
@@ -65,7 +77,11 @@ fn cost(cost: CostEntry) -> Vec<String> {
         (Some(_), _) => "not compared with every other way".to_owned(),
         (None, _) => String::new(),
     };
-    vec![format!("{} an hour", cost.launched_per_hour), bound]
+    let unpriced = match cost.unpriced_hosts {
+        0 => String::new(),
+        hosts => format!(", and {} at an unknown price", counted(hosts, "host")),
+    };
+    vec![format!("{} an hour{unpriced}", cost.launched_per_hour), bound]
 }
 
 fn counted(count: u64, what: &str) -> String {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use mobula_planner::{
-    Amount, Constraint, DrainKind, Gang, LabelConstraint, LabelOperator, Node, Resources, TerminateCause,
+    Amount, Constraint, DrainKind, Gang, LabelConstraint, LabelOperator, Node, NodeType, Resources, TerminateCause,
 };
 
 use super::*;
@@ -60,6 +60,14 @@ fn launch_counts_whole_replicas_of_hosts() {
         node("g/requested-0", Some("r1"), NodePhase::Requested),
     ];
     assert_eq!(new_replicas(&snapshot(nodes), &plan(group)), [("g".to_owned(), 1)].into());
+}
+
+#[test]
+fn a_suspended_group_launches_nothing() {
+    let group = GroupPlan { current: 0, requested: 2, desired: 2, min: 2, max: 9 };
+    let suspended = NodeType { name: "g".to_owned(), suspended: true, ..NodeType::default() };
+    let snapshot = Snapshot { node_types: vec![suspended], ..snapshot(Vec::new()) };
+    assert_eq!(new_replicas(&snapshot, &plan(group)), BTreeMap::new());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    FORMAT, Frame, RecorderError, io_error,
+    FORMAT, Frame, RecorderError, io_error, other_files,
     segment::{MAGIC, decompress, parse_plain, split_header, split_part},
     segment_paths,
 };
@@ -23,7 +23,7 @@ impl Recording {
     pub fn read(path: &Path) -> Result<Recording, RecorderError> {
         let paths = if path.is_dir() { segment_paths(path)? } else { vec![path.to_owned()] };
         if paths.is_empty() {
-            return Err(RecorderError::Nothing { name: path.display().to_string() });
+            return Err(RecorderError::Nothing { name: path.display().to_string(), others: other_files(path) });
         }
         let read = |path: &std::path::PathBuf| {
             let bytes = std::fs::read(path).map_err(|source| io_error(path, source))?;

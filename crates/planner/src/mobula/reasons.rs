@@ -1,12 +1,14 @@
 //! Why demand found no place: what comes nearest, and what would make it fit.
 
+use std::collections::BTreeSet;
+
 use super::decide::{Decision, GangFate, RunningWork};
 use super::demand::{Class, GangWork, Together};
 use super::gangs::Short;
 use super::limits::Closed;
 use super::world::{Column, Shape, ShapeId, World};
-use crate::topology::Required;
-use crate::{Memory, Node, NodePhase, Resources, UnmetCause, words};
+use crate::topology::{Required, pods_a_host};
+use crate::{Memory, Node, NodePhase, Resources, TopologyLevel, UnmetCause, words};
 
 /// Most groups that one reason names.
 const MAX_GROUPS: usize = 3;
@@ -46,9 +48,11 @@ pub(super) fn of_gang(
     }
     let Some(short) = fate.short else {
         let condition = if fate.condition.is_empty() { "in one place" } else { &fate.condition };
+        let holders = work.parts.iter().flat_map(|part| Holders::of(world, part.shape).groups);
+        let lacks_rdma = lacks_rdma(world, fate, &holders.collect());
         return (
             UnmetCause::Limit,
-            format!("it has to be {condition}, and no group or node is known to be in such a place"),
+            format!("it has to be {condition}, and no group or node is known to be in such a place{lacks_rdma}"),
         );
     };
     let total: u32 = work.parts.iter().map(|part| part.count).sum();
@@ -69,18 +73,17 @@ pub(super) fn of_gang(
     let (cause, mut why) = match most_hosts {
         _ if there.is_empty() => (UnmetCause::Limit, "no group is known to grow there".to_owned()),
         Some(most) => {
-            (UnmetCause::Limit, format!("there may be only {} there", words::counted(most as u64, "more host")))
+            let share = takes.and_then(|(_, group)| pods_a_host(world.snapshot).get(group).copied());
+            (UnmetCause::Limit, too_few_hosts(world, fate, (most, hosts), share.unwrap_or(1)))
         }
         None => match room_there(decision, work, short, &there, fate.rooms.as_deref()) {
             Some(text) => (UnmetCause::Limit, text),
             None => closed(decision, memory, short.shape, &there, Some(work)),
         },
     };
-    let lacks_rdma = elsewhere.into_iter().filter(|group| fate.lacks_rdma.get(*group) == Some(&true));
-    for group in lacks_rdma.take(MAX_GROUPS) {
-        why += &format!("; group {} has no RDMA", world.groups[group].spec.name);
-    }
-    let more = takes.map_or(String::new(), |(replicas, group)| {
+    why += &lacks_rdma(world, fate, &elsewhere.into_iter().collect());
+    // No number of replicas makes a domain larger.
+    let more = takes.filter(|_| most_hosts.is_none()).map_or(String::new(), |(replicas, group)| {
         let more = words::counted(replicas as u64, "more replica");
         format!("; it takes {more} of {}", world.groups[group].spec.name)
     });
@@ -90,6 +93,33 @@ pub(super) fn of_gang(
         RunningWork::NotAsked => ", or that room is left by older gangs, which wait for work that runs now",
     };
     (cause, format!("{what}{near}{condition}: {why}{more}{later}; nothing is started for a part of it"))
+}
+
+/// `; group cpu has no RDMA`, for some of these groups where that is why they are no candidates.
+fn lacks_rdma(world: &World<'_>, fate: &GangFate, groups: &BTreeSet<usize>) -> String {
+    let lacks = groups.iter().filter(|group| fate.lacks_rdma.get(**group) == Some(&true)).take(MAX_GROUPS);
+    lacks.map(|group| format!("; group {} has no RDMA", world.groups[*group].spec.name)).collect()
+}
+
+/// That a domain may have no more hosts for a gang than so many, and it needs so many; if no such domain may, what can be done
+/// about it. Where pods share hosts, it is pods that are counted.
+fn too_few_hosts(world: &World<'_>, fate: &GangFate, (most_new, needed): (i64, i64), share: u32) -> String {
+    let what = if share > 1 { "pod" } else { "host" };
+    let more = match most_new {
+        0 => format!("there may be no more {what}s there"),
+        _ => format!("there may be only {} there", words::counted(most_new as u64, &format!("more {what}"))),
+    };
+    let label = fate.nearest.as_ref().and_then(|domain| domain.split_once('=')).map(|(label, _)| label);
+    let is_its = |level: &&TopologyLevel| level.keys.iter().any(|key| Some(key.as_str()) == label);
+    let level = world.snapshot.topology.iter().find(is_its);
+    match level.and_then(|level| Some((&level.name, i64::from(level.max_hosts?) * i64::from(share)))) {
+        Some((name, most)) if needed > most => {
+            format!(
+                "{more}; no domain of {name} ever has room for the {needed} that it takes: ask for parts of at most {most}"
+            )
+        }
+        _ => more,
+    }
 }
 
 /// That Kubernetes nodes have too little room for a gang in the place where it must be, if nothing else keeps groups from
@@ -234,8 +264,9 @@ fn nearest(world: &World<'_>, shape: &Shape) -> String {
         for &(column, need) in &shape.needs {
             let has = group.total[usize::from(column)];
             if need > has {
-                short += (need - has) as f64 / need as f64;
-                lacks.push(lack(world, column, need, &group.spec.resources));
+                let (asked, has) = as_observed(world, column, need, &group.spec.resources);
+                short += (asked - has) / asked;
+                lacks.push(lack(world, column, asked, has));
             }
         }
         if world.rank(shape, group.kind).is_none() {
@@ -253,14 +284,18 @@ fn nearest(world: &World<'_>, shape: &Shape) -> String {
     }
 }
 
-fn lack(world: &World<'_>, column: Column, need: i64, has: &Resources) -> String {
+/// What is asked for of a resource and what there is of it, in units: the world's own numbers are rounded down.
+fn as_observed(world: &World<'_>, column: Column, need: i64, has: &Resources) -> (f64, f64) {
     let name = world.resources.get(usize::from(column)).copied().unwrap_or_default();
-    // As observed: the world's own numbers are rounded down.
-    let (need, has) = (world.units(column, need), has.get(name).copied().unwrap_or_default().as_f64());
+    (world.units(column, need), has.get(name).copied().unwrap_or_default().as_f64())
+}
+
+fn lack(world: &World<'_>, column: Column, asked: f64, has: f64) -> String {
+    let name = world.resources.get(usize::from(column)).copied().unwrap_or_default();
     if has == 0.0 {
         return format!("no {name}");
     }
-    format!("{name} {} where {} is asked for", words::amount(name, has), words::amount(name, need))
+    format!("{name} {} where {} is asked for", words::amount(name, has), words::amount(name, asked))
 }
 
 /// A shape for people.

@@ -12,8 +12,8 @@ use super::resize;
 use super::world::{HostId, Origin, World};
 use crate::census::{Census, Replicas, census, replicas};
 use crate::{
-    Cost, DemandRef, DrainKind, GangPlan, GangStrategy, Launch, Memory, Node, NodePhase, PendingCause, Placement, Plan, Reason,
-    Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict, words,
+    Cost, DemandRef, DrainKind, GangPlan, GangStrategy, Launch, Memory, Node, NodePhase, PendingCause, Placement, Plan,
+    Reason, Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict, words,
 };
 
 /// Writes the plan.
@@ -488,20 +488,26 @@ impl<'d, 'a> Report<'d, 'a> {
 
     fn cost(&self) -> Cost {
         let Decision { board, prices, repacked, fixed_cost, .. } = self.decision;
-        let launched = (0..board.world.groups.len()).map(|at| {
+        let launched = |at: &usize| self.held_back.launched(*at);
+        let cost_of = |at: usize| {
             let price = if prices.is_priced { prices.per_hour[at] } else { prices.cost[at] };
-            price * self.held_back.launched(at) as f64
-        });
-        let launched_per_hour: f64 = launched.sum();
+            price * launched(&at) as f64
+        };
+        // A price that is guessed decides, but is nothing that anybody pays.
+        let priced = (0..board.world.groups.len()).filter(|at| !prices.unpriced.contains(at));
+        let launched_per_hour: f64 = priced.map(cost_of).sum();
+        let unpriced_hosts = prices.unpriced.iter().map(launched).sum();
         // Scarcity, which tells equal prices apart, is at most a millionth of a price.
         let bound = (fixed_cost + repacked.lower_bound) * if prices.is_priced { 1.0 - 1e-6 } else { 1.0 };
+        let is_comparable = prices.unpriced.is_empty();
         let is_reached = bound >= launched_per_hour * (1.0 - 2e-6);
         Cost {
             is_priced: prices.is_priced,
             launched_per_hour,
-            lower_bound_per_hour: Some(if is_reached { launched_per_hour } else { bound.max(0.0) }),
+            unpriced_hosts,
+            lower_bound_per_hour: is_comparable.then_some(if is_reached { launched_per_hour } else { bound.max(0.0) }),
             // Minima are given. What else there is of hosts counts as free in the bound, so that it holds whatever they cost.
-            is_proven: repacked.is_proven,
+            is_proven: repacked.is_proven && is_comparable,
             work: repacked.work,
         }
     }

@@ -125,18 +125,20 @@ impl Fabrics {
         if kinds.clone().any(|bundle| self.asks_for_fabric(bundle)) {
             return Some(FabricWish::Required);
         }
-        if self.names.is_empty() {
+        let requires = |group: &&NodeType| group.facts.fabric == Some(FabricWish::Required);
+        let mut requiring = snapshot.node_types.iter().filter(requires).peekable();
+        // Where there is no fabric at all, one can only be missed where it is required.
+        if self.names.is_empty() && requiring.peek().is_none() {
             return None;
         }
         let kinds: Vec<&Request> = kinds.filter(|bundle| has_accelerator(&bundle.resources)).collect();
         if kinds.is_empty() || !is_over_several_hosts(snapshot, topology, gang) {
             return None;
         }
-        let requires = |group: &&NodeType| group.facts.fabric == Some(FabricWish::Required);
         let holds = |group: &NodeType| kinds.iter().any(|bundle| could_hold(group, bundle));
-        match snapshot.node_types.iter().filter(requires).any(holds) {
+        match requiring.any(holds) {
             true => Some(FabricWish::Required),
-            false => Some(FabricWish::Preferred),
+            false => Some(FabricWish::Preferred).filter(|_| !self.names.is_empty()),
         }
     }
 
@@ -293,7 +295,7 @@ fn amount(resources: &Resources, name: &str) -> Amount {
 }
 
 /// Whether there are accelerators whose hosts talk to each other by RDMA.
-pub(super) fn has_accelerator(resources: &Resources) -> bool {
+pub(crate) fn has_accelerator(resources: &Resources) -> bool {
     ACCELERATORS.iter().any(|name| amount(resources, name) > Amount::ZERO)
 }
 

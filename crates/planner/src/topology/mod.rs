@@ -27,6 +27,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+pub(crate) use fabric::has_accelerator;
 pub use fabric::{FabricId, Fabrics};
 pub use level::Level;
 pub use nearness::{Near, Required, level_named};

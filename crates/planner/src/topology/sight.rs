@@ -134,8 +134,7 @@ impl<'a> Reader<'a, '_> {
     fn id(&mut self, level: usize, key: usize, text: &'a str) -> u32 {
         // A label without a value says nothing: what is unknown is never shared.
         let Sight { texts, keys, .. } = &mut self.sight;
-        let (Some(ids), Some(texts), Some(keys)) =
-            (self.ids.get_mut(level), texts.get_mut(level), keys.get_mut(level))
+        let (Some(ids), Some(texts), Some(keys)) = (self.ids.get_mut(level), texts.get_mut(level), keys.get_mut(level))
         else {
             return NONE;
         };

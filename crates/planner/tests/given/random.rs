@@ -178,11 +178,14 @@ pub fn near_snapshots() -> impl Strategy<Value = Snapshot> {
     let level = || prop::sample::select(vec![None, None, Some("zone"), Some("row"), Some("aisle")]);
     let row = || prop::sample::select(vec![None, Some("r1"), Some("r2"), Some("r3")]);
     let groups = prop::collection::vec((level(), level(), row()), 3);
-    (mixed_snapshots(), groups, prop::collection::vec(row(), 32)).prop_map(|(mut snapshot, groups, rows)| {
+    let most = prop::sample::select(vec![None, None, Some(1), Some(3)]);
+    let drawn = (mixed_snapshots(), groups, prop::collection::vec(row(), 32), most);
+    drawn.prop_map(|(mut snapshot, groups, rows, most)| {
         let named = |name: &str| name.to_owned();
         let level =
             |name: &str| TopologyLevel { name: named(name), keys: vec![named(name)], ..TopologyLevel::default() };
         snapshot.topology = ["zone", "row"].map(level).into();
+        snapshot.topology[1].max_hosts = most;
         let with_row = |labels: &mut Arc<Labels>, row: Option<&str>| {
             let labels = Arc::make_mut(labels);
             row.into_iter().for_each(|row| drop(labels.insert(named("row"), format!("{}-{row}", labels["zone"]))));
