@@ -6,7 +6,7 @@ pub mod text;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_planner::{
-    Cost, DemandClass, GangPlan, GangStrategy, GroupPlan, LabelSelector, Node, NodePhase, Plan, Reason, Request,
+    Cost, DemandClass, GangPlan, GangStrategy, GroupPlan, LabelSelector, Move, Node, NodePhase, Plan, Reason, Request,
     Snapshot, Terminate, Unmet, UnmetCause, UnmetKind, Verdict,
 };
 use serde::Serialize;
@@ -27,6 +27,9 @@ pub struct Document {
     pub infeasible: Vec<InfeasibleEntry>,
     /// Every worker group.
     pub groups: BTreeMap<String, GroupEntry>,
+    /// Nodes that could be drained, if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
     /// What the launches cost; absent where no prices are known or the policy weighs none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostEntry>,
@@ -125,6 +128,7 @@ impl Document {
             terminate: plan.terminate.iter().map(terminate_entry).collect(),
             infeasible: plan.unmet.iter().map(infeasible_entry).collect(),
             groups,
+            moves: plan.moves.clone(),
             cost: plan.cost.filter(|cost| cost.is_priced).map(cost_entry),
             gangs: plan.gangs.clone(),
             explain: plan.explain.iter().map(explain_entry).collect(),

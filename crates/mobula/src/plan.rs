@@ -68,6 +68,9 @@ pub struct Args {
     /// Never put requests without GPU on GPU nodes, not even if nothing else can take them
     #[arg(long)]
     pub keep_gpu_clean: bool,
+    /// Name nodes that could be drained because others have room for all that they run; nobody drains them
+    #[arg(long)]
+    pub defragment: bool,
     /// Unix time in ms to plan at; default: the newest creation time among the pods, else 0; with gcs:// the clock
     #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..))]
     pub now: Option<i64>,
@@ -101,8 +104,11 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn plan(args: &Args) -> anyhow::Result<String> {
-    let policy_options =
-        PolicyOptions { improve_work: policy::improve_work(args.improve), keep_gpu_clean: args.keep_gpu_clean };
+    let policy_options = PolicyOptions {
+        improve_work: policy::improve_work(args.improve),
+        keep_gpu_clean: args.keep_gpu_clean,
+        defragment: args.defragment,
+    };
     let policy = policy::named(&args.policy, &policy_options)?;
     refuse_shared_stdin(args)?;
     let topology = input::topology(&args.topology)?;

@@ -32,6 +32,9 @@ pub struct Args {
     /// Never put requests without GPU on GPU nodes, not even if nothing else can take them
     #[arg(long, requires = "policy")]
     keep_gpu_clean: bool,
+    /// Name nodes that could be drained because others have room for all that they run
+    #[arg(long, requires = "policy")]
+    defragment: bool,
     /// Plan with these prices instead of the recorded ones: see `mobula plan --help`
     #[arg(long, value_name = "FILE", requires = "policy")]
     prices: Option<String>,
@@ -60,8 +63,11 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// The answer, and whether all is as it was.
 fn replay(args: &Args) -> anyhow::Result<(String, bool)> {
-    let options =
-        PolicyOptions { improve_work: policy::improve_work(args.improve), keep_gpu_clean: args.keep_gpu_clean };
+    let options = PolicyOptions {
+        improve_work: policy::improve_work(args.improve),
+        keep_gpu_clean: args.keep_gpu_clean,
+        defragment: args.defragment,
+    };
     let prices = args.prices.as_deref().map(input::prices).transpose()?;
     let topology = args.topology.as_deref().map(input::topology).transpose()?;
     let other = args.policy.as_deref().map(|name| policy::named(name, &options)).transpose()?;

@@ -48,6 +48,10 @@ pub struct Args {
     /// Never put requests without GPU on GPU nodes, not even if nothing else can take them
     #[arg(long, env = "MOBULA_KEEP_GPU_CLEAN", value_parser = BoolishValueParser::new())]
     keep_gpu_clean: bool,
+    /// Name nodes that could be drained because others have room for all that they run (in `mobula explain`, for instance); nobody
+    /// drains them
+    #[arg(long, env = "MOBULA_DEFRAGMENT", value_parser = BoolishValueParser::new())]
+    defragment: bool,
     /// What a pod of each group costs an hour: see `mobula plan --help`. Read again when it changes; while it can't be used,
     /// the older prices stay
     #[arg(long, env = "MOBULA_PRICES", value_name = "FILE")]
@@ -196,8 +200,11 @@ fn start_log(args: &Args) -> anyhow::Result<()> {
 }
 
 fn sidecar_config(args: &Args) -> anyhow::Result<SidecarConfig> {
-    let policy_options =
-        PolicyOptions { improve_work: policy::improve_work(args.improve), keep_gpu_clean: args.keep_gpu_clean };
+    let policy_options = PolicyOptions {
+        improve_work: policy::improve_work(args.improve),
+        keep_gpu_clean: args.keep_gpu_clean,
+        defragment: args.defragment,
+    };
     let policy = policy::named(&args.policy, &policy_options)?;
     let topology = input::topology(&args.topology)?;
     let seconds_to_ms = |seconds: u32| i64::from(seconds) * 1000;

@@ -37,8 +37,8 @@ pub use memory::{Blocked, Memory};
 pub use mobula::Mobula;
 pub use nodes::Nodes;
 pub use plan::{
-    Cost, DemandRef, DrainKind, GangPlan, GroupPlan, Launch, MAX_LAUNCHES, Placement, Plan, Reason, Resize, Target,
-    Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict,
+    Cost, DemandRef, DrainKind, GangPlan, GroupPlan, Launch, MAX_LAUNCHES, Move, Placement, Plan, Reason, Resize,
+    Target, Terminate, TerminateCause, Unmet, UnmetCause, UnmetKind, Verdict,
 };
 pub use ray_v2::RayV2;
 pub use snapshot::{
@@ -70,6 +70,8 @@ pub struct PolicyOptions {
     pub improve_work: u64,
     /// Requests without GPU never go to groups with GPUs, not even if nothing else can take them.
     pub keep_gpu_clean: bool,
+    /// Nodes are named that could be drained because others have room for all that they run: see [`Plan::moves`].
+    pub defragment: bool,
 }
 
 /// The policy that users select by `name`; `None` if there is none of that name.

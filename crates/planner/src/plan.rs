@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, Gang, Request, Versions};
+use crate::{Amount, Gang, Request, Resources, Versions};
 
 /// Most pods that one plan launches.
 ///
@@ -28,6 +28,9 @@ pub struct Plan {
     pub terminate: Vec<Terminate>,
     /// Pods to resize in place.
     pub resize: Vec<Resize>,
+    /// Nodes that could be drained because others have room for all that they run: proposals, which nobody carries out. Empty
+    /// unless they are asked for.
+    pub moves: Vec<Move>,
     /// Demand that this plan does not serve.
     pub unmet: Vec<Unmet>,
     /// Reasons for what is done and for what is not.
@@ -214,6 +217,24 @@ pub struct Resize {
     pub cpu: Amount,
     /// New memory limit in bytes.
     pub memory: Amount,
+}
+
+/// A node that could be drained, and the one that has room for all that it runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Move {
+    /// Group name of both.
+    pub group: String,
+    /// Pod that could go.
+    pub instance_id: String,
+    /// Its Ray node id in hex.
+    pub ray_node_id: Option<String>,
+    /// Pod that has room.
+    pub to: String,
+    /// What is in use of the node that could go.
+    pub resources: Resources,
+    /// Its price; `None`: unknown.
+    pub saves_per_hour: Option<f64>,
 }
 
 /// What kind of demand is not served.

@@ -26,7 +26,7 @@ fn mobula(improve_work: u64) -> Arc<dyn Policy> {
 
 #[allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 fn named(name: &str, improve_work: u64) -> Arc<dyn Policy> {
-    policy(name, &PolicyOptions { improve_work, ..PolicyOptions::default() }).expect(name)
+    policy(name, &PolicyOptions { improve_work, defragment: improve_work > 0, ..PolicyOptions::default() }).expect(name)
 }
 
 fn plan(policy: &dyn Policy, snapshot: &Snapshot) -> Plan {

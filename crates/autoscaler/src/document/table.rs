@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use mobula_planner::{Plan, Snapshot, Unmet, UnmetKind};
+use mobula_planner::{Move, Plan, Snapshot, Unmet, UnmetKind};
 
 use super::{CostEntry, Document, ExplainEntry, new_replicas, text};
 
@@ -28,6 +28,7 @@ pub fn table(snapshot: &Snapshot, plan: &Plan, notes: &[String]) -> String {
         ("Would launch", launches(snapshot, plan)),
         ("Would end", ends.collect()),
         ("Would resize", resizes(plan)),
+        ("Could be drained", plan.moves.iter().map(drained).collect()),
         ("Would stay unserved", plan.unmet.iter().map(unserved).collect()),
     ] {
         shown.extend(rows.iter().filter_map(|row| row.last().cloned()));
@@ -128,6 +129,15 @@ fn resizes(plan: &Plan) -> Vec<Vec<String>> {
         vec![resize.group.clone(), resize.instance_id.clone(), limits]
     };
     plan.resize.iter().map(row).collect()
+}
+
+fn drained(proposed: &Move) -> Vec<String> {
+    let saves = proposed.saves_per_hour.filter(|saves| *saves > 0.0);
+    let saves = saves.map_or(String::new(), |saves| format!(", which would save {saves} an hour"));
+    let amounts = proposed.resources.iter().map(|(name, used)| format!("{name}: {}", text::amount(name, *used)));
+    let amounts = amounts.collect::<Vec<_>>().join(", ");
+    let text = format!("{} has room for all that it runs ({amounts}){saves}", proposed.to);
+    vec![proposed.group.clone(), proposed.instance_id.clone(), text]
 }
 
 fn unserved(unmet: &Unmet) -> Vec<String> {

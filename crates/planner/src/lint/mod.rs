@@ -5,6 +5,7 @@
 mod dynamic;
 mod fabrics;
 mod gangs;
+mod moves;
 mod nearness;
 mod places;
 
@@ -54,6 +55,7 @@ pub fn lint(snapshot: &Snapshot, plan: &Plan) -> Vec<Violation> {
     check.terminations();
     check.replicas();
     check.resizes();
+    check.moves();
     check.unmet();
     if !plan.placements.is_empty() || !plan.gangs.is_empty() {
         let places = check.places();

@@ -27,6 +27,7 @@ mod host_set;
 mod hosts;
 mod limits;
 mod lots;
+mod moves;
 pub(crate) mod order;
 mod over_maximum;
 mod pending;
@@ -87,6 +88,9 @@ impl Policy for Mobula {
         let mut memory = memory.clone();
         let decision = decide::decide(&ordered.snapshot, &ordered.roster, &self.options, &mut memory);
         let mut plan = report::plan(self.name(), &decision, &memory);
+        if self.options.defragment {
+            moves::propose(&decision, &mut plan);
+        }
         ordered.restore(&mut plan);
         (plan, memory)
     }

@@ -4,7 +4,7 @@
 //! without accelerators stays off hosts that have some; and a little more on large hosts than on small ones, so that small
 //! work stays off whole large ones. With prices, price alone decides; scarcity only chooses between equal ones.
 
-use crate::{NodeType, Offering, Resources, Snapshot};
+use crate::{CapacityType, NodeType, Offering, Resources, Snapshot};
 
 /// Weights of scarcity, by unit.
 const CPU: f64 = 1.0;
@@ -64,16 +64,15 @@ impl Prices {
     }
 }
 
-/// The price an hour of one host of a group; `None`: unknown.
+/// What one more host of a group costs an hour, paid in the cheapest way; `None`: unknown. Which way it is, Kubernetes decides.
+/// What is reserved is paid for whether it is used or not, so one more host of it costs nothing.
 pub(super) fn price(group: &NodeType) -> Option<f64> {
-    offering(group).map(|offering| offering.price_per_hour)
-}
-
-/// What one more host of a group would be paid as: the cheapest way, of equal ones the first.
-pub(super) fn offering(group: &NodeType) -> Option<&Offering> {
-    let known =
-        group.offerings.iter().filter(|offering| offering.price_per_hour.is_finite() && offering.price_per_hour >= 0.0);
-    known.min_by(|a, b| a.price_per_hour.total_cmp(&b.price_per_hour))
+    let price = |offering: &Offering| match offering.capacity_type {
+        CapacityType::Reserved => 0.0,
+        CapacityType::OnDemand | CapacityType::Spot => offering.price_per_hour,
+    };
+    let known = group.offerings.iter().map(price).filter(|price| price.is_finite() && *price >= 0.0);
+    known.min_by(f64::total_cmp)
 }
 
 /// How scarce a host with these resources is; always positive.
@@ -122,6 +121,17 @@ mod tests {
         assert!(!costs.is_priced);
         assert!(costs.cost[0] < costs.cost[1]);
         assert!(8.0 * costs.cost[1] < costs.cost[2], "{:?}", costs.cost);
+    }
+
+    #[test]
+    fn what_is_reserved_is_paid_for_already() {
+        let offering = |price_per_hour, capacity_type| Offering { price_per_hour, capacity_type, zone: None };
+        let reserved = vec![offering(9.0, CapacityType::OnDemand), offering(5.0, CapacityType::Reserved)];
+        let cheap = vec![offering(3.0, CapacityType::Spot), offering(9.0, CapacityType::OnDemand)];
+        let with = |offerings| NodeType { offerings, ..group("g", 8, 1, None) };
+        let costs = prices(vec![with(reserved), with(cheap)]);
+        assert_eq!(costs.per_hour, [0.0, 3.0]);
+        assert!(costs.cost[0] < costs.cost[1]);
     }
 
     #[test]
