@@ -159,6 +159,8 @@ pub(super) fn decide<'a>(
     let better = better.or_else(|| draft.seen_again(&rules, |launched| again(Start { launched, ..Start::default() })));
     let frugal = || again(Start { choosing: Choosing::AsIfLaunched, ..Start::default() });
     let better = better.or_else(|| draft.chosen_otherwise(&rules, frugal));
+    let packed = || again(Start { spreading: Spreading::Few, ..Start::default() });
+    let better = better.or_else(|| draft.packed_instead(&rules, packed));
     if let Some(better) = better {
         (draft, repacked, fixed_cost) = better;
     }
@@ -212,6 +214,7 @@ fn reserving_last<'a>(
 pub(super) struct Start<'s> {
     reserving: Reserving,
     choosing: Choosing,
+    spreading: Spreading,
     /// By group: replicas that are launched before anything has its place.
     launched: &'s [u64],
 }
@@ -224,6 +227,16 @@ enum Reserving {
     First,
     /// When everything else has its place, so that nothing is launched for it that is launched anyway.
     Last,
+}
+
+/// Over how many hosts SPREAD gangs go.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+enum Spreading {
+    /// As many as there are.
+    #[default]
+    Many,
+    /// As few as PACK gangs, which leaves the others whole.
+    Few,
 }
 
 /// A plan without what is only about its cost.
@@ -290,6 +303,10 @@ impl<'a> Draft<'a> {
         let asked = Asked::of(snapshot);
         let mut world = World::new(snapshot, &asked, roster, counts);
         let mut gangs = demand::gangs(&mut world, &asked);
+        if start.spreading == Spreading::Few {
+            let spread = gangs.iter_mut().filter(|work| work.together == Together::Many);
+            spread.for_each(|work| work.together = Together::Few);
+        }
         let mut classes = demand::classes(&mut world);
         for work in &mut gangs {
             work.fabric = map.fabrics.wish(snapshot, &map.topology, work.gang, work.kinds());

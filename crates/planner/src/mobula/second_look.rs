@@ -6,6 +6,7 @@
 
 use super::Rules;
 use super::decide::{Draft, MAX_RETRIED};
+use super::demand::{GangWork, Together};
 use super::repack::Repacked;
 use super::world::{Origin, need};
 
@@ -28,6 +29,24 @@ impl Draft<'_> {
         let mut other = again(&launched);
         let (repacked, fixed_cost) = other.finish(rules);
         (other.unserved() < self.unserved() && !other.has_empty()).then_some((other, repacked, fixed_cost))
+    }
+
+    /// A draft in which SPREAD gangs go over as few hosts as PACK ones (made by `again`), if that serves more: to spread is worth
+    /// nobody's place.
+    pub(super) fn packed_instead<'a>(
+        &self,
+        rules: &Rules<'_>,
+        again: impl FnOnce() -> Draft<'a>,
+    ) -> Option<(Draft<'a>, Repacked, f64)> {
+        let is_spread = |work: &GangWork<'_>| work.together == Together::Many && work.gang.bundles.len() > 1;
+        let is_short = self.unserved().0 > 0 || self.unserved().2 > 0;
+        let is_small = self.gangs.len() * self.board.world.hosts.len() <= MAX_RETRIED;
+        if !is_short || !is_small || !self.gangs.iter().any(is_spread) {
+            return None;
+        }
+        let mut other = again();
+        let (repacked, fixed_cost) = other.finish(rules);
+        (other.unserved() < self.unserved()).then_some((other, repacked, fixed_cost))
     }
 
     /// By group: replicas that are launched.
