@@ -271,7 +271,7 @@ fn nearest(world: &World<'_>, shape: &Shape) -> String {
         }
         if world.rank(shape, group.kind).is_none() {
             short += 1.0;
-            lacks.push(format!("no label {}", world.selector_text(shape)));
+            lacks.push(format!("no label {}", world.lacked_labels_text(shape, group.spec)));
         }
         (group, lacks, short)
     });

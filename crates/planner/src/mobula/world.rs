@@ -14,7 +14,10 @@ use super::resize::Headroom;
 use super::stocks::{State, StockId, Stocks, Traits};
 use crate::quick_hash::Index;
 use crate::roster::{Row, address};
-use crate::{Amount, LabelSelector, Labels, Node, NodePhase, NodeType, Request, Resources, Snapshot, Target, words};
+use crate::{
+    Amount, LabelConstraint, LabelSelector, Labels, Node, NodePhase, NodeType, Request, Resources, Snapshot, Target,
+    words,
+};
 
 /// Names with this prefix are resources of which a node that does not list them has 1.
 const IMPLICIT_PREFIX: &str = "node:__internal_implicit_resource_";
@@ -392,10 +395,20 @@ impl<'a> World<'a> {
         shape.selectors.iter().all(|selector| alternatives(selector).iter().any(|one| one.is_met_by(&label)))
     }
 
-    /// The labels that a shape asks for in the first place, for people.
-    pub fn selector_text(&self, shape: &Shape) -> String {
+    /// What a group lacks of the labels that a shape asks for in the first place, for people.
+    pub fn lacked_labels_text(&self, shape: &Shape, group: &NodeType) -> String {
+        let label = |key: &str| {
+            let expected = group.facts.expected_labels.get(key);
+            group.labels.get(key).or(expected).map(String::as_str)
+        };
+        let lacked = |first: &LabelSelector| {
+            let is_met = |constraint: &LabelConstraint| constraint.is_met_by(label(&constraint.key));
+            let constraints: Vec<_> =
+                first.constraints.iter().filter(|constraint| !is_met(constraint)).cloned().collect();
+            (!constraints.is_empty()).then(|| words::selector(&LabelSelector { constraints }))
+        };
         let firsts = shape.selectors.iter().filter_map(|selector| self.selectors[*selector as usize].first());
-        firsts.map(words::selector).collect::<Vec<_>>().join(" and ")
+        firsts.flat_map(lacked).collect::<Vec<_>>().join(" and ")
     }
 
     /// Makes hosts empty: all that they have is free, and what they grow or could grow by comes to that.
