@@ -128,7 +128,7 @@ impl Document {
             terminate: plan.terminate.iter().map(terminate_entry).collect(),
             infeasible: plan.unmet.iter().map(infeasible_entry).collect(),
             groups,
-            moves: plan.moves.clone(),
+            moves: plan.moves.iter().map(move_entry).collect(),
             cost: plan.cost.filter(|cost| cost.is_priced).map(cost_entry),
             gangs: plan.gangs.clone(),
             explain: plan.explain.iter().map(explain_entry).collect(),
@@ -180,9 +180,16 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+/// To the millionth: what is beyond is rounding.
+fn rounded(amount: f64) -> f64 {
+    (amount * 1e6).round() / 1e6
+}
+
+fn move_entry(proposed: &Move) -> Move {
+    Move { saves_per_hour: proposed.saves_per_hour.map(rounded), ..proposed.clone() }
+}
+
 fn cost_entry(cost: Cost) -> CostEntry {
-    // To the millionth: what is beyond is rounding.
-    let rounded = |amount: f64| (amount * 1e6).round() / 1e6;
     let bound = cost.lower_bound_per_hour.map(rounded);
     let launched_per_hour = rounded(cost.launched_per_hour);
     let gap = bound.filter(|bound| *bound > 0.0).map(|bound| rounded((launched_per_hour / bound - 1.0).max(0.0)));

@@ -58,12 +58,12 @@ impl Default for RecorderConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError {
     /// The file system said no. Retryable.
-    #[error("{path}: can't be read or written")]
+    #[error("{path}: {error}")]
     Io {
         /// File or directory.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// It is no recording. Not retryable.
     #[error("{name}: not a recording of Mobula (it does not start with `MOBULA`)")]
@@ -114,8 +114,8 @@ pub enum RecorderError {
 /// The format that this version writes and reads.
 pub const FORMAT: u32 = 1;
 
-fn io_error(path: &Path, source: io::Error) -> RecorderError {
-    RecorderError::Io { path: path.to_owned(), source }
+fn io_error(path: &Path, error: io::Error) -> RecorderError {
+    RecorderError::Io { path: path.to_owned(), error }
 }
 
 /// Keeps the last frames.

@@ -28,7 +28,7 @@ pub fn table(snapshot: &Snapshot, plan: &Plan, notes: &[String]) -> String {
         ("Would launch", launches(snapshot, plan)),
         ("Would end", ends.collect()),
         ("Would resize", resizes(plan)),
-        ("Could be drained", plan.moves.iter().map(drained).collect()),
+        ("Could be drained", document.moves.iter().map(drained).collect()),
         ("Would stay unserved", plan.unmet.iter().map(unserved).collect()),
     ] {
         shown.extend(rows.iter().filter_map(|row| row.last().cloned()));

@@ -83,8 +83,8 @@ fn length(bytes: usize) -> Result<[u8; 4], RecorderError> {
     u32::try_from(bytes).ok().filter(|_| bytes <= MAX_FRAME_BYTES).map(u32::to_le_bytes).ok_or_else(too_large)
 }
 
-fn compression(source: io::Error) -> RecorderError {
-    RecorderError::Io { path: "compression of a frame".into(), source }
+fn compression(error: io::Error) -> RecorderError {
+    RecorderError::Io { path: "compression of a frame".into(), error }
 }
 
 /// Compresses the frames of one segment, each against the one before.

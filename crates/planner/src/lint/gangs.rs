@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Check;
 use super::places::{Place, satisfied};
-use crate::topology::{has_accelerator, pods_a_host};
-use crate::{DemandRef, Gang, GangPlan, GangStrategy, NodePhase, Target, TopologyLevel, UnmetKind};
+use crate::topology::{gpu_steps, gpu_steps_of_hosts, has_accelerator};
+use crate::{DemandRef, Gang, GangPlan, GangStrategy, Node, NodePhase, Target, TopologyLevel, UnmetKind};
 
 /// One placement of bundles of a gang.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,37 +159,42 @@ impl<'a> Check<'a> {
         members
     }
 
-    /// Nothing is launched for a gang with accelerators that is kept in one domain beyond the hosts that its level allows there. Pods that may share
-    /// hosts are as few hosts as they could be; what is there already is no fault of the plan. No more than a warning, because what
-    /// minima or others launch there may be beyond it, and may be used.
+    /// Nothing is launched for a gang with accelerators that is kept in one domain beyond the hosts that its level allows there: in
+    /// GPUs, because pods with few of them may share hosts. What is there already is no fault of the plan. No more than a warning,
+    /// because what minima or others launch there may be beyond it, and may be used.
     fn level_sizes(&mut self, gang: &Gang, said: Option<&str>, hosts: &[Target]) {
         let snapshot = self.snapshot;
         let has_accelerators = gang.bundles.iter().any(|bundle| has_accelerator(&bundle.resources));
-        let said = said.filter(|_| has_accelerators).and_then(|said| said.split_once('='));
-        let Some((label, domain)) = said else { return };
+        let Some((label, domain)) = said.filter(|_| has_accelerators).and_then(|said| said.split_once('=')) else {
+            return;
+        };
         let is_its = |level: &&TopologyLevel| level.keys.iter().any(|key| key == label);
         let Some(level) = snapshot.topology.iter().find(is_its) else { return };
-        let Some(most) = level.max_hosts.map(|most| most as usize).filter(|most| hosts.len() > *most) else { return };
-        let shares = pods_a_host(snapshot);
-        let mut launched: BTreeMap<u32, usize> = BTreeMap::new();
-        let mut machines: BTreeSet<&str> = BTreeSet::new();
-        let mut others = 0;
-        for host in hosts {
-            match host {
-                Target::New { group, .. } => *launched.entry(*group).or_default() += 1,
-                Target::Node(at) => match snapshot.nodes.get(*at as usize).and_then(|node| node.host.as_deref()) {
-                    Some(machine) => drop(machines.insert(machine)),
-                    None => others += 1,
-                },
-            }
-        }
-        let share = |group: &u32| shares.get(*group as usize).map_or(1, |share| *share as usize);
-        let new: usize = launched.iter().map(|(group, pods)| pods.div_ceil(share(group))).sum();
-        let is_shared = launched.keys().any(|group| share(group) > 1);
-        let size = new + if is_shared { 0 } else { machines.len() + others };
-        if new > 0 && size > most {
-            let (id, level) = (&gang.id, &level.name);
-            let text = format!("gang {id} takes {size} hosts of {level} {domain}, more than {most}");
+        let Some(most) = level.max_hosts else { return };
+        let new: Vec<u32> = hosts
+            .iter()
+            .filter_map(|host| match host {
+                Target::New { group, .. } => Some(*group),
+                Target::Node(_) => None,
+            })
+            .collect();
+        let of_group = |group: u32| snapshot.node_types.get(group as usize).map_or(0, |it| gpu_steps(&it.resources));
+        let launched: i64 = new.iter().map(|group| of_group(*group)).sum();
+        let (size, all) = if launched > 0 {
+            let is_there = |(at, node): &(u32, &Node)| {
+                !matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped)
+                    && self.domain(Target::Node(*at), level) == Some(domain)
+            };
+            let nodes = (0_u32..).zip(&snapshot.nodes).filter(is_there);
+            let present: Vec<i64> = nodes.map(|(_, node)| gpu_steps(&node.total)).collect();
+            let pods = present.iter().copied().chain(new.iter().map(|group| of_group(*group)));
+            (present.iter().sum::<i64>() + launched, gpu_steps_of_hosts(most, pods))
+        } else {
+            (new.len() as i64, i64::from(most))
+        };
+        if size > all && !new.is_empty() {
+            let (id, level, hosts) = (&gang.id, &level.name, hosts.len());
+            let text = format!("gang {id} is on {hosts} hosts of {level} {domain}, which has no more than {most}");
             self.warning("domain-size", text);
         }
     }

@@ -21,7 +21,13 @@ impl<'a> Check<'a> {
         let said = said.and_then(|said| said.split_once('='));
         let is_checked = |key: &str| gang.locality.as_ref().is_some_and(|locality| locality.label == key);
         if let Some((key, value)) = said.filter(|(key, _)| !is_checked(key)) {
-            let is_outside = |host: &&Target| self.place_label(**host, key).is_some_and(|other| other != value);
+            // The domain is called by one of the level's labels; other hosts may have another of them.
+            let level = snapshot.topology.iter().find(|level| level.keys.iter().any(|it| it == key));
+            let of_host = |host: Target| match level {
+                Some(level) => self.domain(host, level),
+                None => self.place_label(host, key),
+            };
+            let is_outside = |host: &&Target| of_host(**host).is_some_and(|other| other != value);
             if let Some(host) = hosts.iter().find(is_outside) {
                 let text = format!("{} is not in {key}={value}, where gang {} is", self.target_name(*host), gang.id);
                 self.error("one-domain", text);

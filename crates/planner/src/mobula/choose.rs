@@ -66,6 +66,7 @@ impl<'a> Draft<'a> {
             fate.short = Some(short);
             fate.rooms = pools[at].rooms().map(<[u32]>::to_vec);
             fate.most_new_hosts = pools[at].most_new_hosts;
+            fate.most_hosts = pools[at].most_hosts;
             fate.nearest = pools[at].domain.clone().or(pools[at].fabric.clone());
         }
         best.map(|(_, [.., at])| at as usize)

@@ -45,6 +45,8 @@ pub(super) struct GangFate {
     pub rooms: Option<Vec<u32>>,
     /// Most hosts that may be launched where most of it found a place; `None`: the place has no limit of its own.
     pub most_new_hosts: Option<u32>,
+    /// Most hosts that such a place can ever have for it.
+    pub most_hosts: Option<u32>,
     /// By group: whether it is no candidate because it has no RDMA.
     pub lacks_rdma: Vec<bool>,
     pub work: RunningWork,
@@ -159,8 +161,7 @@ pub(super) fn decide<'a>(
     let better = better.or_else(|| draft.seen_again(&rules, |launched| again(Start { launched, ..Start::default() })));
     let frugal = || again(Start { choosing: Choosing::AsIfLaunched, ..Start::default() });
     let better = better.or_else(|| draft.chosen_otherwise(&rules, frugal));
-    let packed = || again(Start { spreading: Spreading::Few, ..Start::default() });
-    let better = better.or_else(|| draft.packed_instead(&rules, packed));
+    let better = better.or_else(|| draft.packed_instead(&rules, |packed| again(Start { packed, ..Start::default() })));
     if let Some(better) = better {
         (draft, repacked, fixed_cost) = better;
     }
@@ -214,7 +215,8 @@ fn reserving_last<'a>(
 pub(super) struct Start<'s> {
     reserving: Reserving,
     choosing: Choosing,
-    spreading: Spreading,
+    /// SPREAD gangs, by index in the snapshot and in order, that go over as few hosts as PACK ones.
+    packed: &'s [u32],
     /// By group: replicas that are launched before anything has its place.
     launched: &'s [u64],
 }
@@ -227,16 +229,6 @@ enum Reserving {
     First,
     /// When everything else has its place, so that nothing is launched for it that is launched anyway.
     Last,
-}
-
-/// Over how many hosts SPREAD gangs go.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-enum Spreading {
-    /// As many as there are.
-    #[default]
-    Many,
-    /// As few as PACK gangs, which leaves the others whole.
-    Few,
 }
 
 /// A plan without what is only about its cost.
@@ -303,10 +295,8 @@ impl<'a> Draft<'a> {
         let asked = Asked::of(snapshot);
         let mut world = World::new(snapshot, &asked, roster, counts);
         let mut gangs = demand::gangs(&mut world, &asked);
-        if start.spreading == Spreading::Few {
-            let spread = gangs.iter_mut().filter(|work| work.together == Together::Many);
-            spread.for_each(|work| work.together = Together::Few);
-        }
+        let packed = gangs.iter_mut().filter(|work| start.packed.binary_search(&work.at).is_ok());
+        packed.for_each(|work| work.together = Together::Few);
         let mut classes = demand::classes(&mut world);
         for work in &mut gangs {
             work.fabric = map.fabrics.wish(snapshot, &map.topology, work.gang, work.kinds());

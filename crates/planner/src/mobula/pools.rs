@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::board::Board;
-use super::demand::{GangWork, Together};
+use super::demand::{GangWork, Part, Together};
 use super::rooms::{self, Slots};
 use super::world::{HostId, Origin};
 use crate::roster::Row;
-use crate::topology::{DomainId, FabricId, Fabrics, GroupDomain, Topology};
+use crate::topology::{DomainId, FabricId, Fabrics, GroupDomain, Topology, gpu_steps, gpu_steps_of_hosts};
 use crate::{FabricWish, GangStrategy, PendingCause};
 
 /// Hosts that a gang may use, and groups that may be launched for it.
@@ -19,6 +19,8 @@ pub(super) struct Pool {
     groups: Option<Vec<u32>>,
     /// Most hosts that may be launched altogether; `None`: no limit of the pool's own.
     pub most_new_hosts: Option<u32>,
+    /// Most hosts that such a place can ever have for the gang; `None`: not known.
+    pub most_hosts: Option<u32>,
     /// The domains that it lies in, and what people call it.
     pub domains: Vec<DomainId>,
     pub domain: Option<String>,
@@ -92,6 +94,7 @@ impl Pool {
             hosts: both(&self.hosts, &other.hosts),
             groups,
             most_new_hosts: self.most_new_hosts.into_iter().chain(other.most_new_hosts).min(),
+            most_hosts: self.most_hosts.into_iter().chain(other.most_hosts).min(),
             domains: self.domains.iter().chain(&other.domains).copied().collect(),
             domain: self.domain.clone().or(other.domain.clone()),
             fabric: self.fabric.clone().or(other.fabric.clone()),
@@ -341,16 +344,10 @@ impl<'a> Map<'a> {
             new_hosts(board).filter(|(_, group)| is_pinned(*group)).map(|(host, _)| host).collect();
         let is_scarce = work.parts.iter().any(|part| world.shapes[part.shape as usize].is_scarce);
         let most = topology.levels().get(level).and_then(|level| level.max_hosts).filter(|_| is_scarce);
-        let most_new = |most: u32| {
-            let can_come = (0..groups.len()).filter(|group| groups[*group] > 0);
-            match can_come.map(|group| topology.pods_a_host(group)).max() {
-                // Where pods share hosts, those that are there say nothing of how many hosts they are on.
-                Some(share @ 2..) => most.saturating_mul(share).saturating_sub(present.len() as u32),
-                _ => most.saturating_sub(topology.hosts_in(domain)),
-            }
-        };
+        let room = most.map(|most| self.room_of_hosts(board, work, (domain, most), &groups, &launched));
         Pool {
-            most_new_hosts: most.map(|most| most_new(most).saturating_sub(launched.len() as u32)),
+            most_new_hosts: room.map(|(new, _)| new),
+            most_hosts: room.map(|(_, all)| all),
             hosts: Some(present.iter().copied().chain(launched).collect()),
             groups: Some(groups),
             domains: vec![domain],
@@ -358,6 +355,36 @@ impl<'a> Map<'a> {
             fabric: None,
             is_fluid: is_fluid && most.is_none(),
         }
+    }
+
+    /// How many hosts may be launched for a gang in a domain that has so many hosts at most, and how many it could ever have. Where
+    /// pods have GPUs, hosts are worth theirs, since pods with few of them may share one; of groups with different pods, those
+    /// with most GPUs are counted with.
+    fn room_of_hosts(
+        &self,
+        board: &Board<'_>,
+        work: &GangWork<'_>,
+        (domain, most): (DomainId, u32),
+        groups: &[u32],
+        launched: &[HostId],
+    ) -> (u32, u32) {
+        let world = &board.world;
+        let tally = self.topology.tally(domain);
+        let gpus = |group: usize| gpu_steps(&world.groups[group].spec.resources);
+        let can_come = || (0..groups.len()).filter(|group| groups[*group] > 0);
+        let holds = |group: &usize| {
+            let fits = |part: &Part| world.slots_of_group(&world.shapes[part.shape as usize], *group) > 0;
+            board.limits.room(world, *group) > 0 && work.parts.iter().any(fits)
+        };
+        let largest = can_come().filter(holds).map(gpus).max().unwrap_or(0);
+        if largest == 0 {
+            return (most.saturating_sub(tally.hosts).saturating_sub(launched.len() as u32), most);
+        }
+        let of_launched = launched.iter().map(|host| gpus(world.hosts.group[*host as usize] as usize));
+        let all = gpu_steps_of_hosts(most, can_come().map(gpus).chain([tally.most_gpu_steps]));
+        let left = of_launched.fold(all.saturating_sub(tally.gpu_steps), i64::saturating_sub).max(0);
+        let pods = |steps: i64| u32::try_from(steps / largest).unwrap_or(u32::MAX);
+        (pods(left), pods(all))
     }
 
     /// The least room that is left to a group in the domains around this one: what is launched somewhere in them may have come

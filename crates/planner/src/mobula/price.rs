@@ -42,16 +42,20 @@ impl Prices {
         if !is_priced {
             return Prices { per_hour: vec![0.0; scarcity.len()], cost: scarcity, is_priced, unpriced: Vec::new() };
         }
-        // What a unit of scarcity costs at most among those with a price.
-        let rates = prices.iter().zip(&scarcity).filter_map(|(price, scarcity)| Some((*price)? / scarcity));
+        // What a unit of scarcity costs at most among those with a price, what is reserved included.
+        let listed =
+            snapshot.node_types.iter().map(|group| cheapest(group.offerings.iter().map(|it| it.price_per_hour)));
+        let rates = listed.zip(&scarcity).filter_map(|(price, scarcity)| Some(price? / scarcity));
         let dearest = rates.fold(0.0, f64::max);
+        let dearest = if dearest > 0.0 { dearest } else { 1.0 };
         let most = scarcity.iter().copied().fold(0.0, f64::max);
         let positive = prices.iter().flatten().copied().filter(|price| *price > 0.0);
         let least = positive.fold(f64::MAX, f64::min);
         let least = if least == f64::MAX { 1.0 } else { least };
         let mut costs = Prices { cost: Vec::new(), per_hour: Vec::new(), is_priced, unpriced: Vec::new() };
         for (at, (price, scarcity)) in prices.into_iter().zip(&scarcity).enumerate() {
-            if price.is_none() && !snapshot.node_types[at].is_head {
+            let group = &snapshot.node_types[at];
+            if price.is_none() && !group.is_head && !group.suspended && group.max_replicas > 0 {
                 costs.unpriced.push(at);
             }
             let price = price.unwrap_or(dearest * scarcity * UNPRICED);
@@ -71,8 +75,11 @@ pub(super) fn price(group: &NodeType) -> Option<f64> {
         CapacityType::Reserved => 0.0,
         CapacityType::OnDemand | CapacityType::Spot => offering.price_per_hour,
     };
-    let known = group.offerings.iter().map(price).filter(|price| price.is_finite() && *price >= 0.0);
-    known.min_by(f64::total_cmp)
+    cheapest(group.offerings.iter().map(price))
+}
+
+fn cheapest(prices: impl Iterator<Item = f64>) -> Option<f64> {
+    prices.filter(|price| price.is_finite() && *price >= 0.0).min_by(f64::total_cmp)
 }
 
 /// How scarce a host with these resources is; always positive.
@@ -105,6 +112,7 @@ mod tests {
         let offering = |price_per_hour| Offering { price_per_hour, ..Offering::default() };
         NodeType {
             name: name.to_owned(),
+            max_replicas: 10,
             resources: Arc::new(amounts.into()),
             offerings: price.map(offering).into_iter().collect(),
             ..NodeType::default()
@@ -132,6 +140,11 @@ mod tests {
         let costs = prices(vec![with(reserved), with(cheap)]);
         assert_eq!(costs.per_hour, [0.0, 3.0]);
         assert!(costs.cost[0] < costs.cost[1]);
+        // What nobody knows the price of is dear, even if all that is known is reserved.
+        let reserved = vec![offering(5.0, CapacityType::Reserved)];
+        let costs = prices(vec![NodeType { offerings: reserved, ..group("g", 64, 8, None) }, group("u", 32, 8, None)]);
+        assert!(costs.cost[0] < costs.cost[1] && costs.cost[1] > 1.0, "{:?}", costs.cost);
+        assert_eq!(costs.unpriced, [1]);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use super::demand::{Class, GangWork, Together};
 use super::gangs::Short;
 use super::limits::Closed;
 use super::world::{Column, Shape, ShapeId, World};
-use crate::topology::{Required, pods_a_host};
-use crate::{Memory, Node, NodePhase, Resources, TopologyLevel, UnmetCause, words};
+use crate::topology::Required;
+use crate::{Memory, Node, NodePhase, Resources, UnmetCause, words};
 
 /// Most groups that one reason names.
 const MAX_GROUPS: usize = 3;
@@ -72,10 +72,7 @@ pub(super) fn of_gang(
     let most_hosts = fate.most_new_hosts.map(i64::from).filter(|most| hosts > *most);
     let (cause, mut why) = match most_hosts {
         _ if there.is_empty() => (UnmetCause::Limit, "no group is known to grow there".to_owned()),
-        Some(most) => {
-            let share = takes.and_then(|(_, group)| pods_a_host(world.snapshot).get(group).copied());
-            (UnmetCause::Limit, too_few_hosts(world, fate, (most, hosts), share.unwrap_or(1)))
-        }
+        Some(most) => (UnmetCause::Limit, too_few_hosts(fate, most, hosts)),
         None => match room_there(decision, work, short, &there, fate.rooms.as_deref()) {
             Some(text) => (UnmetCause::Limit, text),
             None => closed(decision, memory, short.shape, &there, Some(work)),
@@ -102,20 +99,16 @@ fn lacks_rdma(world: &World<'_>, fate: &GangFate, groups: &BTreeSet<usize>) -> S
 }
 
 /// That a domain may have no more hosts for a gang than so many, and it needs so many; if no such domain may, what can be done
-/// about it. Where pods share hosts, it is pods that are counted.
-fn too_few_hosts(world: &World<'_>, fate: &GangFate, (most_new, needed): (i64, i64), share: u32) -> String {
-    let what = if share > 1 { "pod" } else { "host" };
+/// about it.
+fn too_few_hosts(fate: &GangFate, most_new: i64, needed: i64) -> String {
     let more = match most_new {
-        0 => format!("there may be no more {what}s there"),
-        _ => format!("there may be only {} there", words::counted(most_new as u64, &format!("more {what}"))),
+        0 => "there may be no more hosts there".to_owned(),
+        _ => format!("there may be only {} there", words::counted(most_new as u64, "more host")),
     };
-    let label = fate.nearest.as_ref().and_then(|domain| domain.split_once('=')).map(|(label, _)| label);
-    let is_its = |level: &&TopologyLevel| level.keys.iter().any(|key| Some(key.as_str()) == label);
-    let level = world.snapshot.topology.iter().find(is_its);
-    match level.and_then(|level| Some((&level.name, i64::from(level.max_hosts?) * i64::from(share)))) {
-        Some((name, most)) if needed > most => {
+    match fate.most_hosts.map(i64::from) {
+        Some(most) if needed > most => {
             format!(
-                "{more}; no domain of {name} ever has room for the {needed} that it takes: ask for parts of at most {most}"
+                "{more}; no such place ever has more than {most}, and it takes {needed}: ask for parts of at most {most}"
             )
         }
         _ => more,

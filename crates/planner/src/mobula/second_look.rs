@@ -10,6 +10,9 @@ use super::demand::{GangWork, Together};
 use super::repack::Repacked;
 use super::world::{Origin, need};
 
+/// Most gangs that are spread again one by one.
+const MAX_SPREAD_AGAIN: usize = 4;
+
 impl Draft<'_> {
     /// A draft that starts from what this one launches (given by group to `again`), if it serves more and leaves nothing that
     /// is launched empty.
@@ -31,22 +34,38 @@ impl Draft<'_> {
         (other.unserved() < self.unserved() && !other.has_empty()).then_some((other, repacked, fixed_cost))
     }
 
-    /// A draft in which SPREAD gangs go over as few hosts as PACK ones (made by `again`), if that serves more: to spread is worth
-    /// nobody's place.
+    /// A draft in which some SPREAD gangs go over as few hosts as PACK ones (made by `again`, which is given them), if that serves
+    /// more: to spread is worth nobody's place. Those that are in nobody's way are spread, as far as there are few.
     pub(super) fn packed_instead<'a>(
         &self,
         rules: &Rules<'_>,
-        again: impl FnOnce() -> Draft<'a>,
+        again: impl Fn(&[u32]) -> Draft<'a>,
     ) -> Option<(Draft<'a>, Repacked, f64)> {
-        let is_spread = |work: &GangWork<'_>| work.together == Together::Many && work.gang.bundles.len() > 1;
         let is_short = self.unserved().0 > 0 || self.unserved().2 > 0;
-        let is_small = self.gangs.len() * self.board.world.hosts.len() <= MAX_RETRIED;
-        if !is_short || !is_small || !self.gangs.iter().any(is_spread) {
+        let is_small = self.gangs.len().max(1) * self.board.world.hosts.len() <= MAX_RETRIED;
+        let is_spread = |work: &&GangWork<'_>| work.together == Together::Many && work.gang.bundles.len() > 1;
+        let mut packed: Vec<u32> = self.gangs.iter().filter(is_spread).map(|work| work.at).collect();
+        if !is_short || !is_small || packed.is_empty() {
             return None;
         }
-        let mut other = again();
-        let (repacked, fixed_cost) = other.finish(rules);
-        (other.unserved() < self.unserved()).then_some((other, repacked, fixed_cost))
+        packed.sort_unstable();
+        let draft = |packed: &[u32]| {
+            let mut other = again(packed);
+            let (repacked, fixed_cost) = other.finish(rules);
+            (other, repacked, fixed_cost)
+        };
+        let mut best = draft(&packed);
+        if best.0.unserved() >= self.unserved() {
+            return None;
+        }
+        for gang in packed.clone().into_iter().take(MAX_SPREAD_AGAIN) {
+            let fewer: Vec<u32> = packed.iter().copied().filter(|other| *other != gang).collect();
+            let other = draft(&fewer);
+            if other.0.unserved() <= best.0.unserved() {
+                (packed, best) = (fewer, other);
+            }
+        }
+        Some(best)
     }
 
     /// By group: replicas that are launched.

@@ -86,7 +86,7 @@ pub(super) fn shrink(
 }
 
 /// By node of the snapshot: what it is kept for.
-fn needed(board: &Board<'_>) -> Vec<u8> {
+pub(super) fn needed(board: &Board<'_>) -> Vec<u8> {
     let mut needed = vec![0; board.world.snapshot.nodes.len()];
     for (host, origin) in board.world.hosts.origin[..board.world.present].iter().enumerate() {
         if let Origin::Node(at) = origin {

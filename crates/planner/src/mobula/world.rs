@@ -407,8 +407,13 @@ impl<'a> World<'a> {
                 first.constraints.iter().filter(|constraint| !is_met(constraint)).cloned().collect();
             (!constraints.is_empty()).then(|| words::selector(&LabelSelector { constraints }))
         };
-        let firsts = shape.selectors.iter().filter_map(|selector| self.selectors[*selector as usize].first());
-        firsts.flat_map(lacked).collect::<Vec<_>>().join(" and ")
+        let alternatives = shape.selectors.iter().map(|selector| self.selectors[*selector as usize]);
+        let unmet = alternatives.filter(|alternatives| !alternatives.iter().any(|one| one.is_met_by(label)));
+        let text = |alternatives: &[LabelSelector]| {
+            let lacked = lacked(alternatives.first()?)?;
+            Some(if alternatives.len() > 1 { format!("{lacked} nor one of the fall-backs") } else { lacked })
+        };
+        unmet.filter_map(text).collect::<Vec<_>>().join(" and ")
     }
 
     /// Makes hosts empty: all that they have is free, and what they grow or could grow by comes to that.

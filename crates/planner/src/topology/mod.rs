@@ -33,7 +33,8 @@ pub use level::Level;
 pub use nearness::{Near, Required, level_named};
 pub use rdma::is_rdma_resource;
 pub use room::{DomainRoom, GroupDomain};
-pub(crate) use sharing::pods_a_host;
+pub use sharing::Tally;
+pub(crate) use sharing::{gpu_steps, gpu_steps_of_hosts};
 
 use crate::roster::{Row, roster};
 use crate::{Gang, GangStrategy, Host, LabelOperator, NodePhase, Snapshot};
@@ -59,8 +60,7 @@ pub struct Topology<'a> {
     domains: Vec<u32>,
     rooms: Rooms,
     group_domains: Vec<OnceLock<GroupDomain>>,
-    hosts_in: OnceLock<Vec<u32>>,
-    pods_a_host: OnceLock<Vec<u32>>,
+    tallies: OnceLock<Vec<Tally>>,
     holders: OnceLock<BTreeMap<&'a str, Vec<usize>>>,
 }
 
@@ -79,8 +79,7 @@ impl<'a> Topology<'a> {
         Topology {
             rooms: Rooms::new(snapshot.node_types.len()),
             group_domains: (0..cells).map(|_| OnceLock::new()).collect(),
-            hosts_in: OnceLock::new(),
-            pods_a_host: OnceLock::new(),
+            tallies: OnceLock::new(),
             holders: OnceLock::new(),
             snapshot,
             levels,
@@ -252,22 +251,16 @@ impl<'a> Topology<'a> {
         Some(format!("{key}={}", domain.value))
     }
 
-    /// Hosts of the cluster in a domain: nodes that are there or on their way, those on one Kubernetes node counted once.
-    pub fn hosts_in(&self, domain: DomainId) -> u32 {
+    /// What is of the cluster in a domain.
+    pub fn tally(&self, domain: DomainId) -> Tally {
         if !self.is_labelled(domain) {
-            return 1;
+            return Tally { hosts: 1, ..Tally::default() };
         }
-        self.hosts_in.get_or_init(|| self.count_hosts()).get(domain.0 as usize).copied().unwrap_or(0)
+        self.tallies.get_or_init(|| self.count()).get(domain.0 as usize).copied().unwrap_or_default()
     }
 
-    /// Most pods of a group that one host may hold, as far as its GPUs tell; 1 where nothing does.
-    pub fn pods_a_host(&self, group: usize) -> u32 {
-        let all = self.pods_a_host.get_or_init(|| pods_a_host(self.snapshot));
-        all.get(group).copied().unwrap_or(1)
-    }
-
-    fn count_hosts(&self) -> Vec<u32> {
-        let mut hosts = vec![0_u32; self.tree.len() as usize];
+    fn count(&self) -> Vec<Tally> {
+        let mut tallies = vec![Tally::default(); self.tree.len() as usize];
         for level in 0..self.levels.len() {
             let mut last_on = vec![NONE; self.sight.machines as usize];
             for (at, node) in self.snapshot.nodes.iter().enumerate() {
@@ -275,15 +268,15 @@ impl<'a> Topology<'a> {
                 let machine = self.sight.machine_of_node.get(at).copied().unwrap_or(NONE);
                 let last = last_on.get_mut(machine as usize);
                 let is_counted = last.map(|last| std::mem::replace(last, domain)) == Some(domain);
-                if is_counted || matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped) {
+                if matches!(node.phase, NodePhase::Leaving | NodePhase::Stopped) {
                     continue;
                 }
-                if let Some(hosts) = hosts.get_mut(domain as usize) {
-                    *hosts = hosts.saturating_add(1);
+                if let Some(tally) = tallies.get_mut(domain as usize) {
+                    tally.count(&node.total, is_counted);
                 }
             }
         }
-        hosts
+        tallies
     }
 
     /// The domain in which this one lies; `None` if that is everything.

@@ -1,39 +1,38 @@
-//! How many pods may share a host.
+//! Hosts of a domain in GPUs, because pods may share hosts.
 
-use crate::{Amount, Resources, Snapshot};
+use crate::{Amount, Resources};
 
 /// Hosts of NVLink domains have so many GPUs at least (GB200 and GB300: four).
 const GPUS_OF_A_HOST: i64 = 4;
 
-/// By group: most of its pods that one host may hold, as far as its GPUs tell. Where hosts are not known they are taken to have
-/// the most GPUs that a pod of any group has, and no fewer than those of NVLink domains.
-pub(crate) fn pods_a_host(snapshot: &Snapshot) -> Vec<u32> {
-    let gpus = |resources: &Resources| resources.get("GPU").map_or(0, |amount| amount.steps());
-    let of_groups = || snapshot.node_types.iter().map(|group| gpus(&group.resources));
-    let most = of_groups().fold(Amount::from_units(GPUS_OF_A_HOST).steps(), i64::max);
-    let share = |gpus: i64| if gpus > 0 { u32::try_from(most / gpus).unwrap_or(u32::MAX) } else { 1 };
-    of_groups().map(share).collect()
+/// What is of the cluster in a domain: nodes that are there or on their way.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Hosts: nodes on one Kubernetes node are counted once.
+    pub hosts: u32,
+    /// GPUs of all nodes, in steps of an amount.
+    pub gpu_steps: i64,
+    /// Those of the node that has most of them.
+    pub most_gpu_steps: i64,
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::NodeType;
-
-    fn shares(gpus: &[i64]) -> Vec<u32> {
-        let group = |gpus: &i64| NodeType {
-            resources: Arc::new(Resources::from([("GPU".to_owned(), Amount::from_units(*gpus))])),
-            ..NodeType::default()
-        };
-        pods_a_host(&Snapshot { node_types: gpus.iter().map(group).collect(), ..Snapshot::default() })
+impl Tally {
+    /// Counts a node; `is_counted`: its host was counted before.
+    pub(super) fn count(&mut self, resources: &Resources, is_counted: bool) {
+        let steps = gpu_steps(resources);
+        self.hosts = self.hosts.saturating_add(u32::from(!is_counted));
+        self.gpu_steps = self.gpu_steps.saturating_add(steps);
+        self.most_gpu_steps = self.most_gpu_steps.max(steps);
     }
+}
 
-    #[test]
-    fn pods_with_few_gpus_may_share_a_host() {
-        assert_eq!(shares(&[1, 2, 3, 4, 0]), [4, 2, 1, 1, 1]);
-        assert_eq!(shares(&[1, 8]), [8, 1]);
-        assert_eq!(shares(&[]), []);
-    }
+/// GPUs, in steps of an amount.
+pub(crate) fn gpu_steps(resources: &Resources) -> i64 {
+    resources.get("GPU").map_or(0, |amount| amount.steps().max(0))
+}
+
+/// GPUs of so many hosts on which these pods may be, in steps of an amount: a host has as many as the pod with most of them, and
+/// no fewer than those of NVLink domains.
+pub(crate) fn gpu_steps_of_hosts(hosts: u32, pods: impl Iterator<Item = i64>) -> i64 {
+    pods.fold(Amount::from_units(GPUS_OF_A_HOST).steps(), i64::max).saturating_mul(hosts.into())
 }

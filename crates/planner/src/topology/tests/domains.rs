@@ -26,7 +26,7 @@ fn nodes_with_one_label_value_are_together_and_those_without_are_alone() {
     assert_eq!(distinct.len(), 4, "an absent or empty label is never shared: {domains:?}");
     assert_eq!(name(&topology, domains[0]), "example.com/rack=r1");
     assert_eq!(topology.label_value(domains[2]), None);
-    assert_eq!((topology.hosts_in(domains[0]), topology.hosts_in(domains[2])), (2, 1));
+    assert_eq!((topology.tally(domains[0]).hosts, topology.tally(domains[2]).hosts), (2, 1));
 }
 
 #[test]
@@ -238,8 +238,8 @@ fn an_nvl72_rack_counts_its_hosts_once_and_only_those_that_stay() {
     let snapshot = snapshot(vec![nvl72], vec![group("g", &[])], nodes);
     let topology = Topology::new(&snapshot);
     assert_eq!(topology.levels()[0].max_hosts, Some(18));
-    assert_eq!(topology.hosts_in(topology.of_node(0, 0)), 18);
-    assert_eq!(topology.hosts_in(topology.of_node(0, 20)), 1);
+    assert_eq!(topology.tally(topology.of_node(0, 0)).hosts, 18);
+    assert_eq!(topology.tally(topology.of_node(0, 20)).hosts, 1);
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn a_domain_that_the_gcs_has_chosen_binds_even_if_nothing_is_there() {
     let topology = Topology::new(&snapshot);
     assert_eq!(topology.bound_domain(0, &snapshot.gangs[0]), Some(topology.of_node(0, 0)));
     let gone = topology.bound_domain(0, &snapshot.gangs[1]).unwrap();
-    assert_eq!((name(&topology, gone).as_str(), topology.hosts_in(gone)), ("ray.io/gpu-domain=gone", 0));
+    assert_eq!((name(&topology, gone).as_str(), topology.tally(gone).hosts), ("ray.io/gpu-domain=gone", 0));
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn nothing_known_is_no_topology() {
     assert!(topology.levels().is_empty());
     assert_eq!(topology.of_group(0, 0), &GroupDomain::Own);
     assert!(!topology.is_labelled(topology.of_node(0, 0)));
-    assert_eq!(topology.hosts_in(topology.of_node(0, 0)), 1);
+    assert_eq!(topology.tally(topology.of_node(0, 0)).hosts, 1);
     assert_eq!(topology.common([0, 0].map(|node| topology.of_node(0, node)).into_iter()), Some(topology.of_node(0, 0)));
     assert_eq!(topology.parent(topology.of_node(0, 0)), None);
 }
