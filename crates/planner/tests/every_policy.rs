@@ -105,16 +105,6 @@ proptest! {
         }
     }
 
-    /// Alone, a gang is launched into no domain that is too small for it.
-    #[test]
-    fn mobula_launches_no_more_hosts_in_a_domain_than_it_can_have(mut snapshot in near_snapshots()) {
-        snapshot.gangs.truncate(1);
-        snapshot.demand.clear();
-        snapshot.node_types.iter_mut().for_each(|group| group.min_replicas = 0);
-        let found = lint(&snapshot, &plan(&*mobula(0), &snapshot));
-        prop_assert_eq!(found.iter().find(|found| found.rule == "domain-size"), None);
-    }
-
     #[test]
     fn mobula_does_not_mind_the_order_of_tasks(snapshot in steady_snapshots(), turn in 0..9_usize) {
         let mut turned = snapshot.clone();

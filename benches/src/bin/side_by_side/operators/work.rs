@@ -121,7 +121,7 @@ pub async fn clusters(peer: Peer, number: usize, options: &Options) -> Result<Ve
     Ok(rows)
 }
 
-/// So many RayClusters at once without an operator: see [`floor`].
+/// So many RayClusters at once without an operator: see the module `floor`.
 pub async fn floor(number: usize, under_way: usize, options: &Options) -> Result<String> {
     let field = Field::start().await?;
     let bodies = floor::bodies(&options.mobula()?, &names(number), WORKERS).await?;
