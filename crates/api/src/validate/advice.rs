@@ -88,9 +88,9 @@ fn replicas(cluster: &RayCluster, path: &str, group: &WorkerGroupSpec) -> Vec<Fi
         let problem = format!("is outside of minReplicas and maxReplicas: the group gets {}", replicas.clamp(min, max));
         advice.push(FieldError::new(format!("{path}.replicas"), replicas.to_string(), problem));
     }
-    if let Some(hosts) = group.num_of_hosts.filter(|hosts| *hosts < 1) {
+    if group.num_of_hosts == Some(0) {
         let problem = "a replica without pods: must be 1 or more";
-        advice.push(FieldError::new(format!("{path}.numOfHosts"), hosts.to_string(), problem));
+        advice.push(FieldError::new(format!("{path}.numOfHosts"), "0", problem));
     }
     advice
 }

@@ -87,6 +87,12 @@ fn bounds(cluster: &RayCluster, path: &str, group: &WorkerGroupSpec) -> Vec<Fiel
     errors
 }
 
+/// Groups whose pods can't be counted, or are too many.
+pub(super) fn uncountable(cluster: &RayCluster) -> Vec<FieldError> {
+    let groups = cluster.spec.worker_group_specs.iter().enumerate();
+    groups.filter_map(|(i, group)| group.replicas_and_hosts(&format!("spec.workerGroupSpecs[{i}]")).err()).collect()
+}
+
 fn idle_timeout(cluster: &RayCluster, path: &str, group: &WorkerGroupSpec) -> Option<FieldError> {
     let seconds = group.idle_timeout_seconds?;
     let error = |problem: &str| FieldError::new(format!("{path}.idleTimeoutSeconds"), seconds.to_string(), problem);

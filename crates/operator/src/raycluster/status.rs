@@ -2,17 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mobula_api::{InvalidReason, PendingClass, PodRole};
+use mobula_api::{InvalidReason, PendingClass, PodRole, WorkerGroupSpec};
 use serde_json::{Map, Value, json};
 
 use super::{
     classify::{Standing, standing},
     conditions::{self, Conditions},
-    pass::Pass,
+    pass::{Pass, group_part},
     suspend::{self, State},
     totals,
 };
-use crate::frame::{condition, controller::EXTENSION, decision::StatusWrite, kind, pod::Pod, time, world::Child};
+use crate::frame::{
+    condition, controller::EXTENSION, decision::StatusWrite, kind, outcome::Class, pod::Pod, time, world::Child,
+};
 
 /// The first status waits so long, in ms, unless it says that something has come to an end or has failed: most clusters need
 /// no other.
@@ -264,7 +266,7 @@ fn set_head(pass: &Pass<'_>, status: &mut Map<String, Value>, pod: Option<&Arc<P
 
 /// What each group has, and why what it lacks is not there.
 fn groups(pass: &Pass<'_>) -> Value {
-    let group = |spec: &mobula_api::WorkerGroupSpec| {
+    let group = |spec: &WorkerGroupSpec| {
         let pods = pass.observed.pods.iter().filter(|pod| pod.role == PodRole::Worker && pod.group == spec.group_name);
         let active: Vec<&Arc<Pod>> = pods.filter(|pod| standing(pod, pass.now_ms) == Standing::Active).collect();
         let mut pending: BTreeMap<&str, i64> = BTreeMap::new();
@@ -273,6 +275,13 @@ fn groups(pass: &Pass<'_>) -> Value {
         }
         let mut object =
             json!({"groupName": spec.group_name, "ready": count(active.iter().filter(|pod| pod.is_ready()))});
+        let failure = failure_of(pass, spec);
+        if let (Some((class, _)), Ok((replicas, hosts))) = (&failure, spec.replicas_and_hosts("")) {
+            let missing = i64::from(replicas) * i64::from(hosts) - count(active.iter());
+            if missing > 0 {
+                pending.insert(class, missing);
+            }
+        }
         if !pending.is_empty() {
             object["pending"] = json!(pending);
         }
@@ -280,12 +289,36 @@ fn groups(pass: &Pass<'_>) -> Value {
         let wait = pass.observed.waits.iter().find(|wait| wait.groups.contains(&spec.group_name));
         if let Some(wait) = wait {
             object["message"] = json!(format!("gang {}: {}", wait.gang, wait.reason));
+        } else if let Some((_, message)) = failure {
+            object["message"] = json!(message);
         } else if let Some(pod) = said {
             object["message"] = json!(pod.pending_message);
         }
         object
     };
     Value::Array(pass.observed.cluster.spec.worker_group_specs.iter().map(group).collect())
+}
+
+/// Longest message about a group, in bytes.
+const MOST_MESSAGE_BYTES: usize = 1_024;
+
+/// Why pods of a group are not made or deleted: in one word, and in those of the server or of the fault in the spec.
+fn failure_of(pass: &Pass<'_>, spec: &WorkerGroupSpec) -> Option<(&'static str, String)> {
+    let part = group_part(&spec.group_name);
+    if let Some((_, error)) = pass.faults.iter().find(|(faulty, _)| *faulty == part) {
+        return Some(("Invalid", error.to_string()));
+    }
+    let problem = &conditions::failure_of(pass, &part)?.problem;
+    let class = match problem.class {
+        Class::Conflict => "Conflict",
+        Class::Throttled => "Throttled",
+        Class::Unavailable => "Unavailable",
+        Class::Refused => "Refused",
+        Class::Taken => "Taken",
+        Class::Invalid => "Invalid",
+    };
+    let end = problem.message.floor_char_boundary(MOST_MESSAGE_BYTES);
+    Some((class, problem.message.get(..end).unwrap_or_default().to_owned()))
 }
 
 /// Why a pod is not ready, in one word.

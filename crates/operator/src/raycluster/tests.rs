@@ -208,6 +208,27 @@ fn cases() -> Vec<Case> {
             vec![],
         ),
         named(
+            "replicas are brought within their bounds",
+            json!({"group": {"replicas": -1, "minReplicas": 2}}),
+            pods(0, |_| {}),
+            vec![],
+            vec![("group/w", 2)],
+        ),
+        named(
+            "of replicas without hosts there is none",
+            json!({"group": {"numOfHosts": 0}}),
+            pods(1, |_| {}),
+            vec!["w0"],
+            vec![],
+        ),
+        named(
+            "a group that can't be counted holds up no other part",
+            json!({"group": {"numOfHosts": -1}}),
+            vec![],
+            vec![],
+            vec![("head", 1)],
+        ),
+        named(
             "an invalid cluster is left alone",
             json!({"group": {"minReplicas": 5}}),
             pods(1, |_| {}),
@@ -246,6 +267,54 @@ fn a_part_that_failed_waits_and_the_others_go_on() {
     assert_eq!(created(&memory), Some(1));
     memory.failures.get_mut("group/w").unwrap().generation = 1;
     assert_eq!(created(&memory), Some(3));
+}
+
+/// What the condition says of failures, and what is said of group `w`.
+fn told(decision: &Decision) -> (String, Value) {
+    let status = &decision.status.as_ref().expect("visible at once").patch;
+    let conditions = status["conditions"].as_array().unwrap();
+    let failure = conditions.iter().find(|condition| condition["type"] == "ReplicaFailure").unwrap();
+    (failure["message"].as_str().unwrap().to_owned(), status["workerGroups"][0].clone())
+}
+
+#[test]
+fn everything_that_fails_is_told() {
+    let cluster = cluster(&json!({}));
+    let mut memory = Memory::default();
+    for (part, message) in [("group/w", "exceeded quota"), ("service", "no"), ("head", "no head")] {
+        let problem = Problem { class: Class::Refused, message: message.into(), retry_after_ms: None };
+        memory.failed(part, "create", problem, 2, NOW_MS);
+    }
+    let (failure, group) = told(&decided(&cluster, &[], &memory));
+    let all = "FailedCreateHeadPod\nno head\nFailedCreateWorkerPod\nexceeded quota\nFailedReconcileChild\nno";
+    assert_eq!(failure, all);
+    let expected = json!({"groupName": "w", "ready": 0, "pending": {"Refused": 3}, "message": "exceeded quota"});
+    assert_eq!(group, expected);
+}
+
+#[test]
+fn what_the_spec_forbids_is_told_of_its_part_and_in_an_event() {
+    let mut cluster = cluster(&json!({"group": {"replicas": 200_000, "maxReplicas": 200_000}}));
+    cluster.metadata.annotations.insert("ray.io/enable-serve-service".into(), "true".into());
+    let ports = json!([{"name": "http", "containerPort": 80}]);
+    cluster.spec.head_group_spec.template["spec"]["containers"][0]["ports"] = ports;
+    let decision = decided(&cluster, &[], &Memory::default());
+    let kinds: Vec<&str> = decision.steps().map(|step| step.action.kind().kind).collect();
+    assert_eq!(kinds, ["Service", "Pod"], "the head and its Service");
+    let (failure, group) = told(&decision);
+    let lines: Vec<&str> = failure.lines().collect();
+    let [worker, too_many, child, no_port] = lines[..] else { panic!("{lines:?}") };
+    assert_eq!((worker, child), ("FailedCreateWorkerPod", "FailedReconcileChild"));
+    assert!(too_many.contains("replicas: 200000") && no_port.contains("enable-serve-service"), "{lines:?}");
+    assert_eq!(group["message"], too_many);
+    let mut said: Vec<(&str, &str)> = decision.states.iter().map(|it| (it.reason, it.message.as_str())).collect();
+    said.sort_unstable();
+    let create = ["Failed to create service of RayCluster ns/a, ", "Failed to create worker Pod of RayCluster ns/a, "];
+    let expected = [
+        ("FailedToCreateService", create[0].to_owned() + no_port),
+        ("FailedToCreateWorkerPod", create[1].to_owned() + too_many),
+    ];
+    assert_eq!(said, expected.iter().map(|(reason, message)| (*reason, message.as_str())).collect::<Vec<_>>());
 }
 
 #[test]
