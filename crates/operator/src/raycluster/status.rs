@@ -120,7 +120,7 @@ fn pace(pass: &mut Pass<'_>, mut status: Map<String, Value>) {
         true => says_news(&status),
         false => turned(&old) != turned(&status) || is_whole,
     };
-    let is_urgent = is_news || (!is_first && head_turned(&old) != head_turned(&status));
+    let is_urgent = is_news || (!is_first && head_of(&old) != head_of(&status));
     let failure = pass.observed.memory.failures.get(crate::frame::controller::STATUS_PART);
     if let Some(at_ms) = failure.map(|failure| failure.next_try_ms).filter(|at_ms| pass.now_ms < *at_ms) {
         pass.decision.held.insert(crate::frame::controller::STATUS_PART.to_owned());
@@ -150,9 +150,8 @@ fn created_ms(pass: &Pass<'_>) -> Option<i64> {
 }
 
 const HEAD_POD_READY: &str = "HeadPodReady";
-/// How a head gets on that nothing is wrong with.
-const ON_ITS_WAY: [&str; 5] =
-    ["Unknown", "HeadPodNotFound", "ContainersNotReady", "ContainerCreating", "PodInitializing"];
+/// How a head gets on that is there and that nothing is wrong with.
+const ON_ITS_WAY: [&str; 4] = ["Unknown", "ContainersNotReady", "ContainerCreating", "PodInitializing"];
 
 /// Whether all workers are ready.
 fn is_whole(status: &Map<String, Value>) -> bool {
@@ -172,9 +171,11 @@ fn turned(status: &Map<String, Value>) -> Vec<Turn> {
     conditions_of(status).filter(|(name, ..)| name != HEAD_POD_READY).chain([state]).collect()
 }
 
-/// How the head stands, as others wait for it.
-fn head_turned(status: &Map<String, Value>) -> Option<Turn> {
-    conditions_of(status).find(|(name, ..)| name == HEAD_POD_READY)
+/// The head as others wait for it: how it stands, and by which names it is found.
+fn head_of(status: &Map<String, Value>) -> (Option<Turn>, [Value; 2]) {
+    let names = ["podName", "serviceName"].map(|name| status.get("head").map(|head| head[name].clone()));
+    let turn = conditions_of(status).find(|(name, ..)| name == HEAD_POD_READY);
+    (turn, names.map(Option::unwrap_or_default))
 }
 
 fn conditions_of(status: &Map<String, Value>) -> impl Iterator<Item = Turn> {
