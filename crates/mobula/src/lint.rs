@@ -9,7 +9,7 @@ use mobula_api::{Compat, Fault, FieldError, Gates, Kind, Rules};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{cli::EXIT_BAD_INPUT, input, plan::Output};
+use crate::{cli::EXIT_BAD_INPUT, input, manifest, plan::Output};
 
 /// Arguments of `mobula lint`.
 #[derive(Debug, clap::Args)]
@@ -131,32 +131,8 @@ fn lint(file: &str, object: &Value, rules: &Rules, found: &mut Vec<Found>, notes
 }
 
 /// Everything to say of an object: first what its definition says, then the operator, then what would show at run time.
-fn faults(kind: Kind, mut object: Value, rules: &Rules) -> Vec<Fault> {
-    kind.fill_in_defaults(&mut object);
-    let mut faults = version(&object);
-    let misfits = kind.misfits(&object).into_iter();
-    faults.extend(misfits.map(|misfit| Fault { error: misfit.error, is_fatal: !misfit.is_unknown }));
-    name_it(&mut object);
+pub fn faults(kind: Kind, mut object: Value, rules: &Rules) -> Vec<Fault> {
+    let mut faults = manifest::prepare(kind, &mut object);
     faults.extend(kind.faults(&object, rules));
     faults
-}
-
-fn version(object: &Value) -> Vec<Fault> {
-    match object.get("apiVersion").and_then(Value::as_str) {
-        Some("ray.io/v1") => Vec::new(),
-        Some(old @ "ray.io/v1alpha1") => {
-            vec![Fault::advice(FieldError::new("apiVersion", old, "is deprecated: write ray.io/v1"))]
-        }
-        other => vec![Fault::fatal(FieldError::new("apiVersion", other.unwrap_or_default(), "must be ray.io/v1"))],
-    }
-}
-
-/// A name as the API server would make one.
-fn name_it(object: &mut Value) {
-    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
-    if !metadata.contains_key("name")
-        && let Some(prefix) = metadata.get("generateName").and_then(Value::as_str).map(str::to_owned)
-    {
-        metadata.insert("name".to_owned(), Value::from(prefix + "xxxxx"));
-    }
 }
