@@ -10,7 +10,7 @@ use crate::{
     at::member,
     counts::MOST_PODS,
     keys,
-    labels::{expected_labels, validate_labels},
+    labels::{bad_labels, expected_labels},
     resources::{extended_resources, ray_resources},
     settings::seconds_to_ms,
     template::PodTemplate,
@@ -200,7 +200,9 @@ fn count_field(field: &str, value: i64, least: i64) -> Result<u32, FieldError> {
 fn shape_of(group: &Group<'_>) -> Result<GroupShape, FieldError> {
     let mut warnings = Vec::new();
     let resources = ray_resources(group, &mut warnings)?;
-    validate_labels(&format!("{}.labels", group.path), group.labels)?;
+    if let Some(error) = bad_labels(&format!("{}.labels", group.path), group.labels).next() {
+        return Err(error);
+    }
     if let Some(labels) = group.params.get("labels").filter(|labels| !labels.is_empty()) {
         let problem = "is not seen by the autoscaler: write the labels to the group's `labels`";
         warnings.push(FieldError::new(group.param_path("labels"), labels, problem).to_string());

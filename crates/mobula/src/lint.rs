@@ -24,7 +24,13 @@ pub struct Args {
     #[arg(long, value_name = "VERSION", default_value = "1.6", value_parser = compat)]
     compat: Compat,
     /// Feature gates of the operator, as NAME=true,NAME=false
-    #[arg(long, value_name = "GATES", default_value = "")]
+    #[arg(
+        long = "feature-gates",
+        visible_alias = "gates",
+        value_name = "GATES",
+        default_value = "",
+        hide_default_value = true
+    )]
     gates: String,
     /// Form of the findings
     #[arg(short, long, value_name = "FORM", default_value = "table")]
@@ -60,7 +66,7 @@ pub fn run(args: &Args) -> ExitCode {
     let rules = match Gates::parse(&args.gates, args.compat) {
         Ok(gates) => Rules { compat: args.compat, gates },
         Err(error) => {
-            eprintln!("error: --gates: {}: {}", error.value, error.problem);
+            eprintln!("error: {}: {}: {}", error.field, error.value, error.problem);
             return ExitCode::from(EXIT_BAD_INPUT);
         }
     };
@@ -116,7 +122,7 @@ fn lint(file: &str, object: &Value, rules: &Rules, found: &mut Vec<Found>, notes
     let mut seen = BTreeSet::new();
     for Fault { error, is_fatal } in faults(kind, object.clone(), rules) {
         // The definition and the operator may refuse the same thing.
-        if seen.insert(error.field.clone()) {
+        if seen.insert((error.field.clone(), error.value.clone())) {
             found.push(Found {
                 file: shown.to_owned(),
                 kind: kind_name.to_owned(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Member, is_autoscaled, list};
+use super::{Member, cluster::OPTIONS, is_autoscaled, list};
 use crate::{FieldError, RayCluster, WorkerGroupSpec, at::At, keys, template::quantity};
 
 /// Longest part of `<cluster>-<group>` that goes into the names of pods.
@@ -107,6 +107,14 @@ fn ray_version(cluster: &RayCluster) -> Option<FieldError> {
 fn ignored_options(cluster: &RayCluster) -> Vec<FieldError> {
     let head = &cluster.spec.head_group_spec;
     let mut advice = Vec::new();
+    if let Some(options) = &cluster.spec.gcs_fault_tolerance_options
+        && options.backend.as_deref().is_none_or(|backend| backend == "redis")
+        && options.redis_address.as_deref().unwrap_or_default().is_empty()
+    {
+        let problem =
+            "says nothing: the GCS keeps its state in memory, and loses it with the head: set it to redis:PORT";
+        advice.push(FieldError::missing(format!("{OPTIONS}.redisAddress"), problem));
+    }
     if cluster.spec.autoscaler_options.is_some() && !is_autoscaled(cluster) {
         let problem = "has no effect: set spec.enableInTreeAutoscaling to true, or remove it";
         advice.push(FieldError::missing("spec.autoscalerOptions", problem));

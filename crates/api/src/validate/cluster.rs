@@ -62,7 +62,7 @@ fn gcs_fault_tolerance(cluster: &RayCluster) -> Vec<FieldError> {
 /// Required by the definition of 1.6; in 1.7, where another backend exists, nobody asks for it.
 fn redis_address(cluster: &RayCluster, rules: &Rules) -> Option<FieldError> {
     let options = cluster.spec.gcs_fault_tolerance_options.as_ref()?;
-    let says_nothing = options.backend.is_none() && options.redis_address.as_deref().unwrap_or_default().is_empty();
+    let says_nothing = options.backend.is_none() && options.redis_address.is_none();
     (says_nothing && rules.compat < Compat::V1_7)
         .then(|| FieldError::missing(format!("{OPTIONS}.redisAddress"), "is required: set it to redis:PORT"))
 }

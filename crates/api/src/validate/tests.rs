@@ -454,6 +454,15 @@ fn every_fault_is_named_not_only_the_first() {
 }
 
 #[test]
+fn every_wrong_label_is_named() {
+    let said = refused(&head(&json!({"labels": {"-a": "x", "a//b": "y", "c": "-", "d": "fine"}})));
+    let labels =
+        ["spec.headGroupSpec.labels: -a: ", "spec.headGroupSpec.labels: a//b: ", "spec.headGroupSpec.labels.c: -: "];
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said.iter().zip(labels).all(|(said, label)| said.starts_with(label)), "{said:?}");
+}
+
+#[test]
 fn a_variable_that_can_not_be_read_is_named() {
     let unreadable = head(&json!({"template": {"spec": {"containers": [{"env": [{"name": "A", "value": 1}]}]}}}));
     let expected = "spec.headGroupSpec.template.spec.containers[0].env[0].value: 1: must be a string: put it in quotes";
@@ -505,6 +514,10 @@ fn advice_is_what_only_shows_at_run_time() {
         ),
         (worker(&json!({"numOfHosts": 0})), "spec.workerGroupSpecs[0].numOfHosts: 0: a replica without pods".into()),
         (json!({"spec": {"rayVersion": "latest"}}), "spec.rayVersion: latest: is no version and counts as".into()),
+        (
+            json!({"spec": {"gcsFaultToleranceOptions": {"redisAddress": ""}}}),
+            "spec.gcsFaultToleranceOptions.redisAddress: says nothing: the GCS keeps its state in memory".into(),
+        ),
         (json!({"spec": {"autoscalerOptions": {}}}), "spec.autoscalerOptions: has no effect: set".into()),
         (
             worker(&json!({"rayStartParams": {"dashboard-agent-listen-port": "0"}})),
