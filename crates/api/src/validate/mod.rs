@@ -9,6 +9,7 @@ mod cluster;
 mod groups;
 mod newer;
 mod object;
+mod objects;
 #[cfg(test)]
 mod tests;
 
@@ -131,6 +132,14 @@ fn name(path: &str, name: &str, most_chars: usize) -> Option<FieldError> {
 fn is_dns_1035_label(text: &str) -> bool {
     let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(is_inner) && !text.ends_with('-')
+}
+
+fn is_dns_1123_label(text: &str) -> bool {
+    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.len() <= 63
+        && text.chars().all(|c| is_end(c) || c == '-')
+        && text.starts_with(is_end)
+        && text.ends_with(is_end)
 }
 
 /// Both of the conditions that exclude each other. Nobody but an operator writes them: a hand-made status is to be repaired.
