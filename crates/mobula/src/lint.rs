@@ -50,7 +50,7 @@ struct Found {
     field: String,
     value: String,
     message: String,
-    /// `error`: the API server or the operator refuses the object; `warning`: it will not work as written.
+    /// `error`: the API server or the operator refuses the object, or a part of it; `warning`: it will not work as written.
     severity: &'static str,
 }
 
