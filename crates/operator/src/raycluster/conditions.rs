@@ -147,6 +147,7 @@ pub(super) fn failure(conditions: &mut Conditions, pass: &Pass<'_>) {
     let failures = failures.map(|(part, failure)| (reason(part, failure.verb), failure.problem.message.clone()));
     let mut all: Vec<(&str, String)> = faults.chain(failures).collect();
     all.sort_by_key(|(reason, _)| ORDER.iter().position(|known| known == reason));
+    all.dedup();
     match all.first() {
         Some((reason, _)) => conditions.set(name, Some(true), reason, &told(&all)),
         None => conditions.remove(name),
@@ -204,4 +205,18 @@ pub(super) fn failure_of<'a>(pass: &Pass<'a>, part: &str) -> Option<&'a Failure>
         Class::Conflict => failure.attempts >= 8,
     };
     (part != STATUS_PART && is_needed && is_lasting).then_some(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failure_is_told_as_by_kuberay_and_many_up_to_a_limit() {
+        let failure = |number: usize| ("FailedCreateWorkerPod", format!("no {number}"));
+        assert_eq!(told(&[failure(1)]), "FailedCreateWorkerPod\nno 1");
+        let many: Vec<_> = (0..MOST_TOLD + 5).map(failure).collect();
+        let lines = told(&many);
+        assert_eq!((lines.lines().count(), lines.lines().last()), (MOST_TOLD + 2, Some("and 5 more")));
+    }
 }
