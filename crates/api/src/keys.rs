@@ -18,6 +18,8 @@ pub const REPLICA_HOST_INDEX: &str = "ray.io/replica-host-index";
 /// Label of a RayCluster that an operator created: the kind that it was created for (`RayJob`, `RayService`).
 pub const ORIGINATED_FROM_CRD: &str = "ray.io/originated-from-crd";
 
+/// Annotation of a RayCluster that no RayService made: `true` gets it a Service for Serve all the same.
+pub const ENABLE_SERVE_SERVICE: &str = "ray.io/enable-serve-service";
 /// Annotation of a RayCluster, the old way to keep the GCS in Redis: `true`.
 pub const FT_ENABLED: &str = "ray.io/ft-enabled";
 /// Annotation of a RayCluster, the old way to name the prefix of keys in Redis.

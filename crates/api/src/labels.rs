@@ -16,22 +16,29 @@ use crate::{
 const MOST_NAME_CHARS: usize = 63;
 const MOST_PREFIX_CHARS: usize = 253;
 
-/// Refuses labels that Kubernetes would refuse: the operator puts them on the pods as well.
-pub(crate) fn validate_labels(path: &str, labels: &BTreeMap<String, String>) -> Result<(), FieldError> {
-    for (key, value) in labels {
-        let (prefix, name) = key.rsplit_once('/').map_or((None, key.as_str()), |(prefix, name)| (Some(prefix), name));
-        if !is_name(name) || !prefix.is_none_or(is_subdomain) {
-            let problem = "is not a label key: write [prefix/]name, the name of at most 63 letters, digits, -, _ and . \
-                           with a letter or digit at both ends, the prefix a DNS name in lower case";
-            return Err(FieldError::new(path, key, problem));
+/// Labels that Kubernetes would refuse: the operator puts them on the pods as well.
+pub(crate) fn bad_labels(path: &str, labels: &BTreeMap<String, String>) -> impl Iterator<Item = FieldError> {
+    let bad = move |(key, value): (&String, &String)| {
+        if let Some(error) = bad_key(path, key, "a label key") {
+            return Some(error);
         }
-        if !value.is_empty() && !is_name(value) {
-            let problem = "is not a label value: write at most 63 letters, digits, -, _ and . with a letter or digit at \
-                           both ends";
-            return Err(FieldError::new(member(path, key), value, problem));
-        }
-    }
-    Ok(())
+        let problem = "is not a label value: write at most 63 letters, digits, -, _ and . with a letter or digit at \
+                       both ends";
+        (!value.is_empty() && !is_name(value)).then(|| FieldError::new(member(path, key), value, problem))
+    };
+    labels.iter().filter_map(bad)
+}
+
+/// The key of a label or an annotation that Kubernetes would refuse; `what` says which.
+pub(crate) fn bad_key(path: &str, key: &str, what: &str) -> Option<FieldError> {
+    let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    (!is_name(name) || !prefix.is_none_or(is_subdomain)).then(|| {
+        let problem = format!(
+            "is not {what}: write [prefix/]name, the name of at most 63 letters, digits, -, _ and . with a letter or \
+             digit at both ends, the prefix a DNS name in lower case"
+        );
+        FieldError::new(path, key, problem)
+    })
 }
 
 fn is_name(text: &str) -> bool {

@@ -14,6 +14,7 @@
 //! Whatever can't be used is a [`FieldError`] that names the field, its value and what to do.
 
 mod at;
+mod counts;
 mod definition;
 mod error;
 mod gangs;
@@ -74,5 +75,5 @@ pub use status::{Condition, HeadInfo, RayClusterStatus, WorkerGroupStatus};
 pub use topology::{
     HyperNode, HyperNodeMember, LabelCondition, MemberKind, MemberSelector, TopologyKey, TopologyLevels, TopologyObject,
 };
-pub use validate::{Fault, Finding, InvalidReason, MOST_NAME_CHARS, Rules};
+pub use validate::{Extent, Fault, Finding, InvalidReason, MOST_NAME_CHARS, Rules};
 pub use version::RayVersion;

@@ -8,8 +8,9 @@ use serde_json::Value;
 use crate::{
     FieldError, RayCluster, ResizeBounds, WorkerGroupSpec,
     at::member,
+    counts::MOST_PODS,
     keys,
-    labels::{expected_labels, validate_labels},
+    labels::{bad_labels, expected_labels},
     resources::{extended_resources, ray_resources},
     settings::seconds_to_ms,
     template::PodTemplate,
@@ -135,8 +136,6 @@ pub fn group_shapes_from_value(cluster: Value) -> Result<Vec<GroupShape>, FieldE
 
 /// Most pods of a replica. The largest slices that are sold have some thousand hosts.
 const MOST_HOSTS: u32 = 10_000;
-/// Most pods that a group may ask for: more than a Kubernetes cluster can hold is a slip of the pen.
-const MOST_PODS: u64 = 150_000;
 
 fn worker_shape(index: usize, spec: &WorkerGroupSpec) -> Result<GroupShape, FieldError> {
     let path = format!("spec.workerGroupSpecs[{index}]");
@@ -154,7 +153,7 @@ fn worker_shape(index: usize, spec: &WorkerGroupSpec) -> Result<GroupShape, Fiel
         let problem = format!("must not be more than maxReplicas, which is {max_replicas}");
         return Err(FieldError::new(format!("{path}.minReplicas"), min_replicas.to_string(), problem));
     }
-    let replicas = count("replicas", spec.replicas, 0, min_replicas)?;
+    let replicas = count("replicas", spec.replicas.map(|replicas| replicas.max(0)), 0, min_replicas)?;
     let requested_replicas = replicas.clamp(min_replicas, max_replicas);
     if u64::from(requested_replicas) * u64::from(num_of_hosts) > MOST_PODS {
         let field = if replicas > min_replicas { "replicas" } else { "minReplicas" };
@@ -201,7 +200,9 @@ fn count_field(field: &str, value: i64, least: i64) -> Result<u32, FieldError> {
 fn shape_of(group: &Group<'_>) -> Result<GroupShape, FieldError> {
     let mut warnings = Vec::new();
     let resources = ray_resources(group, &mut warnings)?;
-    validate_labels(&format!("{}.labels", group.path), group.labels)?;
+    if let Some(error) = bad_labels(&format!("{}.labels", group.path), group.labels).next() {
+        return Err(error);
+    }
     if let Some(labels) = group.params.get("labels").filter(|labels| !labels.is_empty()) {
         let problem = "is not seen by the autoscaler: write the labels to the group's `labels`";
         warnings.push(FieldError::new(group.param_path("labels"), labels, problem).to_string());

@@ -61,9 +61,10 @@ object! {
         group_name: String = required "groupName",
         /// Pods that are ready.
         ready: i64 = optional "ready" as int32(),
-        /// Pods that are not, by where they are on their way: Gated, Scheduling, Unschedulable, Pulling and so on.
+        /// Pods that are not, by where they are on their way: Gated, Scheduling, Unschedulable, Pulling and so on; Refused,
+        /// Invalid and so on, where they can't be made.
         pending: BTreeMap<String, i64> = optional "pending" as map(int32()),
-        /// What Kubernetes says of one of those.
+        /// What is said of one of those, by Kubernetes or by the operator.
         message: Option<String> = optional "message",
     }
 }

@@ -111,6 +111,7 @@ fn replicas_are_asked_for_within_their_bounds() {
     let requested: Vec<_> = shapes.iter().map(|s| (s.name.as_str(), s.requested_replicas)).collect();
     assert_eq!(requested, [("headgroup", 1), ("a", 3), ("b", 2)]);
     assert_eq!(shape(&with_cpu(&json!({"minReplicas": 2}))).unwrap().requested_replicas, 2);
+    assert_eq!(shape(&with_cpu(&json!({"minReplicas": 2, "replicas": -1}))).unwrap().requested_replicas, 2);
 }
 
 #[test]
@@ -137,7 +138,6 @@ fn bad_counts_are_named() {
     let refused = [
         (json!({"minReplicas": -3}), "minReplicas: -3: must be 0 or more"),
         (json!({"maxReplicas": -1}), "maxReplicas: -1: must be 0 or more"),
-        (json!({"replicas": -1}), "replicas: -1: must be 0 or more"),
         (json!({"numOfHosts": 0}), "numOfHosts: 0: must be 1 or more"),
         (json!({"numOfHosts": 2_000_000_000}), "numOfHosts: 2000000000: must be 10000 or less"),
         (

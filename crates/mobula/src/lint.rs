@@ -9,7 +9,7 @@ use mobula_api::{Compat, Fault, FieldError, Gates, Kind, Rules};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{cli::EXIT_BAD_INPUT, input, plan::Output};
+use crate::{cli::EXIT_BAD_INPUT, input, manifest, plan::Output};
 
 /// Arguments of `mobula lint`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,13 @@ pub struct Args {
     #[arg(long, value_name = "VERSION", default_value = "1.6", value_parser = compat)]
     compat: Compat,
     /// Feature gates of the operator, as NAME=true,NAME=false
-    #[arg(long, value_name = "GATES", default_value = "")]
+    #[arg(
+        long = "feature-gates",
+        visible_alias = "gates",
+        value_name = "GATES",
+        default_value = "",
+        hide_default_value = true
+    )]
     gates: String,
     /// Form of the findings
     #[arg(short, long, value_name = "FORM", default_value = "table")]
@@ -44,7 +50,7 @@ struct Found {
     field: String,
     value: String,
     message: String,
-    /// `error`: the API server or the operator refuses the object; `warning`: it will not work as written.
+    /// `error`: the API server or the operator refuses the object, or a part of it; `warning`: it will not work as written.
     severity: &'static str,
 }
 
@@ -60,7 +66,7 @@ pub fn run(args: &Args) -> ExitCode {
     let rules = match Gates::parse(&args.gates, args.compat) {
         Ok(gates) => Rules { compat: args.compat, gates },
         Err(error) => {
-            eprintln!("error: --gates: {}: {}", error.value, error.problem);
+            eprintln!("error: {}: {}: {}", error.field, error.value, error.problem);
             return ExitCode::from(EXIT_BAD_INPUT);
         }
     };
@@ -116,7 +122,7 @@ fn lint(file: &str, object: &Value, rules: &Rules, found: &mut Vec<Found>, notes
     let mut seen = BTreeSet::new();
     for Fault { error, is_fatal } in faults(kind, object.clone(), rules) {
         // The definition and the operator may refuse the same thing.
-        if seen.insert(error.field.clone()) {
+        if seen.insert((error.field.clone(), error.value.clone())) {
             found.push(Found {
                 file: shown.to_owned(),
                 kind: kind_name.to_owned(),
@@ -131,32 +137,8 @@ fn lint(file: &str, object: &Value, rules: &Rules, found: &mut Vec<Found>, notes
 }
 
 /// Everything to say of an object: first what its definition says, then the operator, then what would show at run time.
-fn faults(kind: Kind, mut object: Value, rules: &Rules) -> Vec<Fault> {
-    kind.fill_in_defaults(&mut object);
-    let mut faults = version(&object);
-    let misfits = kind.misfits(&object).into_iter();
-    faults.extend(misfits.map(|misfit| Fault { error: misfit.error, is_fatal: !misfit.is_unknown }));
-    name_it(&mut object);
+pub fn faults(kind: Kind, mut object: Value, rules: &Rules) -> Vec<Fault> {
+    let mut faults = manifest::prepare(kind, &mut object);
     faults.extend(kind.faults(&object, rules));
     faults
-}
-
-fn version(object: &Value) -> Vec<Fault> {
-    match object.get("apiVersion").and_then(Value::as_str) {
-        Some("ray.io/v1") => Vec::new(),
-        Some(old @ "ray.io/v1alpha1") => {
-            vec![Fault::advice(FieldError::new("apiVersion", old, "is deprecated: write ray.io/v1"))]
-        }
-        other => vec![Fault::fatal(FieldError::new("apiVersion", other.unwrap_or_default(), "must be ray.io/v1"))],
-    }
-}
-
-/// A name as the API server would make one.
-fn name_it(object: &mut Value) {
-    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
-    if !metadata.contains_key("name")
-        && let Some(prefix) = metadata.get("generateName").and_then(Value::as_str).map(str::to_owned)
-    {
-        metadata.insert("name".to_owned(), Value::from(prefix + "xxxxx"));
-    }
 }

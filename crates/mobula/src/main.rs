@@ -7,6 +7,7 @@ mod crd;
 mod explain;
 mod input;
 mod lint;
+mod manifest;
 mod operator;
 mod operator_flags;
 mod plan;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use mobula_api::RayCluster;
+use mobula_api::{Fault, Kind, RayCluster};
 use mobula_operator::{config::Config, render};
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use crate::{
     cli::EXIT_BAD_INPUT,
     crd::Form,
     input::{self, BadInput},
+    manifest,
     operator_flags::OperatorFlags,
 };
 
@@ -18,7 +19,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Objects are printed as the operator would send them, before the API server fills anything in, in the order of the manifests and of creation.
-What only a cluster knows is RAND-000, RAND-001, … (ends of names, counted in each group), UID, and RANDOM (the token). Objects that are not of ray.io \
+What only a cluster knows is RAND-000, RAND-001, … (ends of names, counted in each group), xxxxx (the end of a generateName), UID, and RANDOM (the token). Objects that are not of ray.io \
 are passed over.
 Exit status: 0; 2 if a manifest can't be read or is refused (nothing is printed then): `mobula lint` says all that is wrong with it.")]
 pub struct Args {
@@ -94,7 +95,7 @@ fn rendered(args: &Args) -> Result<String, Vec<BadInput>> {
 }
 
 /// What the operator would create for one manifest.
-fn children(file: &str, manifest: Value, namespace: &str, config: &Config) -> Result<Vec<Value>, BadInput> {
+pub fn children(file: &str, mut manifest: Value, namespace: &str, config: &Config) -> Result<Vec<Value>, BadInput> {
     let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (kind, name) = (text("/kind"), text("/metadata/name"));
     let of_ray = text("/apiVersion").starts_with("ray.io/");
@@ -112,7 +113,11 @@ fn children(file: &str, manifest: Value, namespace: &str, config: &Config) -> Re
             return Ok(Vec::new());
         }
     }
-    let named = format!("{file}: RayCluster/{name}");
+    let named = format!("{file}: RayCluster/{}", if name.is_empty() { text("/metadata/generateName") } else { name });
+    let refused = manifest::prepare(Kind::RayCluster, &mut manifest).into_iter().find(|fault| fault.is_fatal);
+    if let Some(Fault { error, .. }) = refused {
+        return Err(BadInput::new(&named, error));
+    }
     let mut cluster = RayCluster::from_value(manifest).map_err(|error| BadInput::new(&named, error))?;
     if cluster.metadata.namespace.is_empty() {
         namespace.clone_into(&mut cluster.metadata.namespace);

@@ -1,6 +1,6 @@
 //! What the operator would create for a RayCluster, without a cluster: what `mobula render` prints.
 
-use mobula_api::{FieldError, RayCluster, WorkerGroupSpec};
+use mobula_api::{Extent, FieldError, RayCluster, WorkerGroupSpec};
 use serde_json::{Value, json};
 
 use crate::{
@@ -28,7 +28,8 @@ pub fn objects(cluster: &RayCluster, config: &Config) -> Result<Vec<Value>, Fiel
         return Ok(Vec::new());
     }
     let mut cluster = with_defaults(cluster);
-    if let Some(finding) = cluster.validate(&config.rules()).into_iter().find(|finding| finding.is_fatal) {
+    if let Some(finding) = cluster.validate(&config.rules()).into_iter().find(|finding| finding.refused != Extent::None)
+    {
         return Err(finding.error);
     }
     if cluster.metadata.uid.is_empty() {

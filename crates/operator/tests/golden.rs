@@ -69,6 +69,23 @@ fn by_name(objects: Vec<Value>) -> BTreeMap<String, Value> {
     named
 }
 
+/// The sources of the operator's tests, and of the rules that it asks.
+fn sources() -> Vec<String> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("src"), root.join("tests"), root.join("../api/src")];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push(fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    sources
+}
+
 #[test]
 fn what_is_created_is_what_kuberay_created() {
     let mut differences = Differences::read(&corpus().join("differences.yaml"));
@@ -91,5 +108,6 @@ fn what_is_created_is_what_kuberay_created() {
         report += &differences.unexplained(input, findings);
     }
     report += &differences.unused();
+    report += &differences.not_shown(&sources());
     assert!(report.is_empty(), "\n{report}");
 }

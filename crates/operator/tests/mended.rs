@@ -350,3 +350,20 @@ async fn a_replica_of_too_many_hosts_is_refused_and_stops_nobody() {
     assert!(condition(&server, "a", "ReplicaFailure").unwrap().2.contains("numOfHosts"));
     process.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_came_after_the_first_status_is_told_at_once() {
+    let (server, nodes, process) = started(Config::default());
+    nodes.lock().unwrap().paused = true;
+    let mut faulty = cluster("a", 1, 1);
+    faulty["spec"]["workerGroupSpecs"][0]["numOfHosts"] = json!(-1);
+    server.create("rayclusters", faulty).unwrap();
+    seconds(2).await;
+    assert!(condition(&server, "a", "ReplicaFailure").unwrap().2.contains("numOfHosts"), "the first status says so");
+    let head = pods(&server, "head").remove(0);
+    let status = server.get("rayclusters", "default", "a").unwrap()["status"].clone();
+    assert_eq!((&status["head"]["podName"], &status["head"]["serviceName"]), (&json!(head), &json!("a-head-svc")));
+    assert_ne!(condition(&server, "a", "HeadPodReady").unwrap().1, "HeadPodNotFound");
+    assert_eq!((said(&server, "FailedToCreateWorkerPod"), said(&server, "InvalidRayClusterSpec")), (1, 0));
+    process.end().await;
+}

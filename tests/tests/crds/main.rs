@@ -3,6 +3,7 @@
 
 mod compare;
 mod kubernetes;
+mod objects;
 mod samples;
 
 use std::fs;
@@ -27,6 +28,11 @@ fn our_definitions_differ_from_kuberays_only_where_it_is_meant() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn types_of_kubernetes_are_those_of_the_real_server() -> Result<()> {
     kubernetes::run().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lint_says_of_pods_and_services_the_server_says_too() -> Result<()> {
+    objects::run().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

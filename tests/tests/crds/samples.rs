@@ -53,6 +53,7 @@ pub async fn run() -> Result<()> {
     read_and_written(&ours)?;
     filled_in_alike(&samples, &ours)?;
     refused_alike(&client).await?;
+    nulls_are_dropped_alike(&client).await?;
     newer_fields_survive(&client).await
 }
 
@@ -116,6 +117,22 @@ async fn refused_alike(client: &kube::Client) -> Result<()> {
         let names = misfits.iter().any(|misfit| misfit.error.field.contains(field)) && refusal.contains(field);
         ensure!(names, "{field}: the server says {refusal}, we say {misfits:?}");
     }
+    Ok(())
+}
+
+/// Null says nothing, to the server as to us.
+async fn nulls_are_dropped_alike(client: &kube::Client) -> Result<()> {
+    let limits = json!({"cpu": "1", "nvidia.com/gpu": null});
+    let env = json!([{"name": "A", "value": null}]);
+    let container = json!({"name": "a", "image": null, "env": env, "resources": {"limits": limits}});
+    let template =
+        json!({"metadata": {"labels": {"a": null}}, "spec": {"containers": [container], "nodeSelector": null}});
+    let group = json!({"replicas": null, "scaleStrategy": null, "rayStartParams": {"a": null}, "template": template});
+    let mut object = cluster(&group);
+    let stored = create(client, "v1", &object, true).await?;
+    Kind::RayCluster.fill_in_defaults(&mut object);
+    let difference = first_difference("spec", &stored["spec"], &object["spec"]);
+    ensure!(stored["spec"] == object["spec"], "{difference}");
     Ok(())
 }
 

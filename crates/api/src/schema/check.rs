@@ -1,6 +1,6 @@
 //! An object held against its definition, as the API server would: what it fills in, what it refuses, what it drops.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::OnceLock};
 
 use serde_json::{Map, Value};
 
@@ -46,15 +46,22 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Fills in what the API server would.
+    /// Fills in what the API server would, and drops nulls as it does.
     pub fn fill_in_defaults(self, object: &mut Value) {
-        fill_in(object, &self.schema());
+        fill_in(object, self.made_schema());
+    }
+
+    /// The schema, made once: it is large.
+    fn made_schema(self) -> &'static Value {
+        static MADE: [OnceLock<Value>; Kind::ALL.len()] = [const { OnceLock::new() }; Kind::ALL.len()];
+        static NONE: Value = Value::Null;
+        MADE.get(self as usize).map_or(&NONE, |made| made.get_or_init(|| self.schema()))
     }
 
     /// Everything in which an object is not as its definition says. Fill in the defaults first.
     pub fn misfits(self, object: &Value) -> Vec<Misfit> {
         let mut misfits = Vec::new();
-        check(&At::root(object), &self.schema(), &mut misfits);
+        check(&At::root(object), self.made_schema(), &mut misfits);
         if let Some(metadata) = object.get("metadata").and_then(Value::as_object) {
             let unknown = metadata.iter().filter(|(name, _)| !METADATA.contains(&name.as_str()));
             misfits.extend(unknown.map(|(name, value)| unknown_field("metadata", name, value, METADATA, false)));
@@ -76,6 +83,7 @@ fn fill_in(value: &mut Value, schema: &Value) {
                     fill_in(member, field);
                 }
             }
+            drop_nulls(members, schema);
             if let Some(schema) = schema.get("additionalProperties") {
                 members.values_mut().for_each(|member| fill_in(member, schema));
             }
@@ -87,6 +95,14 @@ fn fill_in(value: &mut Value, schema: &Value) {
         }
         _ => {}
     }
+}
+
+/// Null says nothing, as long as it may not be null.
+fn drop_nulls(members: &mut Map<String, Value>, schema: &Value) {
+    let (known, any) = (schema.get("properties"), schema.get("additionalProperties"));
+    let field = |name: &String| known.and_then(|known| known.get(name)).or(any);
+    let may_be_null = |name: &String| field(name).is_none_or(|field| field.get("nullable").is_some());
+    members.retain(|name, value| !value.is_null() || may_be_null(name));
 }
 
 fn check(at: &At<'_>, schema: &Value, misfits: &mut Vec<Misfit>) {
@@ -299,7 +315,9 @@ mod tests {
 
     #[test]
     fn defaults_are_filled_in_where_nothing_is_said() {
-        let container = json!({"name": "ray", "ports": [{"containerPort": 1}]});
+        let limits = json!({"cpu": 1, "nvidia.com/gpu": null});
+        let container =
+            json!({"name": "ray", "ports": [{"containerPort": 1}], "image": null, "resources": {"limits": limits}});
         let template = json!({"spec": {"containers": [container]}});
         let mut object = cluster(&json!({"maxReplicas": 3, "replicas": null, "template": template}));
         Kind::RayCluster.fill_in_defaults(&mut object);
@@ -308,7 +326,8 @@ mod tests {
             [&group["replicas"], &group["minReplicas"], &group["maxReplicas"], &group["numOfHosts"]],
             [&json!(0), &json!(0), &json!(3), &json!(1)]
         );
-        assert_eq!(group["template"]["spec"]["containers"][0]["ports"][0]["protocol"], "TCP");
+        let container = json!({"name": "ray", "ports": [{"containerPort": 1, "protocol": "TCP"}], "resources": {"limits": {"cpu": 1}}});
+        assert_eq!(group["template"]["spec"]["containers"][0], container);
         assert_eq!(Kind::RayCluster.misfits(&object), []);
     }
 

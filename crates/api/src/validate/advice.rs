@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Member, is_autoscaled, list};
+use super::{Member, cluster::OPTIONS, is_autoscaled, list, objects};
 use crate::{FieldError, RayCluster, WorkerGroupSpec, at::At, keys, template::quantity};
 
 /// Longest part of `<cluster>-<group>` that goes into the names of pods.
@@ -28,6 +28,8 @@ impl RayCluster {
             advice.extend(replicas(self, &path, group));
             advice.extend(PORTS.iter().filter_map(|known| self::port(&path, &group.ray_start_params, known)));
         }
+        advice.extend(objects::refused(self));
+        advice.extend(autoscaler_mounts(self));
         advice.extend(ray_version(self));
         advice.extend(ignored_options(self));
         advice
@@ -88,9 +90,9 @@ fn replicas(cluster: &RayCluster, path: &str, group: &WorkerGroupSpec) -> Vec<Fi
         let problem = format!("is outside of minReplicas and maxReplicas: the group gets {}", replicas.clamp(min, max));
         advice.push(FieldError::new(format!("{path}.replicas"), replicas.to_string(), problem));
     }
-    if let Some(hosts) = group.num_of_hosts.filter(|hosts| *hosts < 1) {
+    if group.num_of_hosts == Some(0) {
         let problem = "a replica without pods: must be 1 or more";
-        advice.push(FieldError::new(format!("{path}.numOfHosts"), hosts.to_string(), problem));
+        advice.push(FieldError::new(format!("{path}.numOfHosts"), "0", problem));
     }
     advice
 }
@@ -107,6 +109,14 @@ fn ray_version(cluster: &RayCluster) -> Option<FieldError> {
 fn ignored_options(cluster: &RayCluster) -> Vec<FieldError> {
     let head = &cluster.spec.head_group_spec;
     let mut advice = Vec::new();
+    if let Some(options) = &cluster.spec.gcs_fault_tolerance_options
+        && options.backend.as_deref().is_none_or(|backend| backend == "redis")
+        && options.redis_address.as_deref().unwrap_or_default().is_empty()
+    {
+        let problem =
+            "says nothing: the GCS keeps its state in memory, and loses it with the head: set it to redis:PORT";
+        advice.push(FieldError::missing(format!("{OPTIONS}.redisAddress"), problem));
+    }
     if cluster.spec.autoscaler_options.is_some() && !is_autoscaled(cluster) {
         let problem = "has no effect: set spec.enableInTreeAutoscaling to true, or remove it";
         advice.push(FieldError::missing("spec.autoscalerOptions", problem));
@@ -139,7 +149,7 @@ fn pods(member: &Member<'_>) -> Vec<FieldError> {
                 }
             }
             advice.extend(image(&container));
-            advice.extend(mounts(&container, &volumes));
+            advice.extend(mounts(list(&container, "volumeMounts"), &volumes));
             advice.extend(requests(&container));
         }
     }
@@ -151,9 +161,21 @@ fn image(container: &At<'_>) -> Option<FieldError> {
     image.is_empty().then(|| FieldError::missing(format!("{}.image", container.path()), "is required: name an image"))
 }
 
-fn mounts(container: &At<'_>, volumes: &BTreeSet<&str>) -> Vec<FieldError> {
+/// What the autoscaler's container mounts must be a volume of the head.
+fn autoscaler_mounts(cluster: &RayCluster) -> Vec<FieldError> {
+    let head = Member::head(cluster);
+    let Some(options) = cluster.spec.autoscaler_options.as_ref().filter(|_| is_autoscaled(cluster)) else {
+        return Vec::new();
+    };
+    let Ok(template) = &head.template else { return Vec::new() };
+    let path = |i: usize| format!("spec.autoscalerOptions.volumeMounts[{i}]");
+    let own = options.volume_mounts.iter().enumerate().map(|(i, mount)| At::new(path(i), mount));
+    mounts(own, &names(template.spec(), "volumes"))
+}
+
+fn mounts<'a>(mounts: impl IntoIterator<Item = At<'a>>, volumes: &BTreeSet<&str>) -> Vec<FieldError> {
     let mut advice = Vec::new();
-    for mount in list(container, "volumeMounts") {
+    for mount in mounts {
         // The operator brings these.
         let known = |name: &str| volumes.contains(name) || name == "shared-mem" || name == "ray-logs";
         if let Some(name) = name_of(&mount).filter(|name| !known(name)) {

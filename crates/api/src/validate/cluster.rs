@@ -1,6 +1,6 @@
 //! Rules of the whole cluster: fault tolerance, autoscaler, authentication, upgrades.
 
-use super::{Finding, InvalidReason, Member, Rules, autoscaler_version, groups, is_autoscaled};
+use super::{Extent, Finding, InvalidReason, Member, Rules, autoscaler_version, groups, is_autoscaled, list};
 use crate::{Compat, FieldError, RayCluster, RayVersion, at::At, at::member, keys};
 
 /// The first Ray with token authentication.
@@ -62,7 +62,7 @@ fn gcs_fault_tolerance(cluster: &RayCluster) -> Vec<FieldError> {
 /// Required by the definition of 1.6; in 1.7, where another backend exists, nobody asks for it.
 fn redis_address(cluster: &RayCluster, rules: &Rules) -> Option<FieldError> {
     let options = cluster.spec.gcs_fault_tolerance_options.as_ref()?;
-    let says_nothing = options.backend.is_none() && options.redis_address.as_deref().unwrap_or_default().is_empty();
+    let says_nothing = options.backend.is_none() && options.redis_address.is_none();
     (says_nothing && rules.compat < Compat::V1_7)
         .then(|| FieldError::missing(format!("{OPTIONS}.redisAddress"), "is required: set it to redis:PORT"))
 }
@@ -96,8 +96,27 @@ pub(super) fn restarted_by_kubelet(cluster: &RayCluster, rules: &Rules) -> Vec<F
     }
     let problem = "should be Never or unset with autoscaler v1: remove it";
     let policies = Member::workers(cluster).filter_map(|member| member.restarting_policy());
-    let advice = |at: At<'_>| Finding { error: at.error(problem), reason: InvalidReason::Spec, is_fatal: false };
+    let advice = |at: At<'_>| Finding { error: at.error(problem), reason: InvalidReason::Spec, refused: Extent::None };
     policies.map(advice).collect()
+}
+
+/// Serve's own Service, which an annotation asks for, has the ports of the head that are called so.
+pub(super) fn serve_port(cluster: &RayCluster) -> Option<FieldError> {
+    if cluster.metadata.annotations.get(keys::ENABLE_SERVE_SERVICE).map(String::as_str) != Some("true") {
+        return None;
+    }
+    let head = Member::head(cluster);
+    let container = head.template.as_ref().ok()?.container();
+    let ports = list(container, "ports");
+    let is_of_serve = |port: &At<'_>| port.text("name").is_ok_and(|name| name == "serve" || name.starts_with("serve-"));
+    // Where the container names no port, Ray's own are taken: Serve's is among them.
+    (!ports.is_empty() && !ports.iter().any(is_of_serve)).then(|| {
+        let problem = format!(
+            "must hold a port called serve, or serve-…, for the Service of Serve that is asked for by the annotation {}",
+            keys::ENABLE_SERVE_SERVICE
+        );
+        FieldError::missing(format!("{}.ports", container.path()), problem)
+    })
 }
 
 fn authentication(cluster: &RayCluster) -> Vec<FieldError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ENV_AUTOSCALER_V2, Member, Rules, is_autoscaled, is_autoscaler_v2};
-use crate::{FieldError, Gate, RayCluster, RayVersion, WorkerGroupSpec, at::member, labels::validate_labels};
+use crate::{FieldError, Gate, RayCluster, RayVersion, WorkerGroupSpec, at::member, labels::bad_labels};
 
 /// Arguments of `ray start` that `resources` of a group replace.
 const RESOURCE_PARAMS: [&str; 4] = ["num-cpus", "num-gpus", "memory", "resources"];
@@ -48,7 +48,7 @@ fn of_any_group(
         let problem = format!("is not supported: move the labels to {}.labels", member.path);
         errors.push(FieldError::new(param_path("labels"), value, problem));
     }
-    errors.extend(validate_labels(&format!("{}.labels", member.path), labels).err());
+    errors.extend(bad_labels(&format!("{}.labels", member.path), labels));
     errors
 }
 
@@ -85,6 +85,12 @@ fn bounds(cluster: &RayCluster, path: &str, group: &WorkerGroupSpec) -> Vec<Fiel
         errors.push(FieldError::new(format!("{path}.minReplicas"), min.to_string(), problem));
     }
     errors
+}
+
+/// Groups whose pods can't be counted, or are too many.
+pub(super) fn uncountable(cluster: &RayCluster) -> Vec<FieldError> {
+    let groups = cluster.spec.worker_group_specs.iter().enumerate();
+    groups.filter_map(|(i, group)| group.replicas_and_hosts(&format!("spec.workerGroupSpecs[{i}]")).err()).collect()
 }
 
 fn idle_timeout(cluster: &RayCluster, path: &str, group: &WorkerGroupSpec) -> Option<FieldError> {

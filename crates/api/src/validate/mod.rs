@@ -9,6 +9,7 @@ mod cluster;
 mod groups;
 mod newer;
 mod object;
+mod objects;
 #[cfg(test)]
 mod tests;
 
@@ -62,8 +63,19 @@ pub struct Finding {
     pub error: FieldError,
     /// Reason of the Event.
     pub reason: InvalidReason,
-    /// Whether the object must be left alone; otherwise the Event is all there is to it.
-    pub is_fatal: bool,
+    /// What of the object is not done before it is mended.
+    pub refused: Extent,
+}
+
+/// How much of an object is refused.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it: it is left alone.
+    Whole,
+    /// What can't be made of it: a group, a Service. All else goes on.
+    Part,
+    /// Nothing: the Event is all there is to it.
+    None,
 }
 
 impl fmt::Display for Finding {
@@ -76,21 +88,29 @@ impl fmt::Display for Finding {
 pub const MOST_NAME_CHARS: usize = 53;
 
 impl RayCluster {
-    /// Everything that KubeRay would refuse, in the order in which KubeRay looks, and what this operator does not do.
+    /// Everything that KubeRay would refuse, in the order in which KubeRay looks, and what this operator does not do. Last
+    /// comes what only a part can't be made of.
     /// A cluster that another controller manages is nobody's business here: ask for `managedBy` first.
     pub fn validate(&self, rules: &Rules) -> Vec<Finding> {
-        let fatal = |reason| move |error| Finding { error, reason, is_fatal: true };
+        let fatal = |reason| move |error| Finding { error, reason, refused: Extent::Whole };
         let mut findings: Vec<Finding> = Vec::new();
         findings.extend(
             name("metadata.name", &self.metadata.name, MOST_NAME_CHARS).into_iter().map(fatal(InvalidReason::Metadata)),
         );
-        let unread = |error| Finding { error, reason: InvalidReason::Metadata, is_fatal: false };
+        let unread = |error| Finding { error, reason: InvalidReason::Metadata, refused: Extent::None };
         findings.extend(self.planned_gangs().err().map(unread));
         findings.extend(groups::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
         findings.extend(cluster::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
         findings.extend(newer::refused(self, rules).into_iter().map(fatal(InvalidReason::Spec)));
         findings.extend(cluster::restarted_by_kubelet(self, rules));
         findings.extend(status(&self.status).into_iter().map(fatal(InvalidReason::Status)));
+        let parts: Vec<FieldError> = groups::uncountable(self).into_iter().chain(cluster::serve_port(self)).collect();
+        for error in parts {
+            // One complaint about a field is enough.
+            if findings.iter().all(|finding| finding.error.field != error.field) {
+                findings.push(Finding { error, reason: InvalidReason::Spec, refused: Extent::Part });
+            }
+        }
         findings
     }
 }
@@ -112,6 +132,14 @@ fn name(path: &str, name: &str, most_chars: usize) -> Option<FieldError> {
 fn is_dns_1035_label(text: &str) -> bool {
     let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(is_inner) && !text.ends_with('-')
+}
+
+fn is_dns_1123_label(text: &str) -> bool {
+    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.len() <= 63
+        && text.chars().all(|c| is_end(c) || c == '-')
+        && text.starts_with(is_end)
+        && text.ends_with(is_end)
 }
 
 /// Both of the conditions that exclude each other. Nobody but an operator writes them: a hand-made status is to be repaired.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Member, Rules, cluster::OPTIONS, list};
+use super::{Member, Rules, cluster::OPTIONS, is_dns_1123_label, list};
 use crate::{CollectorOptions, FieldError, Gate, GcsFaultToleranceOptions, RayCluster, at::At};
 
 const COLLECTOR: &str = "spec.historyServerOptions.collectorOptions";
@@ -212,12 +212,4 @@ fn network_policy(cluster: &RayCluster, rules: &Rules) -> Vec<FieldError> {
         errors.push(FieldError::new(format!("spec.workerGroupSpecs[{i}].groupName"), &group.group_name, problem));
     }
     errors
-}
-
-fn is_dns_1123_label(text: &str) -> bool {
-    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    text.len() <= 63
-        && text.chars().all(|c| is_end(c) || c == '-')
-        && text.starts_with(is_end)
-        && text.ends_with(is_end)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{MOST_NAME_CHARS, Rules, name};
+use super::{Extent, MOST_NAME_CHARS, Rules, name};
 use crate::{FieldError, Kind, RayCluster, RayCronJob, RayJob, RayService};
 
 /// Something wrong with an object.
@@ -10,7 +10,7 @@ use crate::{FieldError, Kind, RayCluster, RayCronJob, RayJob, RayService};
 pub struct Fault {
     /// The field, what it holds, and what to do.
     pub error: FieldError,
-    /// Whether the operator refuses the object; otherwise it will not work as written.
+    /// Whether the operator refuses the object, or a part of it; otherwise it will not work as written.
     pub is_fatal: bool,
 }
 
@@ -70,7 +70,7 @@ fn cluster_faults(object: &Value, pointer: &str, rules: &Rules) -> Vec<Fault> {
     let mut faults: Vec<Fault> = cluster
         .validate(rules)
         .into_iter()
-        .map(|finding| Fault { error: moved(finding.error), is_fatal: finding.is_fatal })
+        .map(|finding| Fault { error: moved(finding.error), is_fatal: finding.refused != Extent::None })
         .chain(cluster.advice().into_iter().map(|error| Fault::advice(moved(error))))
         .collect();
     if cluster.spec.enable_in_tree_autoscaling == Some(true) {

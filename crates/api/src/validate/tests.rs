@@ -1,8 +1,10 @@
 //! Every rule, by the manifest that breaks it.
 
+mod objects;
+
 use serde_json::{Value, json};
 
-use super::{InvalidReason, Rules};
+use super::{Extent, InvalidReason, Rules};
 use crate::{Compat, Gate, Gates, RayCluster};
 
 /// A cluster in which nothing is wrong.
@@ -67,7 +69,7 @@ fn rules(compat: Compat) -> Rules {
 /// What is refused in a cluster, as text.
 fn refused_by(change: &Value, rules: &Rules) -> Vec<String> {
     let findings = changed(change).validate(rules);
-    findings.into_iter().filter(|finding| finding.is_fatal).map(|finding| finding.to_string()).collect()
+    findings.into_iter().filter(|finding| finding.refused != Extent::None).map(|finding| finding.to_string()).collect()
 }
 
 fn refused(change: &Value) -> Vec<String> {
@@ -97,7 +99,7 @@ fn names_must_leave_room_for_those_of_children() {
         assert_eq!(said(name), [format!("metadata.name: {name}: {must}")]);
     }
     let finding = &changed(&json!({"metadata": {"name": "a.b"}})).validate(&Rules::default())[0];
-    assert_eq!((finding.reason.as_str(), finding.is_fatal), ("InvalidRayClusterMetadata", true));
+    assert_eq!((finding.reason.as_str(), finding.refused), ("InvalidRayClusterMetadata", Extent::Whole));
 }
 
 #[test]
@@ -399,7 +401,37 @@ fn with_autoscaler_v1_a_restart_policy_is_advice_of_1_7() {
     assert_eq!(cluster.validate(&rules(Compat::V1_6)), []);
     let findings = cluster.validate(&rules(Compat::V1_7));
     assert_eq!(findings.len(), 1);
-    assert_eq!((findings[0].reason, findings[0].is_fatal), (InvalidReason::Spec, false));
+    assert_eq!((findings[0].reason, findings[0].refused), (InvalidReason::Spec, Extent::None));
+}
+
+#[test]
+fn a_part_that_can_not_be_made_is_refused_and_the_rest_is_not() {
+    let serve = |ports: Value| {
+        json!({"metadata": {"annotations": {"ray.io/enable-serve-service": "true"}},
+               "spec": {"headGroupSpec": {"template": {"spec": {"containers": [{"ports": ports}]}}}}})
+    };
+    let port = |name: &str| json!([{"name": name, "containerPort": 8000}]);
+    let cases = [
+        (
+            serve(port("http")),
+            "spec.headGroupSpec.template.spec.containers[0].ports: must hold a port called serve, or serve-…, for the \
+             Service of Serve that is asked for by the annotation ray.io/enable-serve-service",
+        ),
+        (worker(&json!({"numOfHosts": -1})), "spec.workerGroupSpecs[0].numOfHosts: -1: must be from 0 to 2147483647"),
+        (
+            worker(&json!({"replicas": 200_000, "maxReplicas": 300_000})),
+            "spec.workerGroupSpecs[0].replicas: 200000: asks for more than 150000 pods (1 to a replica): lower it",
+        ),
+    ];
+    for (change, expected) in cases {
+        let findings = changed(&change).validate(&Rules::default());
+        let said: Vec<_> = findings.iter().map(|finding| (finding.to_string(), finding.refused)).collect();
+        assert_eq!(said, [(expected.to_owned(), Extent::Part)]);
+    }
+    for change in [serve(port("serve")), serve(port("serve-grpc")), serve(json!([])), worker(&json!({"replicas": -1}))]
+    {
+        assert_eq!(changed(&change).validate(&Rules::default()), [], "{change}");
+    }
 }
 
 #[test]
@@ -421,6 +453,15 @@ fn every_fault_is_named_not_only_the_first() {
         "spec": {"upgradeStrategy": {"type": "x"}, "workerGroupSpecs": [{"minReplicas": -1, "maxReplicas": -2}]},
     }));
     assert_eq!(said.len(), 5, "{said:?}");
+}
+
+#[test]
+fn every_wrong_label_is_named() {
+    let said = refused(&head(&json!({"labels": {"-a": "x", "a//b": "y", "c": "-", "d": "fine"}})));
+    let labels =
+        ["spec.headGroupSpec.labels: -a: ", "spec.headGroupSpec.labels: a//b: ", "spec.headGroupSpec.labels.c: -: "];
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said.iter().zip(labels).all(|(said, label)| said.starts_with(label)), "{said:?}");
 }
 
 #[test]
@@ -469,8 +510,16 @@ fn advice_is_what_only_shows_at_run_time() {
             "spec.workerGroupSpecs[0].replicas: 12: is outside of minReplicas and maxReplicas: the group gets 10"
                 .into(),
         ),
+        (
+            worker(&json!({"replicas": -1, "minReplicas": 2})),
+            "spec.workerGroupSpecs[0].replicas: -1: is outside of minReplicas and maxReplicas: the group gets 2".into(),
+        ),
         (worker(&json!({"numOfHosts": 0})), "spec.workerGroupSpecs[0].numOfHosts: 0: a replica without pods".into()),
         (json!({"spec": {"rayVersion": "latest"}}), "spec.rayVersion: latest: is no version and counts as".into()),
+        (
+            json!({"spec": {"gcsFaultToleranceOptions": {"redisAddress": ""}}}),
+            "spec.gcsFaultToleranceOptions.redisAddress: says nothing: the GCS keeps its state in memory".into(),
+        ),
         (json!({"spec": {"autoscalerOptions": {}}}), "spec.autoscalerOptions: has no effect: set".into()),
         (
             worker(&json!({"rayStartParams": {"dashboard-agent-listen-port": "0"}})),

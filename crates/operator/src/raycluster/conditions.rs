@@ -142,15 +142,35 @@ pub(super) fn gangs(conditions: &mut Conditions, pass: &Pass<'_>) {
 /// What can't be made, and why. Visible at once.
 pub(super) fn failure(conditions: &mut Conditions, pass: &Pass<'_>) {
     let name = "ReplicaFailure";
-    let fault = pass.faults.first().map(|(part, error)| (reason(part, "create"), error.to_string()));
-    let failures = pass.observed.memory.failures.iter().filter(|(part, failure)| is_worth_telling(pass, part, failure));
-    let failure = failures.map(|(part, failure)| (reason(part, failure.verb), failure.problem.message.clone()));
-    let mut all: Vec<(&str, String)> = fault.into_iter().chain(failure).collect();
+    let faults = pass.faults.iter().map(|(part, error)| (reason(part, "create"), error.to_string()));
+    let failures = pass.observed.memory.failures.keys().filter_map(|part| failure_of(pass, part).map(|it| (part, it)));
+    let failures = failures.map(|(part, failure)| (reason(part, failure.verb), failure.problem.message.clone()));
+    let mut all: Vec<(&str, String)> = faults.chain(failures).collect();
     all.sort_by_key(|(reason, _)| ORDER.iter().position(|known| known == reason));
+    all.dedup();
     match all.first() {
-        Some((reason, message)) => conditions.set(name, Some(true), reason, &format!("{reason}\n{message}")),
+        Some((reason, _)) => conditions.set(name, Some(true), reason, &told(&all)),
         None => conditions.remove(name),
     }
+}
+
+/// Most failures that a condition tells.
+const MOST_TOLD: usize = 20;
+
+/// Failures as KubeRay tells one: reason and message on a line each. A reason is not repeated.
+fn told(failures: &[(&str, String)]) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    let mut last = "";
+    for (reason, message) in failures.iter().take(MOST_TOLD) {
+        if *reason != last {
+            lines.push(reason);
+        }
+        last = reason;
+        lines.push(message);
+    }
+    let more = failures.len().saturating_sub(MOST_TOLD);
+    let lines = lines.join("\n");
+    if more > 0 { format!("{lines}\nand {more} more") } else { lines }
 }
 
 /// Reasons of failures; what matters most first.
@@ -174,13 +194,29 @@ fn reason(part: &str, verb: &str) -> &'static str {
     }
 }
 
-/// Conflicts mend themselves, and a server that is away for a moment is no news of this cluster.
-fn is_worth_telling(pass: &Pass<'_>, part: &str, failure: &Failure) -> bool {
+/// The failure of a part, if it is worth telling: conflicts mend themselves, and a server that is away for a moment is no
+/// news of this cluster.
+pub(super) fn failure_of<'a>(pass: &Pass<'a>, part: &str) -> Option<&'a Failure> {
+    let failure = pass.observed.memory.failures.get(part)?;
     let is_needed = pass.decision.held.contains(part) || pass.decision.steps().any(|step| step.part == part);
     let is_lasting = match failure.problem.class {
         Class::Refused | Class::Taken | Class::Invalid => true,
         Class::Throttled | Class::Unavailable => failure.attempts >= 3,
         Class::Conflict => failure.attempts >= 8,
     };
-    part != STATUS_PART && is_needed && is_lasting
+    (part != STATUS_PART && is_needed && is_lasting).then_some(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failure_is_told_as_by_kuberay_and_many_up_to_a_limit() {
+        let failure = |number: usize| ("FailedCreateWorkerPod", format!("no {number}"));
+        assert_eq!(told(&[failure(1)]), "FailedCreateWorkerPod\nno 1");
+        let many: Vec<_> = (0..MOST_TOLD + 5).map(failure).collect();
+        let lines = told(&many);
+        assert_eq!((lines.lines().count(), lines.lines().last()), (MOST_TOLD + 2, Some("and 5 more")));
+    }
 }

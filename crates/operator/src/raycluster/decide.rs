@@ -1,6 +1,6 @@
 //! What is to be done about a RayCluster now.
 
-use mobula_api::{FieldError, InvalidReason};
+use mobula_api::{Extent, FieldError, InvalidReason};
 
 use super::{
     fault_tolerance, fixed, head,
@@ -86,7 +86,8 @@ fn validate(pass: &mut Pass<'_>) -> Option<(InvalidReason, String)> {
     let findings = pass.observed.cluster.validate(&pass.config.rules());
     let mut fatal = None;
     let mut said: Vec<InvalidReason> = Vec::new();
-    for finding in &findings {
+    // What only a part can't be made of is said where that part is to be made.
+    for finding in findings.iter().filter(|finding| finding.refused != Extent::Part) {
         // One Event a reason: the first finding names what to mend first.
         if said.contains(&finding.reason) {
             continue;
@@ -100,7 +101,7 @@ fn validate(pass: &mut Pass<'_>) -> Option<(InvalidReason, String)> {
         let message = format!("The RayCluster {what} is invalid {}: {finding}", pass.name());
         pass.say_state(finding.reason.as_str(), "Validate", message);
     }
-    for finding in findings.iter().filter(|finding| finding.is_fatal) {
+    for finding in findings.iter().filter(|finding| finding.refused == Extent::Whole) {
         fatal.get_or_insert_with(|| (finding.reason, finding.to_string()));
     }
     fatal

@@ -19,29 +19,38 @@ const LOOK_UP_LASTS_MS: i64 = 600_000;
 
 /// What is said about a kind: as parts are called, in sentences, reasons of creation and its failure.
 struct Terms {
+    kind: &'static str,
     part: &'static str,
     text: &'static str,
     created: &'static str,
     failed: &'static str,
 }
 
-fn terms(kind: &Kind) -> Option<Terms> {
-    let terms = |part, text, created, failed| Some(Terms { part, text, created, failed });
-    match kind.kind {
-        "Service" => terms("service", "service", "CreatedService", "FailedToCreateService"),
-        "ServiceAccount" => {
-            terms("service-account", "service account", "CreatedServiceAccount", "FailedToCreateServiceAccount")
-        }
-        "Role" => terms("role", "role", "CreatedRole", "FailedToCreateRole"),
-        "RoleBinding" => terms("role-binding", "role binding", "CreatedRoleBinding", "FailedToCreateRoleBinding"),
-        "Ingress" => terms("ingress", "ingress", "CreatedIngress", "FailedToCreateIngress"),
-        "Route" => terms("route", "route", "CreatedRoute", "FailedToCreateRoute"),
-        "PersistentVolumeClaim" => terms("pvc", "PVC", "CreatedPVC", "FailedToCreatePVC"),
-        "NetworkPolicy" => {
-            terms("network-policy", "NetworkPolicy", "CreatedNetworkPolicy", "FailedToCreateNetworkPolicy")
-        }
-        _ => None,
-    }
+const TERMS: [Terms; 8] = [
+    terms("Service", "service", "service", "CreatedService", "FailedToCreateService"),
+    terms(
+        "ServiceAccount",
+        "service-account",
+        "service account",
+        "CreatedServiceAccount",
+        "FailedToCreateServiceAccount",
+    ),
+    terms("Role", "role", "role", "CreatedRole", "FailedToCreateRole"),
+    terms("RoleBinding", "role-binding", "role binding", "CreatedRoleBinding", "FailedToCreateRoleBinding"),
+    terms("Ingress", "ingress", "ingress", "CreatedIngress", "FailedToCreateIngress"),
+    terms("Route", "route", "route", "CreatedRoute", "FailedToCreateRoute"),
+    terms("PersistentVolumeClaim", "pvc", "PVC", "CreatedPVC", "FailedToCreatePVC"),
+    terms("NetworkPolicy", NETWORK_POLICY, "NetworkPolicy", "CreatedNetworkPolicy", "FailedToCreateNetworkPolicy"),
+];
+
+const fn terms(
+    kind: &'static str,
+    part: &'static str,
+    text: &'static str,
+    created: &'static str,
+    failed: &'static str,
+) -> Terms {
+    Terms { kind, part, text, created, failed }
 }
 
 /// Makes what is missing and mends what has to follow the spec.
@@ -51,13 +60,16 @@ pub(super) fn make(pass: &mut Pass<'_>) {
     let policies = children.network_policies();
     let unwanted = unwanted_policies(pass, &policies);
     let way_in = if pass.config.routes { "route" } else { "ingress" };
-    let wanted: [(&str, Result<Vec<Value>, FieldError>); 8] = [
+    let wanted: [(&str, Result<Vec<Value>, FieldError>); 10] = [
         ("service-account", children.service_account().map(list)),
         ("role", children.role().map(list)),
         ("role-binding", children.role_binding().map(list)),
         (way_in, children.ingress().map(list)),
         ("secret", Ok(list(children.auth_secret(&token)))),
-        ("service", services(pass)),
+        // One that can't be made holds up no other.
+        ("service", children.head_service().map(list)),
+        ("service", children.headless_service().map(list)),
+        ("service", children.serve_service().map(list)),
         ("pvc", Ok(list(children.gcs_pvc()))),
         (NETWORK_POLICY, Ok(policies)),
     ];
@@ -87,16 +99,14 @@ fn is_needed(part: &str) -> bool {
 /// A part can't be made because of what the spec says.
 fn fault(pass: &mut Pass<'_>, part: &str, error: FieldError) {
     pass.lacks_needed |= is_needed(part);
-    pass.faults.push((part.to_owned(), error));
+    match TERMS.iter().find(|terms| terms.part == part) {
+        Some(terms) => pass.fault(part, terms.failed, &format!("Failed to create {}", terms.text), error),
+        None => pass.fault(part, "InvalidRayClusterSpec", &format!("Failed to create {part}"), error),
+    }
 }
 
 fn list(object: Option<Value>) -> Vec<Value> {
     object.into_iter().collect()
-}
-
-fn services(pass: &Pass<'_>) -> Result<Vec<Value>, FieldError> {
-    let services = [pass.children.head_service()?, pass.children.headless_service()?, pass.children.serve_service()?];
-    Ok(services.into_iter().flatten().collect())
 }
 
 /// The gangs, for schedulers that want to be told. The place where pods of a gang that Mobula itself admits would be gated.
@@ -142,7 +152,7 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     let is_account = [&kind::SERVICE_ACCOUNT, &kind::ROLE, &kind::ROLE_BINDING].contains(&kind);
     let foreign = if is_account { Foreign::Accepted } else { Foreign::Refused };
     let mut step = Step::new(part, Action::Create { kind, body: object, foreign });
-    if let Some(terms) = terms(kind) {
+    if let Some(terms) = TERMS.iter().find(|terms| terms.kind == kind.kind) {
         debug_assert_eq!(terms.part, part);
         step = step.says(terms.created, "Create", format!("Created {}", terms.text)).complains(
             terms.failed,

@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 /// Annotation: a head that is gone after the cluster was provisioned is not made again.
 const NO_RESTART: &str = "ray.io/disable-provisioned-head-restart";
 
+/// Said where it can't be made.
+const FAILED: [&str; 2] = ["FailedToCreateHeadPod", "Failed to create head Pod"];
+
 /// Makes the head pod, or deletes one that has failed.
 pub(super) fn make(pass: &mut Pass<'_>) {
     let heads = pass.heads();
@@ -27,7 +30,8 @@ pub(super) fn make(pass: &mut Pass<'_>) {
     if active > 1 {
         let names: Vec<&str> = with(Standing::Active).map(|pod| pod.name.as_str()).collect();
         let problem = "are all head pods: delete all but one; which one holds the state of the cluster can't be told";
-        pass.faults.push((HEAD.to_owned(), FieldError::new("head", names.join(", "), problem)));
+        let error = FieldError::new("head", names.join(", "), problem);
+        pass.fault(HEAD, FAILED[0], FAILED[1], error);
         return;
     }
     if active == 1 {
@@ -53,7 +57,7 @@ pub(super) fn make(pass: &mut Pass<'_>) {
     let incarnation = visible.unwrap_or(0);
     match creation(pass, incarnation) {
         Ok(step) => pass.decision.then(vec![step]),
-        Err(error) => pass.faults.push((HEAD.to_owned(), error)),
+        Err(error) => pass.fault(HEAD, FAILED[0], FAILED[1], error),
     }
 }
 
@@ -74,7 +78,7 @@ fn creation(pass: &Pass<'_>, incarnation: u32) -> Result<Step, FieldError> {
     mark(&mut body, Place { replica: 0, host: 0, incarnation });
     let action = Action::Create { kind: &kind::POD, body, foreign: Foreign::Refused };
     let step = Step::new(HEAD, action).says("CreatedHeadPod", "Create", "Created head Pod");
-    Ok(step.complains("FailedToCreateHeadPod", "Create", "Failed to create head Pod"))
+    Ok(step.complains(FAILED[0], "Create", FAILED[1]))
 }
 
 /// Writes down what the name of a pod was derived from.

@@ -137,6 +137,12 @@ impl<'a> Pass<'a> {
         self.decision.states.insert(Notice { is_warning: true, reason, action, message });
     }
 
+    /// A part can't be made because of what the spec says: `text` says which, and `reason` is that of the Event.
+    pub(super) fn fault(&mut self, part: &str, reason: &'static str, text: &str, error: FieldError) {
+        self.say_state(reason, "Create", format!("{text} of RayCluster {}, {error}", self.name()));
+        self.faults.push((part.to_owned(), error));
+    }
+
     /// The cluster as events name it.
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.observed.cluster.metadata.namespace, self.observed.cluster.metadata.name)

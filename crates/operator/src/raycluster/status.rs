@@ -2,17 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mobula_api::{InvalidReason, PendingClass, PodRole};
+use mobula_api::{InvalidReason, PendingClass, PodRole, WorkerGroupSpec};
 use serde_json::{Map, Value, json};
 
 use super::{
     classify::{Standing, standing},
     conditions::{self, Conditions},
-    pass::Pass,
+    pass::{Pass, group_part},
     suspend::{self, State},
     totals,
 };
-use crate::frame::{condition, controller::EXTENSION, decision::StatusWrite, kind, pod::Pod, time, world::Child};
+use crate::frame::{
+    condition, controller::EXTENSION, decision::StatusWrite, kind, outcome::Class, pod::Pod, time, world::Child,
+};
 
 /// The first status waits so long, in ms, unless it says that something has come to an end or has failed: most clusters need
 /// no other.
@@ -118,7 +120,7 @@ fn pace(pass: &mut Pass<'_>, mut status: Map<String, Value>) {
         true => says_news(&status),
         false => turned(&old) != turned(&status) || is_whole,
     };
-    let is_urgent = is_news || (!is_first && head_turned(&old) != head_turned(&status));
+    let is_urgent = is_news || (!is_first && head_of(&old) != head_of(&status));
     let failure = pass.observed.memory.failures.get(crate::frame::controller::STATUS_PART);
     if let Some(at_ms) = failure.map(|failure| failure.next_try_ms).filter(|at_ms| pass.now_ms < *at_ms) {
         pass.decision.held.insert(crate::frame::controller::STATUS_PART.to_owned());
@@ -148,9 +150,8 @@ fn created_ms(pass: &Pass<'_>) -> Option<i64> {
 }
 
 const HEAD_POD_READY: &str = "HeadPodReady";
-/// How a head gets on that nothing is wrong with.
-const ON_ITS_WAY: [&str; 5] =
-    ["Unknown", "HeadPodNotFound", "ContainersNotReady", "ContainerCreating", "PodInitializing"];
+/// How a head gets on that is there and that nothing is wrong with.
+const ON_ITS_WAY: [&str; 4] = ["Unknown", "ContainersNotReady", "ContainerCreating", "PodInitializing"];
 
 /// Whether all workers are ready.
 fn is_whole(status: &Map<String, Value>) -> bool {
@@ -170,9 +171,11 @@ fn turned(status: &Map<String, Value>) -> Vec<Turn> {
     conditions_of(status).filter(|(name, ..)| name != HEAD_POD_READY).chain([state]).collect()
 }
 
-/// How the head stands, as others wait for it.
-fn head_turned(status: &Map<String, Value>) -> Option<Turn> {
-    conditions_of(status).find(|(name, ..)| name == HEAD_POD_READY)
+/// The head as others wait for it: how it stands, and by which names it is found.
+fn head_of(status: &Map<String, Value>) -> (Option<Turn>, [Value; 2]) {
+    let names = ["podName", "serviceName"].map(|name| status.get("head").map(|head| head[name].clone()));
+    let turn = conditions_of(status).find(|(name, ..)| name == HEAD_POD_READY);
+    (turn, names.map(Option::unwrap_or_default))
 }
 
 fn conditions_of(status: &Map<String, Value>) -> impl Iterator<Item = Turn> {
@@ -264,7 +267,7 @@ fn set_head(pass: &Pass<'_>, status: &mut Map<String, Value>, pod: Option<&Arc<P
 
 /// What each group has, and why what it lacks is not there.
 fn groups(pass: &Pass<'_>) -> Value {
-    let group = |spec: &mobula_api::WorkerGroupSpec| {
+    let group = |spec: &WorkerGroupSpec| {
         let pods = pass.observed.pods.iter().filter(|pod| pod.role == PodRole::Worker && pod.group == spec.group_name);
         let active: Vec<&Arc<Pod>> = pods.filter(|pod| standing(pod, pass.now_ms) == Standing::Active).collect();
         let mut pending: BTreeMap<&str, i64> = BTreeMap::new();
@@ -273,6 +276,13 @@ fn groups(pass: &Pass<'_>) -> Value {
         }
         let mut object =
             json!({"groupName": spec.group_name, "ready": count(active.iter().filter(|pod| pod.is_ready()))});
+        let failure = failure_of(pass, spec);
+        if let (Some((class, _)), Ok((replicas, hosts))) = (&failure, spec.replicas_and_hosts("")) {
+            let missing = i64::from(replicas) * i64::from(hosts) - count(active.iter());
+            if missing > 0 {
+                pending.insert(class, missing);
+            }
+        }
         if !pending.is_empty() {
             object["pending"] = json!(pending);
         }
@@ -280,12 +290,36 @@ fn groups(pass: &Pass<'_>) -> Value {
         let wait = pass.observed.waits.iter().find(|wait| wait.groups.contains(&spec.group_name));
         if let Some(wait) = wait {
             object["message"] = json!(format!("gang {}: {}", wait.gang, wait.reason));
+        } else if let Some((_, message)) = failure {
+            object["message"] = json!(message);
         } else if let Some(pod) = said {
             object["message"] = json!(pod.pending_message);
         }
         object
     };
     Value::Array(pass.observed.cluster.spec.worker_group_specs.iter().map(group).collect())
+}
+
+/// Longest message about a group, in bytes.
+const MOST_MESSAGE_BYTES: usize = 1_024;
+
+/// Why pods of a group are not made or deleted: in one word, and in those of the server or of the fault in the spec.
+fn failure_of(pass: &Pass<'_>, spec: &WorkerGroupSpec) -> Option<(&'static str, String)> {
+    let part = group_part(&spec.group_name);
+    if let Some((_, error)) = pass.faults.iter().find(|(faulty, _)| *faulty == part) {
+        return Some(("Invalid", error.to_string()));
+    }
+    let problem = &conditions::failure_of(pass, &part)?.problem;
+    let class = match problem.class {
+        Class::Conflict => "Conflict",
+        Class::Throttled => "Throttled",
+        Class::Unavailable => "Unavailable",
+        Class::Refused => "Refused",
+        Class::Taken => "Taken",
+        Class::Invalid => "Invalid",
+    };
+    let end = problem.message.floor_char_boundary(MOST_MESSAGE_BYTES);
+    Some((class, problem.message.get(..end).unwrap_or_default().to_owned()))
 }
 
 /// Why a pod is not ready, in one word.

@@ -217,9 +217,36 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+fn counts() -> Vec<Case> {
+    let case = |name: &'static str, spec, pods, deleted, created| Case { name, spec, pods, deleted, created };
+    vec![
+        case(
+            "replicas are brought within their bounds",
+            json!({"group": {"replicas": -1, "minReplicas": 2}}),
+            pods(0, |_| {}),
+            vec![],
+            vec![("group/w", 2)],
+        ),
+        case(
+            "of replicas without hosts there is none",
+            json!({"group": {"numOfHosts": 0}}),
+            pods(1, |_| {}),
+            vec!["w0"],
+            vec![],
+        ),
+        case(
+            "a group that can't be counted holds up no other part",
+            json!({"group": {"numOfHosts": -1}}),
+            vec![],
+            vec![],
+            vec![("head", 1)],
+        ),
+    ]
+}
+
 #[test]
 fn pods_are_made_and_deleted() {
-    for case in cases() {
+    for case in cases().into_iter().chain(counts()) {
         let cluster = cluster(&case.spec);
         let decision = decided(&cluster, &case.pods, &Memory::default());
         let created = case.created.iter().map(|(part, count)| ((*part).to_owned(), *count)).collect();
@@ -246,6 +273,93 @@ fn a_part_that_failed_waits_and_the_others_go_on() {
     assert_eq!(created(&memory), Some(1));
     memory.failures.get_mut("group/w").unwrap().generation = 1;
     assert_eq!(created(&memory), Some(3));
+}
+
+/// What the condition says of failures, and what is said of group `w`.
+fn told(decision: &Decision) -> (String, Value) {
+    let status = &decision.status.as_ref().expect("visible at once").patch;
+    let conditions = status["conditions"].as_array().unwrap();
+    let failure = conditions.iter().find(|condition| condition["type"] == "ReplicaFailure").unwrap();
+    (failure["message"].as_str().unwrap().to_owned(), status["workerGroups"][0].clone())
+}
+
+#[test]
+fn everything_that_fails_is_told() {
+    let cluster = cluster(&json!({}));
+    let mut memory = Memory::default();
+    for (part, message) in [("group/w", "exceeded quota"), ("service", "no"), ("head", "no head")] {
+        let problem = Problem { class: Class::Refused, message: message.into(), retry_after_ms: None };
+        memory.failed(part, "create", problem, 2, NOW_MS);
+    }
+    let (failure, group) = told(&decided(&cluster, &[], &memory));
+    let all = "FailedCreateHeadPod\nno head\nFailedCreateWorkerPod\nexceeded quota\nFailedReconcileChild\nno";
+    assert_eq!(failure, all);
+    let expected = json!({"groupName": "w", "ready": 0, "pending": {"Refused": 3}, "message": "exceeded quota"});
+    assert_eq!(group, expected);
+}
+
+#[test]
+fn what_the_spec_forbids_is_told_of_its_part_and_in_an_event() {
+    let mut cluster = cluster(&json!({"group": {"replicas": 200_000, "maxReplicas": 200_000}}));
+    cluster.metadata.annotations.insert("ray.io/enable-serve-service".into(), "true".into());
+    let ports = json!([{"name": "http", "containerPort": 80}]);
+    cluster.spec.head_group_spec.template["spec"]["containers"][0]["ports"] = ports;
+    let decision = decided(&cluster, &[], &Memory::default());
+    let kinds: Vec<&str> = decision.steps().map(|step| step.action.kind().kind).collect();
+    assert_eq!(kinds, ["Service", "Pod"], "the head and its Service");
+    let (failure, group) = told(&decision);
+    let lines: Vec<&str> = failure.lines().collect();
+    let [worker, too_many, child, no_port] = lines[..] else { panic!("{lines:?}") };
+    assert_eq!((worker, child), ("FailedCreateWorkerPod", "FailedReconcileChild"));
+    assert!(too_many.contains("replicas: 200000") && no_port.contains("enable-serve-service"), "{lines:?}");
+    assert_eq!(group["message"], too_many);
+    let mut said: Vec<(&str, &str)> = decision.states.iter().map(|it| (it.reason, it.message.as_str())).collect();
+    said.sort_unstable();
+    let create = ["Failed to create service of RayCluster ns/a, ", "Failed to create worker Pod of RayCluster ns/a, "];
+    let expected = [
+        ("FailedToCreateService", create[0].to_owned() + no_port),
+        ("FailedToCreateWorkerPod", create[1].to_owned() + too_many),
+    ];
+    assert_eq!(said, expected.iter().map(|(reason, message)| (*reason, message.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_cluster_is_provisioned_once_all_of_it_is_there_and_ready() {
+    let cluster = cluster(&json!({}));
+    let provisioned = |workers: u32| {
+        let status = decided(&cluster, &pods(workers, |_| {}), &Memory::default()).status;
+        let conditions = status.map(|status| status.patch["conditions"].as_array().cloned().unwrap_or_default());
+        let is_it = |it: &Value| it["type"] == "RayClusterProvisioned" && it["status"] == "True";
+        conditions.is_some_and(|conditions| conditions.iter().any(is_it))
+    };
+    assert_eq!([0, 1, 2, 3].map(provisioned), [false, false, false, true]);
+}
+
+#[test]
+fn taking_suspend_away_ends_a_suspension() {
+    let mut cluster = cluster(&json!({"suspend": true}));
+    cluster.status = json!({"conditions": [{"type": "RayClusterSuspended", "status": "True"}]});
+    for (suspend, made) in [(Some(true), 0), (None, 4), (Some(false), 4)] {
+        cluster.spec.suspend = suspend;
+        let (_, created) = on_pods(&decided(&cluster, &[], &Memory::default()));
+        assert_eq!(created.values().sum::<usize>(), made, "{suspend:?}");
+    }
+}
+
+#[test]
+fn a_head_that_hangs_does_not_hold_a_deletion_up_for_ever() {
+    let mut cluster = cluster(&json!({"gcsFaultToleranceOptions": {"redisAddress": "redis:6379"}}));
+    cluster.metadata.finalizers = vec!["ray.io/gcs-ft-redis-cleanup-finalizer".into()];
+    let hangs = pods(0, |pod| pod.deletion_ms = Some(NOW_MS - 299_000));
+    let patches = |deleted_ms: i64, cluster: &mut RayCluster| {
+        cluster.metadata.deletion_timestamp = Some(crate::frame::time::rfc3339(deleted_ms));
+        let decision = decided(cluster, &hangs, &Memory::default());
+        let is_forced = decision.states.iter().any(|it| it.reason == "ForceDeletedStuckCluster");
+        let patches = decision.steps().filter(|step| matches!(step.action, Action::Patch { .. })).count();
+        (patches, is_forced)
+    };
+    assert_eq!(patches(NOW_MS - 299_000, &mut cluster), (0, false));
+    assert_eq!(patches(NOW_MS - 300_000, &mut cluster), (1, true), "the finalizer goes");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(super) fn of(cluster: &RayCluster) -> Totals {
     let mut totals = Totals::default();
     totals.add(&pod_resources(&cluster.spec.head_group_spec.template), 1);
     for group in cluster.spec.worker_group_specs.iter().filter(|group| group.suspend != Some(true)) {
-        let hosts = group.num_of_hosts.unwrap_or(1).max(1);
+        let hosts = group.num_of_hosts.unwrap_or(1).max(0);
         let (least, most) = (group.min_replicas.unwrap_or(0), group.max_replicas.unwrap_or(i32::MAX.into()));
         let replicas = group.replicas.unwrap_or(least);
         let clamped = replicas.min(most).max(least);

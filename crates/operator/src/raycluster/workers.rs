@@ -51,7 +51,7 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         let (replicas, hosts) = match pass.children.replicas_and_hosts(index, spec) {
             Ok(counts) => counts,
             Err(error) => {
-                pass.faults.push((part, error));
+                fault(pass, &part, error);
                 continue;
             }
         };
@@ -73,6 +73,14 @@ pub(super) fn make(pass: &mut Pass<'_>) {
     }
     pass.decision.then(steps);
 }
+
+/// Pods of the group `part` can't be made because of what the spec says.
+fn fault(pass: &mut Pass<'_>, part: &str, error: FieldError) {
+    pass.fault(part, FAILED[0], FAILED[1], error);
+}
+
+/// Said where a pod can't be made.
+const FAILED: [&str; 2] = ["FailedToCreateWorkerPod", "Failed to create worker Pod"];
 
 /// Lets a pod wait for the rest of its gang.
 fn gate(pod: &mut Value, gang: &str) {
@@ -193,7 +201,7 @@ impl Group<'_> {
             match self.creation(pass, place, replica_name) {
                 Ok(step) => steps.push(step),
                 Err(error) => {
-                    pass.faults.push((self.part.clone(), error));
+                    fault(pass, &self.part, error);
                     return Vec::new();
                 }
             }
@@ -211,7 +219,7 @@ impl Group<'_> {
         }
         let action = Action::Create { kind: &kind::POD, body, foreign: Foreign::Refused };
         let step = Step::new(self.part.clone(), action).says("CreatedWorkerPod", "Create", "Created worker Pod");
-        Ok(step.complains("FailedToCreateWorkerPod", "Create", "Failed to create worker Pod"))
+        Ok(step.complains(FAILED[0], "Create", FAILED[1]))
     }
 }
 

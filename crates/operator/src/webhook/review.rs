@@ -125,6 +125,14 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_part_can_not_be_made_of_is_refused_too() {
+        let mut part = cluster(&["a", "b"]);
+        part["spec"]["workerGroupSpecs"][1]["numOfHosts"] = json!(-1);
+        let response = asked(&part, None);
+        assert!(!response.allowed && response.result.message.contains("numOfHosts: -1"), "{}", response.result.message);
+    }
+
+    #[test]
     fn an_old_fault_does_not_forbid_other_changes() {
         let (old, mut new) = (cluster(&["a", "a"]), cluster(&["a", "a"]));
         new["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(4);

@@ -64,6 +64,26 @@ fn element_name(element: Option<&Value>) -> Option<String> {
     Some(element?.get("name")?.as_str()?.to_owned())
 }
 
+/// What the file holds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    objects: Vec<Entry>,
+    behaviours: Vec<Behaviour>,
+}
+
+/// What the operator does otherwise, and can't be seen in what was recorded.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Behaviour {
+    kuberay: String,
+    mobula: String,
+    /// Why.
+    reason: String,
+    /// Names of tests that show it.
+    tests: Vec<String>,
+}
+
 /// A difference that is meant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,14 +117,24 @@ impl Entry {
 }
 
 /// All differences that are meant.
-pub struct Differences(Vec<Entry>);
+pub struct Differences {
+    objects: Vec<Entry>,
+    shown_by: Vec<String>,
+}
 
 impl Differences {
     /// Reads them.
     pub fn read(file: &Path) -> Self {
-        let entries: Vec<Entry> = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
-        assert!(entries.iter().all(|entry| entry.reason.len() > 20), "every difference has a reason");
-        Differences(entries)
+        let File { objects, behaviours } = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+        assert!(objects.iter().all(|entry| entry.reason.len() > 20), "every difference has a reason");
+        for Behaviour { kuberay, mobula, reason, tests } in &behaviours {
+            assert!(
+                [kuberay, mobula, reason].iter().all(|text| text.len() > 20),
+                "{mobula} says both sides and a reason"
+            );
+            assert!(!tests.is_empty(), "{mobula}: is shown by no test");
+        }
+        Differences { objects, shown_by: behaviours.into_iter().flat_map(|behaviour| behaviour.tests).collect() }
     }
 
     /// Findings that no entry explains, as lines.
@@ -118,7 +148,7 @@ impl Differences {
                     && entry.kind == kind
                     && entry.covers(&finding.path)
             };
-            match self.0.iter_mut().find(|entry| explains(entry)) {
+            match self.objects.iter_mut().find(|entry| explains(entry)) {
                 Some(entry) => entry.used = true,
                 None => {
                     let Finding { object, path, kuberay, ours } = &finding;
@@ -130,9 +160,16 @@ impl Differences {
         lines
     }
 
+    /// Tests that are to show how the operator behaves, and that none of these sources has, as lines.
+    pub fn not_shown(&self, sources: &[String]) -> String {
+        let is_there = |test: &str| sources.iter().any(|source| source.contains(&format!("fn {test}()")));
+        let missing = self.shown_by.iter().filter(|test| !is_there(test));
+        missing.map(|test| format!("differences.yaml: {test}: there is no such test\n")).collect()
+    }
+
     /// Entries that explain nothing, as lines.
     pub fn unused(&self) -> String {
-        let unused = self.0.iter().filter(|entry| !entry.used);
+        let unused = self.objects.iter().filter(|entry| !entry.used);
         unused
             .map(|entry| format!("differences.yaml: {} {}: explains nothing any more\n", entry.kind, entry.path))
             .collect()

@@ -101,8 +101,9 @@ pub(super) fn add_container_resources(
 fn custom_resources(params: &BTreeMap<String, String>) -> Option<BTreeMap<String, f64>> {
     let Some(text) = params.get("resources") else { return Some(BTreeMap::new()) };
     let text = text.trim_matches(['\'', '"', '`', ' ']);
-    let read: Option<BTreeMap<String, Option<f64>>> = serde_json::from_str(text).ok();
-    Some(read?.into_iter().map(|(name, number)| (name, number.unwrap_or_default())).collect())
+    // As Go reads it, null is a map without entries, and a number that is null is zero.
+    let read: Option<BTreeMap<String, Option<f64>>> = serde_json::from_str(text).ok()?;
+    Some(read.unwrap_or_default().into_iter().map(|(name, number)| (name, number.unwrap_or_default())).collect())
 }
 
 fn quoted_json(numbers: &BTreeMap<String, f64>) -> String {
@@ -218,6 +219,8 @@ mod tests {
         );
         assert_eq!(with_limits(&[("resources", "\"{\\\"a\\\":1}\"")], &tpu)["resources"], "\"{\\\"a\\\":1}\"");
         assert_eq!(with_limits(&[("resources", "{\"neuron_cores\":1}")], &tpu)["resources"], "{\"neuron_cores\":1}");
+        let gpu = json!({"limits": {"nvidia.com/gpu": 1}});
+        assert_eq!(with_limits(&[("resources", "null")], &gpu), params(&[("num-gpus", "1"), ("resources", "null")]));
         let both = json!({"limits": {"google.com/tpu": 4, "aws.amazon.com/neuroncore": 2, "nvidia.com/mig-1g.5gb": 3}});
         let found = with_limits(&[], &both);
         assert_eq!((found["resources"].as_str(), found["num-gpus"].as_str()), ("'{\"neuron_cores\":2}'", "3"));

@@ -65,38 +65,13 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Most pods of a group: more than a Kubernetes cluster can hold is a slip of the pen.
-const MOST_PODS: u64 = 150_000;
-
 impl Children<'_> {
     /// How many replicas the worker group (the one at `index`) is to have, within its bounds, and hosts in each.
     ///
     /// # Errors
     /// Names a count that is none, or too many pods.
     pub fn replicas_and_hosts(&self, index: usize, group: &WorkerGroupSpec) -> Result<(u32, u32), FieldError> {
-        let count = |name: &str, value: i64| {
-            let field = format!("spec.workerGroupSpecs[{index}].{name}");
-            let valid = i32::try_from(value).ok().and_then(|value| u32::try_from(value).ok());
-            valid.ok_or_else(|| FieldError::new(field, value.to_string(), format!("must be from 0 to {}", i32::MAX)))
-        };
-        let hosts = count("numOfHosts", group.num_of_hosts.unwrap_or(1))?.max(1);
-        if u64::from(hosts) > MOST_PODS {
-            let field = format!("spec.workerGroupSpecs[{index}].numOfHosts");
-            let problem = format!("asks for more than {MOST_PODS} pods to a replica: lower it");
-            return Err(FieldError::new(field, hosts.to_string(), problem));
-        }
-        if group.suspend == Some(true) {
-            return Ok((0, hosts));
-        }
-        let min = count("minReplicas", group.min_replicas.unwrap_or(0))?;
-        let max = count("maxReplicas", group.max_replicas.unwrap_or(i32::MAX.into()))?;
-        let replicas = count("replicas", group.replicas.unwrap_or(0))?.min(max).max(min);
-        if u64::from(replicas) * u64::from(hosts) > MOST_PODS {
-            let field = format!("spec.workerGroupSpecs[{index}].replicas");
-            let problem = format!("asks for more than {MOST_PODS} pods ({hosts} to a replica): lower it");
-            return Err(FieldError::new(field, replicas.to_string(), problem));
-        }
-        Ok((replicas, hosts))
+        group.replicas_and_hosts(&format!("spec.workerGroupSpecs[{index}]"))
     }
 
     /// How many of the `hosts` of a replica come and go together: without the feature gate pods do not say which replica they

@@ -17,8 +17,6 @@ const DEFAULT_PORTS: [(&str, i64); 5] =
     [("client", 10001), ("gcs-server", 6379), ("dashboard", 8265), ("metrics", 8080), ("serve", 8000)];
 /// Port of the dashboard.
 pub(super) const DASHBOARD_PORT: i64 = 8265;
-/// Annotation of a RayCluster that no RayService made: it gets a Service for Serve all the same.
-const SERVE_SERVICE: &str = "ray.io/enable-serve-service";
 
 impl Children<'_> {
     /// The Service of the head.
@@ -111,7 +109,7 @@ impl Children<'_> {
     /// # Errors
     /// The Ray container has no port for it.
     pub fn serve_service(&self) -> Result<Option<Value>, FieldError> {
-        if self.cluster.metadata.annotations.get(SERVE_SERVICE).map(String::as_str) != Some("true") {
+        if self.cluster.metadata.annotations.get(keys::ENABLE_SERVE_SERVICE).map(String::as_str) != Some("true") {
             return Ok(None);
         }
         let ports = self.head_ports()?.into_iter().filter(|(name, _)| name == "serve" || name.starts_with("serve-"));

@@ -38,13 +38,47 @@ impl Children<'_> {
     }
 }
 
+/// Writes no file: the root of the user's container may be read-only. Nor is there a `$(…)`, which Kubernetes would look at.
 fn wait_script(address: &str) -> String {
     format!(
-        r#"until ray health-check --address {address} > /tmp/mobula-wait.log 2>&1; do
+        r#"check() {{
+  ray health-check --address {address}
+}}
+until if (( SECONDS > {SILENT_S} )); then check; else check > /dev/null 2>&1; fi; do
   echo "the GCS at {address} does not answer, after ${{SECONDS}} s"
-  if (( SECONDS > {SILENT_S} )); then cat /tmp/mobula-wait.log; fi
   sleep 5
 done
 echo "the GCS at {address} answers, after ${{SECONDS}} s""#
     )
+}
+
+#[cfg(test)]
+mod tests {
+    // The script is run as a kubelet would run it.
+    #![allow(clippy::disallowed_methods)]
+
+    use std::process::Command;
+
+    use super::wait_script;
+
+    /// No file takes a byte here.
+    const NOWHERE: &str = "ulimit -f 0; trap '' XFSZ";
+    /// Ray answers from the third try on, of which each takes 100 s; it needs its words to be taken. A tenth try is too many.
+    const RAY: &str = "ray() { (( SECONDS += 100, ++tries < 10 )) || exit 9; echo \"asked $*\" && (( tries > 2 )); }";
+
+    #[test]
+    fn waits_until_ray_answers_and_writes_no_file() {
+        let script = format!("{NOWHERE}\n{RAY}\nsleep() {{ :; }}\n{}", wait_script("h:6379"));
+        let ran = Command::new("/bin/bash").args(["-c", "--", &script]).output().unwrap();
+        let said = String::from_utf8(ran.stdout).unwrap();
+        let expected = [
+            "the GCS at h:6379 does not answer, after 100 s",
+            // From now on Ray's words are let through.
+            "the GCS at h:6379 does not answer, after 200 s",
+            "asked health-check --address h:6379",
+            "the GCS at h:6379 answers, after 300 s",
+        ];
+        assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+        assert!(ran.status.success());
+    }
 }

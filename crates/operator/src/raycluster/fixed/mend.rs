@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mobula_api::{Compat, FieldError, Quantity};
 use serde_json::{Value, json};
 
-use super::{Pass, fault};
+use super::Pass;
 use crate::frame::{
     decision::{Action, Step},
     kind,
@@ -147,7 +147,7 @@ fn as_served(spec: &Value) -> Value {
 fn claim(pass: &mut Pass<'_>, part: &str, there: &Arc<Child>, wanted: &Value) -> Option<Step> {
     for error in drift(&there.body["spec"], &wanted["spec"], &there.key.name) {
         pass.say_state("FailedToCreatePVC", "Update", format!("{}: {error}", pass.name()));
-        fault(pass, part, error);
+        pass.faults.push((part.to_owned(), error));
     }
     let uid = pass.observed.cluster.metadata.uid.as_str();
     let owners = |body: &Value| body["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
