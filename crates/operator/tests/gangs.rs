@@ -189,6 +189,36 @@ fn a_lost_pod_of_a_running_gang_gets_its_place_and_gates_go_where_admission_is_s
 }
 
 #[test]
+fn workers_that_were_made_without_admission_count_as_begun() {
+    in_virtual_time(async {
+        let (server, process) = started_with(&[("a", 8), ("b", 8), ("c", 8)], Config::default());
+        gpu_cluster(&server, "x", 2);
+        let mut hosts = cluster("h", 1, 2);
+        hosts["metadata"]["annotations"] = json!({"mobula.dev/gangs": "{}"});
+        server.create("rayclusters", hosts).unwrap();
+        let both = |x: (usize, usize), h: (usize, usize)| (workers(&server, "x"), workers(&server, "h")) == (x, h);
+        assert!(until(|| both((0, 2), (0, 2)), 30).await, "{:?}", workers(&server, "x"));
+        process.crash();
+        let process = Process::start(server.connect(), config(), "q");
+        sleep(Duration::from_secs(40)).await;
+        for name in ["x", "h"] {
+            let of_it = bench::pods(&server, "worker").into_iter().find(|pod| pod.starts_with(name)).unwrap();
+            server.delete("pods", "default", &of_it).unwrap();
+        }
+        sleep(Duration::from_secs(1)).await;
+        assert!(until(|| both((0, 2), (0, 2)), 30).await, "{:?} {:?}", workers(&server, "x"), workers(&server, "h"));
+        let scale = |name: &str, replicas: i64| {
+            let change = |it: &mut Value| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas);
+            server.edit("rayclusters", "default", name, change).unwrap();
+        };
+        scale("x", 3);
+        scale("h", 2);
+        assert!(until(|| both((0, 3), (0, 4)), 30).await, "{:?} {:?}", workers(&server, "x"), workers(&server, "h"));
+        process.crash();
+    });
+}
+
+#[test]
 fn a_gang_that_the_plan_names_begins_whole_and_what_it_does_not_name_alone() {
     in_virtual_time(async {
         let (server, process) = started(&[("a", 8), ("b", 8), ("c", 8)]);

@@ -56,7 +56,7 @@ impl Admission {
 }
 
 /// A pod of a gang.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct GangPod {
     /// Name of the gang.
     pub gang: String,
@@ -99,6 +99,11 @@ impl GangPod {
             affinity: spec.pointer(affinity).cloned().unwrap_or_default(),
             tolerations: spec["tolerations"].as_array().cloned().unwrap_or_default(),
         })
+    }
+
+    /// A pod that begins, or has begun, without others, as the gang of this name.
+    pub fn begun_alone(gang: String) -> GangPod {
+        GangPod { gang, ..GangPod::default() }
     }
 
     /// Whether the scheduler may put it on a node with these labels and taints.

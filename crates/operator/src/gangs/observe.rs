@@ -18,8 +18,9 @@ use crate::{
     frame::{
         capacity::NodeRecord,
         gang_pod::{Admission, GangPod, HOSTNAME},
+        pod::Pod,
         store::Key,
-        world::{Cluster, GangMember, World},
+        world::{CapacityView, Cluster, GangMember, World},
     },
     raycluster::{Standing, children::Children, standing},
 };
@@ -98,7 +99,7 @@ pub(super) struct Sight {
 
 /// Takes what is there out of the world.
 pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
-    let (nodes, members) = world.capacity();
+    let CapacityView { nodes, members, others } = world.capacity();
     let mut nodes: Vec<Node> = nodes
         .into_iter()
         .map(|(name, record, free)| Node {
@@ -116,6 +117,11 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
         match clusters.iter().any(|cluster| cluster.uid == it.pod.owner) {
             true => of_clusters.entry(&it.pod.owner).or_default().push(member),
             false => strays.push((it.pod.namespace.clone(), member)),
+        }
+    }
+    for pod in others.iter().filter(|pod| standing(pod, now_ms) == Standing::Active) {
+        if let Some(members) = of_clusters.get_mut(pod.owner.as_str()) {
+            members.push(settled(pod, &nodes));
         }
     }
     let mut gangs: Vec<Gang> = Vec::new();
@@ -186,6 +192,16 @@ fn member(member: &GangMember, pod: &Arc<GangPod>, nodes: &[Node]) -> Member {
         is_in_doubt: !member.perhaps_on.is_empty(),
         pod: pod.clone(),
     }
+}
+
+/// A worker that was made without gang admission (by KubeRay, or before it was switched on): it counts as one that has begun
+/// alone and is whole.
+fn settled(pod: &Arc<Pod>, nodes: &[Node]) -> Member {
+    let replica = pod.replica().unwrap_or_default();
+    let gang = GangPod::begun_alone(format!("{}/{replica}", pod.group));
+    let host = pod.place.map(|place| place.host).or(pod.host_index).unwrap_or_default();
+    let it = GangMember { pod: pod.clone(), counted_on: None, is_foreign: false, perhaps_on: BTreeSet::new() };
+    Member { place: (replica, host), ..member(&it, &gang.into(), nodes) }
 }
 
 /// The node that a pod is bound or pinned to.

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use mobula_api::PodRole;
 use mobula_planner::Resources;
 use serde_json::Value;
 
@@ -55,6 +56,17 @@ pub struct GangMember {
     pub is_foreign: bool,
     /// Hosts that it was pinned to by requests whose answers were lost.
     pub perhaps_on: BTreeSet<String>,
+}
+
+/// What gang admission decides by.
+#[derive(Debug, Default)]
+pub struct CapacityView {
+    /// All nodes, with what is free of them.
+    pub nodes: Vec<(String, NodeRecord, Resources)>,
+    /// All pods of gangs.
+    pub members: Vec<GangMember>,
+    /// Workers that were made without gang admission.
+    pub others: Vec<Arc<Pod>>,
 }
 
 /// What is certain of the gated pods of gangs.
@@ -121,8 +133,8 @@ impl World {
         }
     }
 
-    /// All nodes with what is free of them, and all pods of gangs.
-    pub fn capacity(&self) -> (Vec<(String, NodeRecord, Resources)>, Vec<GangMember>) {
+    /// All nodes with what is free of them, all pods of gangs, and the workers that are of none.
+    pub fn capacity(&self) -> CapacityView {
         let inner = self.lock();
         let members: Vec<GangMember> = inner
             .pods
@@ -136,8 +148,12 @@ impl World {
             })
             .collect();
         // Where no gang is, nothing is copied.
-        let nodes = inner.capacity.nodes().take(if members.is_empty() { 0 } else { usize::MAX });
-        (nodes.map(|(name, record, free)| (name.clone(), record.clone(), free)).collect(), members)
+        let most = if members.is_empty() { 0 } else { usize::MAX };
+        let nodes = inner.capacity.nodes().take(most);
+        let nodes = nodes.map(|(name, record, free)| (name.clone(), record.clone(), free)).collect();
+        let is_other = |pod: &&Arc<Pod>| pod.gang.is_none() && pod.role == PodRole::Worker;
+        let others = inner.pods.iter().take(most).map(|(_, indexed)| &indexed.pod).filter(is_other).cloned().collect();
+        CapacityView { nodes, members, others }
     }
 
     /// Which gangs wait, by RayCluster: those of which something else is said than before are looked at again.
