@@ -47,13 +47,13 @@ fn gpus(pod: &Value) -> i64 {
     limits.as_i64().or_else(|| limits.as_str().and_then(|text| text.parse().ok())).unwrap_or(0)
 }
 
-/// Binds one pod: the first that is not gated and fits. What is pinned goes nowhere else.
-fn schedule(server: &ApiServer, nodes: &[(&str, i64)]) {
+/// Binds one pod: the first that is not gated, whose turn it is, and that fits. What is pinned goes nowhere else.
+fn schedule(server: &ApiServer, nodes: &[(&str, i64)], has_turn: impl Fn(&Value) -> bool) {
     let mut used: BTreeMap<String, i64> = BTreeMap::new();
     let mut pending = Vec::new();
     server.each("pods", "", |pod| match pod["spec"]["nodeName"].as_str() {
         Some(node) => *used.entry(node.to_owned()).or_default() += gpus(pod),
-        None if !is_gated(pod) && !is_leaving(pod) => pending.push(pod.clone()),
+        None if !is_gated(pod) && !is_leaving(pod) && has_turn(pod) => pending.push(pod.clone()),
         None => {}
     });
     for pod in pending {
@@ -75,6 +75,14 @@ fn schedule(server: &ApiServer, nodes: &[(&str, i64)]) {
 }
 
 fn kubelet(server: &ApiServer, nodes: &'static [(&'static str, i64)]) {
+    kubelet_with(server, nodes, |_| true);
+}
+
+fn kubelet_with(
+    server: &ApiServer,
+    nodes: &'static [(&'static str, i64)],
+    has_turn: impl Fn(&Value) -> bool + Send + 'static,
+) {
     let server = server.clone();
     tokio::spawn(async move {
         loop {
@@ -87,7 +95,7 @@ fn kubelet(server: &ApiServer, nodes: &'static [(&'static str, i64)]) {
             for name in ending {
                 server.finish_pod("default", &name).unwrap();
             }
-            schedule(&server, nodes);
+            schedule(&server, nodes, &has_turn);
             sleep(Duration::from_millis(100)).await;
         }
     });
@@ -330,6 +338,40 @@ fn a_gang_of_which_a_pod_can_no_longer_be_made_lets_go_of_what_it_holds() {
         gpu_cluster(&server, "y", 2);
         assert!(until(|| workers(&server, "y") == (0, 2), 60).await, "{:?}", workers(&server, "y"));
         assert_eq!(workers(&server, "x"), (0, 0));
+        process.crash();
+    });
+}
+
+#[test]
+fn gangs_do_not_take_the_place_of_heads_that_the_scheduler_has_yet_to_bind() {
+    in_virtual_time(async {
+        const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8)];
+        let server = server(1);
+        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+        let start = tokio::time::Instant::now();
+        // No place was found for heads a moment ago: the scheduler tries them again only after a while.
+        kubelet_with(&server, NODES, move |pod| {
+            pod["metadata"]["labels"]["ray.io/node-type"] != "head" || start.elapsed() > Duration::from_secs(8)
+        });
+        let process = Process::start(server.connect(), config(), "p");
+        for (name, replicas) in [("b", 3), ("c", 1)] {
+            let mut object = cluster(name, replicas, 1);
+            let gpus = |template: &mut Value| {
+                template["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = json!(4);
+            };
+            gpus(&mut object["spec"]["headGroupSpec"]["template"]);
+            gpus(&mut object["spec"]["workerGroupSpecs"][0]["template"]);
+            server.create("rayclusters", object).unwrap();
+        }
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(condition(&server, "b", "GangsAdmitted").unwrap().2, "gang w: the head pod has no node yet");
+        sleep(Duration::from_secs(10)).await;
+        let mut heads_without_node = 0;
+        server.each("pods", "", |pod| {
+            let is_head = pod["metadata"]["labels"]["ray.io/node-type"] == "head";
+            heads_without_node += usize::from(is_head && !pod["spec"]["nodeName"].is_string());
+        });
+        assert_eq!((heads_without_node, workers(&server, "b"), workers(&server, "c")), (0, (3, 0), (0, 1)));
         process.crash();
     });
 }

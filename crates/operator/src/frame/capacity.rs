@@ -6,6 +6,7 @@ use std::{
 };
 
 use mobula_api::{
+    keys,
     node::{self, Taint},
     pod_needs,
 };
@@ -13,7 +14,7 @@ use mobula_planner::{Amount, Labels, Resources};
 use serde_json::Value;
 
 use super::{
-    gang_pod::requests,
+    gang_pod::{GANG, GangPod, requests},
     kind::{self, Kind},
     store::Key,
 };
@@ -43,6 +44,8 @@ struct Held {
 pub struct Capacity {
     nodes: BTreeMap<String, NodeRecord>,
     held: BTreeMap<Key, Held>,
+    /// Pods of Ray that wait for the scheduler alone, and belong to no gang: they will hold something soon.
+    pending: BTreeMap<Key, Arc<GangPod>>,
     used: BTreeMap<String, Resources>,
     /// Pods of a kind request the same: they share it.
     shared: BTreeSet<Arc<Resources>>,
@@ -72,6 +75,11 @@ impl Capacity {
         self.held.get(pod).map(|held| held.node.as_str())
     }
 
+    /// Pods of Ray that wait for the scheduler alone, and belong to no gang.
+    pub fn pending(&self) -> impl Iterator<Item = &Arc<GangPod>> {
+        self.pending.values()
+    }
+
     /// A watch says that there is `value`. True if that changes what is free.
     pub fn apply(&mut self, kind: &'static Kind, value: &Value) -> bool {
         if kind != &kind::NODE {
@@ -95,7 +103,11 @@ impl Capacity {
         let phase = value.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
         let key = key(value);
         if node.is_empty() || ["Succeeded", "Failed"].contains(&phase) {
-            return self.free(&key);
+            let is_less = self.free(&key);
+            if let Some(pod) = waiting(value) {
+                self.pending.insert(key, pod.into());
+            }
+            return is_less;
         }
         let held = Held { node: node.to_owned(), requests: self.share(requests(value)) };
         if self.held.get(&key) == Some(&held) {
@@ -114,7 +126,8 @@ impl Capacity {
     }
 
     fn free(&mut self, key: &Key) -> bool {
-        let Some(held) = self.held.remove(key) else { return false };
+        let was_pending = self.pending.remove(key).is_some();
+        let Some(held) = self.held.remove(key) else { return was_pending };
         if let Some(used) = self.used.get_mut(&held.node) {
             change(used, &held.requests, -1);
             if used.values().all(|amount| amount.steps() == 0) {
@@ -155,13 +168,24 @@ impl Capacity {
             let listed = &self.listed;
             self.nodes.retain(|name, _| listed.contains(&Key::new("", name.clone())));
         } else {
-            let gone: Vec<Key> = self.held.keys().filter(|key| !self.listed.contains(*key)).cloned().collect();
+            let known = self.held.keys().chain(self.pending.keys());
+            let gone: Vec<Key> = known.filter(|key| !self.listed.contains(*key)).cloned().collect();
             gone.iter().for_each(|key| {
                 self.free(key);
             });
         }
         self.listing_begins(kind);
     }
+}
+
+/// A pod without a node, if it is Ray's, of no gang, and the scheduler is to put it somewhere.
+fn waiting(pod: &Value) -> Option<GangPod> {
+    let is_gated = pod.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty());
+    let is_rays = pod["metadata"]["labels"][keys::CLUSTER].is_string();
+    let has_ended = ["Succeeded", "Failed"].contains(&pod["status"]["phase"].as_str().unwrap_or_default());
+    let is_out = pod["metadata"]["deletionTimestamp"].is_string() || has_ended;
+    let is_of_gang = pod["metadata"]["annotations"][GANG].is_string();
+    (is_rays && !is_gated && !is_out && !is_of_gang).then(|| GangPod::of(String::new(), pod))
 }
 
 /// Kinds of pods and nodes that are remembered as such.
@@ -209,6 +233,34 @@ mod tests {
         assert!(!capacity.delete(&kind::POD, &pod("b", "n", "Running")));
         assert_eq!(free_cpu(&capacity), [4.0]);
         assert!(capacity.used.is_empty());
+    }
+
+    #[test]
+    fn a_pod_of_ray_that_waits_for_the_scheduler_is_pending() {
+        let mut capacity = Capacity::default();
+        let head = |node: &str| {
+            let mut head = pod("h", node, "Pending");
+            head["metadata"]["labels"] = json!({"ray.io/cluster": "x"});
+            head
+        };
+        assert!(!capacity.apply(&kind::POD, &pod("a", "", "Pending")));
+        assert!(!capacity.apply(&kind::POD, &head("")));
+        let amounts: Vec<f64> = capacity.pending().map(|pod| pod.requests["cpu"].as_f64()).collect();
+        assert_eq!(amounts, [1.5], "of others it is not known whether they fit");
+        let mut gated = head("");
+        gated["spec"]["schedulingGates"] = json!([{"name": "g"}]);
+        let mut leaving = head("");
+        leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let mut of_gang = head("");
+        of_gang["metadata"]["annotations"] = json!({GANG: "w"});
+        for other in [gated, leaving, of_gang, head("n"), pod("h", "", "Failed")] {
+            assert!(capacity.apply(&kind::POD, &other), "{other}");
+            assert_eq!(capacity.pending().count(), 0, "{other}");
+            capacity.apply(&kind::POD, &head(""));
+        }
+        capacity.listing_begins(&kind::POD);
+        capacity.listing_ends(&kind::POD);
+        assert_eq!(capacity.pending().count(), 0);
     }
 
     #[test]

@@ -80,15 +80,20 @@ pub struct GangPod {
 impl GangPod {
     /// Reads a pod; `None`: it belongs to no gang.
     pub fn read(pod: &Value) -> Option<GangPod> {
+        let gang = pod["metadata"]["annotations"][GANG].as_str()?.to_owned();
+        Some(GangPod::of(gang, pod))
+    }
+
+    /// Reads a pod, whatever it says of gangs, as one of the gang of this name.
+    pub fn of(gang: String, pod: &Value) -> GangPod {
         let annotation = |key: &str| pod["metadata"]["annotations"][key].as_str();
-        let gang = annotation(GANG)?.to_owned();
         let spec = &pod["spec"];
         let gates = spec["schedulingGates"].as_array().into_iter().flatten();
         let (own, other_gates): (Vec<String>, Vec<String>) =
             gates.filter_map(|gate| gate["name"].as_str().map(str::to_owned)).partition(|gate| gate == GATE);
         let selector = spec["nodeSelector"].as_object().into_iter().flatten();
         let affinity = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
-        Some(GangPod {
+        GangPod {
             gang,
             is_gated: !own.is_empty(),
             other_gates,
@@ -98,7 +103,7 @@ impl GangPod {
             selector: selector.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
             affinity: spec.pointer(affinity).cloned().unwrap_or_default(),
             tolerations: spec["tolerations"].as_array().cloned().unwrap_or_default(),
-        })
+        }
     }
 
     /// A pod that begins, or has begun, without others, as the gang of this name.

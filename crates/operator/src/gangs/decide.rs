@@ -14,7 +14,7 @@ use crate::{
     config::GangConfig,
     frame::{
         decision::{Action, Step},
-        gang_pod::{ADMITTED, Admission, GANG, HOSTNAME, LOOKED_AT},
+        gang_pod::{ADMITTED, Admission, GANG, GangPod, HOSTNAME, LOOKED_AT},
         kind,
         outcome::Memory,
         world::GangWait,
@@ -66,6 +66,9 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
                 if let Some(level) = &gang.unknown_level {
                     let reason = format!("there is no topology level {level:?}: mend the annotation {}", super::DOMAIN);
                     wait(&mut decided, gang, pods.len(), reason);
+                } else if begun.is_none() && !gang.has_head {
+                    // Workers are of no use without a head, and could be where it has to go.
+                    wait(&mut decided, gang, pods.len(), "the head pod has no node yet".to_owned());
                 } else if may_try(&mut decided, gang, memory, now_ms) {
                     asking.push((gang, pods, begun));
                 } else {
@@ -256,7 +259,8 @@ fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &Gan
     let classes: Vec<Vec<Vec<&Member>>> = asking.iter().map(|(_, pods, _)| alike(pods)).collect();
     let gangs: Vec<PodGang> =
         asking.iter().zip(&classes).map(|(asking, classes)| request(asking, classes, sight)).collect();
-    let places: Vec<admission::Place> = sight.nodes.iter().map(|node| node.place.clone()).collect();
+    let mut places: Vec<admission::Place> = sight.nodes.iter().map(|node| node.place.clone()).collect();
+    admission::set_aside(&mut places, &pending(sight));
     let rules = Rules { levels: config.levels.clone(), now_ms, backfill_ms: config.backfill_ms };
     let mut lifts = Vec::new();
     for (((gang, pods, begun), classes), verdict) in
@@ -307,19 +311,32 @@ fn alike<'a>(pods: &[&'a Member]) -> Vec<Vec<&'a Member>> {
     classes
 }
 
+/// Pods that wait for the scheduler, by what it sees in them.
+fn pending(sight: &Sight) -> Vec<PodClass> {
+    let mut classes: Vec<(&GangPod, u32)> = Vec::new();
+    for pod in &sight.pending {
+        match classes.iter_mut().find(|(first, _)| first.is_like(pod)) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => classes.push((pod, 1)),
+        }
+    }
+    classes.into_iter().map(|(pod, count)| class(pod, count, sight)).collect()
+}
+
+/// Pods like this one.
+fn class(pod: &GangPod, count: u32, sight: &Sight) -> PodClass {
+    let may_use = sight.nodes.iter().map(|node| {
+        let place = &node.place;
+        let is_fit = node.record.unfit.is_none() && place.labels.contains_key(HOSTNAME);
+        is_fit && pod.may_use(&place.name, &place.labels, &node.record.taints)
+    });
+    PodClass { requests: pod.requests.clone(), count, may_use: may_use.collect() }
+}
+
 fn request((gang, pods, begun): &Asking<'_>, classes: &[Vec<&Member>], sight: &Sight) -> PodGang {
     let class = |members: &Vec<&Member>| {
-        let first = members.first();
-        let may_use = sight.nodes.iter().map(|node| {
-            let place = &node.place;
-            let is_fit = node.record.unfit.is_none() && place.labels.contains_key(HOSTNAME);
-            is_fit && first.is_some_and(|it| it.pod.may_use(&place.name, &place.labels, &node.record.taints))
-        });
-        PodClass {
-            requests: first.map(|first| first.pod.requests.clone()).unwrap_or_default(),
-            count: u32::try_from(members.len()).unwrap_or(u32::MAX),
-            may_use: may_use.collect(),
-        }
+        let first = members.first()?;
+        Some(class(&first.pod, u32::try_from(members.len()).unwrap_or(u32::MAX), sight))
     };
     let lifted = || gang.members.iter().filter(|member| !member.pod.is_gated);
     PodGang {
@@ -327,7 +344,7 @@ fn request((gang, pods, begun): &Asking<'_>, classes: &[Vec<&Member>], sight: &S
         priority: pods.iter().map(|member| member.pod.priority).max().unwrap_or(0),
         since_ms: pods.iter().map(|member| member.created_ms).min().unwrap_or(0),
         has_begun: begun.is_some(),
-        classes: classes.iter().map(class).collect(),
+        classes: classes.iter().filter_map(class).collect(),
         level: gang.level,
         beside: lifted().find_map(|member| member.node),
     }

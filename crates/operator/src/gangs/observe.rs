@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use mobula_api::{RayCluster, WorkerGroupSpec};
+use mobula_api::{PodRole, RayCluster, WorkerGroupSpec};
 use mobula_planner::{Amount, Resources, admission::Place};
 
 use super::{
@@ -18,7 +18,6 @@ use crate::{
     frame::{
         capacity::NodeRecord,
         gang_pod::{Admission, GangPod, HOSTNAME},
-        pod::Pod,
         store::Key,
         world::{CapacityView, Cluster, GangMember, World},
     },
@@ -66,6 +65,8 @@ pub(super) struct Gang {
     pub(super) level: Option<usize>,
     /// The RayCluster asks for a level that there is not.
     pub(super) unknown_level: Option<String>,
+    /// The head pod of its RayCluster has a node.
+    pub(super) has_head: bool,
     /// What is known of gangs of its RayCluster that have been whole.
     pub(super) whole: Arc<Whole>,
     /// Its pods that are there to stay, in the order of their places.
@@ -93,13 +94,15 @@ pub(super) struct Sight {
     pub(super) gangs: Vec<Gang>,
     /// The RayClusters that have gangs.
     pub(super) owners: BTreeMap<Key, Owner>,
+    /// Pods that wait for the scheduler, which may put them on any node that they may use.
+    pub(super) pending: Vec<Arc<GangPod>>,
     /// Gated pods of no gang, with their namespaces: they may be lifted all the same.
     pub(super) strays: Vec<(String, Member)>,
 }
 
 /// Takes what is there out of the world.
 pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
-    let CapacityView { nodes, members, others } = world.capacity();
+    let CapacityView { nodes, members, others, pending } = world.capacity();
     let mut nodes: Vec<Node> = nodes
         .into_iter()
         .map(|(name, record, free)| Node {
@@ -119,9 +122,15 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
             false => strays.push((it.pod.namespace.clone(), member)),
         }
     }
-    for pod in others.iter().filter(|pod| standing(pod, now_ms) == Standing::Active) {
-        if let Some(members) = of_clusters.get_mut(pod.owner.as_str()) {
-            members.push(settled(pod, &nodes));
+    let mut heads: BTreeSet<&str> = BTreeSet::new();
+    for it in others.iter().filter(|other| standing(&other.pod, now_ms) == Standing::Active) {
+        if it.pod.role == PodRole::Worker
+            && let Some(members) = of_clusters.get_mut(it.pod.owner.as_str())
+        {
+            members.push(settled(it, &nodes));
+        }
+        if it.pod.role == PodRole::Head && (!it.pod.node.is_empty() || it.counted_on.is_some()) {
+            heads.insert(&it.pod.owner);
         }
     }
     let mut gangs: Vec<Gang> = Vec::new();
@@ -132,13 +141,17 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
             Some(object) => self::gangs(cluster, object, members, config),
             None => (Vec::new(), members),
         };
-        gangs.extend(of_cluster);
+        let has_head = heads.contains(cluster.uid.as_str());
+        gangs.extend(of_cluster.into_iter().map(|gang| Gang { has_head, ..gang }));
         let owner = Owner { uid: cluster.uid.clone(), resource_version: cluster.resource_version.clone() };
         owners.insert(cluster.key.clone(), owner);
         strays.extend(rest.into_iter().map(|member| (cluster.key.namespace.clone(), member)));
     }
     strays.retain(|(_, member)| member.pod.is_gated);
-    Sight { nodes, gangs, owners, strays }
+    let lifted = members.iter().filter(|it| is_pending(it) && standing(&it.pod, now_ms) == Standing::Active);
+    let lifted = lifted.filter(|it| node_of(it, &nodes).is_none()).filter_map(|it| it.pod.gang.clone());
+    let pending = pending.into_iter().chain(lifted).collect();
+    Sight { nodes, gangs, owners, strays, pending }
 }
 
 /// The gangs of a RayCluster, and its pods that are of none.
@@ -168,6 +181,7 @@ fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &
         name,
         expected,
         level,
+        has_head: false,
         unknown_level: wish.filter(|_| level.is_none()).cloned(),
         whole: whole.clone(),
         members,
@@ -196,12 +210,18 @@ fn member(member: &GangMember, pod: &Arc<GangPod>, nodes: &[Node]) -> Member {
 
 /// A worker that was made without gang admission (by KubeRay, or before it was switched on): it counts as one that has begun
 /// alone and is whole.
-fn settled(pod: &Arc<Pod>, nodes: &[Node]) -> Member {
+fn settled(it: &GangMember, nodes: &[Node]) -> Member {
+    let pod = &it.pod;
     let replica = pod.replica().unwrap_or_default();
     let gang = GangPod::begun_alone(format!("{}/{replica}", pod.group));
     let host = pod.place.map(|place| place.host).or(pod.host_index).unwrap_or_default();
-    let it = GangMember { pod: pod.clone(), counted_on: None, is_foreign: false, perhaps_on: BTreeSet::new() };
-    Member { place: (replica, host), ..member(&it, &gang.into(), nodes) }
+    Member { place: (replica, host), ..member(it, &gang.into(), nodes) }
+}
+
+/// Whether a pod waits for the scheduler.
+fn is_pending(member: &GangMember) -> bool {
+    let is_gated = member.pod.gang.as_ref().is_some_and(|gang| gang.is_gated);
+    !is_gated && member.pod.node.is_empty() && member.counted_on.is_none()
 }
 
 /// The node that a pod is bound or pinned to.

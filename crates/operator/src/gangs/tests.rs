@@ -65,7 +65,16 @@ pub(super) fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<u
 
 fn gang(name: &str, expected: u32, members: Vec<Member>) -> Gang {
     let whole = Arc::default();
-    Gang { cluster: Key::new("ns", name), name: "w".into(), expected, level: None, unknown_level: None, whole, members }
+    Gang {
+        cluster: Key::new("ns", name),
+        name: "w".into(),
+        expected,
+        level: None,
+        unknown_level: None,
+        has_head: true,
+        whole,
+        members,
+    }
 }
 
 /// The gang of `x` on these nodes.
@@ -260,6 +269,26 @@ fn a_gang_that_was_made_smaller_is_whole_and_may_grow_again() {
     // Where it asks for nothing (it is suspended, or can't be read) nothing is whole for that.
     sight.gangs[0] = gang("x", 0, lifted(0, 2, &began(4), 2));
     assert!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).is_empty());
+}
+
+#[test]
+fn a_gang_waits_for_its_head_and_leaves_what_other_heads_will_take() {
+    let gated = |count| (0..count).map(|number| member(number, 4, None)).collect::<Vec<_>>();
+    let mut sight = sight(vec![node("a", 8)], gang("x", 2, gated(2)));
+    sight.gangs[0].has_head = false;
+    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
+    assert_eq!((reason(&decided, "x").as_str(), patches(&decided).len()), ("the head pod has no node yet", 0));
+    sight.gangs[0].has_head = true;
+    sight.pending = vec![member(9, 4, None).pod];
+    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
+    assert_eq!(reason(&decided, "x"), "1 of 2 pods fit on the nodes now");
+    sight.pending.clear();
+    assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 5_000)).len(), 2);
+    // What has begun is finished.
+    let mut members = lifted(0, 1, &began(2), 1);
+    members.push(member(1, 4, None));
+    sight.gangs[0] = Gang { has_head: false, ..gang("x", 2, members) };
+    assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).len(), 1);
 }
 
 #[test]

@@ -60,8 +60,8 @@ pub(super) fn pack(classes: &[PodClass], nodes: &[usize], room: &Room<'_>) -> Op
     mixed(classes, nodes, room)
 }
 
-/// Pods that are all alike: how many a node holds does not depend on the others.
-fn alike(class: &PodClass, nodes: &[usize], room: &Room<'_>) -> Vec<usize> {
+/// Pods that are all alike, as many as fit: how many a node holds does not depend on the others.
+pub(super) fn alike(class: &PodClass, nodes: &[usize], room: &Room<'_>) -> Vec<usize> {
     let mut holding: Vec<(u32, &str, usize)> = nodes
         .iter()
         .map(|&node| (copies(class, node, room), room.places[node].name.as_str(), node))

@@ -116,6 +116,22 @@ pub fn admit(places: &[Place], gangs: &[PodGang], rules: &Rules) -> Vec<Verdict>
     verdicts.into_values().collect()
 }
 
+/// Takes off what is free what pods will hold that wait for the scheduler and for no gang: as many of each class as fit now.
+/// It may put them elsewhere; what they take in all is known.
+pub fn set_aside(places: &mut [Place], pending: &[PodClass]) {
+    let mut free: Vec<Resources> = places.iter_mut().map(|place| std::mem::take(&mut place.free)).collect();
+    let open = vec![true; places.len()];
+    let all: Vec<usize> = (0..places.len()).collect();
+    for class in pending {
+        for node in fit::alike(class, &all, &Room { places, free: &free, open: &open }) {
+            fit::take(&mut free[node], &class.requests);
+        }
+    }
+    for (place, free) in places.iter_mut().zip(free) {
+        place.free = free;
+    }
+}
+
 fn take(free: &mut [Resources], gang: &PodGang, nodes: &[Vec<usize>]) {
     for (class, nodes) in gang.classes.iter().zip(nodes) {
         for &node in nodes {

@@ -119,6 +119,13 @@ fn pods_of_several_kinds_are_packed_together() {
     assert!(begins(&verdicts[0]), "{verdicts:?}");
 }
 
+#[test]
+fn what_waits_for_the_scheduler_is_not_free() {
+    let mut places = [place("a", "", 8, 8), place("b", "", 8, 4)];
+    set_aside(&mut places, &[class(4, 2, 2), class(8, 3, 2)]);
+    assert_eq!(places.map(|place| place.free["gpu"].as_f64()), [4.0, 0.0]);
+}
+
 prop_compose! {
     fn world()(nodes in prop::collection::vec((0_i64..9, 0_usize..3), 1..7))(
         gangs in prop::collection::vec(

@@ -5,14 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use mobula_api::PodRole;
 use mobula_planner::Resources;
 use serde_json::Value;
 
 use super::{Indexed, Source, Target, World, indexed, target};
 use crate::frame::{
     capacity::NodeRecord,
-    gang_pod::HOSTNAME,
+    gang_pod::{GangPod, HOSTNAME},
     kind,
     pod::Pod,
     store::{Change, Key},
@@ -65,8 +64,10 @@ pub struct CapacityView {
     pub nodes: Vec<(String, NodeRecord, Resources)>,
     /// All pods of gangs.
     pub members: Vec<GangMember>,
-    /// Workers that were made without gang admission.
-    pub others: Vec<Arc<Pod>>,
+    /// Heads, and workers that were made without gang admission.
+    pub others: Vec<GangMember>,
+    /// Pods of Ray of no gang that wait for the scheduler, of any RayCluster.
+    pub pending: Vec<Arc<GangPod>>,
 }
 
 /// What is certain of the gated pods of gangs.
@@ -133,27 +134,28 @@ impl World {
         }
     }
 
-    /// All nodes with what is free of them, all pods of gangs, and the workers that are of none.
+    /// All nodes with what is free of them, all pods of gangs, and the pods of Ray that are of none.
     pub fn capacity(&self) -> CapacityView {
         let inner = self.lock();
-        let members: Vec<GangMember> = inner
-            .pods
-            .iter()
-            .filter(|(_, indexed)| indexed.pod.gang.is_some())
-            .map(|(key, indexed)| GangMember {
-                pod: indexed.pod.clone(),
-                counted_on: inner.capacity.node_of(key).map(str::to_owned),
-                is_foreign: is_gated(&indexed.pod) && !inner.certainty.known.contains(&indexed.pod.uid),
-                perhaps_on: inner.certainty.perhaps_on.get(&indexed.pod.uid).cloned().unwrap_or_default(),
-            })
-            .collect();
-        // Where no gang is, nothing is copied.
-        let most = if members.is_empty() { 0 } else { usize::MAX };
-        let nodes = inner.capacity.nodes().take(most);
-        let nodes = nodes.map(|(name, record, free)| (name.clone(), record.clone(), free)).collect();
-        let is_other = |pod: &&Arc<Pod>| pod.gang.is_none() && pod.role == PodRole::Worker;
-        let others = inner.pods.iter().take(most).map(|(_, indexed)| &indexed.pod).filter(is_other).cloned().collect();
-        CapacityView { nodes, members, others }
+        let is_any = inner.pods.iter().any(|(_, indexed)| indexed.pod.gang.is_some());
+        if !is_any {
+            // Where no gang is, nothing is copied.
+            return CapacityView::default();
+        }
+        let member = |(key, indexed): (&Key, &Arc<Indexed>)| GangMember {
+            pod: indexed.pod.clone(),
+            counted_on: inner.capacity.node_of(key).map(str::to_owned),
+            is_foreign: is_gated(&indexed.pod) && !inner.certainty.known.contains(&indexed.pod.uid),
+            perhaps_on: inner.certainty.perhaps_on.get(&indexed.pod.uid).cloned().unwrap_or_default(),
+        };
+        let (members, others) = inner.pods.iter().map(member).partition(|member| member.pod.gang.is_some());
+        let nodes = inner.capacity.nodes();
+        CapacityView {
+            nodes: nodes.map(|(name, record, free)| (name.clone(), record.clone(), free)).collect(),
+            members,
+            others,
+            pending: inner.capacity.pending().cloned().collect(),
+        }
     }
 
     /// Which gangs wait, by RayCluster: those of which something else is said than before are looked at again.
