@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::{
     gang_pod::{GANG, GangPod, requests},
     kind::{self, Kind},
+    neighbours::{Apart, Taken, labels},
     store::Key,
 };
 
@@ -37,6 +38,8 @@ pub struct NodeRecord {
 struct Held {
     node: String,
     requests: Arc<Resources>,
+    /// Its labels, if it is a pod of Ray: others may have to be apart from it.
+    labels: Option<Arc<Labels>>,
 }
 
 /// All nodes, and what is held of them.
@@ -80,6 +83,17 @@ impl Capacity {
         self.pending.values()
     }
 
+    /// The nodes on which there are pods of Ray that others must be apart from, by the names of these conditions.
+    pub fn taken(&self, apart: &BTreeSet<&Apart>) -> Taken {
+        let nodes = |apart: &Apart| {
+            let fits = |(key, held): &(&Key, &Held)| {
+                held.labels.as_ref().is_some_and(|labels| apart.fits(&key.namespace, labels))
+            };
+            self.held.iter().filter(fits).map(|(_, held)| held.node.clone()).collect()
+        };
+        apart.iter().map(|apart| (apart.name.clone(), nodes(apart))).collect()
+    }
+
     /// A watch says that there is `value`. True if that changes what is free.
     pub fn apply(&mut self, kind: &'static Kind, value: &Value) -> bool {
         if kind != &kind::NODE {
@@ -109,7 +123,9 @@ impl Capacity {
             }
             return is_less;
         }
-        let held = Held { node: node.to_owned(), requests: self.share(requests(value)) };
+        let is_rays = value["metadata"]["labels"][keys::CLUSTER].is_string();
+        let labels = is_rays.then(|| Arc::new(labels(value)));
+        let held = Held { node: node.to_owned(), requests: self.share(requests(value)), labels };
         if self.held.get(&key) == Some(&held) {
             return false;
         }
@@ -180,7 +196,8 @@ impl Capacity {
 
 /// A pod without a node, if it is Ray's, of no gang, and the scheduler is to put it somewhere.
 fn waiting(pod: &Value) -> Option<GangPod> {
-    let is_gated = pod.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty());
+    let is_gated =
+        pod.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty());
     let is_rays = pod["metadata"]["labels"][keys::CLUSTER].is_string();
     let has_ended = ["Succeeded", "Failed"].contains(&pod["status"]["phase"].as_str().unwrap_or_default());
     let is_out = pod["metadata"]["deletionTimestamp"].is_string() || has_ended;

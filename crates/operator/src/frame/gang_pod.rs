@@ -11,6 +11,8 @@ use mobula_planner::{Amount, Labels, Resources};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::neighbours::{Apart, apart, asks_for_more, host_ports};
+
 /// The scheduling gate of pods that wait for the rest of their gang.
 pub const GATE: &str = "mobula.dev/gang";
 /// Annotation of a pod: the gang that it belongs to, within its RayCluster.
@@ -68,13 +70,17 @@ pub struct GangPod {
     pub admission: Option<Admission>,
     /// `spec.priority`.
     pub priority: i64,
-    /// What it requests of a node.
+    /// What it requests of a node, and what must not be taken there (`neighbours`).
     pub requests: Resources,
     /// `spec.nodeSelector`.
     pub selector: Labels,
     /// `spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms`; null: none.
     affinity: Value,
     tolerations: Vec<Value>,
+    /// Of its like there may be one on a node.
+    pub apart: Vec<Apart>,
+    /// It asks for something of which only kube-scheduler knows where it is.
+    pub is_schedulers: bool,
 }
 
 impl GangPod {
@@ -92,6 +98,9 @@ impl GangPod {
         let (own, other_gates): (Vec<String>, Vec<String>) =
             gates.filter_map(|gate| gate["name"].as_str().map(str::to_owned)).partition(|gate| gate == GATE);
         let selector = spec["nodeSelector"].as_object().into_iter().flatten();
+        let (apart, is_all_apart) = apart(pod);
+        let mut requests = requests(pod);
+        requests.extend(apart.iter().map(|apart| (apart.name.clone(), Amount::from_units(1))));
         let affinity = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
         GangPod {
             gang,
@@ -99,10 +108,12 @@ impl GangPod {
             other_gates,
             admission: annotation(ADMITTED).and_then(Admission::parse),
             priority: spec["priority"].as_i64().unwrap_or(0),
-            requests: requests(pod),
+            requests,
             selector: selector.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
             affinity: spec.pointer(affinity).cloned().unwrap_or_default(),
             tolerations: spec["tolerations"].as_array().cloned().unwrap_or_default(),
+            apart,
+            is_schedulers: !is_all_apart || asks_for_more(pod),
         }
     }
 
@@ -120,6 +131,11 @@ impl GangPod {
         is_selected && is_near && taints.iter().all(|taint| tolerates(&self.tolerations, taint))
     }
 
+    /// Names of what it does not share with other pods of its node.
+    pub fn exclusive(&self) -> impl Iterator<Item = &String> {
+        self.requests.keys().filter(|name| name.contains(' '))
+    }
+
     /// Whether the scheduler sees the same in both.
     pub fn is_like(&self, other: &GangPod) -> bool {
         (&self.requests, &self.selector, &self.affinity, &self.tolerations)
@@ -127,14 +143,15 @@ impl GangPod {
     }
 }
 
-/// What a pod requests, itself among it.
+/// What a pod requests, itself among it, and the ports of its node that it takes.
 pub fn requests(pod: &Value) -> Resources {
     let amount = |quantity: mobula_api::Quantity| {
         // What is beyond the planner's resolution is more than any node has.
         Amount::from_f64(quantity.as_f64()).unwrap_or(Amount::from_steps(i64::MAX))
     };
     let needs = pod_needs::requests(pod).into_iter().map(|(name, quantity)| (name, amount(quantity)));
-    needs.chain([("pods".to_owned(), Amount::from_units(1))]).collect()
+    let ports = host_ports(pod).into_iter().map(|port| (port, Amount::from_units(1)));
+    needs.chain([("pods".to_owned(), Amount::from_units(1))]).chain(ports).collect()
 }
 
 fn matches(term: &Value, node: &str, labels: &Labels) -> bool {
@@ -146,7 +163,7 @@ fn matches(term: &Value, node: &str, labels: &Labels) -> bool {
 }
 
 /// Whether an expression holds for a value; `None`: there is no such label.
-fn holds(expression: &Value, value: Option<&str>) -> bool {
+pub fn holds(expression: &Value, value: Option<&str>) -> bool {
     let values = || expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let compared = |is: fn(&i64, &i64) -> bool| {
         let bound = values().next().and_then(|bound| bound.parse().ok());

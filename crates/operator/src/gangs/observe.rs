@@ -18,8 +18,9 @@ use crate::{
     frame::{
         capacity::NodeRecord,
         gang_pod::{Admission, GangPod, HOSTNAME},
+        neighbours::Taken,
         store::Key,
-        world::{CapacityView, Cluster, GangMember, World},
+        world::{ANYWHERE, CapacityView, Cluster, GangMember, World},
     },
     raycluster::{Standing, children::Children, standing},
 };
@@ -45,6 +46,8 @@ pub(super) struct Member {
     /// The node that it is bound or, as `is_bound` says, only pinned to, by index.
     pub(super) node: Option<usize>,
     pub(super) is_bound: bool,
+    /// It runs: it may do work.
+    pub(super) is_running: bool,
     /// It is gated as far as we know, and another one may just lift its gate: it was not us who have written it last.
     pub(super) is_foreign: bool,
     /// The answer to a request that was to lift its gate was lost: it may be lifted.
@@ -102,7 +105,7 @@ pub(super) struct Sight {
 
 /// Takes what is there out of the world.
 pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
-    let CapacityView { nodes, members, others, pending } = world.capacity();
+    let CapacityView { nodes, members, others, pending, taken } = world.capacity();
     let mut nodes: Vec<Node> = nodes
         .into_iter()
         .map(|(name, record, free)| Node {
@@ -110,6 +113,8 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
             record,
         })
         .collect();
+    let pods = members.iter().filter_map(|member| member.pod.gang.as_ref()).chain(&pending);
+    offer(&mut nodes, pods, &taken);
     take_what_is_on_its_way(&mut nodes, &members);
     let clusters = world.clusters();
     let mut strays: Vec<(String, Member)> = Vec::new();
@@ -148,7 +153,8 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
         strays.extend(rest.into_iter().map(|member| (cluster.key.namespace.clone(), member)));
     }
     strays.retain(|(_, member)| member.pod.is_gated);
-    let lifted = members.iter().filter(|it| is_pending(it) && standing(&it.pod, now_ms) == Standing::Active);
+    let is_anywhere = |it: &&GangMember| it.perhaps_on.contains(ANYWHERE) || is_pending(it);
+    let lifted = members.iter().filter(|it| is_anywhere(it) && standing(&it.pod, now_ms) == Standing::Active);
     let lifted = lifted.filter(|it| node_of(it, &nodes).is_none()).filter_map(|it| it.pod.gang.clone());
     let pending = pending.into_iter().chain(lifted).collect();
     Sight { nodes, gangs, owners, strays, pending }
@@ -202,6 +208,7 @@ fn member(member: &GangMember, pod: &Arc<GangPod>, nodes: &[Node]) -> Member {
         place: (place.replica, place.host),
         node: node_of(member, nodes),
         is_bound: !member.pod.node.is_empty(),
+        is_running: member.pod.is_running(),
         is_foreign: member.is_foreign,
         is_in_doubt: !member.perhaps_on.is_empty(),
         pod: pod.clone(),
@@ -234,6 +241,25 @@ fn node_of(member: &GangMember, nodes: &[Node]) -> Option<usize> {
 
 fn node_of_host(host: &String, nodes: &[Node]) -> Option<usize> {
     nodes.iter().position(|node| node.place.labels.get(HOSTNAME) == Some(host))
+}
+
+/// What pods must not share is there once on every node, unless it is taken. What pods hold by name is known already.
+fn offer<'a>(nodes: &mut [Node], pods: impl Iterator<Item = &'a Arc<GangPod>>, taken: &Taken) {
+    let names: BTreeSet<String> = pods.flat_map(|pod| pod.exclusive()).cloned().collect();
+    if names.is_empty() {
+        return;
+    }
+    let is_taken = |name: &String, node: &str| taken.get(name).is_some_and(|nodes| nodes.contains(node));
+    for Node { place, .. } in nodes {
+        let mut total = (*place.total).clone();
+        for name in &names {
+            total.insert(name.clone(), Amount::from_units(1));
+            let held = place.free.get(name).copied().unwrap_or_default().steps();
+            let offered = if is_taken(name, &place.name) { 0 } else { Amount::from_units(1).steps() };
+            place.free.insert(name.clone(), Amount::from_steps(offered.saturating_add(held)));
+        }
+        place.total = total.into();
+    }
 }
 
 /// Pods whose gates were lifted hold their places before the watch of all pods has told of it; and those whose gates may

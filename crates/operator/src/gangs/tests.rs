@@ -57,6 +57,7 @@ pub(super) fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<u
         place: (number, 0),
         node,
         is_bound: node.is_some(),
+        is_running: false,
         is_foreign: false,
         is_in_doubt: false,
         pod: Arc::new(GangPod::read(&pod).unwrap()),
@@ -207,6 +208,45 @@ fn a_gang_that_was_not_whole_in_time_is_given_back() {
         assert_eq!(deletions(&decided), ["p0", "p1"]);
         assert_eq!(decided.given_back, 1);
     }
+}
+
+#[test]
+fn what_runs_is_never_given_back_and_what_it_lacks_goes_before_all_others() {
+    let runs = |member: Member| Member { is_running: member.is_bound, ..member };
+    let pods: Vec<Member> = lifted(0, 3, &began(3), 2).into_iter().map(runs).collect();
+    let mut sight = sight(vec![node("a", 0), node("b", 4)], gang("x", 3, pods));
+    sight.gangs[0].members[1].is_running = false;
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!(deletions(&decided), ["p2"], "what has a node keeps it");
+    // It is made anew, and the first that is given a place.
+    sight.gangs[0].members[2] = Member { created_ms: 66_000, ..member(2, 4, None) };
+    sight.gangs.push(gang("old", 1, vec![Member { created_ms: 1, ..member(9, 4, None) }]));
+    let decided = decide(&sight, &config(), &Memory::default(), 70_000);
+    let lifted = patches(&decided);
+    assert_eq!((lifted.len(), lifted[0].0, deletions(&decided).len()), (1, "p2", 0));
+    let admitted = json!({"at": 70_000, "pods": {"w": 1}}).to_string();
+    assert_eq!(lifted[0].1["metadata"]["annotations"][ADMITTED], admitted, "it has time of its own");
+    // While it can't be made, the rest stays and it is said.
+    sight.gangs[0].members.pop();
+    let decided = decide(&sight, &config(), &Memory::default(), 70_000);
+    assert_eq!((reason(&decided, "x").as_str(), deletions(&decided).len()), ("0 of 1 pods exist", 0));
+}
+
+#[test]
+fn what_asks_for_more_than_is_known_here_is_not_pinned() {
+    let mut members: Vec<Member> = (0..2).map(|number| member(number, 4, None)).collect();
+    let mut pod = (*members[1].pod).clone();
+    pod.is_schedulers = true;
+    members[1].pod = pod.into();
+    let mut sight = sight(vec![node("a", 8)], gang("x", 2, members));
+    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
+    let selectors = |decided: &Decided| -> Vec<serde_json::Value> {
+        patches(decided).iter().map(|(_, patch)| patch["spec"]["nodeSelector"].clone()).collect()
+    };
+    assert_eq!(selectors(&decided), [json!({HOSTNAME: "a", "rack": "r"}), json!(null)]);
+    sight.gangs[0].level = Some(0);
+    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
+    assert_eq!(selectors(&decided)[1], json!({"rack": "r"}), "the domain was asked for");
 }
 
 #[test]

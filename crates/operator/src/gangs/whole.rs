@@ -1,5 +1,10 @@
 //! Which gangs have been whole: all their pods were bound at one time. Such a gang is never given back, whatever it loses
-//! later; one that has not been whole in time lets go of what it holds.
+//! later; one that has not been whole in time lets go of what it holds, as long as none of it runs.
+//!
+//! What runs is never given back. Ray may have given it work, and what kept the rest from being bound keeps it from that the
+//! next time, too: to delete what runs would cost work again and again. So a part of a gang can hold GPUs after all, if
+//! something was lost, or taken by others, between the lift and the binding of its last pod, and other pods were quick to
+//! start. It is told on the RayCluster, and what it lacks goes before all other gangs: its places are kept for it.
 //!
 //! That can't be read off the pods once one of them is gone, so it is written on the RayCluster when the last pod is bound. Until then the gang counts as not whole: a crash before the request costs nothing as long as all
 //! pods are there, because whoever follows sees them bound and writes it.

@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::{Indexed, Source, Target, World, indexed, target};
 use crate::frame::{
     capacity::NodeRecord,
-    gang_pod::{GangPod, HOSTNAME},
+    gang_pod::{ADMITTED, GangPod, HOSTNAME},
     kind,
+    neighbours::Taken,
     pod::Pod,
     store::{Change, Key},
 };
@@ -53,7 +54,7 @@ pub struct GangMember {
     pub counted_on: Option<String>,
     /// It is gated as far as we know, and it was not us who have written it last: another one may just lift its gate.
     pub is_foreign: bool,
-    /// Hosts that it was pinned to by requests whose answers were lost.
+    /// Hosts that it was pinned to by requests whose answers were lost, or [`ANYWHERE`].
     pub perhaps_on: BTreeSet<String>,
 }
 
@@ -68,7 +69,12 @@ pub struct CapacityView {
     pub others: Vec<GangMember>,
     /// Pods of Ray of no gang that wait for the scheduler, of any RayCluster.
     pub pending: Vec<Arc<GangPod>>,
+    /// Nodes on which there are pods that others must be apart from.
+    pub taken: Taken,
 }
+
+/// Stands for the host of a pod that was lifted and not pinned.
+pub const ANYWHERE: &str = "";
 
 /// What is certain of the gated pods of gangs.
 #[derive(Debug, Default)]
@@ -127,7 +133,10 @@ impl World {
     /// The answer to a write of ours to a pod of a gang was lost: the write may have been done, or may yet be.
     pub fn pod_unanswered(&self, key: &Key, patch: &Value) {
         let Some(uid) = patch["metadata"]["uid"].as_str() else { return };
-        let Some(host) = patch["spec"]["nodeSelector"][HOSTNAME].as_str() else { return };
+        if !patch["metadata"]["annotations"][ADMITTED].is_string() {
+            return;
+        }
+        let host = patch["spec"]["nodeSelector"][HOSTNAME].as_str().unwrap_or(ANYWHERE);
         let mut inner = self.lock();
         if inner.pods.get(key).is_some_and(|known| known.pod.uid == uid && is_gated(&known.pod)) {
             inner.certainty.perhaps_on.entry(uid.to_owned()).or_default().insert(host.to_owned());
@@ -148,13 +157,17 @@ impl World {
             is_foreign: is_gated(&indexed.pod) && !inner.certainty.known.contains(&indexed.pod.uid),
             perhaps_on: inner.certainty.perhaps_on.get(&indexed.pod.uid).cloned().unwrap_or_default(),
         };
-        let (members, others) = inner.pods.iter().map(member).partition(|member| member.pod.gang.is_some());
+        let (members, others): (Vec<GangMember>, _) =
+            inner.pods.iter().map(member).partition(|member| member.pod.gang.is_some());
+        let gangs = members.iter().filter_map(|member| member.pod.gang.as_ref());
+        let taken = inner.capacity.taken(&gangs.flat_map(|gang| &gang.apart).collect());
         let nodes = inner.capacity.nodes();
         CapacityView {
             nodes: nodes.map(|(name, record, free)| (name.clone(), record.clone(), free)).collect(),
             members,
             others,
             pending: inner.capacity.pending().cloned().collect(),
+            taken,
         }
     }
 
