@@ -40,6 +40,8 @@ struct Held {
     requests: Arc<Resources>,
     /// Its labels, if it is a pod of Ray: others may have to be apart from it.
     labels: Option<Arc<Labels>>,
+    /// It is there whatever else is: every node has it.
+    is_fixed: bool,
 }
 
 /// All nodes, and what is held of them.
@@ -50,6 +52,8 @@ pub struct Capacity {
     /// Pods of Ray that wait for the scheduler alone, and belong to no gang: they will hold something soon.
     pending: BTreeMap<Key, Arc<GangPod>>,
     used: BTreeMap<String, Resources>,
+    /// What is used by pods that are there even if the node is empty.
+    fixed: BTreeMap<String, Resources>,
     /// Pods of a kind request the same: they share it.
     shared: BTreeSet<Arc<Resources>>,
     /// What a listing under way has brought.
@@ -62,14 +66,16 @@ fn key(value: &Value) -> Key {
 }
 
 impl Capacity {
-    /// The nodes, by name, with what is free of each.
-    pub fn nodes(&self) -> impl Iterator<Item = (&String, &NodeRecord, Resources)> {
+    /// The nodes, by name, with what they offer beside the pods that every node has, and what is free of each.
+    pub fn nodes(&self) -> impl Iterator<Item = (&String, NodeRecord, Resources)> {
         self.nodes.iter().map(|(name, record)| {
-            let mut free = (*record.total).clone();
-            if let Some(used) = self.used.get(name) {
-                change(&mut free, used, -1);
-            }
-            (name, record, free)
+            let without = |used: &BTreeMap<String, Resources>| {
+                let mut left = (*record.total).clone();
+                used.get(name).inspect(|used| change(&mut left, used, -1));
+                left
+            };
+            let empty = NodeRecord { total: Arc::new(without(&self.fixed)), ..record.clone() };
+            (name, empty, without(&self.used))
         })
     }
 
@@ -125,12 +131,16 @@ impl Capacity {
         }
         let is_rays = value["metadata"]["labels"][keys::CLUSTER].is_string();
         let labels = is_rays.then(|| Arc::new(labels(value)));
-        let held = Held { node: node.to_owned(), requests: self.share(requests(value)), labels };
+        let held =
+            Held { node: node.to_owned(), requests: self.share(requests(value)), labels, is_fixed: is_fixed(value) };
         if self.held.get(&key) == Some(&held) {
             return false;
         }
         self.free(&key);
         change(self.used.entry(held.node.clone()).or_default(), &held.requests, 1);
+        if held.is_fixed {
+            change(self.fixed.entry(held.node.clone()).or_default(), &held.requests, 1);
+        }
         self.held.insert(key, held);
         true
     }
@@ -144,11 +154,9 @@ impl Capacity {
     fn free(&mut self, key: &Key) -> bool {
         let was_pending = self.pending.remove(key).is_some();
         let Some(held) = self.held.remove(key) else { return was_pending };
-        if let Some(used) = self.used.get_mut(&held.node) {
-            change(used, &held.requests, -1);
-            if used.values().all(|amount| amount.steps() == 0) {
-                self.used.remove(&held.node);
-            }
+        release(&mut self.used, &held);
+        if held.is_fixed {
+            release(&mut self.fixed, &held);
         }
         true
     }
@@ -192,6 +200,22 @@ impl Capacity {
         }
         self.listing_begins(kind);
     }
+}
+
+fn release(sums: &mut BTreeMap<String, Resources>, held: &Held) {
+    if let Some(sum) = sums.get_mut(&held.node) {
+        change(sum, &held.requests, -1);
+        if sum.values().all(|amount| amount.steps() == 0) {
+            sums.remove(&held.node);
+        }
+    }
+}
+
+/// Whether a pod is one of a DaemonSet, or of the node itself.
+fn is_fixed(pod: &Value) -> bool {
+    let owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    let mut controllers = owners.filter(|owner| owner["controller"] == true);
+    controllers.any(|owner| owner["kind"] == "DaemonSet" || owner["kind"] == "Node")
 }
 
 /// A pod without a node, if it is Ray's, of no gang, and the scheduler is to put it somewhere.
@@ -278,6 +302,24 @@ mod tests {
         capacity.listing_begins(&kind::POD);
         capacity.listing_ends(&kind::POD);
         assert_eq!(capacity.pending().count(), 0);
+    }
+
+    #[test]
+    fn what_every_node_has_is_there_even_if_it_is_empty() {
+        let mut capacity = Capacity::default();
+        capacity.apply(&kind::NODE, &node("n"));
+        let owned = |name: &str, kind: &str| {
+            let mut pod = pod(name, "n", "Running");
+            pod["metadata"]["ownerReferences"] = json!([{"kind": kind, "controller": true}]);
+            pod
+        };
+        capacity.apply(&kind::POD, &owned("a", "DaemonSet"));
+        capacity.apply(&kind::POD, &owned("b", "ReplicaSet"));
+        let offered = |capacity: &Capacity| capacity.nodes().next().map(|(_, node, _)| node.total["cpu"].as_f64());
+        assert_eq!((offered(&capacity), free_cpu(&capacity)), (Some(2.5), vec![1.0]));
+        capacity.delete(&kind::POD, &owned("a", "DaemonSet"));
+        assert_eq!((offered(&capacity), free_cpu(&capacity)), (Some(4.0), vec![2.5]));
+        assert!(capacity.fixed.is_empty());
     }
 
     #[test]

@@ -253,10 +253,8 @@ fn offer<'a>(nodes: &mut [Node], pods: impl Iterator<Item = &'a Arc<GangPod>>, t
     for Node { place, .. } in nodes {
         let mut total = (*place.total).clone();
         for name in &names {
-            total.insert(name.clone(), Amount::from_units(1));
-            let held = place.free.get(name).copied().unwrap_or_default().steps();
-            let offered = if is_taken(name, &place.name) { 0 } else { Amount::from_units(1).steps() };
-            place.free.insert(name.clone(), Amount::from_steps(offered.saturating_add(held)));
+            add(&mut total, name, 1);
+            add(&mut place.free, name, i64::from(!is_taken(name, &place.name)));
         }
         place.total = total.into();
     }
@@ -279,6 +277,11 @@ fn take_what_is_on_its_way(nodes: &mut [Node], members: &[GangMember]) {
             }
         }
     }
+}
+
+fn add(amounts: &mut Resources, name: &str, units: i64) {
+    let sum = amounts.get(name).copied().unwrap_or_default().steps();
+    amounts.insert(name.to_owned(), Amount::from_steps(sum.saturating_add(Amount::from_units(units).steps())));
 }
 
 fn take(free: &mut Resources, requests: &Resources) {

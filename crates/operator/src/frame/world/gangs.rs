@@ -163,7 +163,7 @@ impl World {
         let taken = inner.capacity.taken(&gangs.flat_map(|gang| &gang.apart).collect());
         let nodes = inner.capacity.nodes();
         CapacityView {
-            nodes: nodes.map(|(name, record, free)| (name.clone(), record.clone(), free)).collect(),
+            nodes: nodes.map(|(name, record, free)| (name.clone(), record, free)).collect(),
             members,
             others,
             pending: inner.capacity.pending().cloned().collect(),
