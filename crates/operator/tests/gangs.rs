@@ -370,6 +370,35 @@ fn a_gang_that_was_whole_keeps_what_runs_whatever_it_loses_and_whoever_leads() {
     });
 }
 
+#[test]
+fn a_gang_whose_mark_is_erased_keeps_what_it_has() {
+    in_virtual_time(async {
+        let (server, process) = started(&[("a", 8), ("b", 8)]);
+        // Its pods never run: only the mark says that it was whole.
+        gpu_cluster_with(&server, "x", 2, |object| pull_for(object, 100_000));
+        assert!(until(|| workers(&server, "x") == (0, 2), 30).await, "{:?}", workers(&server, "x"));
+        sleep(Duration::from_secs(2)).await;
+        server.edit("nodes", "", "b", |node| node["spec"]["unschedulable"] = json!(true)).unwrap();
+        let on = |host: &str| {
+            let mut names = Vec::new();
+            server.each("pods", "", |pod| {
+                if pod["spec"]["nodeSelector"]["kubernetes.io/hostname"] == host {
+                    names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
+                }
+            });
+            names
+        };
+        let kept = on("a");
+        server.delete("pods", "default", &on("b")[0]).unwrap();
+        server.edit("rayclusters", "default", "x", |it| it["metadata"]["annotations"] = json!({})).unwrap();
+        sleep(Duration::from_secs(100)).await;
+        assert_eq!((workers(&server, "x"), bound(&server)), ((1, 1), kept));
+        let object = server.get("rayclusters", "default", "x").unwrap();
+        assert!(object["metadata"]["annotations"]["mobula.dev/gangs-whole"].is_string(), "it is written again");
+        process.crash();
+    });
+}
+
 /// A gang of two of which one pod is bound, and the other is taken away and can't be made again; another gang that wants its
 /// place. Names of what is bound.
 async fn broken_gang(server: &ApiServer, pulls_for: Option<u64>) -> Vec<String> {

@@ -72,6 +72,8 @@ pub(super) struct Gang {
     pub(super) has_head: bool,
     /// What is known of gangs of its RayCluster that have been whole.
     pub(super) whole: Arc<Whole>,
+    /// What of it is written on the RayCluster.
+    pub(super) written: Arc<Whole>,
     /// Its pods that are there to stay, in the order of their places.
     pub(super) members: Vec<Member>,
 }
@@ -104,7 +106,8 @@ pub(super) struct Sight {
 }
 
 /// Takes what is there out of the world.
-pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
+/// `known`: gangs that were seen whole, by unique id of their RayCluster.
+pub(super) fn sight(world: &World, config: &Config, known: &BTreeMap<String, Whole>, now_ms: i64) -> Sight {
     let CapacityView { nodes, members, others, pending, taken } = world.capacity();
     let mut nodes: Vec<Node> = nodes
         .into_iter()
@@ -143,7 +146,7 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
     for cluster in &clusters {
         let Some(members) = of_clusters.remove(cluster.uid.as_str()) else { continue };
         let (of_cluster, rest) = match cluster.object.as_ref().ok().filter(|object| admits(object, config)) {
-            Some(object) => self::gangs(cluster, object, members, config),
+            Some(object) => self::gangs(cluster, object, members, known.get(&cluster.uid), config),
             None => (Vec::new(), members),
         };
         let has_head = heads.contains(cluster.uid.as_str());
@@ -161,7 +164,13 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
 }
 
 /// The gangs of a RayCluster, and its pods that are of none.
-fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &Config) -> (Vec<Gang>, Vec<Member>) {
+fn gangs(
+    cluster: &Cluster,
+    object: &RayCluster,
+    members: Vec<Member>,
+    known: Option<&Whole>,
+    config: &Config,
+) -> (Vec<Gang>, Vec<Member>) {
     // Who is named is about to go: it makes nothing whole.
     let strategies = object.spec.worker_group_specs.iter().filter_map(|spec| spec.scale_strategy.as_ref());
     let named: BTreeSet<&str> = strategies.flat_map(|it| &it.workers_to_delete).map(String::as_str).collect();
@@ -178,7 +187,8 @@ fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &
     };
     let sizes: BTreeMap<String, Size> = specs.filter_map(size).collect();
     let planned = object.planned_gangs().ok().flatten();
-    let whole = Arc::new(Whole::read(object));
+    let written = Arc::new(Whole::read(object));
+    let whole = Arc::new((*written).clone().and(known));
     let wish = object.metadata.annotations.get(DOMAIN);
     let is_meant = |wish: &String| config.gangs.levels.iter().position(|it| it.name == *wish || it.keys.contains(wish));
     let level = wish.and_then(is_meant);
@@ -190,6 +200,7 @@ fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &
         has_head: false,
         unknown_level: wish.filter(|_| level.is_none()).cloned(),
         whole: whole.clone(),
+        written: written.clone(),
         members,
     };
     let planned = planned.as_ref().map(|gangs| Planned { gangs, whole: &whole });

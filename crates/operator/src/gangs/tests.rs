@@ -74,8 +74,15 @@ fn gang(name: &str, expected: u32, members: Vec<Member>) -> Gang {
         unknown_level: None,
         has_head: true,
         whole,
+        written: Arc::default(),
         members,
     }
+}
+
+/// It is written that the pods of this gang that began at 5 s were whole.
+fn mark(gang: &mut Gang, name: &str) {
+    gang.whole = Whole::of(name, 5_000).into();
+    gang.written = gang.whole.clone();
 }
 
 /// The gang of `x` on these nodes.
@@ -177,7 +184,7 @@ fn a_gang_that_is_called_otherwise_by_now_is_finished_and_marked_under_the_name_
     sight.gangs[0].members = lifted(0, 3, &began(3), 3).into_iter().map(named).collect();
     let decided = decide(&sight, &config(), &Memory::default(), 6_000);
     assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][whole::ANNOTATION], r#"{"29fd":[5000]}"#);
-    sight.gangs[0].whole = Whole::of("29fd", 5_000).into();
+    mark(&mut sight.gangs[0], "29fd");
     sight.gangs[0].members.pop();
     assert!(deletions(&decide(&sight, &config(), &Memory::default(), 65_000)).is_empty(), "it was whole");
 }
@@ -261,7 +268,7 @@ fn that_a_gang_was_whole_is_written_on_its_cluster_once() {
     assert_eq!(patches(&decided), [("x", &note)]);
     let step = decided.decision.steps().next().unwrap();
     assert_eq!((step.action.kind(), step.namespace.as_deref()), (&kind::RAY_CLUSTER, Some("ns")));
-    sight.gangs[0].whole = Whole::of("w", 5_000).into();
+    mark(&mut sight.gangs[0], "w");
     assert!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).is_empty());
     // Of what is gone nothing is kept; one pod is a whole by itself.
     sight.gangs[0].members = lifted(0, 1, &began(1), 1);
@@ -276,13 +283,28 @@ fn that_a_gang_was_whole_is_written_on_its_cluster_once() {
 }
 
 #[test]
+fn a_mark_that_was_erased_is_written_again() {
+    let mut sight = sight(vec![node("a", 8)], gang("x", 2, lifted(0, 2, &began(2), 2)));
+    let decided = decide(&sight, &config(), &Memory::default(), 6_000);
+    let known = decided.known["x-uid"].clone();
+    assert_eq!(known, Whole::of("w", 5_000));
+    sight.gangs[0].whole = known.into();
+    sight.gangs[0].members.pop();
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][whole::ANNOTATION], r#"{"w":[5000]}"#);
+    assert!(deletions(&decided).is_empty());
+    sight.gangs[0].members.clear();
+    assert!(decide(&sight, &config(), &Memory::default(), 65_000).known.is_empty(), "nothing of it is there");
+}
+
+#[test]
 fn what_was_whole_is_never_given_back_whatever_it_loses() {
     for now_ms in [20_000, 65_000, 1_000_000] {
         let newcomer = Member { created_ms: 20_000, ..member(1, 4, None) };
         let mut members = lifted(0, 1, &began(2), 1);
         members.push(newcomer);
         let mut sight = sight(vec![node("a", 0)], gang("x", 2, members));
-        sight.gangs[0].whole = Whole::of("w", 5_000).into();
+        mark(&mut sight.gangs[0], "w");
         let decided = decide(&sight, &config(), &Memory::default(), now_ms);
         assert!(decided.decision.steps().next().is_none(), "no place for it, and nothing is given back");
         sight.nodes.push(node("b", 4));
@@ -299,7 +321,7 @@ fn a_gang_that_was_made_smaller_is_whole_and_may_grow_again() {
     let decided = decide(&sight, &config(), &Memory::default(), 6_000);
     assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][whole::ANNOTATION], r#"{"w":[5000]}"#);
     // It asks for four again, before the gang had to be whole.
-    sight.gangs[0].whole = Whole::of("w", 5_000).into();
+    mark(&mut sight.gangs[0], "w");
     sight.gangs[0].expected = 4;
     sight.gangs[0].members.extend([member(2, 4, None), member(3, 4, None)]);
     let decided = decide(&sight, &config(), &Memory::default(), 65_000);

@@ -46,6 +46,14 @@ impl Whole {
         self.0.get(gang).is_some_and(|admitted| admitted.contains(&admission.at_ms))
     }
 
+    /// Also what this process has seen.
+    pub(super) fn and(mut self, known: Option<&Whole>) -> Whole {
+        for (gang, admitted) in known.iter().flat_map(|known| &known.0) {
+            self.0.entry(gang.clone()).or_default().extend(admitted);
+        }
+        self
+    }
+
     #[cfg(test)]
     pub(super) fn of(gang: &str, at_ms: i64) -> Whole {
         Whole([(gang.to_owned(), [at_ms].into())].into())
@@ -98,11 +106,16 @@ pub(super) fn note(decided: &mut Decided, sight: &Sight, memory: &Memory, now_ms
             if is_known || is_new {
                 whole.0.entry(name.to_owned()).or_default().insert(admission.at_ms);
             }
-            *has_news |= is_new;
+            *has_news |= (is_known || is_new) && !gang.written.has(name, admission);
         }
     }
-    for (key, (whole, _)) in of_clusters.into_iter().filter(|(_, (_, has_news))| *has_news) {
+    for (key, (whole, has_news)) in of_clusters.into_iter().filter(|(_, (whole, _))| !whole.0.is_empty()) {
         let Some(owner) = sight.owners.get(key) else { continue };
+        // Whoever replaces the RayCluster may erase what is written on it.
+        decided.known.insert(owner.uid.clone(), whole.clone());
+        if !has_news {
+            continue;
+        }
         let part = part(key);
         if may_try_part(decided, &part, memory, now_ms) {
             let text = json!(whole.0).to_string();
