@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_planner::admission::{self, PodClass, PodGang, Rules, Verdict};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Decided,
@@ -66,6 +66,8 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
                 }
                 if let Some(level) = &gang.unknown_level {
                     let reason = format!("there is no topology level {level:?}: mend the annotation {}", super::DOMAIN);
+                    wait(&mut decided, gang, pods.len(), reason);
+                } else if let Some(reason) = gated_by_others(&pods) {
                     wait(&mut decided, gang, pods.len(), reason);
                 } else if begun.is_none() && !is_partial && !gang.has_head {
                     // Workers are of no use without a head, and could be where it has to go.
@@ -234,6 +236,15 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
 fn late<'a>(pods: &[&'a Member]) -> Vec<&'a Member> {
     let is_any_running = pods.iter().any(|member| member.is_running);
     pods.iter().filter(|member| !is_any_running || !member.is_bound).copied().collect()
+}
+
+/// Whether others hold pods back, too: a place that is given to them is of use to nobody.
+fn gated_by_others(pods: &[&Member]) -> Option<String> {
+    let gated: Vec<&Vec<String>> =
+        pods.iter().map(|member| &member.pod.other_gates).filter(|it| !it.is_empty()).collect();
+    let gates: BTreeSet<&str> = gated.iter().flat_map(|gates| gates.iter()).map(String::as_str).collect();
+    let names: Vec<&str> = gates.into_iter().collect();
+    (!gated.is_empty()).then(|| format!("{} pods wait for gate {}", gated.len(), names.join(", ")))
 }
 
 /// The gated pods that are to begin with those of `pods` that have.
@@ -411,13 +422,12 @@ fn lift(
     if let Some((key, value)) = label.filter(|_| !is_schedulers || gang.level.is_some()) {
         selector.insert(key, value);
     }
-    let gates: Vec<Value> = member.pod.other_gates.iter().map(|gate| json!({"name": gate})).collect();
     let mut patch = json!({
         "metadata": {
             "uid": member.uid, "resourceVersion": member.resource_version,
             "annotations": {ADMITTED: admission.to_text()},
         },
-        "spec": {"schedulingGates": if gates.is_empty() { Value::Null } else { gates.into() }},
+        "spec": {"schedulingGates": null},
     });
     if !selector.is_empty() {
         patch["spec"]["nodeSelector"] = json!(selector);

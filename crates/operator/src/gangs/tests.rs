@@ -40,7 +40,7 @@ fn node(name: &str, gpus: i64) -> Node {
 pub(super) fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<usize>)>) -> Member {
     let mut pod = json!({
         "metadata": {"annotations": {GANG: "w"}},
-        "spec": {"schedulingGates": [{"name": "other"}, {"name": GATE}],
+        "spec": {"schedulingGates": [{"name": GATE}],
                  "containers": [{"resources": {"requests": {"gpu": gpus}}}]},
     });
     if let Some((admission, _)) = &lifted {
@@ -138,7 +138,7 @@ fn a_gang_that_fits_is_lifted_whole_and_pinned() {
         lifted[0].1,
         &json!({
             "metadata": {"uid": "u0", "resourceVersion": "7", "annotations": {ADMITTED: r#"{"at":5000,"pods":{"w":4}}"#}},
-            "spec": {"nodeSelector": {HOSTNAME: "a", "rack": "r"}, "schedulingGates": [{"name": "other"}]},
+            "spec": {"nodeSelector": {HOSTNAME: "a", "rack": "r"}, "schedulingGates": null},
         })
     );
     assert_eq!(decided.begun_after_ms, [4_000]);
@@ -351,6 +351,21 @@ fn a_gang_waits_for_its_head_and_leaves_what_other_heads_will_take() {
     members.push(member(1, 4, None));
     sight.gangs[0] = Gang { has_head: false, ..gang("x", 2, members) };
     assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).len(), 1);
+}
+
+#[test]
+fn a_gang_waits_until_only_its_own_gate_is_left() {
+    let held = |member: Member| {
+        let mut pod = (*member.pod).clone();
+        pod.other_gates = vec!["example.com/staged".into()];
+        Member { pod: pod.into(), ..member }
+    };
+    let members = vec![held(member(0, 1, None)), held(member(1, 1, None)), member(2, 1, None)];
+    let decided = decide(&sight(vec![node("a", 8)], gang("x", 3, members)), &config(), &Memory::default(), 5_000);
+    assert_eq!(
+        (reason(&decided, "x").as_str(), patches(&decided).len()),
+        ("2 pods wait for gate example.com/staged", 0)
+    );
 }
 
 #[test]
