@@ -399,6 +399,21 @@ fn a_gang_whose_mark_is_erased_keeps_what_it_has() {
     });
 }
 
+#[test]
+fn of_many_gangs_that_wait_a_few_are_named() {
+    in_virtual_time(async {
+        let (server, process) = started(&[("a", 4)]);
+        gpu_cluster_with(&server, "x", 14, |it| it["metadata"]["annotations"] = json!({"mobula.dev/gangs": "{}"}));
+        sleep(Duration::from_secs(5)).await;
+        let said = condition(&server, "x", "GangsAdmitted").unwrap().2;
+        assert!(said.starts_with("gang w/0: ") && said.ends_with("; and 4 more (14 in all)"), "{said}");
+        let events = server.list("events", "default");
+        let waiting = events.iter().filter(|event| event["reason"] == "GangWaiting").map(Value::to_string);
+        assert!(waiting.last().unwrap().contains("w/9 (1 pods), and 4 more (14 in all)"));
+        process.crash();
+    });
+}
+
 /// A gang of two of which one pod is bound, and the other is taken away and can't be made again; another gang that wants its
 /// place. Names of what is bound.
 async fn broken_gang(server: &ApiServer, pulls_for: Option<u64>) -> Vec<String> {
@@ -435,6 +450,13 @@ fn a_gang_of_which_a_pod_can_no_longer_be_made_lets_go_of_what_it_holds() {
         broken_gang(&server, Some(300)).await;
         assert!(until(|| workers(&server, "y") == (0, 2), 60).await, "{:?}", workers(&server, "y"));
         assert_eq!(workers(&server, "x"), (0, 0));
+        let events = server.list("events", "default");
+        let said = events.iter().filter(|event| event["reason"] == "DeletedWorkerPod").filter(|event| {
+            let about = if event["regarding"].is_object() { &event["regarding"] } else { &event["involvedObject"] };
+            (about["kind"].as_str(), about["name"].as_str()) == (Some("RayCluster"), Some("x"))
+        });
+        let said: Vec<String> = said.map(|it| format!("{}{}", it["note"], it["message"])).collect();
+        assert!(said.len() == 1 && said[0].contains("Gang w was not bound whole in time, deleted"), "{said:?}");
         process.crash();
     });
 }

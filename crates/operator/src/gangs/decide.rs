@@ -16,6 +16,7 @@ use crate::{
         decision::{Action, Step},
         gang_pod::{ADMITTED, Admission, GANG, GangPod, HOSTNAME, LOOKED_AT},
         kind,
+        notices::Regarding,
         outcome::Memory,
         world::GangWait,
     },
@@ -59,7 +60,7 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
                 let reason = format!("{there} of {needed} pods exist");
                 wait(&mut decided, gang, there, reason);
             }
-            State::Late { pods } => give_back(&mut decided, gang, &pods, memory, now_ms),
+            State::Late { pods } => give_back(&mut decided, sight, gang, &pods, memory, now_ms),
             State::Asks { pods, begun, is_partial } => {
                 if let Some((_, begun)) = begun {
                     decided.decision.wake_at(begun.at_ms.saturating_add(config.bind_within_ms));
@@ -259,7 +260,7 @@ fn rest<'a>(admission: &Admission, pods: &[&Member], gated: &[&'a Member], neede
 
 /// A gang that has not been whole lets go of what it holds. Its pods are made again and wait again, after a while. Not while
 /// it is open whether a request arrived that was to say that it has been whole.
-fn give_back(decided: &mut Decided, gang: &Gang, pods: &[&Member], memory: &Memory, now_ms: i64) {
+fn give_back(decided: &mut Decided, sight: &Sight, gang: &Gang, pods: &[&Member], memory: &Memory, now_ms: i64) {
     let is_open = !may_try_part(decided, &whole::part(&gang.cluster), memory, now_ms);
     if is_open || !may_try(decided, gang, memory, now_ms) {
         return;
@@ -267,10 +268,18 @@ fn give_back(decided: &mut Decided, gang: &Gang, pods: &[&Member], memory: &Memo
     decided.given_back += 1;
     let reason = format!("{} pods are given back: not all of its gang could be made and bound in time", pods.len());
     wait(decided, gang, pods.len(), reason);
+    let about = sight.owners.get(&gang.cluster).map(|owner| Regarding {
+        kind: &kind::RAY_CLUSTER,
+        key: gang.cluster.clone(),
+        uid: owner.uid.clone(),
+    });
+    let said = format!("Gang {} was not bound whole in time, deleted worker Pod", gang.name);
     let deletion = |member: &&Member| {
         let action = Action::Delete { kind: &kind::POD, name: member.name.clone(), uid: member.uid.clone() };
         let step = Step::new(part(gang), action).within(gang.cluster.namespace.clone());
-        Step { replaces_broken: true, ..step }
+        let step = step.says("DeletedWorkerPod", "Delete", said.clone());
+        let step = step.complains("FailedToDeleteWorkerPod", "Delete", "Failed to delete worker Pod");
+        Step { replaces_broken: true, about: about.clone(), ..step }
     };
     decided.decision.beside(pods.iter().map(deletion));
 }

@@ -12,7 +12,15 @@ use super::{
     suspend::{self, State},
     totals,
 };
-use crate::frame::{condition, controller::EXTENSION, decision::StatusWrite, kind, pod::Pod, time, world::Child};
+use crate::frame::{
+    condition,
+    controller::EXTENSION,
+    decision::StatusWrite,
+    kind,
+    pod::Pod,
+    time,
+    world::{Child, GangWait},
+};
 
 /// The first status waits so long, in ms, unless it says that something has come to an end or has failed: most clusters need
 /// no other.
@@ -82,8 +90,8 @@ fn say_waits(pass: &mut Pass<'_>) {
     if waits.is_empty() {
         return;
     }
-    let gangs: Vec<String> = waits.iter().map(|wait| format!("{} ({} pods)", wait.gang, wait.pods)).collect();
-    let message = format!("Gangs of RayCluster {} wait until each fits as a whole: {}", pass.name(), gangs.join(", "));
+    let gangs = GangWait::listed(waits, ", ", |wait| format!("{} ({} pods)", wait.gang, wait.pods));
+    let message = format!("Gangs of RayCluster {} wait until each fits as a whole: {gangs}", pass.name());
     pass.say_state("GangWaiting", "Admit", message);
 }
 

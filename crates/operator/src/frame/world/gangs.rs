@@ -14,6 +14,7 @@ use crate::frame::{
     gang_pod::{ADMITTED, GangPod, HOSTNAME},
     kind,
     neighbours::Taken,
+    notices::MOST_NAMES,
     pod::Pod,
     store::{Change, Key},
 };
@@ -38,6 +39,17 @@ pub struct GangWait {
     pub pods: u32,
     /// Why.
     pub reason: String,
+}
+
+impl GangWait {
+    /// What is said of gangs, of the first few of many.
+    pub fn listed(waits: &[GangWait], between: &str, say: impl Fn(&GangWait) -> String) -> String {
+        let mut said: Vec<String> = waits.iter().take(MOST_NAMES).map(say).collect();
+        if waits.len() > MOST_NAMES {
+            said.push(format!("and {} more ({} in all)", waits.len() - MOST_NAMES, waits.len()));
+        }
+        said.join(between)
+    }
 }
 
 /// Where what is free has changed, gangs are looked at again.
