@@ -408,8 +408,8 @@ fn of_many_gangs_that_wait_a_few_are_named() {
         let said = condition(&server, "x", "GangsAdmitted").unwrap().2;
         assert!(said.starts_with("gang w/0: ") && said.ends_with("; and 4 more (14 in all)"), "{said}");
         let events = server.list("events", "default");
-        let waiting = events.iter().filter(|event| event["reason"] == "GangWaiting").map(Value::to_string);
-        assert!(waiting.last().unwrap().contains("w/9 (1 pods), and 4 more (14 in all)"));
+        let mut waiting = events.iter().filter(|event| event["reason"] == "GangWaiting").map(Value::to_string);
+        assert!(waiting.next_back().unwrap().contains("w/9 (1 pods), and 4 more (14 in all)"));
         process.crash();
     });
 }
