@@ -413,7 +413,8 @@ fn label(
     Some((key.clone(), value.to_owned()))
 }
 
-/// Lifts the gate of a pod and pins it to the node that was found for it, if only that decides where it can be. What its selector says already can't be changed, and is so anyway.
+/// Lifts the gate of a pod, and pins it to the node that was found for it unless only kube-scheduler knows which will do. What
+/// its selector says already can't be changed, and is so anyway.
 fn lift(
     gang: &Gang,
     name: &str,
