@@ -23,8 +23,24 @@ const fn all(name: &'static str) -> Omit {
 /// node, and how far it has come.
 pub static UNREAD: &[Omit] = &[
     Omit { name: "metadata", of: &[all("managedFields")] },
-    Omit { name: "spec", of: &[all("volumes"), containers("containers"), containers("initContainers")] },
+    Omit { name: "spec", of: &[VOLUMES, containers("containers"), containers("initContainers")] },
 ];
+
+/// What is left of a volume says whether it is a claim, which not every node may be able to serve.
+const VOLUMES: Omit = Omit {
+    name: "volumes",
+    of: &[
+        all("name"),
+        all("configMap"),
+        all("csi"),
+        all("downwardAPI"),
+        all("emptyDir"),
+        all("hostPath"),
+        all("nfs"),
+        all("projected"),
+        all("secret"),
+    ],
+};
 
 const fn containers(name: &'static str) -> Omit {
     const WORK: &[Omit] = &[
@@ -132,12 +148,12 @@ mod tests {
             json!({"name": "ray", "env": [{"name": "A"}], "resources": {"limits": {"cpu": 1.5}}, "args": ["x"]});
         let pod = json!({
             "metadata": {"name": "p", "managedFields": [{"fieldsV1": {"f:spec": {}}}]},
-            "spec": {"volumes": [{"name": "v"}], "containers": [container], "initContainers": null, "nodeName": "n"},
+            "spec": {"volumes": [{"name": "v", "emptyDir": {}}], "containers": [container], "initContainers": null, "nodeName": "n"},
         });
         let kept = json!({
             "metadata": {"name": "p"},
-            "spec": {"containers": [{"name": "ray", "resources": {"limits": {"cpu": 1.5}}}], "initContainers": null,
-                     "nodeName": "n"},
+            "spec": {"volumes": [{}], "containers": [{"name": "ray", "resources": {"limits": {"cpu": 1.5}}}],
+                     "initContainers": null, "nodeName": "n"},
         });
         assert_eq!(read(UNREAD, &pod.to_string()).unwrap(), kept);
     }

@@ -288,7 +288,11 @@ async fn a_late_request_of_the_leader_before_admits_no_second_gang() {
             json!(1);
         server.create("rayclusters", gang).unwrap();
     }
-    seconds(5).await;
+    seconds(1).await;
+    for head in pods(&server, "head") {
+        server.edit("pods", "default", &head, |pod| pod["spec"]["nodeName"] = json!("n")).unwrap();
+    }
+    seconds(4).await;
     let before: Vec<Value> = server.list("pods", "default");
     let late: Vec<&Value> =
         before.iter().filter(|pod| pod["metadata"]["labels"]["ray.io/cluster"] == "a" && is_gated(pod)).collect();

@@ -27,9 +27,14 @@ fn node(server: &ApiServer, name: &str, rack: &str, gpus: i64) {
 }
 
 fn gpu_cluster(server: &ApiServer, name: &str, replicas: i64) {
+    gpu_cluster_with(server, name, replicas, |_| {});
+}
+
+fn gpu_cluster_with(server: &ApiServer, name: &str, replicas: i64, change: impl Fn(&mut Value)) {
     let mut object = cluster(name, replicas, 1);
     object["spec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] =
         json!(8);
+    change(&mut object);
     server.create("rayclusters", object).unwrap();
 }
 
@@ -47,25 +52,75 @@ fn gpus(pod: &Value) -> i64 {
     limits.as_i64().or_else(|| limits.as_str().and_then(|text| text.parse().ok())).unwrap_or(0)
 }
 
-/// Binds one pod: the first that is not gated and fits. What is pinned goes nowhere else.
-fn schedule(server: &ApiServer, nodes: &[(&str, i64)]) {
+/// Whether a pod must not be on the node of another one.
+fn are_apart(pod: &Value, other: &Value) -> bool {
+    let terms = &pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    let is_like = |labels: &Value| {
+        labels.as_object().unwrap().iter().all(|(key, value)| other["metadata"]["labels"][key] == *value)
+    };
+    terms.as_array().into_iter().flatten().any(|term| is_like(&term["labelSelector"]["matchLabels"]))
+}
+
+/// How long the image of a pod is pulled, in s.
+fn pulls_for(pod: &Value) -> Option<u64> {
+    pod["metadata"]["annotations"]["test/pulls-for"].as_str()?.parse().ok()
+}
+
+/// Starts what was pulled. `since`: when the pulling began.
+fn start_pulled(server: &ApiServer, since: &mut BTreeMap<String, tokio::time::Instant>) {
+    let mut pulled = Vec::new();
+    server.each("pods", "", |pod| {
+        let is_pulling = pod["spec"]["nodeName"].is_string() && pod["status"]["phase"] != "Running";
+        let Some(seconds) = pulls_for(pod).filter(|_| is_pulling && !is_leaving(pod)) else { return };
+        let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+        let since = since.entry(pod["metadata"]["uid"].as_str().unwrap().to_owned());
+        if since.or_insert_with(tokio::time::Instant::now).elapsed() >= Duration::from_secs(seconds) {
+            pulled.push((name, pod["spec"]["nodeName"].clone()));
+        }
+    });
+    for (name, node) in pulled {
+        let start = |pod: &mut Value| {
+            run(pod);
+            pod["spec"]["nodeName"] = node.clone();
+        };
+        server.edit("pods", "default", &name, start).unwrap();
+    }
+}
+
+/// Lets the images of the workers of a RayCluster be pulled for so long.
+fn pull_for(object: &mut Value, seconds: u64) {
+    for group in object["spec"]["workerGroupSpecs"].as_array_mut().unwrap() {
+        group["template"]["metadata"]["annotations"]["test/pulls-for"] = json!(seconds.to_string());
+    }
+}
+
+/// Binds one pod: the first that is not gated, whose turn it is, and that fits. What is pinned goes nowhere else.
+fn schedule(server: &ApiServer, nodes: &[(&str, i64)], has_turn: impl Fn(&Value) -> bool) {
     let mut used: BTreeMap<String, i64> = BTreeMap::new();
+    let mut bound = Vec::new();
     let mut pending = Vec::new();
     server.each("pods", "", |pod| match pod["spec"]["nodeName"].as_str() {
-        Some(node) => *used.entry(node.to_owned()).or_default() += gpus(pod),
-        None if !is_gated(pod) && !is_leaving(pod) => pending.push(pod.clone()),
+        Some(node) => {
+            *used.entry(node.to_owned()).or_default() += gpus(pod);
+            bound.push(pod.clone());
+        }
+        None if !is_gated(pod) && !is_leaving(pod) && has_turn(pod) => pending.push(pod.clone()),
         None => {}
     });
     for pod in pending {
         let pinned = pod["spec"]["nodeSelector"]["kubernetes.io/hostname"].as_str();
         let fits = |(name, most): &&(&str, i64)| {
-            pinned.is_none_or(|pinned| pinned == *name) && used.get(*name).copied().unwrap_or(0) + gpus(&pod) <= *most
+            let is_free = used.get(*name).copied().unwrap_or(0) + gpus(&pod) <= *most;
+            let is_alone = !bound.iter().any(|other| other["spec"]["nodeName"] == **name && are_apart(&pod, other));
+            pinned.is_none_or(|pinned| pinned == *name) && is_free && is_alone
         };
         if let Some((node, _)) = nodes.iter().find(fits) {
             let name = pod["metadata"]["name"].as_str().unwrap();
             server
                 .edit("pods", "default", name, |pod| {
-                    run(pod);
+                    if pulls_for(pod).is_none() {
+                        run(pod);
+                    }
                     pod["spec"]["nodeName"] = json!(node);
                 })
                 .unwrap();
@@ -75,8 +130,17 @@ fn schedule(server: &ApiServer, nodes: &[(&str, i64)]) {
 }
 
 fn kubelet(server: &ApiServer, nodes: &'static [(&'static str, i64)]) {
+    kubelet_with(server, nodes, |_| true);
+}
+
+fn kubelet_with(
+    server: &ApiServer,
+    nodes: &'static [(&'static str, i64)],
+    has_turn: impl Fn(&Value) -> bool + Send + 'static,
+) {
     let server = server.clone();
     tokio::spawn(async move {
+        let mut since = BTreeMap::new();
         loop {
             let mut ending = Vec::new();
             server.each("pods", "", |pod| {
@@ -87,7 +151,8 @@ fn kubelet(server: &ApiServer, nodes: &'static [(&'static str, i64)]) {
             for name in ending {
                 server.finish_pod("default", &name).unwrap();
             }
-            schedule(&server, nodes);
+            schedule(&server, nodes, &has_turn);
+            start_pulled(&server, &mut since);
             sleep(Duration::from_millis(100)).await;
         }
     });
@@ -189,6 +254,36 @@ fn a_lost_pod_of_a_running_gang_gets_its_place_and_gates_go_where_admission_is_s
 }
 
 #[test]
+fn workers_that_were_made_without_admission_count_as_begun() {
+    in_virtual_time(async {
+        let (server, process) = started_with(&[("a", 8), ("b", 8), ("c", 8)], Config::default());
+        gpu_cluster(&server, "x", 2);
+        let mut hosts = cluster("h", 1, 2);
+        hosts["metadata"]["annotations"] = json!({"mobula.dev/gangs": "{}"});
+        server.create("rayclusters", hosts).unwrap();
+        let both = |x: (usize, usize), h: (usize, usize)| (workers(&server, "x"), workers(&server, "h")) == (x, h);
+        assert!(until(|| both((0, 2), (0, 2)), 30).await, "{:?}", workers(&server, "x"));
+        process.crash();
+        let process = Process::start(server.connect(), config(), "q");
+        sleep(Duration::from_secs(40)).await;
+        for name in ["x", "h"] {
+            let of_it = bench::pods(&server, "worker").into_iter().find(|pod| pod.starts_with(name)).unwrap();
+            server.delete("pods", "default", &of_it).unwrap();
+        }
+        sleep(Duration::from_secs(1)).await;
+        assert!(until(|| both((0, 2), (0, 2)), 30).await, "{:?} {:?}", workers(&server, "x"), workers(&server, "h"));
+        let scale = |name: &str, replicas: i64| {
+            let change = |it: &mut Value| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas);
+            server.edit("rayclusters", "default", name, change).unwrap();
+        };
+        scale("x", 3);
+        scale("h", 2);
+        assert!(until(|| both((0, 3), (0, 4)), 30).await, "{:?} {:?}", workers(&server, "x"), workers(&server, "h"));
+        process.crash();
+    });
+}
+
+#[test]
 fn a_gang_that_the_plan_names_begins_whole_and_what_it_does_not_name_alone() {
     in_virtual_time(async {
         let (server, process) = started(&[("a", 8), ("b", 8), ("c", 8)]);
@@ -276,30 +371,161 @@ fn a_gang_that_was_whole_keeps_what_runs_whatever_it_loses_and_whoever_leads() {
 }
 
 #[test]
+fn a_gang_whose_mark_is_erased_keeps_what_it_has() {
+    in_virtual_time(async {
+        let (server, process) = started(&[("a", 8), ("b", 8)]);
+        // Its pods never run: only the mark says that it was whole.
+        gpu_cluster_with(&server, "x", 2, |object| pull_for(object, 100_000));
+        assert!(until(|| workers(&server, "x") == (0, 2), 30).await, "{:?}", workers(&server, "x"));
+        sleep(Duration::from_secs(2)).await;
+        server.edit("nodes", "", "b", |node| node["spec"]["unschedulable"] = json!(true)).unwrap();
+        let on = |host: &str| {
+            let mut names = Vec::new();
+            server.each("pods", "", |pod| {
+                if pod["spec"]["nodeSelector"]["kubernetes.io/hostname"] == host {
+                    names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
+                }
+            });
+            names
+        };
+        let kept = on("a");
+        server.delete("pods", "default", &on("b")[0]).unwrap();
+        server.edit("rayclusters", "default", "x", |it| it["metadata"]["annotations"] = json!({})).unwrap();
+        sleep(Duration::from_secs(100)).await;
+        assert_eq!((workers(&server, "x"), bound(&server)), ((1, 1), kept));
+        let object = server.get("rayclusters", "default", "x").unwrap();
+        assert!(object["metadata"]["annotations"]["mobula.dev/gangs-whole"].is_string(), "it is written again");
+        process.crash();
+    });
+}
+
+#[test]
+fn of_many_gangs_that_wait_a_few_are_named() {
+    in_virtual_time(async {
+        let (server, process) = started(&[("a", 4)]);
+        gpu_cluster_with(&server, "x", 14, |it| it["metadata"]["annotations"] = json!({"mobula.dev/gangs": "{}"}));
+        sleep(Duration::from_secs(5)).await;
+        let said = condition(&server, "x", "GangsAdmitted").unwrap().2;
+        assert!(said.starts_with("gang w/0: ") && said.ends_with("; and 4 more (14 in all)"), "{said}");
+        let events = server.list("events", "default");
+        let mut waiting = events.iter().filter(|event| event["reason"] == "GangWaiting").map(Value::to_string);
+        assert!(waiting.next_back().unwrap().contains("w/9 (1 pods), and 4 more (14 in all)"));
+        process.crash();
+    });
+}
+
+/// A gang of two of which one pod is bound, and the other is taken away and can't be made again; another gang that wants its
+/// place. Names of what is bound.
+async fn broken_gang(server: &ApiServer, pulls_for: Option<u64>) -> Vec<String> {
+    gpu_cluster_with(server, "x", 2, |object| {
+        if let Some(seconds) = pulls_for {
+            pull_for(object, seconds);
+        }
+    });
+    while workers(server, "x").1 == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let is_full = |review: &mobula_apiserver::Review<'_>| {
+        let is_of_x = review.object["metadata"]["labels"]["ray.io/cluster"] == "x";
+        review.asked.verb == Verb::Create && is_of_x
+    };
+    server
+        .admit("pods", move |review| {
+            if is_full(review) { Err(Refusal::new(403, "Forbidden", "exceeded quota: pods")) } else { Ok(()) }
+        })
+        .unwrap();
+    let first = bound(server);
+    let second = bench::pods(server, "worker").into_iter().find(|name| *name != first[0]).unwrap();
+    server.delete("pods", "default", &second).unwrap();
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(bound(server), first, "there is time yet");
+    gpu_cluster(server, "y", 2);
+    first
+}
+
+#[test]
 fn a_gang_of_which_a_pod_can_no_longer_be_made_lets_go_of_what_it_holds() {
     in_virtual_time(async {
         let (server, process) = started(&[("a", 8), ("b", 8)]);
-        gpu_cluster(&server, "x", 2);
-        while workers(&server, "x").1 == 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-        let is_full = |review: &mobula_apiserver::Review<'_>| {
-            let is_of_x = review.object["metadata"]["labels"]["ray.io/cluster"] == "x";
-            review.asked.verb == Verb::Create && is_of_x
-        };
-        server
-            .admit("pods", move |review| {
-                if is_full(review) { Err(Refusal::new(403, "Forbidden", "exceeded quota: pods")) } else { Ok(()) }
-            })
-            .unwrap();
-        let first = bound(&server).remove(0);
-        let second = bench::pods(&server, "worker").into_iter().find(|name| *name != first).unwrap();
-        server.delete("pods", "default", &second).unwrap();
-        sleep(Duration::from_secs(30)).await;
-        assert_eq!(bound(&server), [first], "there is time yet");
-        gpu_cluster(&server, "y", 2);
+        broken_gang(&server, Some(300)).await;
         assert!(until(|| workers(&server, "y") == (0, 2), 60).await, "{:?}", workers(&server, "y"));
         assert_eq!(workers(&server, "x"), (0, 0));
+        let events = server.list("events", "default");
+        let said = events.iter().filter(|event| event["reason"] == "DeletedWorkerPod").filter(|event| {
+            let about = if event["regarding"].is_object() { &event["regarding"] } else { &event["involvedObject"] };
+            (about["kind"].as_str(), about["name"].as_str()) == (Some("RayCluster"), Some("x"))
+        });
+        let said: Vec<String> = said.map(|it| format!("{}{}", it["note"], it["message"])).collect();
+        assert!(said.len() == 1 && said[0].contains("Gang w was not bound whole in time, deleted"), "{said:?}");
+        process.crash();
+    });
+}
+
+#[test]
+fn what_runs_of_a_gang_that_is_not_whole_stays_and_it_is_said_what_it_lacks() {
+    in_virtual_time(async {
+        let (server, process) = started(&[("a", 8), ("b", 8)]);
+        let first = broken_gang(&server, None).await;
+        sleep(Duration::from_secs(200)).await;
+        assert_eq!((bound(&server), workers(&server, "y")), (first, (2, 0)));
+        assert_eq!(condition(&server, "x", "GangsAdmitted").unwrap().2, "gang w: 0 of 1 pods exist");
+        process.crash();
+    });
+}
+
+#[test]
+fn workers_that_must_be_apart_are_given_a_node_each() {
+    in_virtual_time(async {
+        let (server, process) = started(&[("a", 32), ("b", 32), ("c", 8)]);
+        let apart = |object: &mut Value| {
+            let term = json!({"topologyKey": "kubernetes.io/hostname",
+                              "labelSelector": {"matchLabels": {"ray.io/cluster": "x"}}});
+            object["spec"]["workerGroupSpecs"][0]["template"]["spec"]["affinity"] =
+                json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+        };
+        gpu_cluster_with(&server, "x", 2, apart);
+        assert!(until(|| workers(&server, "x") == (0, 2), 30).await, "{:?}", workers(&server, "x"));
+        let before = bound(&server);
+        // The head has the third node, which they must not share either.
+        let three = |it: &mut Value| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(3);
+        server.edit("rayclusters", "default", "x", three).unwrap();
+        sleep(Duration::from_secs(200)).await;
+        assert_eq!((bound(&server), workers(&server, "x")), (before, (1, 2)));
+        assert_eq!(condition(&server, "x", "GangsAdmitted").unwrap().2, "gang w: 0 of 1 pods fit on the nodes now");
+        process.crash();
+    });
+}
+
+#[test]
+fn gangs_do_not_take_the_place_of_heads_that_the_scheduler_has_yet_to_bind() {
+    in_virtual_time(async {
+        const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8)];
+        let server = server(1);
+        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+        let start = tokio::time::Instant::now();
+        // No place was found for heads a moment ago: the scheduler tries them again only after a while.
+        kubelet_with(&server, NODES, move |pod| {
+            pod["metadata"]["labels"]["ray.io/node-type"] != "head" || start.elapsed() > Duration::from_secs(8)
+        });
+        let process = Process::start(server.connect(), config(), "p");
+        for (name, replicas) in [("b", 3), ("c", 1)] {
+            let mut object = cluster(name, replicas, 1);
+            let gpus = |template: &mut Value| {
+                template["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = json!(4);
+            };
+            gpus(&mut object["spec"]["headGroupSpec"]["template"]);
+            gpus(&mut object["spec"]["workerGroupSpecs"][0]["template"]);
+            server.create("rayclusters", object).unwrap();
+        }
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(condition(&server, "b", "GangsAdmitted").unwrap().2, "gang w: the head pod has no node yet");
+        sleep(Duration::from_secs(10)).await;
+        let mut heads_without_node = 0;
+        server.each("pods", "", |pod| {
+            let is_head = pod["metadata"]["labels"]["ray.io/node-type"] == "head";
+            heads_without_node += usize::from(is_head && !pod["spec"]["nodeName"].is_string());
+        });
+        assert_eq!((heads_without_node, workers(&server, "b"), workers(&server, "c")), (0, (3, 0), (0, 1)));
         process.crash();
     });
 }

@@ -3,10 +3,13 @@
 //! Assumptions: scheduler, kubelets and controllers hear of changes at once; their latencies are modelled where they act. The garbage
 //! collector goes round half a second after a deletion.
 
+use std::sync::Arc;
+
 use mobula_apiserver::{ApiServer, Changed};
+use mobula_planner::Labels;
 use serde_json::Value;
 
-use super::{Event, Key, Pod, World};
+use super::{Event, Key, Pod, World, pod::texts};
 use crate::clock::VirtualClock;
 use crate::inbox::{Inbox, News};
 use crate::log::EventLog;
@@ -19,8 +22,9 @@ const COLLECT_AFTER: Span = Span::from_ms(500);
 pub enum Change {
     /// A pod was created.
     PodMade(Key, Box<Value>),
-    /// A pod was changed: its uid, whether it is gated, whether it is on its way out.
-    PodChanged(Key, String, bool, bool),
+    /// A pod was changed: its uid, whether it is gated, whether it is on its way out, and its node selector, if it was gated
+    /// until then: only of such pods it may change.
+    PodChanged(Key, String, bool, bool, Option<Labels>),
     /// A pod is gone.
     PodGone(Key, String),
     /// An object that may own others, or be owned, is being deleted or gone.
@@ -53,10 +57,13 @@ fn read(changed: &Changed<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
     match (changed.kind.plural.as_str(), changed.before, changed.after) {
         ("pods", None, Some(pod)) => changes.push(Change::PodMade(key(), Box::new(pod.clone()))),
-        ("pods", Some(_), Some(pod)) => {
-            let gates = pod.pointer("/spec/schedulingGates").and_then(Value::as_array);
-            let is_gated = gates.is_some_and(|gates| !gates.is_empty());
-            changes.push(Change::PodChanged(key(), uid(pod), is_gated, is_leaving(pod)));
+        ("pods", Some(before), Some(pod)) => {
+            let is_gated = |pod: &Value| {
+                let gates = pod.pointer("/spec/schedulingGates").and_then(Value::as_array);
+                gates.is_some_and(|gates| !gates.is_empty())
+            };
+            let selector = is_gated(before).then(|| texts(pod.pointer("/spec/nodeSelector")));
+            changes.push(Change::PodChanged(key(), uid(pod), is_gated(pod), is_leaving(pod), selector));
         }
         ("pods", Some(pod), None) => changes.push(Change::PodGone(key(), uid(pod))),
         ("priorityclasses", None, Some(class)) => {
@@ -112,7 +119,9 @@ impl World {
         let now_us = self.clock.now_us();
         match change {
             Change::PodMade(key, pod) => self.pod_made(key, &pod),
-            Change::PodChanged(key, uid, is_gated, is_leaving) => self.pod_changed(&key, &uid, is_gated, is_leaving),
+            Change::PodChanged(key, uid, is_gated, is_leaving, selector) => {
+                self.pod_changed(&key, &uid, is_gated, is_leaving, selector);
+            }
             Change::PodGone(key, uid) => self.pod_gone(&key, &uid),
             Change::Deletion => {
                 if !self.is_collection_planned {
@@ -138,8 +147,11 @@ impl World {
         self.pods.insert(key, pod);
     }
 
-    fn pod_changed(&mut self, key: &Key, uid: &str, is_gated: bool, is_leaving: bool) {
+    fn pod_changed(&mut self, key: &Key, uid: &str, is_gated: bool, is_leaving: bool, selector: Option<Labels>) {
         let Some(pod) = self.pods.get_mut(key).filter(|pod| pod.uid == uid) else { return };
+        if let Some(selector) = selector.filter(|selector| *selector != pod.spec.node_selector) {
+            Arc::make_mut(&mut pod.spec).node_selector = selector;
+        }
         let was_gated = std::mem::replace(&mut pod.is_gated, is_gated);
         let was_leaving = std::mem::replace(&mut pod.is_leaving, is_leaving);
         if was_gated && pod.waits_for_a_node() {

@@ -12,7 +12,7 @@ use super::Key;
 use super::affinity::{Affinity, SpreadConstraint};
 use super::terms::{NodeTerm, read_node_terms};
 
-/// What a pod asks for. Never changes, but for its gates.
+/// What a pod asks for. Never changes, but for the node selector of a pod that is gated.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodSpec {
     /// Kubernetes' resources, `pods` included.

@@ -3,13 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use mobula_apiserver::{ApiServer, Kind, Settings};
+use mobula_planner::PolicyOptions;
 use serde_json::{Value, json};
 
 use super::affinity::Placed;
 use super::pod::PodSpec;
 use super::scheduler::{Victim, choose, misfit, preempt};
 use super::*;
-use crate::scenario::{NodePool, Score};
+use crate::clock::VirtualClock;
+use crate::inbox::News;
+use crate::log::EventLog;
+use crate::scenario::{NodePool, Scenario, Score, TEMPLATE};
 
 fn pool(extra: Value) -> NodePool {
     let mut pool = json!({"name": "n", "count": 1, "capacity": {"cpu": 8, "memory": "32Gi"}});
@@ -152,4 +157,33 @@ fn labels_of_nodes_differ_as_the_pool_says() {
         .map(|node| format!("{} {}", node.labels["zone"], node.labels["rack"]))
         .collect();
     assert_eq!(labels, ["a n-0", "b n-0", "a n-1", "b n-1"]);
+}
+
+#[tokio::test(flavor = "current_thread", start_paused = true)]
+async fn a_pod_whose_gate_is_lifted_goes_to_the_node_that_it_names_by_then() {
+    let scenario = Scenario::read("test.yaml", TEMPLATE, &|_| Err(String::new())).unwrap();
+    let server = ApiServer::new(Settings { kinds: Kind::without_add_ons(), ..Settings::default() });
+    let log = EventLog::new(None);
+    let options = PolicyOptions::default();
+    let plan = SidecarPlan { policy: mobula_planner::policy("mobula", &options).unwrap(), options };
+    let mut world = World::new(scenario.into(), 1, server.clone(), VirtualClock::start(), log, plan);
+    world.nodes = nodes(2, json!({}));
+    let pod = json!({
+        "metadata": {"namespace": "default", "name": "p"},
+        "spec": {"schedulingGates": [{"name": "g"}], "containers": [{"name": "c"}]},
+    });
+    server.create("pods", pod).unwrap();
+    let lift = |pod: &mut Value| {
+        pod["spec"]["schedulingGates"] = json!([]);
+        pod["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "n-1"});
+    };
+    server.edit("pods", "default", "p", lift).unwrap();
+    for news in world.inbox.take() {
+        if let News::Changed(change) = news {
+            world.object_changed(change);
+        }
+    }
+    world.schedule();
+    let key = Key { namespace: "default".into(), name: "p".into() };
+    assert_eq!(world.pods[&key].node.as_deref(), Some("n-1"));
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use mobula_api::{
+    keys,
     node::{self, Taint},
     pod_needs,
 };
@@ -13,8 +14,9 @@ use mobula_planner::{Amount, Labels, Resources};
 use serde_json::Value;
 
 use super::{
-    gang_pod::requests,
+    gang_pod::{GANG, GangPod, requests},
     kind::{self, Kind},
+    neighbours::{Apart, Taken, labels},
     store::Key,
 };
 
@@ -36,6 +38,10 @@ pub struct NodeRecord {
 struct Held {
     node: String,
     requests: Arc<Resources>,
+    /// Its labels, if it is a pod of Ray: others may have to be apart from it.
+    labels: Option<Arc<Labels>>,
+    /// It is there whatever else is: every node has it.
+    is_fixed: bool,
 }
 
 /// All nodes, and what is held of them.
@@ -43,7 +49,11 @@ struct Held {
 pub struct Capacity {
     nodes: BTreeMap<String, NodeRecord>,
     held: BTreeMap<Key, Held>,
+    /// Pods of Ray that wait for the scheduler alone, and belong to no gang: they will hold something soon.
+    pending: BTreeMap<Key, Arc<GangPod>>,
     used: BTreeMap<String, Resources>,
+    /// What is used by pods that are there even if the node is empty.
+    fixed: BTreeMap<String, Resources>,
     /// Pods of a kind request the same: they share it.
     shared: BTreeSet<Arc<Resources>>,
     /// What a listing under way has brought.
@@ -56,20 +66,38 @@ fn key(value: &Value) -> Key {
 }
 
 impl Capacity {
-    /// The nodes, by name, with what is free of each.
-    pub fn nodes(&self) -> impl Iterator<Item = (&String, &NodeRecord, Resources)> {
+    /// The nodes, by name, with what they offer beside the pods that every node has, and what is free of each.
+    pub fn nodes(&self) -> impl Iterator<Item = (&String, NodeRecord, Resources)> {
         self.nodes.iter().map(|(name, record)| {
-            let mut free = (*record.total).clone();
-            if let Some(used) = self.used.get(name) {
-                change(&mut free, used, -1);
-            }
-            (name, record, free)
+            let without = |used: &BTreeMap<String, Resources>| {
+                let mut left = (*record.total).clone();
+                used.get(name).inspect(|used| change(&mut left, used, -1));
+                left
+            };
+            let empty = NodeRecord { total: Arc::new(without(&self.fixed)), ..record.clone() };
+            (name, empty, without(&self.used))
         })
     }
 
     /// The node that a pod holds capacity of, as far as its watch has told.
     pub fn node_of(&self, pod: &Key) -> Option<&str> {
         self.held.get(pod).map(|held| held.node.as_str())
+    }
+
+    /// Pods of Ray that wait for the scheduler alone, and belong to no gang.
+    pub fn pending(&self) -> impl Iterator<Item = &Arc<GangPod>> {
+        self.pending.values()
+    }
+
+    /// The nodes on which there are pods of Ray that others must be apart from, by the names of these conditions.
+    pub fn taken(&self, apart: &BTreeSet<&Apart>) -> Taken {
+        let nodes = |apart: &Apart| {
+            let fits = |(key, held): &(&Key, &Held)| {
+                held.labels.as_ref().is_some_and(|labels| apart.fits(&key.namespace, labels))
+            };
+            self.held.iter().filter(fits).map(|(_, held)| held.node.clone()).collect()
+        };
+        apart.iter().map(|apart| (apart.name.clone(), nodes(apart))).collect()
     }
 
     /// A watch says that there is `value`. True if that changes what is free.
@@ -95,14 +123,24 @@ impl Capacity {
         let phase = value.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
         let key = key(value);
         if node.is_empty() || ["Succeeded", "Failed"].contains(&phase) {
-            return self.free(&key);
+            let is_less = self.free(&key);
+            if let Some(pod) = waiting(value) {
+                self.pending.insert(key, pod.into());
+            }
+            return is_less;
         }
-        let held = Held { node: node.to_owned(), requests: self.share(requests(value)) };
+        let is_rays = value["metadata"]["labels"][keys::CLUSTER].is_string();
+        let labels = is_rays.then(|| Arc::new(labels(value)));
+        let held =
+            Held { node: node.to_owned(), requests: self.share(requests(value)), labels, is_fixed: is_fixed(value) };
         if self.held.get(&key) == Some(&held) {
             return false;
         }
         self.free(&key);
         change(self.used.entry(held.node.clone()).or_default(), &held.requests, 1);
+        if held.is_fixed {
+            change(self.fixed.entry(held.node.clone()).or_default(), &held.requests, 1);
+        }
         self.held.insert(key, held);
         true
     }
@@ -114,12 +152,11 @@ impl Capacity {
     }
 
     fn free(&mut self, key: &Key) -> bool {
-        let Some(held) = self.held.remove(key) else { return false };
-        if let Some(used) = self.used.get_mut(&held.node) {
-            change(used, &held.requests, -1);
-            if used.values().all(|amount| amount.steps() == 0) {
-                self.used.remove(&held.node);
-            }
+        let was_pending = self.pending.remove(key).is_some();
+        let Some(held) = self.held.remove(key) else { return was_pending };
+        release(&mut self.used, &held);
+        if held.is_fixed {
+            release(&mut self.fixed, &held);
         }
         true
     }
@@ -155,13 +192,41 @@ impl Capacity {
             let listed = &self.listed;
             self.nodes.retain(|name, _| listed.contains(&Key::new("", name.clone())));
         } else {
-            let gone: Vec<Key> = self.held.keys().filter(|key| !self.listed.contains(*key)).cloned().collect();
+            let known = self.held.keys().chain(self.pending.keys());
+            let gone: Vec<Key> = known.filter(|key| !self.listed.contains(*key)).cloned().collect();
             gone.iter().for_each(|key| {
                 self.free(key);
             });
         }
         self.listing_begins(kind);
     }
+}
+
+fn release(sums: &mut BTreeMap<String, Resources>, held: &Held) {
+    if let Some(sum) = sums.get_mut(&held.node) {
+        change(sum, &held.requests, -1);
+        if sum.values().all(|amount| amount.steps() == 0) {
+            sums.remove(&held.node);
+        }
+    }
+}
+
+/// Whether a pod is one of a DaemonSet, or of the node itself.
+fn is_fixed(pod: &Value) -> bool {
+    let owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    let mut controllers = owners.filter(|owner| owner["controller"] == true);
+    controllers.any(|owner| owner["kind"] == "DaemonSet" || owner["kind"] == "Node")
+}
+
+/// A pod without a node, if it is Ray's, of no gang, and the scheduler is to put it somewhere.
+fn waiting(pod: &Value) -> Option<GangPod> {
+    let is_gated =
+        pod.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty());
+    let is_rays = pod["metadata"]["labels"][keys::CLUSTER].is_string();
+    let has_ended = ["Succeeded", "Failed"].contains(&pod["status"]["phase"].as_str().unwrap_or_default());
+    let is_out = pod["metadata"]["deletionTimestamp"].is_string() || has_ended;
+    let is_of_gang = pod["metadata"]["annotations"][GANG].is_string();
+    (is_rays && !is_gated && !is_out && !is_of_gang).then(|| GangPod::of(String::new(), pod))
 }
 
 /// Kinds of pods and nodes that are remembered as such.
@@ -209,6 +274,52 @@ mod tests {
         assert!(!capacity.delete(&kind::POD, &pod("b", "n", "Running")));
         assert_eq!(free_cpu(&capacity), [4.0]);
         assert!(capacity.used.is_empty());
+    }
+
+    #[test]
+    fn a_pod_of_ray_that_waits_for_the_scheduler_is_pending() {
+        let mut capacity = Capacity::default();
+        let head = |node: &str| {
+            let mut head = pod("h", node, "Pending");
+            head["metadata"]["labels"] = json!({"ray.io/cluster": "x"});
+            head
+        };
+        assert!(!capacity.apply(&kind::POD, &pod("a", "", "Pending")));
+        assert!(!capacity.apply(&kind::POD, &head("")));
+        let amounts: Vec<f64> = capacity.pending().map(|pod| pod.requests["cpu"].as_f64()).collect();
+        assert_eq!(amounts, [1.5], "of others it is not known whether they fit");
+        let mut gated = head("");
+        gated["spec"]["schedulingGates"] = json!([{"name": "g"}]);
+        let mut leaving = head("");
+        leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let mut of_gang = head("");
+        of_gang["metadata"]["annotations"] = json!({GANG: "w"});
+        for other in [gated, leaving, of_gang, head("n"), pod("h", "", "Failed")] {
+            assert!(capacity.apply(&kind::POD, &other), "{other}");
+            assert_eq!(capacity.pending().count(), 0, "{other}");
+            capacity.apply(&kind::POD, &head(""));
+        }
+        capacity.listing_begins(&kind::POD);
+        capacity.listing_ends(&kind::POD);
+        assert_eq!(capacity.pending().count(), 0);
+    }
+
+    #[test]
+    fn what_every_node_has_is_there_even_if_it_is_empty() {
+        let mut capacity = Capacity::default();
+        capacity.apply(&kind::NODE, &node("n"));
+        let owned = |name: &str, kind: &str| {
+            let mut pod = pod(name, "n", "Running");
+            pod["metadata"]["ownerReferences"] = json!([{"kind": kind, "controller": true}]);
+            pod
+        };
+        capacity.apply(&kind::POD, &owned("a", "DaemonSet"));
+        capacity.apply(&kind::POD, &owned("b", "ReplicaSet"));
+        let offered = |capacity: &Capacity| capacity.nodes().next().map(|(_, node, _)| node.total["cpu"].as_f64());
+        assert_eq!((offered(&capacity), free_cpu(&capacity)), (Some(2.5), vec![1.0]));
+        capacity.delete(&kind::POD, &owned("a", "DaemonSet"));
+        assert_eq!((offered(&capacity), free_cpu(&capacity)), (Some(4.0), vec![2.5]));
+        assert!(capacity.fixed.is_empty());
     }
 
     #[test]

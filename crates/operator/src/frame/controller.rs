@@ -15,7 +15,7 @@ use tokio::{
 use tracing::Instrument as _;
 
 use super::{
-    decision::{Decision, Notice, StatusWrite},
+    decision::{Decision, Notice, StatusWrite, Step},
     executor::{Executor, StatusOutcome},
     kind::Kind,
     metrics::Metrics,
@@ -265,16 +265,21 @@ impl Shared {
         states: Vec<Notice>,
         now_ms: i64,
     ) {
-        let tried = reconciled.decision.steps().zip(outcomes);
-        let mut said = notices::of_steps(&target.key.namespace, tried);
-        said.extend(reconciled.decision.notices.iter().cloned());
-        said.extend(states);
-        let regarding = Regarding { kind: target.kind, key: target.key.clone(), uid: reconciled.uid.clone() };
-        for notice in said {
+        let own = Regarding { kind: target.kind, key: target.key.clone(), uid: reconciled.uid.clone() };
+        let mut tried: BTreeMap<&Regarding, Vec<(&Step, &Outcome)>> = BTreeMap::new();
+        for (step, outcome) in reconciled.decision.steps().zip(outcomes) {
+            tried.entry(step.about.as_ref().unwrap_or(&own)).or_default().push((step, outcome));
+        }
+        let of_steps = tried.into_iter().flat_map(|(about, tried)| {
+            let said = notices::of_steps(&about.key.namespace, tried.into_iter());
+            said.into_iter().map(move |notice| (about, notice))
+        });
+        let others = reconciled.decision.notices.iter().cloned().chain(states);
+        for (about, notice) in of_steps.chain(others.map(|notice| (&own, notice))) {
             if notice.is_warning {
                 tracing::warn!(reason = notice.reason, "{}", notice.message);
             }
-            self.outbox.say(regarding.clone(), reconciler.name(), notice, now_ms);
+            self.outbox.say(about.clone(), reconciler.name(), notice, now_ms);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::kind::Kind;
+use super::{kind::Kind, notices::Regarding};
 
 /// What is to be done about one custom resource now. Complete before anything is done.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,6 +71,8 @@ pub struct Step {
     pub failure: Option<Words>,
     /// Said instead when it failed because somebody else's object has the name.
     pub taken: Option<Words>,
+    /// What is said about it is said of this object, where it is not the custom resource that decided it.
+    pub about: Option<Regarding>,
     /// It replaces something that broke: too many of these in a row slow the part down.
     pub replaces_broken: bool,
 }
@@ -187,6 +189,7 @@ impl Step {
             success: None,
             failure: None,
             taken: None,
+            about: None,
             replaces_broken: false,
         }
     }

@@ -11,6 +11,8 @@ use mobula_planner::{Amount, Labels, Resources};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::neighbours::{Apart, apart, asks_for_more, host_ports};
+
 /// The scheduling gate of pods that wait for the rest of their gang.
 pub const GATE: &str = "mobula.dev/gang";
 /// Annotation of a pod: the gang that it belongs to, within its RayCluster.
@@ -56,7 +58,7 @@ impl Admission {
 }
 
 /// A pod of a gang.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct GangPod {
     /// Name of the gang.
     pub gang: String,
@@ -68,37 +70,56 @@ pub struct GangPod {
     pub admission: Option<Admission>,
     /// `spec.priority`.
     pub priority: i64,
-    /// What it requests of a node.
+    /// What it requests of a node, and what must not be taken there (`neighbours`).
     pub requests: Resources,
     /// `spec.nodeSelector`.
     pub selector: Labels,
     /// `spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms`; null: none.
     affinity: Value,
     tolerations: Vec<Value>,
+    /// Of its like there may be one on a node.
+    pub apart: Vec<Apart>,
+    /// It asks for something of which only kube-scheduler knows where it is.
+    pub is_schedulers: bool,
 }
 
 impl GangPod {
     /// Reads a pod; `None`: it belongs to no gang.
     pub fn read(pod: &Value) -> Option<GangPod> {
+        let gang = pod["metadata"]["annotations"][GANG].as_str()?.to_owned();
+        Some(GangPod::of(gang, pod))
+    }
+
+    /// Reads a pod, whatever it says of gangs, as one of the gang of this name.
+    pub fn of(gang: String, pod: &Value) -> GangPod {
         let annotation = |key: &str| pod["metadata"]["annotations"][key].as_str();
-        let gang = annotation(GANG)?.to_owned();
         let spec = &pod["spec"];
         let gates = spec["schedulingGates"].as_array().into_iter().flatten();
         let (own, other_gates): (Vec<String>, Vec<String>) =
             gates.filter_map(|gate| gate["name"].as_str().map(str::to_owned)).partition(|gate| gate == GATE);
         let selector = spec["nodeSelector"].as_object().into_iter().flatten();
+        let (apart, is_all_apart) = apart(pod);
+        let mut requests = requests(pod);
+        requests.extend(apart.iter().map(|apart| (apart.name.clone(), Amount::from_units(1))));
         let affinity = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
-        Some(GangPod {
+        GangPod {
             gang,
             is_gated: !own.is_empty(),
             other_gates,
             admission: annotation(ADMITTED).and_then(Admission::parse),
             priority: spec["priority"].as_i64().unwrap_or(0),
-            requests: requests(pod),
+            requests,
             selector: selector.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
             affinity: spec.pointer(affinity).cloned().unwrap_or_default(),
             tolerations: spec["tolerations"].as_array().cloned().unwrap_or_default(),
-        })
+            apart,
+            is_schedulers: !is_all_apart || asks_for_more(pod),
+        }
+    }
+
+    /// A pod that begins, or has begun, without others, as the gang of this name.
+    pub fn begun_alone(gang: String) -> GangPod {
+        GangPod { gang, ..GangPod::default() }
     }
 
     /// Whether the scheduler may put it on a node with these labels and taints.
@@ -110,6 +131,11 @@ impl GangPod {
         is_selected && is_near && taints.iter().all(|taint| tolerates(&self.tolerations, taint))
     }
 
+    /// Names of what it does not share with other pods of its node.
+    pub fn exclusive(&self) -> impl Iterator<Item = &String> {
+        self.requests.keys().filter(|name| name.contains(' '))
+    }
+
     /// Whether the scheduler sees the same in both.
     pub fn is_like(&self, other: &GangPod) -> bool {
         (&self.requests, &self.selector, &self.affinity, &self.tolerations)
@@ -117,14 +143,15 @@ impl GangPod {
     }
 }
 
-/// What a pod requests, itself among it.
+/// What a pod requests, itself among it, and the ports of its node that it takes.
 pub fn requests(pod: &Value) -> Resources {
     let amount = |quantity: mobula_api::Quantity| {
         // What is beyond the planner's resolution is more than any node has.
         Amount::from_f64(quantity.as_f64()).unwrap_or(Amount::from_steps(i64::MAX))
     };
     let needs = pod_needs::requests(pod).into_iter().map(|(name, quantity)| (name, amount(quantity)));
-    needs.chain([("pods".to_owned(), Amount::from_units(1))]).collect()
+    let ports = host_ports(pod).into_iter().map(|port| (port, Amount::from_units(1)));
+    needs.chain([("pods".to_owned(), Amount::from_units(1))]).chain(ports).collect()
 }
 
 fn matches(term: &Value, node: &str, labels: &Labels) -> bool {
@@ -136,7 +163,7 @@ fn matches(term: &Value, node: &str, labels: &Labels) -> bool {
 }
 
 /// Whether an expression holds for a value; `None`: there is no such label.
-fn holds(expression: &Value, value: Option<&str>) -> bool {
+pub fn holds(expression: &Value, value: Option<&str>) -> bool {
     let values = || expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let compared = |is: fn(&i64, &i64) -> bool| {
         let bound = values().next().and_then(|bound| bound.parse().ok());

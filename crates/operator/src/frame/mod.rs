@@ -27,6 +27,7 @@ pub mod http;
 pub mod kind;
 pub mod lease;
 pub mod metrics;
+pub mod neighbours;
 pub mod notices;
 pub mod outcome;
 pub mod pace;

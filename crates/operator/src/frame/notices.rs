@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Most names that one Event lists.
-const MOST_NAMES: usize = 10;
+pub const MOST_NAMES: usize = 10;
 /// Longest message that the API server takes, in bytes.
 const MOST_MESSAGE_BYTES: usize = 1_024;
 /// Most Events that wait to be sent.
@@ -81,7 +81,7 @@ fn sentence(text: &str, namespace: &str, names: &[&str], problem: Option<&str>) 
 }
 
 /// Whom an Event is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Regarding {
     /// Kind.
     pub kind: &'static Kind,

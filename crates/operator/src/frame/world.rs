@@ -20,7 +20,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use gangs::{CAPACITY_SOURCES, GangMember, GangWait, admission_target};
+pub use gangs::{ANYWHERE, CAPACITY_SOURCES, CapacityView, GangMember, GangWait, admission_target};
 use gangs::{Certainty, changed_capacity};
 pub use sources::{RAY_CLUSTER_SOURCES, Source};
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_planner::admission::{self, PodClass, PodGang, Rules, Verdict};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Decided,
@@ -14,8 +14,9 @@ use crate::{
     config::GangConfig,
     frame::{
         decision::{Action, Step},
-        gang_pod::{ADMITTED, Admission, GANG, HOSTNAME, LOOKED_AT},
+        gang_pod::{ADMITTED, Admission, GANG, GangPod, HOSTNAME, LOOKED_AT},
         kind,
+        notices::Regarding,
         outcome::Memory,
         world::GangWait,
     },
@@ -31,8 +32,9 @@ enum State<'a> {
     Settled,
     /// The answers to requests that were to lift these pods were lost.
     InDoubt,
-    /// These pods are to begin together; a part of them may have begun already.
-    Asks { pods: Vec<&'a Member>, begun: Option<Begun<'a>> },
+    /// These pods are to begin together; a part of them may have begun already. `is_partial`: the gang was not whole in time,
+    /// and these are what it lacks.
+    Asks { pods: Vec<&'a Member>, begun: Option<Begun<'a>>, is_partial: bool },
     /// Pods are missing that the operator has not made yet.
     Incomplete { there: usize, needed: usize },
     /// All gates are lifted, the scheduler has yet to bind; or pods of it are made anew. It has until then, in Unix ms.
@@ -58,16 +60,21 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
                 let reason = format!("{there} of {needed} pods exist");
                 wait(&mut decided, gang, there, reason);
             }
-            State::Late { pods } => give_back(&mut decided, gang, &pods, memory, now_ms),
-            State::Asks { pods, begun } => {
+            State::Late { pods } => give_back(&mut decided, sight, gang, &pods, memory, now_ms),
+            State::Asks { pods, begun, is_partial } => {
                 if let Some((_, begun)) = begun {
                     decided.decision.wake_at(begun.at_ms.saturating_add(config.bind_within_ms));
                 }
                 if let Some(level) = &gang.unknown_level {
                     let reason = format!("there is no topology level {level:?}: mend the annotation {}", super::DOMAIN);
                     wait(&mut decided, gang, pods.len(), reason);
+                } else if let Some(reason) = gated_by_others(&pods) {
+                    wait(&mut decided, gang, pods.len(), reason);
+                } else if begun.is_none() && !is_partial && !gang.has_head {
+                    // Workers are of no use without a head, and could be where it has to go.
+                    wait(&mut decided, gang, pods.len(), "the head pod has no node yet".to_owned());
                 } else if may_try(&mut decided, gang, memory, now_ms) {
-                    asking.push((gang, pods, begun));
+                    asking.push(Asking { gang, pods, begun, is_partial });
                 } else {
                     wait(&mut decided, gang, pods.len(), failure(gang, memory));
                 }
@@ -123,7 +130,7 @@ fn settle(
     now_ms: i64,
 ) {
     let reason = format!("{} pods that another operator may have admitted are looked at first", foreign.len());
-    for (gang, pods, _) in asking {
+    for Asking { gang, pods, .. } in asking {
         wait(decided, gang, pods.len(), reason.clone());
     }
     decided.decision.wake_at(settled_at_ms(memory, now_ms));
@@ -195,18 +202,23 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
     }
     let gated: Vec<&Member> = gang.members.iter().filter(|member| member.pod.is_gated).collect();
     let needed = whole::needed(gang);
-    let mut binding = None;
+    let (mut binding, mut is_partial) = (None, false);
     for ((name, admission), pods) in whole::admitted(gang) {
         if gang.has_been_whole(name, admission) || whole::is_whole_now(gang, admission, &pods) {
             continue;
         }
         let until_ms = admission.at_ms.saturating_add(config.bind_within_ms);
         if now_ms >= until_ms {
-            return State::Late { pods };
+            let late = late(&pods);
+            if !late.is_empty() {
+                return State::Late { pods: late };
+            }
+            is_partial = true;
+            continue;
         }
         let rest = rest(admission, &pods, &gated, needed);
         if !rest.is_empty() {
-            return State::Asks { pods: rest, begun: Some((name, admission)) };
+            return State::Asks { pods: rest, begun: Some((name, admission)), is_partial: false };
         }
         binding = Some(binding.map_or(until_ms, |other: i64| other.min(until_ms)));
     }
@@ -216,8 +228,24 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
     match gated.len() {
         _ if needed == 0 => State::Settled,
         there if there < needed => State::Incomplete { there, needed },
-        _ => State::Asks { pods: gated.into_iter().take(needed).collect(), begun: None },
+        _ => State::Asks { pods: gated.into_iter().take(needed).collect(), begun: None, is_partial },
     }
+}
+
+/// What a gang that was not whole in time lets go of: all of it, if none runs yet. What runs may do work, and stays; of the rest
+/// goes what has no node, to be made anew and to be the first that is given one.
+fn late<'a>(pods: &[&'a Member]) -> Vec<&'a Member> {
+    let is_any_running = pods.iter().any(|member| member.is_running);
+    pods.iter().filter(|member| !is_any_running || !member.is_bound).copied().collect()
+}
+
+/// Whether others hold pods back, too: a place that is given to them is of use to nobody.
+fn gated_by_others(pods: &[&Member]) -> Option<String> {
+    let gated: Vec<&Vec<String>> =
+        pods.iter().map(|member| &member.pod.other_gates).filter(|it| !it.is_empty()).collect();
+    let gates: BTreeSet<&str> = gated.iter().flat_map(|gates| gates.iter()).map(String::as_str).collect();
+    let names: Vec<&str> = gates.into_iter().collect();
+    (!gated.is_empty()).then(|| format!("{} pods wait for gate {}", gated.len(), names.join(", ")))
 }
 
 /// The gated pods that are to begin with those of `pods` that have.
@@ -232,7 +260,7 @@ fn rest<'a>(admission: &Admission, pods: &[&Member], gated: &[&'a Member], neede
 
 /// A gang that has not been whole lets go of what it holds. Its pods are made again and wait again, after a while. Not while
 /// it is open whether a request arrived that was to say that it has been whole.
-fn give_back(decided: &mut Decided, gang: &Gang, pods: &[&Member], memory: &Memory, now_ms: i64) {
+fn give_back(decided: &mut Decided, sight: &Sight, gang: &Gang, pods: &[&Member], memory: &Memory, now_ms: i64) {
     let is_open = !may_try_part(decided, &whole::part(&gang.cluster), memory, now_ms);
     if is_open || !may_try(decided, gang, memory, now_ms) {
         return;
@@ -240,26 +268,40 @@ fn give_back(decided: &mut Decided, gang: &Gang, pods: &[&Member], memory: &Memo
     decided.given_back += 1;
     let reason = format!("{} pods are given back: not all of its gang could be made and bound in time", pods.len());
     wait(decided, gang, pods.len(), reason);
+    let about = sight.owners.get(&gang.cluster).map(|owner| Regarding {
+        kind: &kind::RAY_CLUSTER,
+        key: gang.cluster.clone(),
+        uid: owner.uid.clone(),
+    });
+    let said = format!("Gang {} was not bound whole in time, deleted worker Pod", gang.name);
     let deletion = |member: &&Member| {
         let action = Action::Delete { kind: &kind::POD, name: member.name.clone(), uid: member.uid.clone() };
         let step = Step::new(part(gang), action).within(gang.cluster.namespace.clone());
-        Step { replaces_broken: true, ..step }
+        let step = step.says("DeletedWorkerPod", "Delete", said.clone());
+        let step = step.complains("FailedToDeleteWorkerPod", "Delete", "Failed to delete worker Pod");
+        Step { replaces_broken: true, about: about.clone(), ..step }
     };
     decided.decision.beside(pods.iter().map(deletion));
 }
 
 /// A gang that asks: its pods, and what of it has begun.
-type Asking<'a> = (&'a Gang, Vec<&'a Member>, Option<Begun<'a>>);
+struct Asking<'a> {
+    gang: &'a Gang,
+    pods: Vec<&'a Member>,
+    begun: Option<Begun<'a>>,
+    is_partial: bool,
+}
 
 /// Asks the planner where gangs fit, and lifts the gates of those that do.
 fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &GangConfig, now_ms: i64) {
-    let classes: Vec<Vec<Vec<&Member>>> = asking.iter().map(|(_, pods, _)| alike(pods)).collect();
+    let classes: Vec<Vec<Vec<&Member>>> = asking.iter().map(|it| alike(&it.pods)).collect();
     let gangs: Vec<PodGang> =
         asking.iter().zip(&classes).map(|(asking, classes)| request(asking, classes, sight)).collect();
-    let places: Vec<admission::Place> = sight.nodes.iter().map(|node| node.place.clone()).collect();
+    let mut places: Vec<admission::Place> = sight.nodes.iter().map(|node| node.place.clone()).collect();
+    admission::set_aside(&mut places, &pending(sight));
     let rules = Rules { levels: config.levels.clone(), now_ms, backfill_ms: config.backfill_ms };
     let mut lifts = Vec::new();
-    for (((gang, pods, begun), classes), verdict) in
+    for ((Asking { gang, pods, begun, .. }, classes), verdict) in
         asking.iter().zip(&classes).zip(admission::admit(&places, &gangs, &rules))
     {
         match verdict {
@@ -307,27 +349,41 @@ fn alike<'a>(pods: &[&'a Member]) -> Vec<Vec<&'a Member>> {
     classes
 }
 
-fn request((gang, pods, begun): &Asking<'_>, classes: &[Vec<&Member>], sight: &Sight) -> PodGang {
-    let class = |members: &Vec<&Member>| {
-        let first = members.first();
-        let may_use = sight.nodes.iter().map(|node| {
-            let place = &node.place;
-            let is_fit = node.record.unfit.is_none() && place.labels.contains_key(HOSTNAME);
-            is_fit && first.is_some_and(|it| it.pod.may_use(&place.name, &place.labels, &node.record.taints))
-        });
-        PodClass {
-            requests: first.map(|first| first.pod.requests.clone()).unwrap_or_default(),
-            count: u32::try_from(members.len()).unwrap_or(u32::MAX),
-            may_use: may_use.collect(),
+/// Pods that wait for the scheduler, by what it sees in them.
+fn pending(sight: &Sight) -> Vec<PodClass> {
+    let mut classes: Vec<(&GangPod, u32)> = Vec::new();
+    for pod in &sight.pending {
+        match classes.iter_mut().find(|(first, _)| first.is_like(pod)) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => classes.push((pod, 1)),
         }
+    }
+    classes.into_iter().map(|(pod, count)| class(pod, count, sight)).collect()
+}
+
+/// Pods like this one.
+fn class(pod: &GangPod, count: u32, sight: &Sight) -> PodClass {
+    let may_use = sight.nodes.iter().map(|node| {
+        let place = &node.place;
+        let is_fit = node.record.unfit.is_none() && place.labels.contains_key(HOSTNAME);
+        is_fit && pod.may_use(&place.name, &place.labels, &node.record.taints)
+    });
+    PodClass { requests: pod.requests.clone(), count, may_use: may_use.collect() }
+}
+
+fn request(asking: &Asking<'_>, classes: &[Vec<&Member>], sight: &Sight) -> PodGang {
+    let Asking { gang, pods, begun, is_partial } = asking;
+    let class = |members: &Vec<&Member>| {
+        let first = members.first()?;
+        Some(class(&first.pod, u32::try_from(members.len()).unwrap_or(u32::MAX), sight))
     };
     let lifted = || gang.members.iter().filter(|member| !member.pod.is_gated);
     PodGang {
         id: format!("{}/{}", gang.cluster, gang.name),
         priority: pods.iter().map(|member| member.pod.priority).max().unwrap_or(0),
         since_ms: pods.iter().map(|member| member.created_ms).min().unwrap_or(0),
-        has_begun: begun.is_some(),
-        classes: classes.iter().map(class).collect(),
+        has_begun: begun.is_some() || *is_partial,
+        classes: classes.iter().filter_map(class).collect(),
         level: gang.level,
         beside: lifted().find_map(|member| member.node),
     }
@@ -357,7 +413,8 @@ fn label(
     Some((key.clone(), value.to_owned()))
 }
 
-/// Lifts the gate of a pod and pins it. What its selector says already can't be changed, and is so anyway.
+/// Lifts the gate of a pod, and pins it to the node that was found for it unless only kube-scheduler knows which will do. What
+/// its selector says already can't be changed, and is so anyway.
 fn lift(
     gang: &Gang,
     name: &str,
@@ -367,20 +424,24 @@ fn lift(
     admission: &Admission,
 ) -> Step {
     let mut selector = BTreeMap::new();
-    if let Some(host) = place.labels.get(HOSTNAME) {
+    // Where it asks for what is not known here, the scheduler chooses; a domain that was not asked for could stand in its way.
+    let is_schedulers = member.pod.is_schedulers;
+    if let Some(host) = place.labels.get(HOSTNAME).filter(|_| !is_schedulers) {
         selector.insert(HOSTNAME, host);
     }
-    if let Some((key, value)) = label {
+    if let Some((key, value)) = label.filter(|_| !is_schedulers || gang.level.is_some()) {
         selector.insert(key, value);
     }
-    let gates: Vec<Value> = member.pod.other_gates.iter().map(|gate| json!({"name": gate})).collect();
     let mut patch = json!({
         "metadata": {
             "uid": member.uid, "resourceVersion": member.resource_version,
             "annotations": {ADMITTED: admission.to_text()},
         },
-        "spec": {"nodeSelector": selector, "schedulingGates": if gates.is_empty() { Value::Null } else { gates.into() }},
+        "spec": {"schedulingGates": null},
     });
+    if !selector.is_empty() {
+        patch["spec"]["nodeSelector"] = json!(selector);
+    }
     if member.pod.gang != name {
         patch["metadata"]["annotations"][GANG] = json!(name);
     }

@@ -20,9 +20,13 @@ mod observe;
 mod tests;
 mod whole;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use mobula_api::RayCluster;
+use whole::Whole;
 
 use crate::{
     config::{Config, GangMode},
@@ -58,12 +62,14 @@ pub fn admits(cluster: &RayCluster, config: &Config) -> bool {
 pub struct GangAdmission {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
+    /// Gangs that this process has seen whole, by unique id of their RayCluster.
+    known: Mutex<BTreeMap<String, Whole>>,
 }
 
 impl GangAdmission {
     /// Gang admission. What becomes of gangs is counted in `metrics`.
     pub fn new(config: Arc<Config>, metrics: Arc<Metrics>) -> Self {
-        GangAdmission { config, metrics }
+        GangAdmission { config, metrics, known: Mutex::default() }
     }
 }
 
@@ -77,11 +83,13 @@ impl Reconciler for GangAdmission {
     }
 
     fn reconcile(&self, world: &World, _: &Target, memory: &Memory, now_ms: i64) -> Option<Reconciled> {
-        let sight = observe::sight(world, &self.config, now_ms);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let sight = observe::sight(world, &self.config, &known, now_ms);
         let decided = decide::decide(&sight, &self.config.gangs, memory, now_ms);
         let waiting = decided.waits.values().map(Vec::len).sum();
         self.metrics.gangs(waiting, &decided.begun_after_ms, decided.given_back);
         world.gangs_wait(decided.waits);
+        *known = decided.known;
         Some(Reconciled { uid: String::new(), generation: 0, decision: decided.decision })
     }
 }
@@ -92,6 +100,8 @@ struct Decided {
     decision: crate::frame::decision::Decision,
     /// Gangs that wait, by RayCluster.
     waits: BTreeMap<crate::frame::store::Key, Vec<crate::frame::world::GangWait>>,
+    /// Gangs that were whole, of which pods are there, by unique id of their RayCluster.
+    known: BTreeMap<String, Whole>,
     /// How long gangs have waited that begin now, in ms.
     begun_after_ms: Vec<i64>,
     /// Gangs that are given back now.

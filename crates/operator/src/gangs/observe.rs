@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use mobula_api::{RayCluster, WorkerGroupSpec};
+use mobula_api::{PodRole, RayCluster, WorkerGroupSpec};
 use mobula_planner::{Amount, Resources, admission::Place};
 
 use super::{
@@ -18,8 +18,9 @@ use crate::{
     frame::{
         capacity::NodeRecord,
         gang_pod::{Admission, GangPod, HOSTNAME},
+        neighbours::Taken,
         store::Key,
-        world::{Cluster, GangMember, World},
+        world::{ANYWHERE, CapacityView, Cluster, GangMember, World},
     },
     raycluster::{Standing, children::Children, standing},
 };
@@ -45,6 +46,8 @@ pub(super) struct Member {
     /// The node that it is bound or, as `is_bound` says, only pinned to, by index.
     pub(super) node: Option<usize>,
     pub(super) is_bound: bool,
+    /// It runs: it may do work.
+    pub(super) is_running: bool,
     /// It is gated as far as we know, and another one may just lift its gate: it was not us who have written it last.
     pub(super) is_foreign: bool,
     /// The answer to a request that was to lift its gate was lost: it may be lifted.
@@ -65,8 +68,12 @@ pub(super) struct Gang {
     pub(super) level: Option<usize>,
     /// The RayCluster asks for a level that there is not.
     pub(super) unknown_level: Option<String>,
+    /// The head pod of its RayCluster has a node.
+    pub(super) has_head: bool,
     /// What is known of gangs of its RayCluster that have been whole.
     pub(super) whole: Arc<Whole>,
+    /// What of it is written on the RayCluster.
+    pub(super) written: Arc<Whole>,
     /// Its pods that are there to stay, in the order of their places.
     pub(super) members: Vec<Member>,
 }
@@ -92,13 +99,16 @@ pub(super) struct Sight {
     pub(super) gangs: Vec<Gang>,
     /// The RayClusters that have gangs.
     pub(super) owners: BTreeMap<Key, Owner>,
+    /// Pods that wait for the scheduler, which may put them on any node that they may use.
+    pub(super) pending: Vec<Arc<GangPod>>,
     /// Gated pods of no gang, with their namespaces: they may be lifted all the same.
     pub(super) strays: Vec<(String, Member)>,
 }
 
 /// Takes what is there out of the world.
-pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
-    let (nodes, members) = world.capacity();
+/// `known`: gangs that were seen whole, by unique id of their RayCluster.
+pub(super) fn sight(world: &World, config: &Config, known: &BTreeMap<String, Whole>, now_ms: i64) -> Sight {
+    let CapacityView { nodes, members, others, pending, taken } = world.capacity();
     let mut nodes: Vec<Node> = nodes
         .into_iter()
         .map(|(name, record, free)| Node {
@@ -106,6 +116,8 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
             record,
         })
         .collect();
+    let pods = members.iter().filter_map(|member| member.pod.gang.as_ref()).chain(&pending);
+    offer(&mut nodes, pods, &taken);
     take_what_is_on_its_way(&mut nodes, &members);
     let clusters = world.clusters();
     let mut strays: Vec<(String, Member)> = Vec::new();
@@ -118,25 +130,47 @@ pub(super) fn sight(world: &World, config: &Config, now_ms: i64) -> Sight {
             false => strays.push((it.pod.namespace.clone(), member)),
         }
     }
+    let mut heads: BTreeSet<&str> = BTreeSet::new();
+    for it in others.iter().filter(|other| standing(&other.pod, now_ms) == Standing::Active) {
+        if it.pod.role == PodRole::Worker
+            && let Some(members) = of_clusters.get_mut(it.pod.owner.as_str())
+        {
+            members.push(settled(it, &nodes));
+        }
+        if it.pod.role == PodRole::Head && (!it.pod.node.is_empty() || it.counted_on.is_some()) {
+            heads.insert(&it.pod.owner);
+        }
+    }
     let mut gangs: Vec<Gang> = Vec::new();
     let mut owners: BTreeMap<Key, Owner> = BTreeMap::new();
     for cluster in &clusters {
         let Some(members) = of_clusters.remove(cluster.uid.as_str()) else { continue };
         let (of_cluster, rest) = match cluster.object.as_ref().ok().filter(|object| admits(object, config)) {
-            Some(object) => self::gangs(cluster, object, members, config),
+            Some(object) => self::gangs(cluster, object, members, known.get(&cluster.uid), config),
             None => (Vec::new(), members),
         };
-        gangs.extend(of_cluster);
+        let has_head = heads.contains(cluster.uid.as_str());
+        gangs.extend(of_cluster.into_iter().map(|gang| Gang { has_head, ..gang }));
         let owner = Owner { uid: cluster.uid.clone(), resource_version: cluster.resource_version.clone() };
         owners.insert(cluster.key.clone(), owner);
         strays.extend(rest.into_iter().map(|member| (cluster.key.namespace.clone(), member)));
     }
     strays.retain(|(_, member)| member.pod.is_gated);
-    Sight { nodes, gangs, owners, strays }
+    let is_anywhere = |it: &&GangMember| it.perhaps_on.contains(ANYWHERE) || is_pending(it);
+    let lifted = members.iter().filter(|it| is_anywhere(it) && standing(&it.pod, now_ms) == Standing::Active);
+    let lifted = lifted.filter(|it| node_of(it, &nodes).is_none()).filter_map(|it| it.pod.gang.clone());
+    let pending = pending.into_iter().chain(lifted).collect();
+    Sight { nodes, gangs, owners, strays, pending }
 }
 
 /// The gangs of a RayCluster, and its pods that are of none.
-fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &Config) -> (Vec<Gang>, Vec<Member>) {
+fn gangs(
+    cluster: &Cluster,
+    object: &RayCluster,
+    members: Vec<Member>,
+    known: Option<&Whole>,
+    config: &Config,
+) -> (Vec<Gang>, Vec<Member>) {
     // Who is named is about to go: it makes nothing whole.
     let strategies = object.spec.worker_group_specs.iter().filter_map(|spec| spec.scale_strategy.as_ref());
     let named: BTreeSet<&str> = strategies.flat_map(|it| &it.workers_to_delete).map(String::as_str).collect();
@@ -153,7 +187,8 @@ fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &
     };
     let sizes: BTreeMap<String, Size> = specs.filter_map(size).collect();
     let planned = object.planned_gangs().ok().flatten();
-    let whole = Arc::new(Whole::read(object));
+    let written = Arc::new(Whole::read(object));
+    let whole = Arc::new((*written).clone().and(known));
     let wish = object.metadata.annotations.get(DOMAIN);
     let is_meant = |wish: &String| config.gangs.levels.iter().position(|it| it.name == *wish || it.keys.contains(wish));
     let level = wish.and_then(is_meant);
@@ -162,8 +197,10 @@ fn gangs(cluster: &Cluster, object: &RayCluster, members: Vec<Member>, config: &
         name,
         expected,
         level,
+        has_head: false,
         unknown_level: wish.filter(|_| level.is_none()).cloned(),
         whole: whole.clone(),
+        written: written.clone(),
         members,
     };
     let planned = planned.as_ref().map(|gangs| Planned { gangs, whole: &whole });
@@ -182,10 +219,27 @@ fn member(member: &GangMember, pod: &Arc<GangPod>, nodes: &[Node]) -> Member {
         place: (place.replica, place.host),
         node: node_of(member, nodes),
         is_bound: !member.pod.node.is_empty(),
+        is_running: member.pod.is_running(),
         is_foreign: member.is_foreign,
         is_in_doubt: !member.perhaps_on.is_empty(),
         pod: pod.clone(),
     }
+}
+
+/// A worker that was made without gang admission (by KubeRay, or before it was switched on): it counts as one that has begun
+/// alone and is whole.
+fn settled(it: &GangMember, nodes: &[Node]) -> Member {
+    let pod = &it.pod;
+    let replica = pod.replica().unwrap_or_default();
+    let gang = GangPod::begun_alone(format!("{}/{replica}", pod.group));
+    let host = pod.place.map(|place| place.host).or(pod.host_index).unwrap_or_default();
+    Member { place: (replica, host), ..member(it, &gang.into(), nodes) }
+}
+
+/// Whether a pod waits for the scheduler.
+fn is_pending(member: &GangMember) -> bool {
+    let is_gated = member.pod.gang.as_ref().is_some_and(|gang| gang.is_gated);
+    !is_gated && member.pod.node.is_empty() && member.counted_on.is_none()
 }
 
 /// The node that a pod is bound or pinned to.
@@ -198,6 +252,23 @@ fn node_of(member: &GangMember, nodes: &[Node]) -> Option<usize> {
 
 fn node_of_host(host: &String, nodes: &[Node]) -> Option<usize> {
     nodes.iter().position(|node| node.place.labels.get(HOSTNAME) == Some(host))
+}
+
+/// What pods must not share is there once on every node, unless it is taken. What pods hold by name is known already.
+fn offer<'a>(nodes: &mut [Node], pods: impl Iterator<Item = &'a Arc<GangPod>>, taken: &Taken) {
+    let names: BTreeSet<String> = pods.flat_map(|pod| pod.exclusive()).cloned().collect();
+    if names.is_empty() {
+        return;
+    }
+    let is_taken = |name: &String, node: &str| taken.get(name).is_some_and(|nodes| nodes.contains(node));
+    for Node { place, .. } in nodes {
+        let mut total = (*place.total).clone();
+        for name in &names {
+            add(&mut total, name, 1);
+            add(&mut place.free, name, i64::from(!is_taken(name, &place.name)));
+        }
+        place.total = total.into();
+    }
 }
 
 /// Pods whose gates were lifted hold their places before the watch of all pods has told of it; and those whose gates may
@@ -217,6 +288,11 @@ fn take_what_is_on_its_way(nodes: &mut [Node], members: &[GangMember]) {
             }
         }
     }
+}
+
+fn add(amounts: &mut Resources, name: &str, units: i64) {
+    let sum = amounts.get(name).copied().unwrap_or_default().steps();
+    amounts.insert(name.to_owned(), Amount::from_steps(sum.saturating_add(Amount::from_units(units).steps())));
 }
 
 fn take(free: &mut Resources, requests: &Resources) {

@@ -40,7 +40,7 @@ fn node(name: &str, gpus: i64) -> Node {
 pub(super) fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<usize>)>) -> Member {
     let mut pod = json!({
         "metadata": {"annotations": {GANG: "w"}},
-        "spec": {"schedulingGates": [{"name": "other"}, {"name": GATE}],
+        "spec": {"schedulingGates": [{"name": GATE}],
                  "containers": [{"resources": {"requests": {"gpu": gpus}}}]},
     });
     if let Some((admission, _)) = &lifted {
@@ -57,6 +57,7 @@ pub(super) fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<u
         place: (number, 0),
         node,
         is_bound: node.is_some(),
+        is_running: false,
         is_foreign: false,
         is_in_doubt: false,
         pod: Arc::new(GangPod::read(&pod).unwrap()),
@@ -65,7 +66,23 @@ pub(super) fn member(number: u32, gpus: i64, lifted: Option<(Admission, Option<u
 
 fn gang(name: &str, expected: u32, members: Vec<Member>) -> Gang {
     let whole = Arc::default();
-    Gang { cluster: Key::new("ns", name), name: "w".into(), expected, level: None, unknown_level: None, whole, members }
+    Gang {
+        cluster: Key::new("ns", name),
+        name: "w".into(),
+        expected,
+        level: None,
+        unknown_level: None,
+        has_head: true,
+        whole,
+        written: Arc::default(),
+        members,
+    }
+}
+
+/// It is written that the pods of this gang that began at 5 s were whole.
+fn mark(gang: &mut Gang, name: &str) {
+    gang.whole = Whole::of(name, 5_000).into();
+    gang.written = gang.whole.clone();
 }
 
 /// The gang of `x` on these nodes.
@@ -121,7 +138,7 @@ fn a_gang_that_fits_is_lifted_whole_and_pinned() {
         lifted[0].1,
         &json!({
             "metadata": {"uid": "u0", "resourceVersion": "7", "annotations": {ADMITTED: r#"{"at":5000,"pods":{"w":4}}"#}},
-            "spec": {"nodeSelector": {HOSTNAME: "a", "rack": "r"}, "schedulingGates": [{"name": "other"}]},
+            "spec": {"nodeSelector": {HOSTNAME: "a", "rack": "r"}, "schedulingGates": null},
         })
     );
     assert_eq!(decided.begun_after_ms, [4_000]);
@@ -167,7 +184,7 @@ fn a_gang_that_is_called_otherwise_by_now_is_finished_and_marked_under_the_name_
     sight.gangs[0].members = lifted(0, 3, &began(3), 3).into_iter().map(named).collect();
     let decided = decide(&sight, &config(), &Memory::default(), 6_000);
     assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][whole::ANNOTATION], r#"{"29fd":[5000]}"#);
-    sight.gangs[0].whole = Whole::of("29fd", 5_000).into();
+    mark(&mut sight.gangs[0], "29fd");
     sight.gangs[0].members.pop();
     assert!(deletions(&decide(&sight, &config(), &Memory::default(), 65_000)).is_empty(), "it was whole");
 }
@@ -201,6 +218,45 @@ fn a_gang_that_was_not_whole_in_time_is_given_back() {
 }
 
 #[test]
+fn what_runs_is_never_given_back_and_what_it_lacks_goes_before_all_others() {
+    let runs = |member: Member| Member { is_running: member.is_bound, ..member };
+    let pods: Vec<Member> = lifted(0, 3, &began(3), 2).into_iter().map(runs).collect();
+    let mut sight = sight(vec![node("a", 0), node("b", 4)], gang("x", 3, pods));
+    sight.gangs[0].members[1].is_running = false;
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!(deletions(&decided), ["p2"], "what has a node keeps it");
+    // It is made anew, and the first that is given a place.
+    sight.gangs[0].members[2] = Member { created_ms: 66_000, ..member(2, 4, None) };
+    sight.gangs.push(gang("old", 1, vec![Member { created_ms: 1, ..member(9, 4, None) }]));
+    let decided = decide(&sight, &config(), &Memory::default(), 70_000);
+    let lifted = patches(&decided);
+    assert_eq!((lifted.len(), lifted[0].0, deletions(&decided).len()), (1, "p2", 0));
+    let admitted = json!({"at": 70_000, "pods": {"w": 1}}).to_string();
+    assert_eq!(lifted[0].1["metadata"]["annotations"][ADMITTED], admitted, "it has time of its own");
+    // While it can't be made, the rest stays and it is said.
+    sight.gangs[0].members.pop();
+    let decided = decide(&sight, &config(), &Memory::default(), 70_000);
+    assert_eq!((reason(&decided, "x").as_str(), deletions(&decided).len()), ("0 of 1 pods exist", 0));
+}
+
+#[test]
+fn what_asks_for_more_than_is_known_here_is_not_pinned() {
+    let mut members: Vec<Member> = (0..2).map(|number| member(number, 4, None)).collect();
+    let mut pod = (*members[1].pod).clone();
+    pod.is_schedulers = true;
+    members[1].pod = pod.into();
+    let mut sight = sight(vec![node("a", 8)], gang("x", 2, members));
+    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
+    let selectors = |decided: &Decided| -> Vec<serde_json::Value> {
+        patches(decided).iter().map(|(_, patch)| patch["spec"]["nodeSelector"].clone()).collect()
+    };
+    assert_eq!(selectors(&decided), [json!({HOSTNAME: "a", "rack": "r"}), json!(null)]);
+    sight.gangs[0].level = Some(0);
+    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
+    assert_eq!(selectors(&decided)[1], json!({"rack": "r"}), "the domain was asked for");
+}
+
+#[test]
 fn that_a_gang_was_whole_is_written_on_its_cluster_once() {
     let mut sight = sight(vec![node("a", 8)], gang("x", 2, lifted(0, 2, &began(2), 1)));
     assert!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).is_empty(), "one is not bound");
@@ -212,7 +268,7 @@ fn that_a_gang_was_whole_is_written_on_its_cluster_once() {
     assert_eq!(patches(&decided), [("x", &note)]);
     let step = decided.decision.steps().next().unwrap();
     assert_eq!((step.action.kind(), step.namespace.as_deref()), (&kind::RAY_CLUSTER, Some("ns")));
-    sight.gangs[0].whole = Whole::of("w", 5_000).into();
+    mark(&mut sight.gangs[0], "w");
     assert!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).is_empty());
     // Of what is gone nothing is kept; one pod is a whole by itself.
     sight.gangs[0].members = lifted(0, 1, &began(1), 1);
@@ -227,13 +283,28 @@ fn that_a_gang_was_whole_is_written_on_its_cluster_once() {
 }
 
 #[test]
+fn a_mark_that_was_erased_is_written_again() {
+    let mut sight = sight(vec![node("a", 8)], gang("x", 2, lifted(0, 2, &began(2), 2)));
+    let decided = decide(&sight, &config(), &Memory::default(), 6_000);
+    let known = decided.known["x-uid"].clone();
+    assert_eq!(known, Whole::of("w", 5_000));
+    sight.gangs[0].whole = known.into();
+    sight.gangs[0].members.pop();
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][whole::ANNOTATION], r#"{"w":[5000]}"#);
+    assert!(deletions(&decided).is_empty());
+    sight.gangs[0].members.clear();
+    assert!(decide(&sight, &config(), &Memory::default(), 65_000).known.is_empty(), "nothing of it is there");
+}
+
+#[test]
 fn what_was_whole_is_never_given_back_whatever_it_loses() {
     for now_ms in [20_000, 65_000, 1_000_000] {
         let newcomer = Member { created_ms: 20_000, ..member(1, 4, None) };
         let mut members = lifted(0, 1, &began(2), 1);
         members.push(newcomer);
         let mut sight = sight(vec![node("a", 0)], gang("x", 2, members));
-        sight.gangs[0].whole = Whole::of("w", 5_000).into();
+        mark(&mut sight.gangs[0], "w");
         let decided = decide(&sight, &config(), &Memory::default(), now_ms);
         assert!(decided.decision.steps().next().is_none(), "no place for it, and nothing is given back");
         sight.nodes.push(node("b", 4));
@@ -250,7 +321,7 @@ fn a_gang_that_was_made_smaller_is_whole_and_may_grow_again() {
     let decided = decide(&sight, &config(), &Memory::default(), 6_000);
     assert_eq!(patches(&decided)[0].1["metadata"]["annotations"][whole::ANNOTATION], r#"{"w":[5000]}"#);
     // It asks for four again, before the gang had to be whole.
-    sight.gangs[0].whole = Whole::of("w", 5_000).into();
+    mark(&mut sight.gangs[0], "w");
     sight.gangs[0].expected = 4;
     sight.gangs[0].members.extend([member(2, 4, None), member(3, 4, None)]);
     let decided = decide(&sight, &config(), &Memory::default(), 65_000);
@@ -260,6 +331,41 @@ fn a_gang_that_was_made_smaller_is_whole_and_may_grow_again() {
     // Where it asks for nothing (it is suspended, or can't be read) nothing is whole for that.
     sight.gangs[0] = gang("x", 0, lifted(0, 2, &began(4), 2));
     assert!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).is_empty());
+}
+
+#[test]
+fn a_gang_waits_for_its_head_and_leaves_what_other_heads_will_take() {
+    let gated = |count| (0..count).map(|number| member(number, 4, None)).collect::<Vec<_>>();
+    let mut sight = sight(vec![node("a", 8)], gang("x", 2, gated(2)));
+    sight.gangs[0].has_head = false;
+    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
+    assert_eq!((reason(&decided, "x").as_str(), patches(&decided).len()), ("the head pod has no node yet", 0));
+    sight.gangs[0].has_head = true;
+    sight.pending = vec![member(9, 4, None).pod];
+    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
+    assert_eq!(reason(&decided, "x"), "1 of 2 pods fit on the nodes now");
+    sight.pending.clear();
+    assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 5_000)).len(), 2);
+    // What has begun is finished.
+    let mut members = lifted(0, 1, &began(2), 1);
+    members.push(member(1, 4, None));
+    sight.gangs[0] = Gang { has_head: false, ..gang("x", 2, members) };
+    assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 6_000)).len(), 1);
+}
+
+#[test]
+fn a_gang_waits_until_only_its_own_gate_is_left() {
+    let held = |member: Member| {
+        let mut pod = (*member.pod).clone();
+        pod.other_gates = vec!["example.com/staged".into()];
+        Member { pod: pod.into(), ..member }
+    };
+    let members = vec![held(member(0, 1, None)), held(member(1, 1, None)), member(2, 1, None)];
+    let decided = decide(&sight(vec![node("a", 8)], gang("x", 3, members)), &config(), &Memory::default(), 5_000);
+    assert_eq!(
+        (reason(&decided, "x").as_str(), patches(&decided).len()),
+        ("2 pods wait for gate example.com/staged", 0)
+    );
 }
 
 #[test]

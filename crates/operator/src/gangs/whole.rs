@@ -1,5 +1,10 @@
 //! Which gangs have been whole: all their pods were bound at one time. Such a gang is never given back, whatever it loses
-//! later; one that has not been whole in time lets go of what it holds.
+//! later; one that has not been whole in time lets go of what it holds, as long as none of it runs.
+//!
+//! What runs is never given back. Ray may have given it work, and what kept the rest from being bound keeps it from that the
+//! next time, too: to delete what runs would cost work again and again. So a part of a gang can hold GPUs after all, if
+//! something was lost, or taken by others, between the lift and the binding of its last pod, and other pods were quick to
+//! start. It is told on the RayCluster, and what it lacks goes before all other gangs: its places are kept for it.
 //!
 //! That can't be read off the pods once one of them is gone, so it is written on the RayCluster when the last pod is bound. Until then the gang counts as not whole: a crash before the request costs nothing as long as all
 //! pods are there, because whoever follows sees them bound and writes it.
@@ -39,6 +44,14 @@ impl Whole {
 
     pub(super) fn has(&self, gang: &str, admission: &Admission) -> bool {
         self.0.get(gang).is_some_and(|admitted| admitted.contains(&admission.at_ms))
+    }
+
+    /// Also what this process has seen.
+    pub(super) fn and(mut self, known: Option<&Whole>) -> Whole {
+        for (gang, admitted) in known.iter().flat_map(|known| &known.0) {
+            self.0.entry(gang.clone()).or_default().extend(admitted);
+        }
+        self
     }
 
     #[cfg(test)]
@@ -93,11 +106,16 @@ pub(super) fn note(decided: &mut Decided, sight: &Sight, memory: &Memory, now_ms
             if is_known || is_new {
                 whole.0.entry(name.to_owned()).or_default().insert(admission.at_ms);
             }
-            *has_news |= is_new;
+            *has_news |= (is_known || is_new) && !gang.written.has(name, admission);
         }
     }
-    for (key, (whole, _)) in of_clusters.into_iter().filter(|(_, (_, has_news))| *has_news) {
+    for (key, (whole, has_news)) in of_clusters.into_iter().filter(|(_, (whole, _))| !whole.0.is_empty()) {
         let Some(owner) = sight.owners.get(key) else { continue };
+        // Whoever replaces the RayCluster may erase what is written on it.
+        decided.known.insert(owner.uid.clone(), whole.clone());
+        if !has_news {
+            continue;
+        }
         let part = part(key);
         if may_try_part(decided, &part, memory, now_ms) {
             let text = json!(whole.0).to_string();

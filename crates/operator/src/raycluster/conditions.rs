@@ -14,6 +14,7 @@ use crate::frame::{
     outcome::{Class, Failure},
     pod::Pod,
     time,
+    world::GangWait,
 };
 
 /// Conditions of a status that is being written.
@@ -135,8 +136,8 @@ pub(super) fn gangs(conditions: &mut Conditions, pass: &Pass<'_>) {
             false => conditions.set(name, Some(true), "Whole", ""),
         };
     }
-    let said: Vec<String> = waits.iter().map(|wait| format!("gang {}: {}", wait.gang, wait.reason)).collect();
-    conditions.set(name, Some(false), "Waiting", &said.join("; "));
+    let said = GangWait::listed(waits, "; ", |wait| format!("gang {}: {}", wait.gang, wait.reason));
+    conditions.set(name, Some(false), "Waiting", &said);
 }
 
 /// What can't be made, and why. Visible at once.

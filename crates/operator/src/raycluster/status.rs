@@ -13,7 +13,14 @@ use super::{
     totals,
 };
 use crate::frame::{
-    condition, controller::EXTENSION, decision::StatusWrite, kind, outcome::Class, pod::Pod, time, world::Child,
+    condition,
+    controller::EXTENSION,
+    decision::StatusWrite,
+    kind,
+    outcome::Class,
+    pod::Pod,
+    time,
+    world::{Child, GangWait},
 };
 
 /// The first status waits so long, in ms, unless it says that something has come to an end or has failed: most clusters need
@@ -84,8 +91,8 @@ fn say_waits(pass: &mut Pass<'_>) {
     if waits.is_empty() {
         return;
     }
-    let gangs: Vec<String> = waits.iter().map(|wait| format!("{} ({} pods)", wait.gang, wait.pods)).collect();
-    let message = format!("Gangs of RayCluster {} wait until each fits as a whole: {}", pass.name(), gangs.join(", "));
+    let gangs = GangWait::listed(waits, ", ", |wait| format!("{} ({} pods)", wait.gang, wait.pods));
+    let message = format!("Gangs of RayCluster {} wait until each fits as a whole: {gangs}", pass.name());
     pass.say_state("GangWaiting", "Admit", message);
 }
 

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::{
     bench::{self, Process, cluster, server},
-    config, gpu_cluster, gpus, is_gated, is_leaving, kubelet, node, workers,
+    config, gpu_cluster_with, gpus, is_gated, is_leaving, kubelet, node, pull_for, workers,
 };
 
 /// Longer than a gang may be in part: its time to be bound, and a back-off.
@@ -69,6 +69,7 @@ struct Lifted {
     /// How many there were to be.
     pods: u64,
     bound: u64,
+    running: u64,
 }
 
 /// By gang and admission.
@@ -83,6 +84,7 @@ fn admissions(server: &ApiServer, cluster: &str) -> BTreeMap<String, Lifted> {
             let admitted: Value = serde_json::from_str(text).unwrap();
             lifted.pods = admitted["pods"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
             lifted.bound += u64::from(pod["spec"]["nodeName"].is_string());
+            lifted.running += u64::from(pod["status"]["phase"] == "Running");
         }
     });
     admissions
@@ -149,7 +151,7 @@ struct Lately {
 /// As long as an operator may act on what was asked for before.
 const LATELY: Duration = Duration::from_secs(10);
 
-/// Refuses pods where there is no room for more; finds deletions of what runs and was whole.
+/// Refuses pods where there is no room for more; finds deletions of what runs, and of what was whole.
 fn watch_over(server: &ApiServer) -> Arc<Mutex<Lately>> {
     let lately = Arc::new(Mutex::new(Lately::default()));
     let shared = lately.clone();
@@ -163,8 +165,8 @@ fn watch_over(server: &ApiServer) -> Arc<Mutex<Lately>> {
                 return Err(Refusal::new(403, "Forbidden", "exceeded quota: pods"));
             }
             let is_quiet = lately.changed.get(name).is_none_or(|at| at.elapsed() > LATELY);
-            let runs = !text("/spec/nodeName").is_empty() && !is_leaving(review.object);
-            if review.asked.verb == Verb::Delete && is_worker && runs && is_quiet && !lately.by_hand {
+            let is_bound = !text("/spec/nodeName").is_empty() && !is_leaving(review.object);
+            if review.asked.verb == Verb::Delete && is_worker && is_bound && is_quiet && !lately.by_hand {
                 let gang = text("/metadata/annotations/mobula.dev~1gang");
                 let admitted = text("/metadata/annotations/mobula.dev~1gang-admitted");
                 let at = serde_json::from_str::<Value>(admitted).unwrap_or_default()["at"].clone();
@@ -181,9 +183,12 @@ fn watch_over(server: &ApiServer) -> Arc<Mutex<Lately>> {
                     !is_leaving(pod) && labels["ray.io/cluster"] == name && labels["ray.io/group"] == group
                 };
                 let is_surplus = review.siblings("default").filter(is_like).count() as u64 > wanted;
-                if !is_surplus && whole[gang].as_array().is_some_and(|all| all.contains(&at)) {
+                let runs = text("/status/phase") == "Running";
+                let was_whole = whole[gang].as_array().is_some_and(|all| all.contains(&at));
+                if !is_surplus && (runs || was_whole) {
+                    let pod = text("/metadata/name");
                     let problem =
-                        format!("{} of gang {gang} of {name}, which was whole, is deleted", text("/metadata/name"));
+                        format!("{pod} of gang {gang} of {name} is deleted: runs {runs}, was whole {was_whole}");
                     lately.violation.get_or_insert(problem);
                 }
             }
@@ -202,13 +207,16 @@ struct Partial {
 
 impl Partial {
     fn look(&mut self, server: &ApiServer, name: &'static str, turn: u64) -> Result<(), String> {
-        // A gang that was never whole is in part because of a crash or a fault, and not for long.
+        // A gang that was never whole is in part because of a crash or a fault, and not for long, unless a part of it runs.
         let lifted = admissions(server, name);
         let is_whole = |it: &Lifted| it.bound >= it.pods;
         self.whole.extend(lifted.iter().filter(|(_, it)| is_whole(it)).map(|(key, _)| format!("{name} {key}")));
         let wanted = wanted(server, name);
         let is_partial = |(key, it): &(&String, &Lifted)| {
-            !self.whole.contains(&format!("{name} {key}")) && it.bound > 0 && it.bound < it.pods.min(wanted)
+            !self.whole.contains(&format!("{name} {key}"))
+                && it.bound > 0
+                && it.running == 0
+                && it.bound < it.pods.min(wanted)
         };
         match lifted.iter().find(is_partial) {
             None => {
@@ -266,8 +274,9 @@ pub async fn history(seed: u64) -> Result<(), String> {
     // One leads, the other stands by with a view that may be old.
     let mut processes = [start(&mut dice), start(&mut dice)];
     let names = ["x", "y", NAMED];
-    gpu_cluster(&server, "x", 3);
-    gpu_cluster(&server, "y", 3);
+    // Of one the images are pulled for longer than a gang is given to be bound.
+    gpu_cluster_with(&server, "x", 3, |object| pull_for(object, 100));
+    gpu_cluster_with(&server, "y", 3, |object| pull_for(object, seed % 50));
     named_cluster(&server);
     let mut partial = Partial::default();
     for turn in 0..300_u64 {

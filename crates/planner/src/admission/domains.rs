@@ -93,20 +93,29 @@ impl<'a> Domains<'a> {
         })
     }
 
+    /// The sets of nodes of which it must be in one.
+    fn sets(&self, gang: &PodGang) -> Vec<&[usize]> {
+        let Some(level) = gang.level else { return vec![&self.all] };
+        let sets = self.of(level).map(|(_, nodes)| nodes);
+        sets.filter(|nodes| gang.beside.is_none_or(|beside| nodes.contains(&beside))).collect()
+    }
+
     /// The most pods of the gang that fit where it may be, counting each class alone: for people.
     pub(super) fn most(&self, gang: &PodGang, room: &Room<'_>) -> u64 {
-        let fitting = |nodes: &[usize]| {
-            let of_class = |class: &super::PodClass| fit::capacity(class, nodes, room).min(u64::from(class.count));
-            gang.classes.iter().map(of_class).sum::<u64>()
-        };
-        match (gang.level, gang.beside) {
-            (Some(level), Some(beside)) => {
-                self.of(level).find(|(_, nodes)| nodes.contains(&beside)).map_or(0, |(_, nodes)| fitting(nodes))
-            }
-            (Some(level), None) => self.of(level).map(|(_, nodes)| fitting(nodes)).max().unwrap_or(0),
-            (None, _) => fitting(&self.all),
-        }
+        self.sets(gang).into_iter().map(|nodes| fitting(gang, nodes, room)).max().unwrap_or(0)
     }
+
+    /// Nodes that would hold the gang if they were empty, and no more than it takes: those first on which most of it fits now.
+    pub(super) fn would_hold(&self, gang: &PodGang, now: &Room<'_>, empty: &Room<'_>) -> Option<Vec<Vec<usize>>> {
+        let mut sets = self.sets(gang);
+        sets.sort_by_key(|nodes| std::cmp::Reverse(fitting(gang, nodes, now)));
+        sets.into_iter().find_map(|nodes| fit::pack_few(&gang.classes, nodes, now, empty))
+    }
+}
+
+/// How many of its pods fit, counting each class alone.
+fn fitting(gang: &PodGang, nodes: &[usize], room: &Room<'_>) -> u64 {
+    gang.classes.iter().map(|class| fit::capacity(class, nodes, room).min(u64::from(class.count))).sum()
 }
 
 /// How many of its pods a domain would hold: how large a hole the gang would tear.

@@ -60,8 +60,39 @@ pub(super) fn pack(classes: &[PodClass], nodes: &[usize], room: &Room<'_>) -> Op
     mixed(classes, nodes, room)
 }
 
-/// Pods that are all alike: how many a node holds does not depend on the others.
-fn alike(class: &PodClass, nodes: &[usize], room: &Room<'_>) -> Vec<usize> {
+/// As [`pack`] with `room`, on few nodes: those first that hold most `now`.
+pub(super) fn pack_few(
+    classes: &[PodClass],
+    nodes: &[usize],
+    now: &Room<'_>,
+    room: &Room<'_>,
+) -> Option<Vec<Vec<usize>>> {
+    let holds =
+        |node: usize| classes.iter().map(|class| u64::from(copies(class, node, now))).fold(0, u64::saturating_add);
+    let mut order: Vec<usize> = nodes.to_vec();
+    order.sort_by_cached_key(|&node| (std::cmp::Reverse(holds(node)), &room.places[node].name));
+    let mut lacks: Vec<u64> = classes.iter().map(|class| u64::from(class.count)).collect();
+    let mut taken = 0;
+    while taken < order.len() && lacks.iter().any(|lack| *lack > 0) {
+        for (class, lack) in classes.iter().zip(&mut lacks) {
+            *lack = lack.saturating_sub(u64::from(copies(class, order[taken], room)));
+        }
+        taken += 1;
+    }
+    // Kinds that are enough each alone may not fit together: then more and more nodes are looked at.
+    let mut more = 1;
+    loop {
+        let found = pack(classes, &order[..taken], room);
+        if found.is_some() || taken == order.len() {
+            return found;
+        }
+        taken = (taken + more).min(order.len());
+        more *= 2;
+    }
+}
+
+/// Pods that are all alike, as many as fit: how many a node holds does not depend on the others.
+pub(super) fn alike(class: &PodClass, nodes: &[usize], room: &Room<'_>) -> Vec<usize> {
     let mut holding: Vec<(u32, &str, usize)> = nodes
         .iter()
         .map(|&node| (copies(class, node, room), room.places[node].name.as_str(), node))

@@ -1,8 +1,8 @@
 //! Which gangs of pods may begin on Kubernetes nodes, and where: all pods of a gang find a place at once, or none is taken.
 //!
 //! Gangs are asked in one order: those that have begun, then by priority, then by age. One that does not fit may be overtaken
-//! by others for a while; once it has waited for [`Rules::backfill_ms`], the nodes that could hold it are kept free of whoever
-//! comes later, unless it would not even fit if they were empty. Every placement is checked in exact integers.
+//! by others for a while; once it has waited for [`Rules::backfill_ms`], nodes that would hold it are kept free of whoever comes
+//! later: no more of them than it needs, those first of which most is free. Unless it would not even fit if all were empty. Every placement is checked in exact integers.
 
 mod domains;
 mod fit;
@@ -22,7 +22,8 @@ pub struct Place {
     pub name: String,
     /// Labels.
     pub labels: Arc<Labels>,
-    /// What it offers to pods in all, in Kubernetes' resource names (`cpu` in cores, `memory` in bytes, `pods`).
+    /// What it offers when it is empty, but for pods that every node has, in Kubernetes' resource names (`cpu` in cores,
+    /// `memory` in bytes, `pods`).
     pub total: Arc<Resources>,
     /// What is free of it now.
     pub free: Resources,
@@ -116,6 +117,22 @@ pub fn admit(places: &[Place], gangs: &[PodGang], rules: &Rules) -> Vec<Verdict>
     verdicts.into_values().collect()
 }
 
+/// Takes off what is free what pods will hold that wait for the scheduler and for no gang: as many of each class as fit now.
+/// It may put them elsewhere; what they take in all is known.
+pub fn set_aside(places: &mut [Place], pending: &[PodClass]) {
+    let mut free: Vec<Resources> = places.iter_mut().map(|place| std::mem::take(&mut place.free)).collect();
+    let open = vec![true; places.len()];
+    let all: Vec<usize> = (0..places.len()).collect();
+    for class in pending {
+        for node in fit::alike(class, &all, &Room { places, free: &free, open: &open }) {
+            fit::take(&mut free[node], &class.requests);
+        }
+    }
+    for (place, free) in places.iter_mut().zip(free) {
+        place.free = free;
+    }
+}
+
 fn take(free: &mut [Resources], gang: &PodGang, nodes: &[Vec<usize>]) {
     for (class, nodes) in gang.classes.iter().zip(nodes) {
         for &node in nodes {
@@ -124,7 +141,7 @@ fn take(free: &mut [Resources], gang: &PodGang, nodes: &[Vec<usize>]) {
     }
 }
 
-/// Why a gang waits. One that has waited long enough closes the nodes that could hold it to whoever comes later.
+/// Why a gang waits. One that has waited long enough closes nodes that would hold it to whoever comes later.
 fn wait<'a>(
     gang: &'a PodGang,
     domains: &Domains<'_>,
@@ -135,16 +152,17 @@ fn wait<'a>(
     let totals: Vec<Resources> = room.places.iter().map(|place| (*place.total).clone()).collect();
     let all_open = vec![true; room.places.len()];
     let empty = Room { places: room.places, free: &totals, open: &all_open };
-    let could_fit = domains.best(gang, &empty).is_some();
-    let reason = reason(gang, domains, room, kept_for, could_fit);
+    let could_be = domains.best(gang, &empty);
+    let reason = reason(gang, domains, room, kept_for, could_be.is_some());
     let is_late = rules.now_ms.saturating_sub(gang.since_ms) >= rules.backfill_ms;
-    let is_reserving = could_fit && (is_late || gang.has_begun);
+    let is_reserving = could_be.is_some() && (is_late || gang.has_begun);
     if is_reserving {
-        for (node, keeper) in kept_for.iter_mut().enumerate() {
-            let could_hold = |class: &PodClass| fit::copies(class, node, &empty) > 0;
-            if keeper.is_none() && gang.classes.iter().any(could_hold) {
-                *keeper = Some(&gang.id);
-            }
+        let now = Room { open: &all_open, ..*room };
+        let beside_others = Room { open: room.open, ..empty };
+        let found = domains.would_hold(gang, &now, &beside_others).or_else(|| domains.would_hold(gang, &now, &empty));
+        let found = found.or(could_be.map(|(nodes, _)| nodes)).unwrap_or_default();
+        for node in found.into_iter().flatten() {
+            kept_for[node].get_or_insert(&gang.id);
         }
     }
     Verdict::Waits { reason, is_reserving }

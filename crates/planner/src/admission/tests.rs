@@ -69,6 +69,20 @@ fn a_gang_is_overtaken_for_a_while_only() {
 }
 
 #[test]
+fn no_more_nodes_are_kept_than_a_gang_needs_and_those_that_are_free_first() {
+    let places = [place("a", "", 8, 0), place("b", "", 8, 4), place("c", "", 8, 8), place("d", "", 8, 0)];
+    let gangs = [gang("large", 0, vec![class(8, 2, 4)]), gang("small", 1, vec![class(4, 1, 4)])];
+    let verdicts = admit(&places, &gangs, &rules(1_000));
+    assert_eq!(verdicts[1], Verdict::Begins { nodes: vec![vec![1]], domain: None }, "c and a are kept");
+    // It needs more than is free: all of that is kept.
+    let places = [place("a", "", 8, 0), place("b", "", 8, 8), place("c", "", 8, 8), place("d", "", 8, 0)];
+    let mut large = gangs[0].clone();
+    large.classes[0].count = 3;
+    let verdicts = admit(&places, &[large, gangs[1].clone()], &rules(1_000));
+    assert!(!begins(&verdicts[1]), "{verdicts:?}");
+}
+
+#[test]
 fn what_can_never_fit_holds_nobody_up() {
     let places = [place("a", "", 8, 8)];
     let gangs = [gang("huge", 0, vec![class(8, 2, 1)]), gang("small", 1, vec![class(4, 1, 1)])];
@@ -117,6 +131,13 @@ fn pods_of_several_kinds_are_packed_together() {
     let gangs = [gang("g", 0, vec![class(3, 2, 2), class(5, 2, 2)])];
     let verdicts = admit(&places, &gangs, &rules(0));
     assert!(begins(&verdicts[0]), "{verdicts:?}");
+}
+
+#[test]
+fn what_waits_for_the_scheduler_is_not_free() {
+    let mut places = [place("a", "", 8, 8), place("b", "", 8, 4)];
+    set_aside(&mut places, &[class(4, 2, 2), class(8, 3, 2)]);
+    assert_eq!(places.map(|place| place.free["gpu"].as_f64()), [4.0, 0.0]);
 }
 
 prop_compose! {
@@ -182,24 +203,26 @@ proptest! {
         }
     }
 
-    /// A late gang that could fit is not overtaken on a node that could hold it.
+    /// What goes after the first late gang that could fit leaves nodes that would hold it if they were empty.
     #[test]
     fn back_fill_is_bounded((places, gangs) in world()) {
         let verdicts = admit(&places, &gangs, &rules(4_000));
-        for (at, verdict) in verdicts.iter().enumerate() {
-            if !matches!(verdict, Verdict::Waits { is_reserving: true, .. }) { continue }
-            let goes_after = |other: &PodGang| {
-                let key = |gang: &PodGang| (!gang.has_begun, std::cmp::Reverse(gang.priority), gang.since_ms);
-                key(other) > key(&gangs[at])
-            };
-            for (other, verdict) in gangs.iter().zip(&verdicts) {
-                let Verdict::Begins { nodes, .. } = verdict else { continue };
-                if !goes_after(other) { continue }
-                for &node in nodes.iter().flatten() {
-                    let holds = |class: &PodClass| class.may_use[node] && class.requests["gpu"].steps() <= 80_000;
-                    prop_assert!(!gangs[at].classes.iter().any(holds), "{} overtook {}", other.id, gangs[at].id);
+        let key = |at: usize| {
+            let gang = &gangs[at];
+            (!gang.has_begun, std::cmp::Reverse(gang.priority), gang.since_ms, &gang.id)
+        };
+        let is_reserving = |at: &usize| matches!(verdicts[*at], Verdict::Waits { is_reserving: true, .. });
+        if let Some(first) = (0..gangs.len()).filter(is_reserving).min_by_key(|&at| key(at)) {
+            let mut places = places.clone();
+            places.iter_mut().for_each(|place| place.free = (*place.total).clone());
+            for (at, verdict) in verdicts.iter().enumerate() {
+                if let Verdict::Begins { nodes, .. } = verdict && key(at) > key(first) {
+                    for (class, nodes) in gangs[at].classes.iter().zip(nodes) {
+                        nodes.iter().for_each(|&node| fit::take(&mut places[node].free, &class.requests));
+                    }
                 }
             }
+            prop_assert!(begins(&admit(&places, &gangs[first..=first], &rules(4_000))[0]), "{verdicts:?}");
         }
     }
 

@@ -11,8 +11,10 @@ use serde_json::Value;
 use super::{Indexed, Source, Target, World, indexed, target};
 use crate::frame::{
     capacity::NodeRecord,
-    gang_pod::HOSTNAME,
+    gang_pod::{ADMITTED, GangPod, HOSTNAME},
     kind,
+    neighbours::Taken,
+    notices::MOST_NAMES,
     pod::Pod,
     store::{Change, Key},
 };
@@ -39,6 +41,17 @@ pub struct GangWait {
     pub reason: String,
 }
 
+impl GangWait {
+    /// What is said of gangs, of the first few of many.
+    pub fn listed(waits: &[GangWait], between: &str, say: impl Fn(&GangWait) -> String) -> String {
+        let mut said: Vec<String> = waits.iter().take(MOST_NAMES).map(say).collect();
+        if waits.len() > MOST_NAMES {
+            said.push(format!("and {} more ({} in all)", waits.len() - MOST_NAMES, waits.len()));
+        }
+        said.join(between)
+    }
+}
+
 /// Where what is free has changed, gangs are looked at again.
 pub(super) fn changed_capacity(has_changed: bool) -> Vec<Target> {
     has_changed.then(admission_target).into_iter().collect()
@@ -53,9 +66,27 @@ pub struct GangMember {
     pub counted_on: Option<String>,
     /// It is gated as far as we know, and it was not us who have written it last: another one may just lift its gate.
     pub is_foreign: bool,
-    /// Hosts that it was pinned to by requests whose answers were lost.
+    /// Hosts that it was pinned to by requests whose answers were lost, or [`ANYWHERE`].
     pub perhaps_on: BTreeSet<String>,
 }
+
+/// What gang admission decides by.
+#[derive(Debug, Default)]
+pub struct CapacityView {
+    /// All nodes, with what is free of them.
+    pub nodes: Vec<(String, NodeRecord, Resources)>,
+    /// All pods of gangs.
+    pub members: Vec<GangMember>,
+    /// Heads, and workers that were made without gang admission.
+    pub others: Vec<GangMember>,
+    /// Pods of Ray of no gang that wait for the scheduler, of any RayCluster.
+    pub pending: Vec<Arc<GangPod>>,
+    /// Nodes on which there are pods that others must be apart from.
+    pub taken: Taken,
+}
+
+/// Stands for the host of a pod that was lifted and not pinned.
+pub const ANYWHERE: &str = "";
 
 /// What is certain of the gated pods of gangs.
 #[derive(Debug, Default)]
@@ -114,30 +145,42 @@ impl World {
     /// The answer to a write of ours to a pod of a gang was lost: the write may have been done, or may yet be.
     pub fn pod_unanswered(&self, key: &Key, patch: &Value) {
         let Some(uid) = patch["metadata"]["uid"].as_str() else { return };
-        let Some(host) = patch["spec"]["nodeSelector"][HOSTNAME].as_str() else { return };
+        if !patch["metadata"]["annotations"][ADMITTED].is_string() {
+            return;
+        }
+        let host = patch["spec"]["nodeSelector"][HOSTNAME].as_str().unwrap_or(ANYWHERE);
         let mut inner = self.lock();
         if inner.pods.get(key).is_some_and(|known| known.pod.uid == uid && is_gated(&known.pod)) {
             inner.certainty.perhaps_on.entry(uid.to_owned()).or_default().insert(host.to_owned());
         }
     }
 
-    /// All nodes with what is free of them, and all pods of gangs.
-    pub fn capacity(&self) -> (Vec<(String, NodeRecord, Resources)>, Vec<GangMember>) {
+    /// All nodes with what is free of them, all pods of gangs, and the pods of Ray that are of none.
+    pub fn capacity(&self) -> CapacityView {
         let inner = self.lock();
-        let members: Vec<GangMember> = inner
-            .pods
-            .iter()
-            .filter(|(_, indexed)| indexed.pod.gang.is_some())
-            .map(|(key, indexed)| GangMember {
-                pod: indexed.pod.clone(),
-                counted_on: inner.capacity.node_of(key).map(str::to_owned),
-                is_foreign: is_gated(&indexed.pod) && !inner.certainty.known.contains(&indexed.pod.uid),
-                perhaps_on: inner.certainty.perhaps_on.get(&indexed.pod.uid).cloned().unwrap_or_default(),
-            })
-            .collect();
-        // Where no gang is, nothing is copied.
-        let nodes = inner.capacity.nodes().take(if members.is_empty() { 0 } else { usize::MAX });
-        (nodes.map(|(name, record, free)| (name.clone(), record.clone(), free)).collect(), members)
+        let is_any = inner.pods.iter().any(|(_, indexed)| indexed.pod.gang.is_some());
+        if !is_any {
+            // Where no gang is, nothing is copied.
+            return CapacityView::default();
+        }
+        let member = |(key, indexed): (&Key, &Arc<Indexed>)| GangMember {
+            pod: indexed.pod.clone(),
+            counted_on: inner.capacity.node_of(key).map(str::to_owned),
+            is_foreign: is_gated(&indexed.pod) && !inner.certainty.known.contains(&indexed.pod.uid),
+            perhaps_on: inner.certainty.perhaps_on.get(&indexed.pod.uid).cloned().unwrap_or_default(),
+        };
+        let (members, others): (Vec<GangMember>, _) =
+            inner.pods.iter().map(member).partition(|member| member.pod.gang.is_some());
+        let gangs = members.iter().filter_map(|member| member.pod.gang.as_ref());
+        let taken = inner.capacity.taken(&gangs.flat_map(|gang| &gang.apart).collect());
+        let nodes = inner.capacity.nodes();
+        CapacityView {
+            nodes: nodes.map(|(name, record, free)| (name.clone(), record, free)).collect(),
+            members,
+            others,
+            pending: inner.capacity.pending().cloned().collect(),
+            taken,
+        }
     }
 
     /// Which gangs wait, by RayCluster: those of which something else is said than before are looked at again.
