@@ -145,11 +145,12 @@ impl Memory {
         if breakage.is_forgotten(now_ms) {
             *breakage = Breakage::default();
         }
-        // Several at once count once: a node that fails takes many pods with it.
+        // Several at once count once: a node that fails takes many pods with it. What was replaced before its time, because it
+        // was old, makes nobody wait longer.
         if breakage.count == 0 || now_ms >= breakage.next_try_ms {
             breakage.count = breakage.count.saturating_add(1);
+            breakage.next_try_ms = now_ms.saturating_add(backoff::breakage_delay_ms(breakage.count));
         }
         breakage.last_ms = now_ms;
-        breakage.next_try_ms = now_ms.saturating_add(backoff::breakage_delay_ms(breakage.count));
     }
 }

@@ -153,6 +153,24 @@ fn turn(server: &ApiServer, nodes: &Mutex<Nodes>) {
     }
 }
 
+/// Lets every worker fail within a second of its start, for as long as the task is not aborted.
+pub fn failing(server: &ApiServer) -> JoinHandle<()> {
+    let server = server.clone();
+    let fail = |pod: &mut Value| {
+        if pod["status"]["phase"] == "Running" {
+            pod["status"]["phase"] = json!("Failed");
+        }
+    };
+    tokio::spawn(async move {
+        loop {
+            seconds(1).await;
+            for name in pods(&server, "worker") {
+                server.edit("pods", "default", &name, fail).unwrap();
+            }
+        }
+    })
+}
+
 /// What a pod looks like that runs.
 pub fn run(pod: &mut Value) {
     pod["spec"]["nodeName"] = json!("node-1");
