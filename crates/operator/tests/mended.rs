@@ -4,7 +4,7 @@
 mod bench;
 
 use bench::{Process, cluster, condition, edit, failing, kubelet, pods, seconds, server, started};
-use mobula_apiserver::{ApiServer, Refusal, Rule, Verb};
+use mobula_apiserver::{ApiServer, Refusal, Review, Rule, Verb};
 use mobula_operator::config::Config;
 use serde_json::{Value, json};
 
@@ -439,4 +439,52 @@ async fn the_other_hosts_of_a_replica_that_waits_go_at_once() {
     seconds(10).await;
     assert_eq!((in_phase(&server, "Running"), in_phase(&server, "Failed")), (5, 0));
     process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_worker_comes_before_its_gang_is_as_large() {
+    for (scheduler, resource, name) in [
+        ("volcano", "podgroups.scheduling.volcano.sh", "ray-a-pg"),
+        ("scheduler-plugins", "podgroups.scheduling.x-k8s.io", "a"),
+    ] {
+        let config = Config { batch_scheduler: scheduler.parse().ok(), ..Config::default() };
+        let (server, _, process) = started(config);
+        let mut gang = cluster("a", 2, 1);
+        gang["metadata"]["labels"] = json!({"ray.io/gang-scheduling-enabled": "true"});
+        server.create("rayclusters", gang).unwrap();
+        let replicas =
+            |replicas: u64| edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas));
+        let sizes = || {
+            let group = server.get(resource, "default", name).unwrap();
+            (pods(&server, "worker").len(), group["spec"]["minMember"].clone())
+        };
+        seconds(5).await;
+        assert_eq!(sizes(), (2, json!(3)), "{scheduler}");
+        let server_says = |code, says| Rule::on(Verb::Update, "podgroups").refuse(Refusal::of_code(code, says));
+        process.connection.fail(server_says(409, "the object has been modified"));
+        let before_its_gang = move |review: &mut Review<'_>| {
+            let size = review.objects(resource, "default").next().and_then(|group| group["spec"]["minMember"].as_u64());
+            let is_covered =
+                review.asked.verb != Verb::Create || size > Some(review.siblings("default").count() as u64);
+            if is_covered { Ok(()) } else { Err(Refusal::of_code(422, "comes before its gang")) }
+        };
+        server.admit("pods", before_its_gang).unwrap();
+        replicas(4);
+        seconds(5).await;
+        assert_eq!(sizes(), (4, json!(5)), "{scheduler}");
+        process.connection.fail(server_says(403, "no PodGroup is changed").always());
+        replicas(8);
+        seconds(60).await;
+        assert_eq!(sizes(), (4, json!(5)), "{scheduler}: refused");
+        assert!(condition(&server, "a", "ReplicaFailure").unwrap().2.contains("no PodGroup is changed"), "{scheduler}");
+        replicas(1);
+        seconds(60).await;
+        assert_eq!(sizes(), (1, json!(5)), "{scheduler}: what goes waits for nothing");
+        process.connection.recover();
+        replicas(8);
+        seconds(60).await;
+        assert_eq!((sizes(), condition(&server, "a", "ReplicaFailure")), ((8, json!(9)), None), "{scheduler}");
+        assert_eq!(said(&server, "FailedToCreateWorkerPod"), 0, "{scheduler}: came before its gang");
+        process.end().await;
+    }
 }
