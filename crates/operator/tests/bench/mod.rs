@@ -6,6 +6,8 @@
     reason = "each test program uses its own part; it is a test, and may read its seeds from the environment"
 )]
 
+pub mod recorded;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
