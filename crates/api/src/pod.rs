@@ -132,6 +132,9 @@ pub struct PodView {
     pub pending_message: String,
     /// An in-place resize that is not done.
     pub resize: Option<ResizeCondition>,
+    /// Kubernetes' own PodGroup that it begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduling_group: Option<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Annotations.
@@ -179,6 +182,7 @@ impl PodView {
         let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
         let containers = Containers::read(&spec, &status)?;
         let (pending_class, pending_message) = classify(&spec, &status, &containers)?;
+        let scheduling_group = spec.get("schedulingGroup")?.map(|at| at.text("podGroupName")).transpose()?;
         let created_ms = metadata
             .get("creationTimestamp")?
             .map(|at| parse_rfc3339_ms(at.str()?).ok_or_else(|| at.error("must be a time like 2026-01-31T12:00:00Z")));
@@ -206,6 +210,7 @@ impl PodView {
             pending_class,
             pending_message,
             resize: resize_condition(&status)?,
+            scheduling_group: scheduling_group.filter(|name| !name.is_empty()),
             annotations: metadata.text_map("annotations")?,
             labels,
         })

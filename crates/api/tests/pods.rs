@@ -118,6 +118,8 @@ fn a_pod_without_a_node_waits_for_gates_or_the_scheduler() {
     assert_eq!(gated.nominated_node, None);
     let nominated = json!({"metadata": {"name": "p"}, "status": {"nominatedNodeName": "n"}});
     assert_eq!(PodView::from_value(&nominated).unwrap().nominated_node.as_deref(), Some("n"));
+    let of_gang = json!({"metadata": {"name": "p"}, "spec": {"schedulingGroup": {"podGroupName": "g"}}});
+    assert_eq!(PodView::from_value(&of_gang).unwrap().scheduling_group.as_deref(), Some("g"));
     assert_eq!(gated.pending_message, "scheduling gates: kueue.x-k8s.io/admission, mine");
 }
 

@@ -94,9 +94,12 @@ pub fn gangs_note(cluster: &RayCluster, snapshot: &Snapshot, plan: &Plan, pods: 
     Some(GangsNote { text: serde_json::to_string(&gangs).ok()?, is_due })
 }
 
-/// Whether a batch scheduler places the pod with others, whose number follows what is planned: Volcano, scheduler-plugins.
+/// Whether a scheduler places the pod with others, whose number follows what is planned: Volcano, scheduler-plugins,
+/// Kubernetes' own.
 fn is_of_pod_group(pod: &PodView) -> bool {
-    pod.annotations.contains_key(keys::VOLCANO_POD_GROUP) || pod.labels.contains_key(keys::SCHEDULER_PLUGINS_POD_GROUP)
+    pod.annotations.contains_key(keys::VOLCANO_POD_GROUP)
+        || pod.labels.contains_key(keys::SCHEDULER_PLUGINS_POD_GROUP)
+        || pod.scheduling_group.is_some()
 }
 
 /// Hosts that gangs take and that are not others' already, by gang and worker group.

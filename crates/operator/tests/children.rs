@@ -346,6 +346,55 @@ fn gangs_are_as_large_as_the_spec_says_or_as_the_caller_does() {
     assert_eq!(error, "metadata.labels[\"volcano.sh/network-topology-highest-tier-allowed\"]: top: must be a number");
 }
 
+/// What each scheduler is told of one RayCluster: how many pods begin together, with the plan's gangs `planned`.
+fn told(scheduler: BatchScheduler, planned: &str) -> Value {
+    let cluster = cluster(json!({
+        "metadata": {
+            "labels": { "ray.io/gang-scheduling-enabled": "true", "kai.scheduler/queue": "q" },
+            "annotations": { "mobula.dev/gangs": planned },
+        },
+        "spec": { "enableInTreeAutoscaling": true },
+    }));
+    let config = Config { batch_scheduler: Some(scheduler), ..Config::default() };
+    let children = Children { cluster: &cluster, config: &config };
+    let groups = children.pod_groups(&children.gang_members().unwrap()).unwrap();
+    let group = groups.iter().find(|object| object["kind"] == "PodGroup");
+    let pod = worker(&cluster, &config);
+    let named = |of: &str| pod.pointer(of).cloned().unwrap_or_default();
+    let of_group = |count: &str| group.and_then(|group| group.pointer(count)).cloned().unwrap_or_default();
+    match scheduler {
+        BatchScheduler::Volcano => {
+            json!([named("/metadata/annotations/scheduling.k8s.io~1group-name"), of_group("/spec/minMember")])
+        }
+        BatchScheduler::SchedulerPlugins => {
+            json!([named("/metadata/labels/scheduling.x-k8s.io~1pod-group"), of_group("/spec/minMember")])
+        }
+        BatchScheduler::Kubernetes => {
+            let count = of_group("/spec/schedulingPolicy/gang/minCount");
+            json!([named("/spec/schedulingGroup/podGroupName"), count])
+        }
+        BatchScheduler::YuniKorn => {
+            let text = named("/metadata/annotations/yunikorn.apache.org~1task-groups");
+            let groups: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+            json!([groups[1]["name"], groups[0]["minMember"].as_u64().zip(groups[1]["minMember"].as_u64())])
+        }
+        BatchScheduler::Kai => json!([named("/metadata/labels/kai.scheduler~1queue"), group]),
+    }
+}
+
+#[test]
+fn a_planned_gang_is_told_to_each_scheduler_that_can_be_told() {
+    use BatchScheduler::{Kai, Kubernetes, SchedulerPlugins, Volcano, YuniKorn};
+    let says = |scheduler| (told(scheduler, "{}"), told(scheduler, r#"{"29fd": {"w": 2}}"#));
+    for (scheduler, name) in [(Volcano, "ray-c-pg"), (SchedulerPlugins, "c"), (Kubernetes, "c-cluster")] {
+        assert_eq!(says(scheduler), (json!([name, 2]), json!([name, 3])), "{scheduler:?}");
+    }
+    // It reads task groups from the first pod of an application: nothing that comes later changes them.
+    assert_eq!(says(YuniKorn), (json!(["w", [1, 1]]), json!(["w", [1, 1]])));
+    // It makes its groups itself, from the RayCluster's spec.
+    assert_eq!(says(Kai), (json!(["q", null]), json!(["q", null])));
+}
+
 #[test]
 fn dashboards_are_reached_by_ingress_or_route() {
     let options = json!({ "host": "h", "tls": [{ "secretName": "t" }] });

@@ -182,6 +182,42 @@ async fn how_long_a_cluster_took_is_measured_once_and_forgotten_with_it() {
     process.end().await;
 }
 
+/// The value of a series of metrics; 0 if there is none.
+fn metric(process: &Process, series: &str) -> f64 {
+    let text = process.metrics.render(&process.world, true);
+    text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok()).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_event_after_a_quiet_time_has_not_waited_since_then() {
+    let (server, _, process) = started(Config::default());
+    server.create("rayclusters", cluster("a", 1, 1)).unwrap();
+    seconds(90).await;
+    let name = "mobula_operator_queue_seconds";
+    let queued = |what: &str| metric(&process, &format!("{name}_{what}{{controller=\"raycluster-controller\"}}"));
+    let (count, sum) = (queued("count"), queued("sum"));
+    edit(&server, |it| it["metadata"]["annotations"] = json!({"example.com/a": "1"}));
+    seconds(1).await;
+    let (count, sum) = (queued("count") - count, queued("sum") - sum);
+    assert!(count >= 1.0 && sum <= 0.02 * count, "{count} waited {sum} s together");
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_that_are_due_are_counted_for_each_controller() {
+    let (server, _, process) = started(Config::default());
+    seconds(5).await;
+    process.connection.fail(Rule::on(Verb::Create, "services").always().hang());
+    for number in 0..40 {
+        server.create("rayclusters", cluster(&format!("c{number}"), 1, 1)).unwrap();
+    }
+    seconds(1).await;
+    let depth = |controller: &str| metric(&process, &format!("workqueue_depth{{name=\"{controller}\"}}"));
+    let depths = (depth("raycluster-controller"), depth("gang-admission"));
+    assert!(depths.0 >= 1.0 && depths.1 == 0.0, "{depths:?}");
+    process.crash();
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_cluster_no_longer_notes_stays_on_its_ingress() {
     let config = Config { compat: mobula_api::Compat::V1_7, ..Config::default() };

@@ -3,8 +3,8 @@
 
 mod bench;
 
-use bench::{Process, cluster, condition, edit, kubelet, pods, seconds, server, started};
-use mobula_apiserver::{ApiServer, Refusal, Rule, Verb};
+use bench::{Process, cluster, condition, edit, failing, kubelet, pods, seconds, server, started};
+use mobula_apiserver::{ApiServer, Refusal, Review, Rule, Verb};
 use mobula_operator::config::Config;
 use serde_json::{Value, json};
 
@@ -366,4 +366,142 @@ async fn a_head_that_came_after_the_first_status_is_told_at_once() {
     assert_ne!(condition(&server, "a", "HeadPodReady").unwrap().1, "HeadPodNotFound");
     assert_eq!((said(&server, "FailedToCreateWorkerPod"), said(&server, "InvalidRayClusterSpec")), (1, 0));
     process.end().await;
+}
+
+/// Pods of a phase that are not on their way out.
+fn in_phase(server: &ApiServer, phase: &str) -> usize {
+    let mut count = 0;
+    server.each("pods", "", |pod| {
+        let is_leaving = pod.pointer("/metadata/deletionTimestamp").is_some();
+        count += usize::from(pod["status"]["phase"] == phase && !is_leaving);
+    });
+    count
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_that_fail_again_and_again_are_made_ever_more_slowly() {
+    for (replicas, hosts) in [(1, 1), (4, 1), (2, 2)] {
+        let (server, _, process) = started(Config::default());
+        server.create("rayclusters", cluster("a", replicas, hosts)).unwrap();
+        seconds(5).await;
+        process.connection.reset_counts();
+        let failing = failing(&server);
+        let mut most_failed = 0;
+        for _ in 0..300 {
+            seconds(1).await;
+            most_failed = most_failed.max(in_phase(&server, "Failed"));
+        }
+        let (wanted, made) = ((replicas * hosts) as usize, process.connection.count(Verb::Create, "pods"));
+        assert!(most_failed <= wanted, "{replicas} of {hosts}: {most_failed} that failed at once");
+        // At once, at once, after 10 s, 20 s, 40 s, 80 s, 160 s.
+        assert!((4..=7).contains(&(made as usize / wanted)), "{replicas} of {hosts}: {made} made");
+        failing.abort();
+        // What was the last delay is over.
+        seconds(320).await;
+        assert_eq!((in_phase(&server, "Running"), in_phase(&server, "Failed")), (wanted + 1, 0));
+        process.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_has_lasted_is_replaced_at_once_however_many_failed_before() {
+    let (server, _, process) = started(Config::default());
+    server.create("rayclusters", cluster("a", 20, 1)).unwrap();
+    seconds(605).await;
+    // A node after the other is reclaimed.
+    for name in pods(&server, "worker") {
+        seconds(30).await;
+        server.edit("pods", "default", &name, |pod| pod["status"]["phase"] = json!("Failed")).unwrap();
+        seconds(1).await;
+        assert_eq!((in_phase(&server, "Running"), in_phase(&server, "Failed")), (21, 0), "after {name}");
+    }
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_fails_again_and_again_holds_up_no_other() {
+    let (server, _, process) = started(Config::default());
+    server.create("rayclusters", cluster("a", 1, 1)).unwrap();
+    seconds(5).await;
+    let failing = failing(&server);
+    seconds(60).await;
+    failing.abort();
+    assert_eq!((in_phase(&server, "Running"), in_phase(&server, "Failed")), (1, 1), "it waits");
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(3));
+    seconds(1).await;
+    assert_eq!((in_phase(&server, "Running"), in_phase(&server, "Failed")), (3, 1), "two are new");
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(2));
+    seconds(1).await;
+    assert_eq!((in_phase(&server, "Running"), in_phase(&server, "Failed")), (3, 0), "nobody waits for it any more");
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_other_hosts_of_a_replica_that_waits_go_at_once() {
+    let (server, _, process) = started(Config::default());
+    server.create("rayclusters", cluster("a", 1, 4)).unwrap();
+    seconds(5).await;
+    let fail_one = || {
+        let name = pods(&server, "worker")[0].clone();
+        server.edit("pods", "default", &name, |pod| pod["status"]["phase"] = json!("Failed")).unwrap();
+    };
+    for _ in 0..2 {
+        fail_one();
+        seconds(1).await;
+        assert_eq!((in_phase(&server, "Running"), in_phase(&server, "Failed")), (5, 0));
+    }
+    fail_one();
+    seconds(1).await;
+    assert_eq!((in_phase(&server, "Running"), in_phase(&server, "Failed")), (1, 1));
+    seconds(10).await;
+    assert_eq!((in_phase(&server, "Running"), in_phase(&server, "Failed")), (5, 0));
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_worker_comes_before_its_gang_is_as_large() {
+    for (scheduler, resource, name) in [
+        ("volcano", "podgroups.scheduling.volcano.sh", "ray-a-pg"),
+        ("scheduler-plugins", "podgroups.scheduling.x-k8s.io", "a"),
+    ] {
+        let config = Config { batch_scheduler: scheduler.parse().ok(), ..Config::default() };
+        let (server, _, process) = started(config);
+        let mut gang = cluster("a", 2, 1);
+        gang["metadata"]["labels"] = json!({"ray.io/gang-scheduling-enabled": "true"});
+        server.create("rayclusters", gang).unwrap();
+        let replicas =
+            |replicas: u64| edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas));
+        let sizes = || {
+            let group = server.get(resource, "default", name).unwrap();
+            (pods(&server, "worker").len(), group["spec"]["minMember"].clone())
+        };
+        seconds(5).await;
+        assert_eq!(sizes(), (2, json!(3)), "{scheduler}");
+        let server_says = |code, says| Rule::on(Verb::Update, "podgroups").refuse(Refusal::of_code(code, says));
+        process.connection.fail(server_says(409, "the object has been modified"));
+        let before_its_gang = move |review: &mut Review<'_>| {
+            let size = review.objects(resource, "default").next().and_then(|group| group["spec"]["minMember"].as_u64());
+            let is_covered =
+                review.asked.verb != Verb::Create || size > Some(review.siblings("default").count() as u64);
+            if is_covered { Ok(()) } else { Err(Refusal::of_code(422, "comes before its gang")) }
+        };
+        server.admit("pods", before_its_gang).unwrap();
+        replicas(4);
+        seconds(5).await;
+        assert_eq!(sizes(), (4, json!(5)), "{scheduler}");
+        process.connection.fail(server_says(403, "no PodGroup is changed").always());
+        replicas(8);
+        seconds(60).await;
+        assert_eq!(sizes(), (4, json!(5)), "{scheduler}: refused");
+        assert!(condition(&server, "a", "ReplicaFailure").unwrap().2.contains("no PodGroup is changed"), "{scheduler}");
+        replicas(1);
+        seconds(60).await;
+        assert_eq!(sizes(), (1, json!(5)), "{scheduler}: what goes waits for nothing");
+        process.connection.recover();
+        replicas(8);
+        seconds(60).await;
+        assert_eq!((sizes(), condition(&server, "a", "ReplicaFailure")), ((8, json!(9)), None), "{scheduler}");
+        assert_eq!(said(&server, "FailedToCreateWorkerPod"), 0, "{scheduler}: came before its gang");
+        process.end().await;
+    }
 }

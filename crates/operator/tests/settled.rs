@@ -4,9 +4,13 @@
 
 mod bench;
 
-use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use bench::{Process, kubelet, server};
+use bench::{
+    Process, kubelet,
+    recorded::{config, inputs, manifest, recording},
+    server,
+};
 use mobula_operator::config::Config;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -22,28 +26,6 @@ const DIFFERENCES: [(&str, &str); 7] = [
     ("x-bad-noimage", INVALID),
 ];
 const INVALID: &str = "KubeRay says in an Event only what is wrong; here a condition says it, too";
-
-fn corpus() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/golden")
-}
-
-fn manifest(input: &str) -> Option<Value> {
-    let text = fs::read_to_string(corpus().join(input).join("input.yaml")).unwrap();
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options).unwrap();
-    let mut cluster = documents.into_iter().find(|document| document["kind"] == "RayCluster")?;
-    cluster["metadata"]["namespace"] = json!("default");
-    // What the definition of the kind fills in.
-    for group in cluster["spec"]["workerGroupSpecs"].as_array_mut().into_iter().flatten() {
-        let defaults = [("replicas", 0), ("minReplicas", 0), ("maxReplicas", 2_147_483_647), ("numOfHosts", 1)];
-        for (name, value) in defaults {
-            if group.get(name).is_none() {
-                group[name] = json!(value);
-            }
-        }
-    }
-    Some(cluster)
-}
 
 /// Times, addresses and the ends of names say nothing.
 fn normalised(status: &Value) -> Value {
@@ -121,25 +103,11 @@ async fn settled(input: &str, config: Config) -> (Value, BTreeSet<String>) {
 
 #[test]
 fn status_and_events_are_kuberays() {
-    let mut inputs: Vec<String> = fs::read_dir(corpus())
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_type().unwrap().is_dir())
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
-    inputs.sort();
-    assert!(inputs.len() >= 60);
     let mut report = String::new();
-    for input in &inputs {
-        let recorded: Value =
-            serde_json::from_str(&fs::read_to_string(corpus().join(input).join("recorded.json")).unwrap()).unwrap();
-        let scheduler = match input.split_once('@').map(|(_, scheduler)| scheduler) {
-            Some("kai") => Some("kai-scheduler"),
-            other => other,
-        };
-        let config = Config { batch_scheduler: scheduler.map(|name| name.parse().unwrap()), ..Config::default() };
+    for input in &inputs() {
+        let recorded: Value = serde_json::from_str(&recording(input)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let (status, said) = runtime.block_on(settled(input, config));
+        let (status, said) = runtime.block_on(settled(input, config(input)));
         let expected = normalised(&recorded["status"]);
         let expected = if expected == json!({}) { Value::Null } else { expected };
         let expected_said = events(recorded["events"].as_array().map_or(&[], Vec::as_slice), "/on");

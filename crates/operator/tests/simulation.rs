@@ -387,6 +387,7 @@ async fn history(seed: u64, both_lead: bool) -> Result<String, String> {
     if !idle.is_empty() {
         return Err(format!("written without need: {idle:?}"));
     }
+    crash_loop(&server, &processes, &asks, both_lead).await?;
     if let Some(violation) = found.lock().unwrap().clone() {
         return Err(violation);
     }
@@ -396,6 +397,23 @@ async fn history(seed: u64, both_lead: bool) -> Result<String, String> {
     }
     let log = std::mem::take(&mut *log.lock().unwrap());
     Ok(log)
+}
+
+/// All workers fail again and again: they are not made again and again.
+async fn crash_loop(
+    server: &ApiServer,
+    processes: &[Process],
+    asks: &Mutex<Asks>,
+    both_lead: bool,
+) -> Result<(), String> {
+    asks.lock().unwrap().fewest.clear();
+    let failing = bench::failing(server);
+    sleep(Duration::from_secs(120)).await;
+    failing.abort();
+    let made: u64 = processes.iter().map(|process| process.connection.count(Verb::Create, "pods")).sum();
+    // Ten workers: at once, at once, after 10 s, 20 s, 40 s, 80 s. With two that lead, only one deletes a pod, and learns
+    // from it.
+    if made > 60 && !both_lead { Err(format!("{made} workers were made that fail")) } else { Ok(()) }
 }
 
 fn run(seed: u64, both_lead: bool) -> Result<String, String> {

@@ -401,6 +401,8 @@ fn the_gangs_that_wait_are_said_anew_each_time() {
         ..PodView::default()
     };
     assert_eq!(note(Some(gone), &plan, &[of_volcano]), Some(("{}".to_owned(), true)));
+    let of_kubernetes = PodView { scheduling_group: Some("a-cluster".to_owned()), ..PodView::default() };
+    assert_eq!(note(Some(gone), &plan, &[of_kubernetes]), Some(("{}".to_owned(), true)));
     assert_eq!(gangs_note(&with_gangs(None), &waiting(2), &plan, &pods), None, "a policy that does not say");
 }
 

@@ -31,6 +31,12 @@ pub fn breakage_delay_ms(count: u32) -> i64 {
     if count <= 1 { 0 } else { (10_000_i64 << (count - 2).min(16)).min(300_000) }
 }
 
+/// Age in ms from which a pod that broke is replaced at once, though others broke `count` times in a row: it is none of those
+/// that were made in their place. Well over the delay, for the server's clock, by which it was created, may be behind.
+pub fn old_ms(count: u32) -> i64 {
+    (breakage_delay_ms(count) * 2).max(60_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

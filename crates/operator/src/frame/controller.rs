@@ -143,7 +143,9 @@ impl Controller {
                 }
                 Some(target) = self.changes.recv() => {
                     if is_started {
-                        queue.add(&target, now_ms.saturating_add(SETTLE_MS), self.shared.lane(&target));
+                        // It may have been waited for since `now_ms`.
+                        let at_ms = (self.shared.clock)().saturating_add(SETTLE_MS);
+                        queue.add(&target, at_ms, self.shared.lane(&target));
                     }
                 }
                 () = sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))) => {}
@@ -174,7 +176,8 @@ impl Shared {
 
     fn depths(&self, queue: &Queue<Target>, now_ms: i64) {
         for reconciler in &self.reconcilers {
-            self.metrics.depth(reconciler.name(), queue.depth(now_ms));
+            let due = queue.due(now_ms).filter(|target| target.kind == reconciler.kind());
+            self.metrics.depth(reconciler.name(), due.count());
         }
     }
 

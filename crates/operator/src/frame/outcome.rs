@@ -145,11 +145,31 @@ impl Memory {
         if breakage.is_forgotten(now_ms) {
             *breakage = Breakage::default();
         }
-        // Several at once count once: a node that fails takes many pods with it.
+        // Several at once count once: a node that fails takes many pods with it. What was replaced before its time, because it
+        // was old, makes nobody wait longer.
         if breakage.count == 0 || now_ms >= breakage.next_try_ms {
             breakage.count = breakage.count.saturating_add(1);
+            breakage.next_try_ms = now_ms.saturating_add(backoff::breakage_delay_ms(breakage.count));
         }
         breakage.last_ms = now_ms;
-        breakage.next_try_ms = now_ms.saturating_add(backoff::breakage_delay_ms(breakage.count));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_replaced_before_its_time_makes_nobody_wait_longer() {
+        let mut memory = Memory::default();
+        let mut broke = |now_ms| {
+            memory.broke("group/w", now_ms);
+            let breakage = &memory.breakages["group/w"];
+            (breakage.count, breakage.next_try_ms)
+        };
+        assert_eq!([broke(1_000), broke(2_000)], [(1, 1_000), (2, 12_000)]);
+        assert_eq!([broke(5_000), broke(11_999)], [(2, 12_000); 2], "old ones");
+        assert_eq!([broke(12_000), broke(12_000)], [(3, 32_000); 2], "two at once");
+        assert_eq!(broke(700_000), (1, 700_000), "long after");
     }
 }

@@ -76,9 +76,9 @@ impl<K: Clone + Ord> Queue<K> {
         self.idle(lane, i64::MAX).map(|((_, at_ms, _), _)| *at_ms).next()
     }
 
-    /// How many keys are due.
-    pub fn depth(&self, now_ms: i64) -> usize {
-        Lane::BOTH.into_iter().map(|lane| self.range(lane, now_ms).count()).sum()
+    /// The keys that are due.
+    pub fn due(&self, now_ms: i64) -> impl Iterator<Item = &K> {
+        Lane::BOTH.into_iter().flat_map(move |lane| self.range(lane, now_ms)).map(|(_, key)| key)
     }
 
     fn idle(&self, lane: Lane, until_ms: i64) -> impl Iterator<Item = (&Position, &K)> {
@@ -117,7 +117,7 @@ mod tests {
             (queue.take(Begun, 0), queue.take(Begun, 0), queue.next_due_ms(Begun)),
             (Some(("b", 0)), None, None)
         );
-        assert_eq!((queue.depth(0), queue.working(New), queue.working(Begun)), (1, 1, 1));
+        assert_eq!((queue.due(0).count(), queue.working(New), queue.working(Begun)), (1, 1, 1));
         queue.done(&"a");
         assert_eq!((queue.take(Begun, 0), queue.working(New), queue.working(Begun)), (Some(("a", 0)), 0, 2));
     }
@@ -129,6 +129,6 @@ mod tests {
         queue.add(&"begun", 1, Begun);
         assert_eq!((queue.next_due_ms(New), queue.next_due_ms(Begun)), (Some(0), Some(1)));
         assert_eq!(queue.take(Begun, 1), Some(("begun", 1)));
-        assert_eq!((queue.depth(1), queue.take(New, 1)), (1, Some(("new", 0))));
+        assert_eq!((queue.due(1).count(), queue.take(New, 1)), (1, Some(("new", 0))));
     }
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::Config,
     frame::{
+        backoff,
         decision::{Decision, Notice},
         outcome::{Class, Failure},
         pod::Pod,
@@ -83,14 +84,32 @@ impl<'a> Pass<'a> {
         may
     }
 
-    /// Whether pods of `part` that broke may be replaced now.
+    /// Whether what broke of `part` may be replaced now.
     pub(super) fn may_replace(&mut self, part: &str) -> bool {
+        let next_try_ms = self.observed.memory.breakages.get(part).map(|breakage| breakage.next_try_ms);
+        next_try_ms.is_none_or(|at_ms| self.is_past(at_ms))
+    }
+
+    /// Whether `pod` of `part`, which broke, may be replaced now. How often others broke is nothing to one that was there for
+    /// longer than they have to wait.
+    pub(super) fn may_replace_pod(&mut self, part: &str, pod: &Pod) -> bool {
         let Some(breakage) = self.observed.memory.breakages.get(part) else { return true };
-        if self.now_ms >= breakage.next_try_ms {
-            return true;
+        let is_old_at_ms = pod.created_ms.saturating_add(backoff::old_ms(breakage.count));
+        self.is_past(breakage.next_try_ms.min(is_old_at_ms))
+    }
+
+    /// Whether a pod that broke was there for so long that this says nothing about the one in its place.
+    pub(super) fn has_lasted(&self, pod: &Pod) -> bool {
+        self.now_ms.saturating_sub(pod.created_ms) > backoff::BREAKAGE_FORGOTTEN_MS
+    }
+
+    /// Whether it is `at_ms` already. If not, that is when to look again.
+    fn is_past(&mut self, at_ms: i64) -> bool {
+        let is_past = self.now_ms >= at_ms;
+        if !is_past {
+            self.decision.wake_at(at_ms);
         }
-        self.decision.wake_at(breakage.next_try_ms);
-        false
+        is_past
     }
 
     /// What a pod counts as. One that is on its way out is looked at again when it counts as lost. One that has ended well is

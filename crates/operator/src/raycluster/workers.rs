@@ -128,31 +128,38 @@ impl Group<'_> {
     }
 
     fn of_one_host(&self, pass: &mut Pass<'_>) -> Vec<Step> {
-        let mut steps = self.failed(pass);
         let (named, kept): (Vec<&Arc<Pod>>, Vec<&Arc<Pod>>) =
             self.with(Standing::Active).partition(|pod| self.named.contains(pod.name.as_str()));
-        let mut deletions: Vec<Step> = named.iter().map(|pod| self.deletion(pod, false)).collect();
         let wanted = self.replicas as usize;
+        let (mut deletions, waiting) = self.failed(pass, wanted.saturating_sub(kept.len()));
+        deletions.extend(named.iter().map(|pod| self.deletion(pod, false)));
         if kept.len() > wanted && may_choose(pass) {
             let mut kept = kept.clone();
             kept.sort_by(|a, b| dispensable(a).cmp(&dispensable(b)));
             deletions.extend(kept.iter().take(kept.len() - wanted).map(|pod| self.deletion(pod, false)));
         }
-        if !deletions.is_empty() && pass.may_try(&self.part) {
-            steps.append(&mut deletions);
-        }
+        let mut steps = if !deletions.is_empty() && pass.may_try(&self.part) { deletions } else { Vec::new() };
         // Pods on their way out may still hold what they had: together there are never more than the maximum.
         let occupied = self.pods.iter().filter(|(_, standing)| *standing != Standing::Lost).count();
         let room = (self.most as usize).saturating_sub(occupied);
-        let missing = wanted.saturating_sub(kept.len()).min(room);
+        let missing = wanted.saturating_sub(kept.len() + waiting).min(room);
         steps.extend(self.creations(pass, missing));
         steps
     }
 
-    /// Deletions of pods that have failed: at once, unless they fail again and again.
-    fn failed(&self, pass: &mut Pass<'_>) -> Vec<Step> {
-        let steps: Vec<Step> = self.with(Standing::Failed).map(|pod| self.deletion(pod, true)).collect();
-        if steps.is_empty() || !pass.may_replace(&self.part) || !pass.may_try(&self.part) { Vec::new() } else { steps }
+    /// Deletions of pods that have failed, at once; and how many fail again and again, and wait. Those stay for so long, and
+    /// nothing is made in their place. `free`: places that no other pod has; who has none is not replaced, and need not wait.
+    fn failed(&self, pass: &mut Pass<'_>, free: usize) -> (Vec<Step>, usize) {
+        let (mut steps, mut waiting) = (Vec::new(), 0);
+        for pod in self.with(Standing::Failed) {
+            let is_replaced = waiting < free && !self.named.contains(pod.name.as_str());
+            if is_replaced && !pass.may_replace_pod(&self.part, pod) {
+                waiting += 1;
+            } else {
+                steps.push(self.deletion(pod, is_replaced && !pass.has_lasted(pod)));
+            }
+        }
+        (steps, waiting)
     }
 
     fn deletion(&self, pod: &Pod, replaces_broken: bool) -> Step {

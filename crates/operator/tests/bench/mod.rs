@@ -6,6 +6,8 @@
     reason = "each test program uses its own part; it is a test, and may read its seeds from the environment"
 )]
 
+pub mod recorded;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
@@ -151,6 +153,24 @@ fn turn(server: &ApiServer, nodes: &Mutex<Nodes>) {
     for (namespace, name) in starting {
         server.edit("pods", &namespace, &name, run).unwrap();
     }
+}
+
+/// Lets every worker fail within a second of its start, for as long as the task is not aborted.
+pub fn failing(server: &ApiServer) -> JoinHandle<()> {
+    let server = server.clone();
+    let fail = |pod: &mut Value| {
+        if pod["status"]["phase"] == "Running" {
+            pod["status"]["phase"] = json!("Failed");
+        }
+    };
+    tokio::spawn(async move {
+        loop {
+            seconds(1).await;
+            for name in pods(&server, "worker") {
+                server.edit("pods", "default", &name, fail).unwrap();
+            }
+        }
+    })
 }
 
 /// What a pod looks like that runs.

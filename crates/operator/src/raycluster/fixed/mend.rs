@@ -29,12 +29,16 @@ pub(super) fn step(pass: &mut Pass<'_>, part: &str, there: &Arc<Child>, wanted: 
         _ => return None,
     };
     let mut body = body?;
-    if !pass.may_try(part) {
+    // Pods that come before their gang is as large are placed without the others.
+    let is_needed = there.kind.kind == "PodGroup" && grows(&there.body, &body);
+    let may = if is_needed { pass.may_try_needed(part) } else { pass.may_try(part) };
+    if !may {
         return None;
     }
     body["apiVersion"] = json!(there.kind.api_version());
     body["kind"] = json!(there.kind.kind);
     let step = Step::new(part, Action::Replace { kind: there.kind, body });
+    let step = if is_needed { step.blocking() } else { step };
     Some(match said {
         Some([done, done_text, failed, failed_text]) => {
             step.says(done, "Update", done_text).complains(failed, "Update", failed_text)
@@ -91,6 +95,12 @@ fn gang(body: &mut Value, wanted: &Value) -> bool {
         }
     }
     changes
+}
+
+/// Whether more pods are to begin together than before.
+fn grows(old: &Value, new: &Value) -> bool {
+    let least = |body: &Value, pointer: &str| body.pointer(pointer).and_then(Value::as_u64);
+    ["/spec/minMember", "/spec/schedulingPolicy/gang/minCount"].iter().any(|it| least(new, it) > least(old, it))
 }
 
 /// Whether two counts, or two maps of quantities, are the same.

@@ -28,8 +28,8 @@ enum State {
     Whole,
     /// Hosts are still to be made: these.
     Coming(Vec<Place>),
-    /// Some hosts are gone or about to go: the rest must go, too. Whether a host has failed.
-    Broken(bool),
+    /// Some hosts are gone, about to go or have failed: the rest must go, too.
+    Broken,
 }
 
 impl Group<'_> {
@@ -41,12 +41,12 @@ impl Group<'_> {
             by_name.entry(worker.0.replica_name.as_str()).or_default().push(worker);
         }
         let (mut steps, adopted) = self.adopt(pass, &by_name.keys().copied().collect());
-        let (mut kept, mut coming) = (Vec::new(), Vec::new());
+        let (mut kept, mut coming, mut broken) = (Vec::new(), Vec::new(), Vec::new());
         for (name, hosts) in &by_name {
             let is_named = hosts.iter().any(|(pod, _)| self.named.contains(pod.name.as_str()));
             match self.state(pass, hosts) {
-                _ if is_named => steps.extend(self.end(pass, hosts, false)),
-                State::Broken(has_failed) => steps.extend(self.end(pass, hosts, has_failed)),
+                _ if is_named => steps.extend(self.end(pass, hosts)),
+                State::Broken => broken.push(hosts),
                 State::Whole => kept.push(hosts),
                 State::Coming(places) => {
                     coming.extend(places.into_iter().map(|place| (place, Some((*name).to_owned()))));
@@ -60,11 +60,13 @@ impl Group<'_> {
             kept.sort_by_key(|hosts| hosts.iter().map(|(pod, _)| dispensable(pod)).max());
             for hosts in kept.iter().take(kept.len() - wanted) {
                 coming.retain(|(_, name)| hosts.iter().all(|(pod, _)| Some(&pod.replica_name) != name.as_ref()));
-                steps.extend(self.end(pass, hosts, false));
+                steps.extend(self.end(pass, hosts));
             }
         }
+        let (ends, waiting) = self.broken(pass, &broken, wanted.saturating_sub(kept.len()));
+        steps.extend(ends);
         let room = (self.most as usize).saturating_sub(by_name.len() + adopted);
-        let missing = wanted.saturating_sub(kept.len()).min(room);
+        let missing = wanted.saturating_sub(kept.len() + waiting).min(room);
         steps.extend(self.replicas(pass, missing, coming));
         steps
     }
@@ -75,8 +77,7 @@ impl Group<'_> {
         let strays = || self.pods.iter().filter(|(pod, _)| pod.replica_name.is_empty());
         let of = |wanted: Standing| strays().filter(move |(_, standing)| *standing == wanted).map(|(pod, _)| pod);
         let mut steps: Vec<Step> = of(Standing::Failed).map(|pod| self.deletion(pod, true)).collect();
-        let may = steps.is_empty() || (pass.may_try(&self.part) && pass.may_replace(&self.part));
-        if !may {
+        if !steps.is_empty() && !pass.may_try(&self.part) {
             steps.clear();
         }
         let mut hosts: Vec<&Arc<Pod>> = of(Standing::Active).collect();
@@ -122,23 +123,23 @@ impl Group<'_> {
 
     fn state(&self, pass: &mut Pass<'_>, hosts: &[&Worker]) -> State {
         if hosts.iter().any(|(_, standing)| *standing == Standing::Failed) {
-            return State::Broken(true);
+            return State::Broken;
         }
         let active: Vec<&Arc<Pod>> =
             hosts.iter().filter(|(_, standing)| *standing == Standing::Active).map(|(pod, _)| pod).collect();
         if active.len() < hosts.len() {
-            return State::Broken(false);
+            return State::Broken;
         }
         if active.len() >= self.hosts as usize {
             return State::Whole;
         }
-        let Some(place) = active.iter().find_map(|pod| pod.place) else { return State::Broken(false) };
+        let Some(place) = active.iter().find_map(|pod| pod.place) else { return State::Broken };
         let retired = pass.observed.incarnations.get(&(self.spec.group_name.clone(), place.replica));
         let youngest_ms = active.iter().map(|pod| pod.created_ms).max().unwrap_or(0);
         let until_ms = youngest_ms.saturating_add(WHOLE_WITHIN_MS);
         // Either a host was there and is gone, or nobody has made it for too long.
         if retired.is_some_and(|next| *next > place.incarnation) || pass.now_ms >= until_ms {
-            return State::Broken(false);
+            return State::Broken;
         }
         pass.decision.wake_at(until_ms);
         let is_there = |host: u32| active.iter().any(|pod| pod.place.is_some_and(|place| place.host == host));
@@ -146,11 +147,29 @@ impl Group<'_> {
     }
 
     /// Deletes what is left of a replica.
-    fn end(&self, pass: &mut Pass<'_>, hosts: &[&Worker], has_failed: bool) -> Vec<Step> {
+    fn end(&self, pass: &mut Pass<'_>, hosts: &[&Worker]) -> Vec<Step> {
         let present = hosts.iter().filter(|(pod, _)| pod.deletion_ms.is_none());
-        let steps: Vec<Step> = present.map(|(pod, _)| self.deletion(pod, has_failed)).collect();
-        let may = steps.is_empty() || (pass.may_try(&self.part) && (!has_failed || pass.may_replace(&self.part)));
-        if may { steps } else { Vec::new() }
+        let steps: Vec<Step> = present.map(|(pod, _)| self.deletion(pod, false)).collect();
+        if !steps.is_empty() && pass.may_try(&self.part) { steps } else { Vec::new() }
+    }
+
+    /// Deletes what is left of broken replicas, and says how many fail again and again, and wait. Of those the hosts that have
+    /// failed stay for so long, and nothing is made in their place. `free`: replicas that are wanted beside those that are whole.
+    fn broken(&self, pass: &mut Pass<'_>, broken: &[&Vec<&Worker>], free: usize) -> (Vec<Step>, usize) {
+        let (mut steps, mut waiting) = (Vec::new(), 0);
+        for hosts in broken {
+            let (failed, others): (Vec<&Worker>, Vec<&Worker>) =
+                hosts.iter().partition(|(_, standing)| *standing == Standing::Failed);
+            steps.extend(self.end(pass, &others));
+            let is_replaced = waiting < free;
+            if is_replaced && failed.iter().any(|(pod, _)| !pass.may_replace_pod(&self.part, pod)) {
+                waiting += 1;
+            } else if !failed.is_empty() && pass.may_try(&self.part) {
+                let deletion = |(pod, _): &&Worker| self.deletion(pod, is_replaced && !pass.has_lasted(pod));
+                steps.extend(failed.iter().map(deletion));
+            }
+        }
+        (steps, waiting)
     }
 
     /// Makes hosts that are missing of replicas under way, and `missing` new replicas at the lowest free places.

@@ -23,6 +23,7 @@ pub(super) fn mark(children: &Children<'_>, group: &Group<'_>, pod: &mut PodDraf
 }
 
 /// All groups of the RayCluster with the least pods of each, as JSON. Placeholders hold their place until the pods are there.
+/// YuniKorn makes them once, when the first pod of an application comes, and looks at no later pod's: no plan can change them.
 fn task_groups(children: &Children<'_>) -> Result<String, FieldError> {
     let mut groups = vec![task_group(&Group::head(children.cluster), 1)?];
     for group in &children.cluster.spec.worker_group_specs {
