@@ -17,6 +17,10 @@ impl WorkerGroupSpec {
             let problem = || format!("must be from 0 to {}", i32::MAX);
             valid.ok_or_else(|| FieldError::new(member(path, name), value.to_string(), problem()))
         };
+        if self.suspend == Some(true) {
+            let hosts = self.num_of_hosts.and_then(|hosts| u32::try_from(hosts).ok());
+            return Ok((0, hosts.filter(|hosts| u64::from(*hosts) <= MOST_PODS).unwrap_or(1).max(1)));
+        }
         let hosts = count("numOfHosts", self.num_of_hosts.unwrap_or(1))?;
         if u64::from(hosts) > MOST_PODS {
             let problem = format!("asks for more than {MOST_PODS} pods to a replica: lower it");
@@ -24,9 +28,6 @@ impl WorkerGroupSpec {
         }
         if hosts == 0 {
             return Ok((0, 1));
-        }
-        if self.suspend == Some(true) {
-            return Ok((0, hosts));
         }
         let min = count("minReplicas", self.min_replicas.unwrap_or(0))?;
         let max = count("maxReplicas", self.max_replicas.unwrap_or(i32::MAX.into()))?;
@@ -60,6 +61,8 @@ mod tests {
             assert_eq!(counted(&json!({"replicas": replicas})), Ok((expected, 1)), "{replicas}");
         }
         assert_eq!(counted(&json!({"replicas": 3, "suspend": true, "numOfHosts": 4})), Ok((0, 4)));
+        // Whatever else is said of it, a suspended group has no pods.
+        assert_eq!(counted(&json!({"suspend": true, "numOfHosts": -1})), Ok((0, 1)));
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn lint(file: &str, object: &Value, rules: &Rules, found: &mut Vec<Found>, notes
         return;
     };
     let mut seen = BTreeSet::new();
-    for Fault { error, is_fatal } in faults(kind, object.clone(), rules) {
+    for Fault { error, is_fatal, .. } in faults(kind, object.clone(), rules) {
         // The definition and the operator may refuse the same thing.
         if seen.insert((error.field.clone(), error.value.clone())) {
             found.push(Found {

@@ -8,7 +8,8 @@ pub fn prepare(kind: Kind, object: &mut Value) -> Vec<Fault> {
     kind.fill_in_defaults(object);
     let mut faults = version(object);
     let misfits = kind.misfits(object).into_iter();
-    faults.extend(misfits.map(|misfit| Fault { error: misfit.error, is_fatal: !misfit.is_unknown }));
+    let fault = |is_unknown| if is_unknown { Fault::advice } else { Fault::fatal };
+    faults.extend(misfits.map(|misfit| fault(misfit.is_unknown)(misfit.error)));
     name_it(object);
     faults
 }

@@ -43,8 +43,7 @@ pub fn objects(cluster: &RayCluster, config: &Config) -> Result<Vec<Value>, Fiel
     if cluster.spec.suspend == Some(true) {
         return Ok(objects);
     }
-    let members = children.gang_members()?;
-    objects.extend(children.pod_groups(&members)?);
+    objects.extend(children.pod_groups(&children.gang_members())?);
     let name = match config.pods.plain_head_name {
         true => children.head_pod_prefix().trim_end_matches('-').to_owned(),
         false => format!("{}RAND-000", children.head_pod_prefix()),

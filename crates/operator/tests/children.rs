@@ -321,7 +321,7 @@ fn gangs_are_as_large_as_the_spec_says_or_as_the_caller_does() {
     let of = |cluster: &RayCluster, scheduler, members: Option<GangMembers>| {
         let config = Config { batch_scheduler: Some(scheduler), ..Config::default() };
         let children = Children { cluster, config: &config };
-        let members = members.unwrap_or_else(|| children.gang_members().unwrap());
+        let members = members.unwrap_or_else(|| children.gang_members());
         children.pod_groups(&members).unwrap()
     };
     let volcano = &of(&fixed, BatchScheduler::Volcano, None)[0]["spec"];
@@ -357,7 +357,7 @@ fn told(scheduler: BatchScheduler, planned: &str) -> Value {
     }));
     let config = Config { batch_scheduler: Some(scheduler), ..Config::default() };
     let children = Children { cluster: &cluster, config: &config };
-    let groups = children.pod_groups(&children.gang_members().unwrap()).unwrap();
+    let groups = children.pod_groups(&children.gang_members()).unwrap();
     let group = groups.iter().find(|object| object["kind"] == "PodGroup");
     let pod = worker(&cluster, &config);
     let named = |of: &str| pod.pointer(of).cloned().unwrap_or_default();

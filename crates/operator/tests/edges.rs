@@ -382,3 +382,25 @@ async fn a_conflict_of_versions_is_not_taken_for_an_object_that_is_gone() {
     assert_eq!(pods(&server, "worker"), [""; 0]);
     process.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_service_of_serve_needs_no_port_once_it_is_there() {
+    let (server, _, process) = started(Config::default());
+    let mut with_port = cluster("a", 1, 1);
+    with_port["metadata"]["annotations"] = json!({"ray.io/enable-serve-service": "true"});
+    let container = &mut with_port["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0];
+    container["ports"] = json!([{"name": "serve", "containerPort": 8000}]);
+    server.create("rayclusters", with_port).unwrap();
+    seconds(5).await;
+    assert!(server.get("services", "default", "a-serve-svc").is_some());
+    let pointer = "/spec/headGroupSpec/template/spec/containers/0/ports/0/name";
+    edit(&server, |it| *it.pointer_mut(pointer).unwrap() = json!("http"));
+    seconds(30).await;
+    assert!(server.get("services", "default", "a-serve-svc").is_some());
+    assert_eq!(
+        condition(&server, "a", "ReplicaFailure"),
+        None,
+        "KubeRay looks at the ports of a Service to be made only"
+    );
+    process.end().await;
+}

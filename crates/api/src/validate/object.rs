@@ -12,17 +12,19 @@ pub struct Fault {
     pub error: FieldError,
     /// Whether the operator refuses the object, or a part of it; otherwise it will not work as written.
     pub is_fatal: bool,
+    /// Whether all that is refused is a part of the object.
+    pub is_of_part: bool,
 }
 
 impl Fault {
     /// Something that is refused.
     pub fn fatal(error: FieldError) -> Self {
-        Fault { error, is_fatal: true }
+        Fault { error, is_fatal: true, is_of_part: false }
     }
 
     /// Something that is allowed and will not work.
     pub fn advice(error: FieldError) -> Self {
-        Fault { error, is_fatal: false }
+        Fault { error, is_fatal: false, is_of_part: false }
     }
 }
 
@@ -70,7 +72,11 @@ fn cluster_faults(object: &Value, pointer: &str, rules: &Rules) -> Vec<Fault> {
     let mut faults: Vec<Fault> = cluster
         .validate(rules)
         .into_iter()
-        .map(|finding| Fault { error: moved(finding.error), is_fatal: finding.refused != Extent::None })
+        .map(|finding| Fault {
+            error: moved(finding.error),
+            is_fatal: finding.refused != Extent::None,
+            is_of_part: finding.refused == Extent::Part,
+        })
         .chain(cluster.advice().into_iter().map(|error| Fault::advice(moved(error))))
         .collect();
     if cluster.spec.enable_in_tree_autoscaling == Some(true) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Member, is_autoscaled, is_dns_1035_label, is_dns_1123_label, list};
+use super::{Member, is_autoscaled, is_dns_1123_label, list};
 use crate::{
     FieldError, RayCluster,
     at::{At, member},
@@ -14,6 +14,8 @@ use crate::{
 };
 
 const HEAD_SERVICE: &str = "spec.headGroupSpec.headService";
+/// The init container that the operator adds to workers, unless it is told not to.
+const WAIT_FOR_GCS: &str = "wait-gcs-ready";
 /// The port that the operator adds where no port is called so.
 const METRICS: (&str, i64) = ("metrics", 8080);
 /// Ports of the head's Service where the Ray container names none.
@@ -28,7 +30,7 @@ pub(super) fn refused(cluster: &RayCluster) -> Vec<FieldError> {
     let mut advice = containers(&head, is_autoscaled(cluster).then_some("autoscaler"));
     advice.extend(ports(&head));
     for workers in Member::workers(cluster) {
-        advice.extend(containers(&workers, Some("wait-gcs-ready")));
+        advice.extend(containers(&workers, Some(WAIT_FOR_GCS)));
         advice.extend(ports(&workers));
     }
     advice.extend(head_service(cluster, &head));
@@ -41,7 +43,10 @@ fn containers(member: &Member<'_>, operators: Option<&str>) -> Vec<FieldError> {
     let mut advice = pod_metadata(member, template);
     for container in ["initContainers", "containers"].iter().flat_map(|kind| list(template.spec(), kind)) {
         let Ok(name) = container.text("name") else { continue };
-        let problem = if operators == Some(name.as_str()) {
+        let problem = if operators == Some(name.as_str()) && name == WAIT_FOR_GCS {
+            "is the name of a container that the operator adds, and then no pod can be created: choose another, unless the operator \
+             runs with ENABLE_INIT_CONTAINER_INJECTION=false"
+        } else if operators == Some(name.as_str()) {
             "is the name of a container that the operator adds, and no pod can be created: choose another"
         } else if !name.is_empty() && !is_dns_1123_label(&name) {
             "no pod can be created: write at most 63 lower-case letters, digits and -, with a letter or digit at both ends"
@@ -200,10 +205,10 @@ fn own_head_service(own: &At<'_>) -> Vec<FieldError> {
     if let Ok(Some(metadata)) = own.get("metadata") {
         let path = metadata.path();
         let name = metadata.text("name").unwrap_or_default();
-        if !name.is_empty() && (name.len() > MOST_SERVICE_NAME_CHARS || !is_dns_1035_label(&name)) {
+        if !name.is_empty() && (name.len() > MOST_SERVICE_NAME_CHARS || !is_dns_1123_label(&name)) {
             let problem = format!(
-                "no Service can be created: write at most {MOST_SERVICE_NAME_CHARS} lower-case letters, digits and -, a \
-                 letter first, no - at the end"
+                "no Service can be created: write at most {MOST_SERVICE_NAME_CHARS} lower-case letters, digits and -, no - \
+                 at either end (before Kubernetes 1.36 a letter first)"
             );
             advice.push(FieldError::new(member(&path, "name"), name, problem));
         }

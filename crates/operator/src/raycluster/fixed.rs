@@ -60,6 +60,11 @@ pub(super) fn make(pass: &mut Pass<'_>) {
     let policies = children.network_policies();
     let unwanted = unwanted_policies(pass, &policies);
     let way_in = if pass.config.routes { "route" } else { "ingress" };
+    let serve_service = match children.serve_service() {
+        // As KubeRay, which looks at the ports only where there is no such Service yet.
+        Err(_) if has_serve_service(pass) => Ok(None),
+        service => service,
+    };
     let wanted: [(&str, Result<Vec<Value>, FieldError>); 10] = [
         ("service-account", children.service_account().map(list)),
         ("role", children.role().map(list)),
@@ -69,7 +74,7 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         // One that can't be made holds up no other.
         ("service", children.head_service().map(list)),
         ("service", children.headless_service().map(list)),
-        ("service", children.serve_service().map(list)),
+        ("service", serve_service.map(list)),
         ("pvc", Ok(list(children.gcs_pvc()))),
         (NETWORK_POLICY, Ok(policies)),
     ];
@@ -88,6 +93,12 @@ pub(super) fn make(pass: &mut Pass<'_>) {
     // Of all but cluster administrators, the API server takes a RoleBinding only once its Role is there: it compares what
     // the Role allows with what we may do.
     pass.decision.then(bindings);
+}
+
+/// Whether the Service of Serve is there.
+fn has_serve_service(pass: &Pass<'_>) -> bool {
+    let name = format!("{}-serve-svc", pass.observed.cluster.metadata.name);
+    pass.observed.children.iter().any(|child| child.kind == &kind::SERVICE && child.key.name == name)
 }
 
 /// Pods need these parts: without its account the head pod would be refused, without its Secret it would not start, and
@@ -114,8 +125,7 @@ pub(super) fn gangs(pass: &mut Pass<'_>) {
     if pass.config.batch_scheduler.is_none() {
         return;
     }
-    let objects = pass.children.gang_members().and_then(|members| pass.children.pod_groups(&members));
-    match objects {
+    match pass.children.pod_groups(&pass.children.gang_members()) {
         Ok(objects) => {
             let steps = objects.into_iter().filter_map(|object| one(pass, GANG, object)).collect();
             pass.decision.then(steps);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Observed, decide};
 use crate::{
-    config::Config,
+    config::{BatchScheduler, Config},
     frame::{
         decision::{Action, Decision},
         outcome::{Class, Memory, Problem},
@@ -425,4 +425,18 @@ fn a_role_is_there_before_it_is_bound() {
     };
     assert!(batch("Role") < batch("RoleBinding"));
     assert!(batch("RoleBinding") < batch("Pod"));
+}
+
+#[test]
+fn a_scheduler_is_told_of_the_groups_that_can_be_counted() {
+    let cluster = cluster(&json!({"group": {"numOfHosts": -1}}));
+    let memory = Memory::default();
+    for scheduler in [BatchScheduler::Volcano, BatchScheduler::YuniKorn] {
+        let config = Config { batch_scheduler: Some(scheduler), ..Config::default() };
+        let decision = decide(&Observed::alone(&cluster, &memory), &config, NOW_MS);
+        assert_eq!(on_pods(&decision).1.get("head"), Some(&1), "{scheduler:?}");
+        let (failure, group) = told(&decision);
+        assert!(failure.starts_with("FailedCreateWorkerPod") && failure.contains("numOfHosts: -1"), "{failure}");
+        assert!(group["message"].as_str().unwrap().contains("numOfHosts: -1"), "{group}");
+    }
 }

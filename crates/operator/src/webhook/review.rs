@@ -31,9 +31,12 @@ pub(super) fn review(kind: Kind, request: &AdmissionRequest<DynamicObject>, rule
         Some(old) => faults(kind, old, rules).into_iter().map(|fault| fault.error.to_string()).collect(),
         None => BTreeSet::new(),
     };
-    let (refused, warned): (Vec<Fault>, Vec<Fault>) = faults(kind, object, rules)
-        .into_iter()
-        .partition(|fault| fault.is_fatal && !before.contains(&fault.error.to_string()));
+    // What concerns a part only is no reason to refuse a change of something that works: KubeRay takes it.
+    let is_update = request.old_object.is_some();
+    let is_refused = |fault: &Fault| {
+        fault.is_fatal && !(is_update && fault.is_of_part) && !before.contains(&fault.error.to_string())
+    };
+    let (refused, warned): (Vec<Fault>, Vec<Fault>) = faults(kind, object, rules).into_iter().partition(is_refused);
     if !warned.is_empty() {
         response.warnings = Some(warned.iter().take(MOST_WARNINGS).map(|fault| fault.error.to_string()).collect());
     }
@@ -130,6 +133,9 @@ mod tests {
         part["spec"]["workerGroupSpecs"][1]["numOfHosts"] = json!(-1);
         let response = asked(&part, None);
         assert!(!response.allowed && response.result.message.contains("numOfHosts: -1"), "{}", response.result.message);
+        // Of what works already, it is warned of.
+        let response = asked(&part, Some(&cluster(&["a", "b"])));
+        assert!(response.allowed && response.warnings.unwrap()[0].contains("numOfHosts: -1"));
     }
 
     #[test]

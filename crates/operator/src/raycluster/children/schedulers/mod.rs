@@ -28,21 +28,20 @@ pub type GangMembers = BTreeMap<String, u32>;
 
 impl Children<'_> {
     /// The gang that the spec asks for: with an autoscaler the least that there must be, else all of it. Groups in which the
-    /// autoscaler's plan starts a gang belong to it as a whole: what is planned together is placed together.
-    ///
-    /// # Errors
-    /// Names a count that is none.
-    pub fn gang_members(&self) -> Result<GangMembers, FieldError> {
+    /// autoscaler's plan starts a gang belong to it as a whole: what is planned together is placed together. A group whose pods
+    /// can't be counted gets none, which is said of it where they would be made.
+    pub fn gang_members(&self) -> GangMembers {
         let mut members = GangMembers::new();
         for (index, group) in self.cluster.spec.worker_group_specs.iter().enumerate() {
             let mut group = group.clone();
             if self.is_autoscaled() && self.cluster.pods_in_planned_gangs(&group.group_name) == 0 {
                 group.replicas = group.min_replicas;
             }
-            let (replicas, hosts) = self.replicas_and_hosts(index, &group)?;
-            members.insert(group.group_name, replicas * hosts);
+            if let Ok((replicas, hosts)) = self.replicas_and_hosts(index, &group) {
+                members.insert(group.group_name, replicas * hosts);
+            }
         }
-        Ok(members)
+        members
     }
 
     /// The objects that describe the gang to the scheduler, in the order in which they are to be made. None if there is
