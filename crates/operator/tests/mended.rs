@@ -505,3 +505,75 @@ async fn no_worker_comes_before_its_gang_is_as_large() {
         process.end().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gang_that_may_not_grow_stops_nothing_but_its_growth() {
+    let forbidden = || Rule::on(Verb::Update, "podgroups").refuse(Refusal::of_code(403, "no PodGroup is changed"));
+    let conflicts = || Rule::on(Verb::Update, "podgroups").refuse(Refusal::of_code(409, "has been modified"));
+    for (scheduler, rule) in [("volcano", forbidden()), ("volcano", conflicts()), ("scheduler-plugins", forbidden())] {
+        let config = Config { batch_scheduler: scheduler.parse().ok(), ..Config::default() };
+        let (server, _, process) = started(config);
+        let mut gang = cluster("a", 4, 1);
+        gang["metadata"]["labels"] = json!({"ray.io/gang-scheduling-enabled": "true"});
+        for (name, hosts) in [("other", 1), ("pairs", 2)] {
+            let mut group = gang["spec"]["workerGroupSpecs"][0].clone();
+            group["groupName"] = json!(name);
+            group["replicas"] = json!(3);
+            group["numOfHosts"] = json!(hosts);
+            gang["spec"]["workerGroupSpecs"].as_array_mut().unwrap().push(group);
+        }
+        server.create("rayclusters", gang).unwrap();
+        let of = |group: &str| of_group(&server, group);
+        let sizes = || (pods(&server, "head").len(), of("w").len(), of("other").len(), of("pairs").len());
+        seconds(5).await;
+        assert_eq!(sizes(), (1, 4, 3, 6), "{scheduler}");
+        process.connection.fail(rule.always());
+        edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(8));
+        edit(&server, |it| it["spec"]["workerGroupSpecs"][2]["replicas"] = json!(5));
+        seconds(60).await;
+        assert_eq!(sizes(), (1, 4, 3, 6), "{scheduler}: no pod beyond what the gang covers");
+        let fail = |name: &str| {
+            server.edit("pods", "default", name, |pod| pod["status"]["phase"] = json!("Failed")).unwrap();
+        };
+        fail(&of("w")[1]);
+        seconds(5).await;
+        assert_eq!((sizes(), in_phase(&server, "Failed")), ((1, 4, 3, 6), 0), "{scheduler}: a worker is replaced");
+        fail(&of("pairs")[1]);
+        seconds(5).await;
+        assert_eq!((sizes(), in_phase(&server, "Failed")), ((1, 4, 3, 6), 0), "{scheduler}: a replica is replaced");
+        let head = pods(&server, "head").remove(0);
+        server.delete("pods", "default", &head).unwrap();
+        seconds(5).await;
+        assert_eq!((sizes(), in_phase(&server, "Running")), ((1, 4, 3, 6), 14), "{scheduler}: the head comes back");
+        let named = of("other")[1].clone();
+        edit(&server, |it| {
+            let group = &mut it["spec"]["workerGroupSpecs"][1];
+            group["replicas"] = json!(2);
+            group["scaleStrategy"] = json!({"workersToDelete": [named]});
+        });
+        seconds(2).await;
+        assert!(!of("other").contains(&named), "{scheduler}: what is named goes");
+        assert_eq!(of("other").len(), 2, "{scheduler}");
+        edit(&server, |it| it["spec"]["workerGroupSpecs"][1]["suspend"] = json!(true));
+        seconds(2).await;
+        assert_eq!(of("other").len(), 0, "{scheduler}: a group is suspended");
+        seconds(60).await;
+        assert!(pods(&server, "worker").len() <= 13, "{scheduler}: {:?}", sizes());
+        process.connection.recover();
+        seconds(60).await;
+        assert_eq!(sizes(), (1, 8, 0, 10), "{scheduler}: it may grow");
+        process.end().await;
+    }
+}
+
+/// Pods of a group that are not on their way out.
+fn of_group(server: &ApiServer, group: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    server.each("pods", "", |pod| {
+        let is_leaving = pod.pointer("/metadata/deletionTimestamp").is_some();
+        if pod["metadata"]["labels"]["ray.io/group"] == group && !is_leaving {
+            names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
+        }
+    });
+    names
+}

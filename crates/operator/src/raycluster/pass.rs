@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     frame::{
         backoff,
-        decision::{Decision, Notice},
+        decision::{Decision, Notice, Step},
         outcome::{Class, Failure},
         pod::Pod,
     },
@@ -42,6 +42,16 @@ pub(super) struct Pass<'a> {
     pub(super) faults: Vec<(String, FieldError)>,
     /// Something that pods need is missing, and can't be made or waits for its back-off: then no pod is made.
     pub(super) lacks_needed: bool,
+    /// The gang that an outside scheduler knows has to grow: then no worker is made that it does not cover.
+    pub(super) gang_is_small: Option<Growth>,
+}
+
+/// How a gang that is there has to grow.
+pub(super) struct Growth {
+    /// Pods that it covers now, the head among them.
+    pub(super) covers: usize,
+    /// What lets it grow; `None`: it waits for its back-off. It is blocking.
+    pub(super) step: Option<Step>,
 }
 
 impl<'a> Pass<'a> {
@@ -55,6 +65,7 @@ impl<'a> Pass<'a> {
             decision: Decision::default(),
             faults: Vec::new(),
             lacks_needed: false,
+            gang_is_small: None,
         }
     }
 

@@ -24,6 +24,7 @@ use crate::{
     gangs, names,
 };
 
+mod cover;
 mod replicas;
 
 /// A worker pod and what it counts as.
@@ -42,9 +43,10 @@ struct Group<'a> {
     named: BTreeSet<&'a str>,
 }
 
-/// Makes missing pods and deletes surplus ones, each group for itself.
+/// Makes missing pods and deletes surplus ones, each group for itself. Pods that the gang of the cluster does not cover come
+/// after it has grown.
 pub(super) fn make(pass: &mut Pass<'_>) {
-    let mut steps = Vec::new();
+    let mut groups = Vec::new();
     let cluster = pass.observed.cluster;
     for (index, spec) in cluster.spec.worker_group_specs.iter().enumerate() {
         let part = group_part(&spec.group_name);
@@ -61,17 +63,34 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         let (replicas, hosts, most) = (replicas.saturating_mul(units), unit, most.saturating_mul(units));
         let pods = pass.workers(&spec.group_name);
         let named = spec.scale_strategy.iter().flat_map(|strategy| &strategy.workers_to_delete).map(String::as_str);
-        let group = Group { spec, part, replicas, hosts, most, pods, named: named.collect() };
+        groups.push(Group { spec, part, replicas, hosts, most, pods, named: named.collect() });
+    }
+    let (mut steps, mut creations) = (Vec::new(), Vec::new());
+    for group in &groups {
         steps.extend(group.released(pass));
-        steps.extend(if spec.suspend == Some(true) {
+        let of_group = if group.spec.suspend == Some(true) {
             group.suspended(pass)
-        } else if hosts > 1 {
+        } else if group.hosts > 1 {
             group.of_many_hosts(pass)
         } else {
             group.of_one_host(pass)
-        });
+        };
+        let (made, others): (Vec<Step>, Vec<Step>) =
+            of_group.into_iter().partition(|step| matches!(step.action, Action::Create { .. }));
+        steps.extend(others);
+        creations.push(made);
     }
+    let Some(growth) = pass.gang_is_small.take() else {
+        steps.extend(creations.into_iter().flatten());
+        return pass.decision.then(steps);
+    };
+    let (covered, uncovered) = cover::divide(pass, &groups, creations, growth.covers);
+    steps.extend(covered);
     pass.decision.then(steps);
+    if let Some(step) = growth.step {
+        pass.decision.then(vec![step]);
+        pass.decision.then(uncovered);
+    }
 }
 
 /// Pods of the group `part` can't be made because of what the spec says.
