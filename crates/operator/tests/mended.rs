@@ -577,3 +577,43 @@ fn of_group(server: &ApiServer, group: &str) -> Vec<String> {
     });
     names
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_in_a_crash_loop_is_no_reason_for_others_to_wait() {
+    for hosts in [1, 2] {
+        let (server, _, process) = started(Config::default());
+        server.create("rayclusters", cluster("a", 5, hosts)).unwrap();
+        seconds(5).await;
+        process.connection.reset_counts();
+        let fail = |replica: u32| {
+            let mut names = Vec::new();
+            server.each("pods", "", |pod| {
+                let slot = pod["metadata"]["annotations"]["mobula.dev/slot"].as_str().unwrap_or_default();
+                let is_there = slot.starts_with(&format!("{replica}.0."));
+                let is_worker = pod["metadata"]["labels"]["ray.io/group"] == "w";
+                if is_there && is_worker && pod["status"]["phase"] == "Running" {
+                    names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
+                }
+            });
+            for name in &names {
+                server.edit("pods", "default", name, |pod| pod["status"]["phase"] = json!("Failed")).unwrap();
+            }
+        };
+        for second in 0..300 {
+            fail(1);
+            if second == 120 {
+                assert_eq!(in_phase(&server, "Failed"), 1, "one waits");
+                let before: Vec<String> = pods(&server, "worker");
+                fail(3);
+                assert_eq!(in_phase(&server, "Failed"), 2);
+                seconds(1).await;
+                assert_eq!(in_phase(&server, "Failed"), 1, "{hosts} hosts: the other one is replaced at once");
+                assert_eq!(in_phase(&server, "Running") as i64, 1 + 4 * hosts, "{hosts} hosts: {before:?}");
+            }
+            seconds(1).await;
+        }
+        let made = process.connection.count(Verb::Create, "pods");
+        assert!(made <= 8 * hosts as u64, "{hosts} hosts: {made} were made");
+        process.end().await;
+    }
+}

@@ -79,7 +79,7 @@ pub struct Failure {
     pub generation: i64,
 }
 
-/// How often what serves a part had to be replaced because it broke.
+/// How often what serves a part, or one of its places, had to be replaced because it broke.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Breakage {
     /// In a row.
@@ -105,7 +105,7 @@ pub struct Memory {
     pub uid: String,
     /// Parts that failed.
     pub failures: BTreeMap<String, Failure>,
-    /// Parts whose pods break.
+    /// Parts, or less than those, whose pods break.
     pub breakages: BTreeMap<String, Breakage>,
     /// Pods that have ended, by unique id: when that was first seen (Unix ms, by our clock).
     pub ended: BTreeMap<String, i64>,
@@ -139,9 +139,9 @@ impl Memory {
         self.failures.insert(part.to_owned(), Failure { problem, verb, attempts, next_try_ms, generation });
     }
 
-    /// Takes in that something of `part` broke and is replaced.
-    pub fn broke(&mut self, part: &str, now_ms: i64) {
-        let breakage = self.breakages.entry(part.to_owned()).or_default();
+    /// Takes in that something of `what`, a part or one of its places, broke and is replaced.
+    pub fn broke(&mut self, what: &str, now_ms: i64) {
+        let breakage = self.breakages.entry(what.to_owned()).or_default();
         if breakage.is_forgotten(now_ms) {
             *breakage = Breakage::default();
         }

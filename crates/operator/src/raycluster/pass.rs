@@ -95,16 +95,16 @@ impl<'a> Pass<'a> {
         may
     }
 
-    /// Whether what broke of `part` may be replaced now.
-    pub(super) fn may_replace(&mut self, part: &str) -> bool {
-        let next_try_ms = self.observed.memory.breakages.get(part).map(|breakage| breakage.next_try_ms);
+    /// Whether `what` broke may be replaced now.
+    pub(super) fn may_replace(&mut self, what: &str) -> bool {
+        let next_try_ms = self.observed.memory.breakages.get(what).map(|breakage| breakage.next_try_ms);
         next_try_ms.is_none_or(|at_ms| self.is_past(at_ms))
     }
 
-    /// Whether `pod` of `part`, which broke, may be replaced now. How often others broke is nothing to one that was there for
-    /// longer than they have to wait.
-    pub(super) fn may_replace_pod(&mut self, part: &str, pod: &Pod) -> bool {
-        let Some(breakage) = self.observed.memory.breakages.get(part) else { return true };
+    /// Whether `pod` at `place`, which broke, may be replaced now. How often others broke there is nothing to one that was there
+    /// for longer than they have to wait.
+    pub(super) fn may_replace_pod(&mut self, place: &str, pod: &Pod) -> bool {
+        let Some(breakage) = self.observed.memory.breakages.get(place) else { return true };
         let is_old_at_ms = pod.created_ms.saturating_add(backoff::old_ms(breakage.count));
         self.is_past(breakage.next_try_ms.min(is_old_at_ms))
     }
