@@ -566,6 +566,51 @@ async fn a_gang_that_may_not_grow_stops_nothing_but_its_growth() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn beside_a_gang_that_may_not_grow_losses_are_replaced_and_no_faster_than_elsewhere() {
+    let volcano = || Config { batch_scheduler: "volcano".parse().ok(), ..Config::default() };
+    let refuse = |process: &Process| {
+        let rule = Rule::on(Verb::Update, "podgroups").refuse(Refusal::of_code(403, "no PodGroup is changed"));
+        process.connection.fail(rule.always());
+    };
+    // Of what an autoscaler asks for beyond the least, the gang knows nothing.
+    let (server, _, process) = started(volcano());
+    let mut elastic = scaled("a");
+    elastic["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(2);
+    elastic["spec"]["workerGroupSpecs"][0]["replicas"] = json!(6);
+    server.create("rayclusters", elastic).unwrap();
+    seconds(5).await;
+    assert_eq!(pods(&server, "worker").len(), 6);
+    refuse(&process);
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(4));
+    seconds(5).await;
+    let lost = pods(&server, "worker").remove(0);
+    server.delete("pods", "default", &lost).unwrap();
+    seconds(5).await;
+    assert_eq!(pods(&server, "worker").len(), 6, "one was lost");
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(7));
+    seconds(5).await;
+    assert_eq!(pods(&server, "worker").len(), 7, "one more is asked for");
+    process.end().await;
+
+    let (server, _, process) = started(volcano());
+    server.create("rayclusters", cluster("a", 4, 1)).unwrap();
+    seconds(5).await;
+    refuse(&process);
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(8));
+    seconds(5).await;
+    process.connection.reset_counts();
+    let failing = failing(&server);
+    for _ in 0..300 {
+        seconds(1).await;
+        assert!(pods(&server, "worker").len() <= 4);
+    }
+    failing.abort();
+    let made = process.connection.count(Verb::Create, "pods");
+    assert!((16..=28).contains(&made), "{made} were made");
+    process.end().await;
+}
+
 /// Pods of a group that are not on their way out.
 fn of_group(server: &ApiServer, group: &str) -> Vec<String> {
     let mut names = Vec::new();
