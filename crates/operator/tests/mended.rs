@@ -505,3 +505,160 @@ async fn no_worker_comes_before_its_gang_is_as_large() {
         process.end().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gang_that_may_not_grow_stops_nothing_but_its_growth() {
+    let forbidden = || Rule::on(Verb::Update, "podgroups").refuse(Refusal::of_code(403, "no PodGroup is changed"));
+    let conflicts = || Rule::on(Verb::Update, "podgroups").refuse(Refusal::of_code(409, "has been modified"));
+    for (scheduler, rule) in [("volcano", forbidden()), ("volcano", conflicts()), ("scheduler-plugins", forbidden())] {
+        let config = Config { batch_scheduler: scheduler.parse().ok(), ..Config::default() };
+        let (server, _, process) = started(config);
+        let mut gang = cluster("a", 4, 1);
+        gang["metadata"]["labels"] = json!({"ray.io/gang-scheduling-enabled": "true"});
+        for (name, hosts) in [("other", 1), ("pairs", 2)] {
+            let mut group = gang["spec"]["workerGroupSpecs"][0].clone();
+            group["groupName"] = json!(name);
+            group["replicas"] = json!(3);
+            group["numOfHosts"] = json!(hosts);
+            gang["spec"]["workerGroupSpecs"].as_array_mut().unwrap().push(group);
+        }
+        server.create("rayclusters", gang).unwrap();
+        let of = |group: &str| of_group(&server, group);
+        let sizes = || (pods(&server, "head").len(), of("w").len(), of("other").len(), of("pairs").len());
+        seconds(5).await;
+        assert_eq!(sizes(), (1, 4, 3, 6), "{scheduler}");
+        process.connection.fail(rule.always());
+        edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(8));
+        edit(&server, |it| it["spec"]["workerGroupSpecs"][2]["replicas"] = json!(5));
+        seconds(60).await;
+        assert_eq!(sizes(), (1, 4, 3, 6), "{scheduler}: no pod beyond what the gang covers");
+        let fail = |name: &str| {
+            server.edit("pods", "default", name, |pod| pod["status"]["phase"] = json!("Failed")).unwrap();
+        };
+        fail(&of("w")[1]);
+        seconds(5).await;
+        assert_eq!((sizes(), in_phase(&server, "Failed")), ((1, 4, 3, 6), 0), "{scheduler}: a worker is replaced");
+        fail(&of("pairs")[1]);
+        seconds(5).await;
+        assert_eq!((sizes(), in_phase(&server, "Failed")), ((1, 4, 3, 6), 0), "{scheduler}: a replica is replaced");
+        let head = pods(&server, "head").remove(0);
+        server.delete("pods", "default", &head).unwrap();
+        seconds(5).await;
+        assert_eq!((sizes(), in_phase(&server, "Running")), ((1, 4, 3, 6), 14), "{scheduler}: the head comes back");
+        let named = of("other")[1].clone();
+        edit(&server, |it| {
+            let group = &mut it["spec"]["workerGroupSpecs"][1];
+            group["replicas"] = json!(2);
+            group["scaleStrategy"] = json!({"workersToDelete": [named]});
+        });
+        seconds(2).await;
+        assert!(!of("other").contains(&named), "{scheduler}: what is named goes");
+        assert_eq!(of("other").len(), 2, "{scheduler}");
+        edit(&server, |it| it["spec"]["workerGroupSpecs"][1]["suspend"] = json!(true));
+        seconds(2).await;
+        assert_eq!(of("other").len(), 0, "{scheduler}: a group is suspended");
+        seconds(60).await;
+        assert!(pods(&server, "worker").len() <= 13, "{scheduler}: {:?}", sizes());
+        process.connection.recover();
+        seconds(60).await;
+        assert_eq!(sizes(), (1, 8, 0, 10), "{scheduler}: it may grow");
+        process.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_a_gang_that_may_not_grow_losses_are_replaced_and_no_faster_than_elsewhere() {
+    let volcano = || Config { batch_scheduler: "volcano".parse().ok(), ..Config::default() };
+    let refuse = |process: &Process| {
+        let rule = Rule::on(Verb::Update, "podgroups").refuse(Refusal::of_code(403, "no PodGroup is changed"));
+        process.connection.fail(rule.always());
+    };
+    // Of what an autoscaler asks for beyond the least, the gang knows nothing.
+    let (server, _, process) = started(volcano());
+    let mut elastic = scaled("a");
+    elastic["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(2);
+    elastic["spec"]["workerGroupSpecs"][0]["replicas"] = json!(6);
+    server.create("rayclusters", elastic).unwrap();
+    seconds(5).await;
+    assert_eq!(pods(&server, "worker").len(), 6);
+    refuse(&process);
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["minReplicas"] = json!(4));
+    seconds(5).await;
+    let lost = pods(&server, "worker").remove(0);
+    server.delete("pods", "default", &lost).unwrap();
+    seconds(5).await;
+    assert_eq!(pods(&server, "worker").len(), 6, "one was lost");
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(7));
+    seconds(5).await;
+    assert_eq!(pods(&server, "worker").len(), 7, "one more is asked for");
+    process.end().await;
+
+    let (server, _, process) = started(volcano());
+    server.create("rayclusters", cluster("a", 4, 1)).unwrap();
+    seconds(5).await;
+    refuse(&process);
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(8));
+    seconds(5).await;
+    process.connection.reset_counts();
+    let failing = failing(&server);
+    for _ in 0..300 {
+        seconds(1).await;
+        assert!(pods(&server, "worker").len() <= 4);
+    }
+    failing.abort();
+    let made = process.connection.count(Verb::Create, "pods");
+    assert!((16..=28).contains(&made), "{made} were made");
+    process.end().await;
+}
+
+/// Pods of a group that are not on their way out.
+fn of_group(server: &ApiServer, group: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    server.each("pods", "", |pod| {
+        let is_leaving = pod.pointer("/metadata/deletionTimestamp").is_some();
+        if pod["metadata"]["labels"]["ray.io/group"] == group && !is_leaving {
+            names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
+        }
+    });
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_in_a_crash_loop_is_no_reason_for_others_to_wait() {
+    for hosts in [1, 2] {
+        let (server, _, process) = started(Config::default());
+        server.create("rayclusters", cluster("a", 5, hosts)).unwrap();
+        seconds(5).await;
+        process.connection.reset_counts();
+        let fail = |replica: u32| {
+            let mut names = Vec::new();
+            server.each("pods", "", |pod| {
+                let slot = pod["metadata"]["annotations"]["mobula.dev/slot"].as_str().unwrap_or_default();
+                let is_there = slot.starts_with(&format!("{replica}.0."));
+                let is_worker = pod["metadata"]["labels"]["ray.io/group"] == "w";
+                if is_there && is_worker && pod["status"]["phase"] == "Running" {
+                    names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
+                }
+            });
+            for name in &names {
+                server.edit("pods", "default", name, |pod| pod["status"]["phase"] = json!("Failed")).unwrap();
+            }
+        };
+        for second in 0..300 {
+            fail(1);
+            if second == 120 {
+                assert_eq!(in_phase(&server, "Failed"), 1, "one waits");
+                let before: Vec<String> = pods(&server, "worker");
+                fail(3);
+                assert_eq!(in_phase(&server, "Failed"), 2);
+                seconds(1).await;
+                assert_eq!(in_phase(&server, "Failed"), 1, "{hosts} hosts: the other one is replaced at once");
+                assert_eq!(in_phase(&server, "Running") as i64, 1 + 4 * hosts, "{hosts} hosts: {before:?}");
+            }
+            seconds(1).await;
+        }
+        let made = process.connection.count(Verb::Create, "pods");
+        assert!(made <= 8 * hosts as u64, "{hosts} hosts: {made} were made");
+        process.end().await;
+    }
+}

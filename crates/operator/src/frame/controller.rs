@@ -300,7 +300,7 @@ fn remember(
     // What became of the status is known only after the steps: its failures end with a write that succeeds.
     let is_kept = |part: &str| part == STATUS_PART || parts.contains(part) || decision.held.contains(part);
     memory.failures.retain(|part, _| is_kept(part));
-    memory.breakages.retain(|_, breakage| !breakage.is_forgotten(now_ms));
+    memory.breakages.retain(|what, breakage| !breakage.is_forgotten(now_ms) && !decision.given_up.contains(what));
     memory.ended.clone_from(&decision.ended);
     memory.said.clone_from(&decision.states);
     let mut failed = std::collections::BTreeMap::new();
@@ -310,7 +310,9 @@ fn remember(
             Outcome::Failed(problem) => {
                 failed.entry(step.part.as_str()).or_insert((step.action.verb(), problem));
             }
-            Outcome::Done if step.replaces_broken => memory.broke(&step.part, now_ms),
+            Outcome::Done if step.replaces_broken => {
+                memory.broke(step.broken.as_ref().unwrap_or(&step.part), now_ms);
+            }
             Outcome::Found(exists) => {
                 look_up_came(memory, step, *exists, now_ms);
                 has_news = true;

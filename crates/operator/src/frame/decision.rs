@@ -21,6 +21,8 @@ pub struct Decision {
     pub states: BTreeSet<Notice>,
     /// Unix time in ms at which to look again though nothing has happened; `None`: something must happen first.
     pub wake_at_ms: Option<i64>,
+    /// What broke and is not to be replaced any more, as breakage is kept: how often it did is forgotten.
+    pub given_up: BTreeSet<String>,
     /// Parts that want something done but wait for their back-off. Failures of other parts are forgotten.
     pub held: BTreeSet<String>,
     /// Pods that have ended and wait to be replaced, by unique id: when that was first seen (Unix ms).
@@ -75,6 +77,8 @@ pub struct Step {
     pub about: Option<Regarding>,
     /// It replaces something that broke: too many of these in a row slow the part down.
     pub replaces_broken: bool,
+    /// What broke, where that is less than the part: how often it did is kept for itself.
+    pub broken: Option<String>,
 }
 
 /// The words of an Event about steps.
@@ -191,6 +195,7 @@ impl Step {
             taken: None,
             about: None,
             replaces_broken: false,
+            broken: None,
         }
     }
 

@@ -79,7 +79,7 @@ pub struct Failure {
     pub generation: i64,
 }
 
-/// How often what serves a part had to be replaced because it broke.
+/// How often what serves a part, or one of its places, had to be replaced because it broke.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Breakage {
     /// In a row.
@@ -105,7 +105,7 @@ pub struct Memory {
     pub uid: String,
     /// Parts that failed.
     pub failures: BTreeMap<String, Failure>,
-    /// Parts whose pods break.
+    /// Parts, or less than those, whose pods break.
     pub breakages: BTreeMap<String, Breakage>,
     /// Pods that have ended, by unique id: when that was first seen (Unix ms, by our clock).
     pub ended: BTreeMap<String, i64>,
@@ -139,15 +139,16 @@ impl Memory {
         self.failures.insert(part.to_owned(), Failure { problem, verb, attempts, next_try_ms, generation });
     }
 
-    /// Takes in that something of `part` broke and is replaced.
-    pub fn broke(&mut self, part: &str, now_ms: i64) {
-        let breakage = self.breakages.entry(part.to_owned()).or_default();
+    /// Takes in that something of `what`, a part or one of its places, broke and is replaced.
+    pub fn broke(&mut self, what: &str, now_ms: i64) {
+        let breakage = self.breakages.entry(what.to_owned()).or_default();
         if breakage.is_forgotten(now_ms) {
             *breakage = Breakage::default();
         }
-        // Several at once count once: a node that fails takes many pods with it. What was replaced before its time, because it
-        // was old, makes nobody wait longer.
-        if breakage.count == 0 || now_ms >= breakage.next_try_ms {
+        // Several at once count once, also of the first, for which nobody waits: a node that fails takes many pods with it. What
+        // was replaced before its time, because it was old, makes nobody wait longer.
+        let is_of_one_batch = breakage.count > 0 && now_ms == breakage.last_ms;
+        if !is_of_one_batch && now_ms >= breakage.next_try_ms {
             breakage.count = breakage.count.saturating_add(1);
             breakage.next_try_ms = now_ms.saturating_add(backoff::breakage_delay_ms(breakage.count));
         }
@@ -170,6 +171,6 @@ mod tests {
         assert_eq!([broke(1_000), broke(2_000)], [(1, 1_000), (2, 12_000)]);
         assert_eq!([broke(5_000), broke(11_999)], [(2, 12_000); 2], "old ones");
         assert_eq!([broke(12_000), broke(12_000)], [(3, 32_000); 2], "two at once");
-        assert_eq!(broke(700_000), (1, 700_000), "long after");
+        assert_eq!([broke(700_000), broke(700_000)], [(1, 700_000); 2], "long after, and two at once");
     }
 }

@@ -65,7 +65,8 @@ pub fn decide(observed: &Observed<'_>, config: &Config, now_ms: i64) -> Decision
     pass.decision
 }
 
-/// Brings the pods to what the spec says, unless something that they need is missing and can't be made now.
+/// Brings the pods to what the spec says, unless something that they need is missing and can't be made now. A gang that is there
+/// and has to grow holds up only the workers that it does not cover.
 fn make_pods(pass: &mut Pass<'_>) {
     let makes = if pass.lacks_needed { Makes::Nothing } else { upgrade::recreate(pass) };
     if makes == Makes::Nothing {

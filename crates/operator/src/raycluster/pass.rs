@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     frame::{
         backoff,
-        decision::{Decision, Notice},
+        decision::{Decision, Notice, Step},
         outcome::{Class, Failure},
         pod::Pod,
     },
@@ -42,6 +42,16 @@ pub(super) struct Pass<'a> {
     pub(super) faults: Vec<(String, FieldError)>,
     /// Something that pods need is missing, and can't be made or waits for its back-off: then no pod is made.
     pub(super) lacks_needed: bool,
+    /// The gang that an outside scheduler knows has to grow: then no worker is made that it does not cover.
+    pub(super) gang_is_small: Option<Growth>,
+}
+
+/// How a gang that is there has to grow.
+pub(super) struct Growth {
+    /// Pods that it covers now, the head among them.
+    pub(super) covers: usize,
+    /// What lets it grow; `None`: it waits for its back-off. It is blocking.
+    pub(super) step: Option<Step>,
 }
 
 impl<'a> Pass<'a> {
@@ -55,6 +65,7 @@ impl<'a> Pass<'a> {
             decision: Decision::default(),
             faults: Vec::new(),
             lacks_needed: false,
+            gang_is_small: None,
         }
     }
 
@@ -84,16 +95,16 @@ impl<'a> Pass<'a> {
         may
     }
 
-    /// Whether what broke of `part` may be replaced now.
-    pub(super) fn may_replace(&mut self, part: &str) -> bool {
-        let next_try_ms = self.observed.memory.breakages.get(part).map(|breakage| breakage.next_try_ms);
+    /// Whether `what` broke may be replaced now.
+    pub(super) fn may_replace(&mut self, what: &str) -> bool {
+        let next_try_ms = self.observed.memory.breakages.get(what).map(|breakage| breakage.next_try_ms);
         next_try_ms.is_none_or(|at_ms| self.is_past(at_ms))
     }
 
-    /// Whether `pod` of `part`, which broke, may be replaced now. How often others broke is nothing to one that was there for
-    /// longer than they have to wait.
-    pub(super) fn may_replace_pod(&mut self, part: &str, pod: &Pod) -> bool {
-        let Some(breakage) = self.observed.memory.breakages.get(part) else { return true };
+    /// Whether `pod` at `place`, which broke, may be replaced now. How often others broke there is nothing to one that was there
+    /// for longer than they have to wait.
+    pub(super) fn may_replace_pod(&mut self, place: &str, pod: &Pod) -> bool {
+        let Some(breakage) = self.observed.memory.breakages.get(place) else { return true };
         let is_old_at_ms = pod.created_ms.saturating_add(backoff::old_ms(breakage.count));
         self.is_past(breakage.next_try_ms.min(is_old_at_ms))
     }

@@ -440,3 +440,18 @@ fn a_scheduler_is_told_of_the_groups_that_can_be_counted() {
         assert!(group["message"].as_str().unwrap().contains("numOfHosts: -1"), "{group}");
     }
 }
+
+#[test]
+fn how_often_a_place_broke_is_forgotten_once_it_is_gone() {
+    let mut memory = Memory::default();
+    let places = ["group/w", "group/w/0", "group/w/2", "group/w/3", "group/wide/0", "group/gone/0", "head"];
+    places.iter().for_each(|place| memory.broke(place, NOW_MS));
+    let given_up = |replicas: u32, there: u32| -> Vec<String> {
+        let cluster = cluster(&json!({"group": {"replicas": replicas}}));
+        decided(&cluster, &pods(there, |_| {}), &memory).given_up.into_iter().collect()
+    };
+    assert_eq!(given_up(3, 3), ["group/gone/0", "group/w/3", "group/wide/0"]);
+    assert_eq!(given_up(4, 3), ["group/gone/0", "group/wide/0"], "one is to come");
+    assert_eq!(given_up(1, 3), ["group/gone/0", "group/w/3", "group/wide/0"], "two are on their way out");
+    assert_eq!(given_up(1, 1), ["group/gone/0", "group/w/2", "group/w/3", "group/wide/0"]);
+}

@@ -24,6 +24,7 @@ use crate::{
     gangs, names,
 };
 
+mod cover;
 mod replicas;
 
 /// A worker pod and what it counts as.
@@ -42,9 +43,10 @@ struct Group<'a> {
     named: BTreeSet<&'a str>,
 }
 
-/// Makes missing pods and deletes surplus ones, each group for itself.
+/// Makes missing pods and deletes surplus ones, each group for itself. Pods that the gang of the cluster does not cover come
+/// after it has grown.
 pub(super) fn make(pass: &mut Pass<'_>) {
-    let mut steps = Vec::new();
+    let mut groups = Vec::new();
     let cluster = pass.observed.cluster;
     for (index, spec) in cluster.spec.worker_group_specs.iter().enumerate() {
         let part = group_part(&spec.group_name);
@@ -61,17 +63,71 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         let (replicas, hosts, most) = (replicas.saturating_mul(units), unit, most.saturating_mul(units));
         let pods = pass.workers(&spec.group_name);
         let named = spec.scale_strategy.iter().flat_map(|strategy| &strategy.workers_to_delete).map(String::as_str);
-        let group = Group { spec, part, replicas, hosts, most, pods, named: named.collect() };
+        groups.push(Group { spec, part, replicas, hosts, most, pods, named: named.collect() });
+    }
+    pass.decision.given_up = given_up(pass, &groups);
+    let (mut steps, mut creations) = (Vec::new(), Vec::new());
+    for group in &groups {
         steps.extend(group.released(pass));
-        steps.extend(if spec.suspend == Some(true) {
+        let of_group = if group.spec.suspend == Some(true) {
             group.suspended(pass)
-        } else if hosts > 1 {
+        } else if group.hosts > 1 {
             group.of_many_hosts(pass)
         } else {
             group.of_one_host(pass)
-        });
+        };
+        let (made, others): (Vec<Step>, Vec<Step>) =
+            of_group.into_iter().partition(|step| matches!(step.action, Action::Create { .. }));
+        steps.extend(others);
+        creations.push(made);
     }
+    let Some(growth) = pass.gang_is_small.take() else {
+        steps.extend(creations.into_iter().flatten());
+        return pass.decision.then(steps);
+    };
+    let (covered, uncovered) = cover::divide(pass, &groups, creations, growth.covers);
+    steps.extend(covered);
     pass.decision.then(steps);
+    if let Some(step) = growth.step {
+        pass.decision.then(vec![step]);
+        pass.decision.then(uncovered);
+    }
+}
+
+/// Places that broke and are nobody's now, nor to be anybody's.
+fn given_up(pass: &Pass<'_>, groups: &[Group<'_>]) -> BTreeSet<String> {
+    let mut broken: BTreeSet<&str> = pass.observed.memory.breakages.keys().map(String::as_str).collect();
+    broken.retain(|what| what.starts_with(&group_part("")));
+    if broken.is_empty() {
+        return BTreeSet::new();
+    }
+    // A group that can't be counted keeps its own.
+    for spec in &pass.observed.cluster.spec.worker_group_specs {
+        let part = group_part(&spec.group_name);
+        let group = groups.iter().find(|group| group.part == part);
+        let places: BTreeSet<u32> =
+            group.iter().flat_map(|group| &group.pods).filter_map(|(pod, _)| pod.replica()).collect();
+        let is_whole = group.is_some_and(|group| {
+            let has_place = |(_, standing): &&Worker| matches!(standing, Standing::Active | Standing::Failed);
+            let there = group.pods.iter().filter(has_place).filter_map(|(pod, _)| pod.replica());
+            there.collect::<BTreeSet<u32>>().len() >= group.replicas as usize
+        });
+        let is_kept = |what: &str| match what.strip_prefix(part.as_str()) {
+            None => false,
+            Some("") => true,
+            Some(place) => {
+                let replica = place.strip_prefix('/').map(str::parse::<u32>);
+                replica.is_some_and(|replica| !is_whole || replica.is_ok_and(|replica| places.contains(&replica)))
+            }
+        };
+        broken.retain(|what| !is_kept(what));
+    }
+    broken.into_iter().map(str::to_owned).collect()
+}
+
+/// The part that a replica is of its group `part`.
+fn place_part(part: &str, replica: u32) -> String {
+    format!("{part}/{replica}")
 }
 
 /// Pods of the group `part` can't be made because of what the spec says.
@@ -142,19 +198,20 @@ impl Group<'_> {
         // Pods on their way out may still hold what they had: together there are never more than the maximum.
         let occupied = self.pods.iter().filter(|(_, standing)| *standing != Standing::Lost).count();
         let room = (self.most as usize).saturating_sub(occupied);
-        let missing = wanted.saturating_sub(kept.len() + waiting).min(room);
-        steps.extend(self.creations(pass, missing));
+        let missing = wanted.saturating_sub(kept.len() + waiting.len()).min(room);
+        steps.extend(self.creations(pass, missing, &waiting));
         steps
     }
 
-    /// Deletions of pods that have failed, at once; and how many fail again and again, and wait. Those stay for so long, and
-    /// nothing is made in their place. `free`: places that no other pod has; who has none is not replaced, and need not wait.
-    fn failed(&self, pass: &mut Pass<'_>, free: usize) -> (Vec<Step>, usize) {
-        let (mut steps, mut waiting) = (Vec::new(), 0);
+    /// Deletions of pods that have failed, at once; and the replicas of those that fail again and again, and wait. Those stay
+    /// for so long, and nothing is made in their place. `free`: places that no other pod has; who has none is not replaced, and
+    /// need not wait.
+    fn failed(&self, pass: &mut Pass<'_>, free: usize) -> (Vec<Step>, Vec<Option<u32>>) {
+        let (mut steps, mut waiting) = (Vec::new(), Vec::new());
         for pod in self.with(Standing::Failed) {
-            let is_replaced = waiting < free && !self.named.contains(pod.name.as_str());
-            if is_replaced && !pass.may_replace_pod(&self.part, pod) {
-                waiting += 1;
+            let is_replaced = waiting.len() < free && !self.named.contains(pod.name.as_str());
+            if is_replaced && !pass.may_replace_pod(&self.place_of(pod), pod) {
+                waiting.push(pod.replica());
             } else {
                 steps.push(self.deletion(pod, is_replaced && !pass.has_lasted(pod)));
             }
@@ -162,21 +219,27 @@ impl Group<'_> {
         (steps, waiting)
     }
 
+    /// What breakage of a pod is kept under: one that breaks again and again is no reason for those at other places to wait.
+    fn place_of(&self, pod: &Pod) -> String {
+        pod.replica().map_or_else(|| self.part.clone(), |replica| place_part(&self.part, replica))
+    }
+
     fn deletion(&self, pod: &Pod, replaces_broken: bool) -> Step {
         let action = Action::Delete { kind: &kind::POD, name: pod.name.clone(), uid: pod.uid.clone() };
         let step = Step::new(self.part.clone(), action).says("DeletedWorkerPod", "Delete", "Deleted worker Pod");
         let step = step.complains("FailedToDeleteWorkerPod", "Delete", "Failed to delete worker Pod");
-        Step { replaces_broken, ..step }
+        Step { broken: replaces_broken.then(|| self.place_of(pod)), replaces_broken, ..step }
     }
 
-    /// Creations of `missing` replicas of one host, at the lowest free places.
-    fn creations(&self, pass: &mut Pass<'_>, missing: usize) -> Vec<Step> {
+    /// Creations of `missing` replicas of one host, at the lowest free places. Those that wait have theirs.
+    fn creations(&self, pass: &mut Pass<'_>, missing: usize, waiting: &[Option<u32>]) -> Vec<Step> {
         if missing == 0 || !pass.may_try(&self.part) {
             return Vec::new();
         }
         // After a failure one pod says whether it is over.
         let missing = if pass.failure(&self.part).is_some() { 1 } else { missing };
-        let used: BTreeSet<u32> = self.with(Standing::Active).filter_map(|pod| pod.replica()).collect();
+        let active = self.with(Standing::Active).map(|pod| pod.replica());
+        let used: BTreeSet<u32> = active.chain(waiting.iter().copied()).flatten().collect();
         let free = (0..u32::MAX).filter(|replica| !used.contains(replica)).take(missing);
         let places = free.map(|replica| Place { replica, host: 0, incarnation: self.incarnation(pass, replica) });
         self.made(pass, places.map(|place| (place, None)).collect())

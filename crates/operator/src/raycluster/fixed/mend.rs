@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mobula_api::{Compat, FieldError, Quantity};
 use serde_json::{Value, json};
 
-use super::Pass;
+use super::{super::pass::Growth, Pass};
 use crate::frame::{
     decision::{Action, Step},
     kind,
@@ -29,16 +29,17 @@ pub(super) fn step(pass: &mut Pass<'_>, part: &str, there: &Arc<Child>, wanted: 
         _ => return None,
     };
     let mut body = body?;
-    // Pods that come before their gang is as large are placed without the others.
-    let is_needed = there.kind.kind == "PodGroup" && grows(&there.body, &body);
-    let may = if is_needed { pass.may_try_needed(part) } else { pass.may_try(part) };
-    if !may {
-        return None;
-    }
+    // Pods that come before their gang is as large are placed without the others. All else goes on.
+    let grows_from = if there.kind.kind == "PodGroup" { grows_from(&there.body, &body) } else { None };
+    let may = pass.may_try(part);
     body["apiVersion"] = json!(there.kind.api_version());
     body["kind"] = json!(there.kind.kind);
-    let step = Step::new(part, Action::Replace { kind: there.kind, body });
-    let step = if is_needed { step.blocking() } else { step };
+    let step = may.then(|| Step::new(part, Action::Replace { kind: there.kind, body }));
+    if let Some(covers) = grows_from {
+        pass.gang_is_small = Some(Growth { covers, step: step.map(Step::blocking) });
+        return None;
+    }
+    let step = step?;
     Some(match said {
         Some([done, done_text, failed, failed_text]) => {
             step.says(done, "Update", done_text).complains(failed, "Update", failed_text)
@@ -97,10 +98,13 @@ fn gang(body: &mut Value, wanted: &Value) -> bool {
     changes
 }
 
-/// Whether more pods are to begin together than before.
-fn grows(old: &Value, new: &Value) -> bool {
+/// How many pods began together before, if more are to.
+fn grows_from(old: &Value, new: &Value) -> Option<usize> {
     let least = |body: &Value, pointer: &str| body.pointer(pointer).and_then(Value::as_u64);
-    ["/spec/minMember", "/spec/schedulingPolicy/gang/minCount"].iter().any(|it| least(new, it) > least(old, it))
+    let pointer = ["/spec/minMember", "/spec/schedulingPolicy/gang/minCount"]
+        .into_iter()
+        .find(|pointer| least(new, pointer) > least(old, pointer))?;
+    Some(least(old, pointer).map_or(0, |pods| usize::try_from(pods).unwrap_or(usize::MAX)))
 }
 
 /// Whether two counts, or two maps of quantities, are the same.

@@ -66,8 +66,13 @@ impl Group<'_> {
         let (ends, waiting) = self.broken(pass, &broken, wanted.saturating_sub(kept.len()));
         steps.extend(ends);
         let room = (self.most as usize).saturating_sub(by_name.len() + adopted);
-        let missing = wanted.saturating_sub(kept.len() + waiting).min(room);
-        steps.extend(self.replicas(pass, missing, coming));
+        let missing = wanted.saturating_sub(kept.len() + waiting.len()).min(room);
+        // The place of one that goes because it broke is free at once: the next one there is known by it.
+        let go: BTreeSet<&str> =
+            broken.iter().flat_map(|hosts| hosts.iter().map(|(pod, _)| pod.name.as_str())).collect();
+        let stay = self.with(Standing::Active).filter(|pod| !go.contains(pod.name.as_str())).map(|pod| pod.replica());
+        let used: BTreeSet<u32> = stay.chain(waiting).flatten().collect();
+        steps.extend(self.replicas(pass, missing, coming, &used));
         steps
     }
 
@@ -153,17 +158,17 @@ impl Group<'_> {
         if !steps.is_empty() && pass.may_try(&self.part) { steps } else { Vec::new() }
     }
 
-    /// Deletes what is left of broken replicas, and says how many fail again and again, and wait. Of those the hosts that have
+    /// Deletes what is left of broken replicas, and says which fail again and again, and wait. Of those the hosts that have
     /// failed stay for so long, and nothing is made in their place. `free`: replicas that are wanted beside those that are whole.
-    fn broken(&self, pass: &mut Pass<'_>, broken: &[&Vec<&Worker>], free: usize) -> (Vec<Step>, usize) {
-        let (mut steps, mut waiting) = (Vec::new(), 0);
+    fn broken(&self, pass: &mut Pass<'_>, broken: &[&Vec<&Worker>], free: usize) -> (Vec<Step>, Vec<Option<u32>>) {
+        let (mut steps, mut waiting) = (Vec::new(), Vec::new());
         for hosts in broken {
             let (failed, others): (Vec<&Worker>, Vec<&Worker>) =
                 hosts.iter().partition(|(_, standing)| *standing == Standing::Failed);
             steps.extend(self.end(pass, &others));
-            let is_replaced = waiting < free;
-            if is_replaced && failed.iter().any(|(pod, _)| !pass.may_replace_pod(&self.part, pod)) {
-                waiting += 1;
+            let is_replaced = waiting.len() < free;
+            if is_replaced && failed.iter().any(|(pod, _)| !pass.may_replace_pod(&self.place_of(pod), pod)) {
+                waiting.push(failed.first().and_then(|(pod, _)| pod.replica()));
             } else if !failed.is_empty() && pass.may_try(&self.part) {
                 let deletion = |(pod, _): &&Worker| self.deletion(pod, is_replaced && !pass.has_lasted(pod));
                 steps.extend(failed.iter().map(deletion));
@@ -172,15 +177,20 @@ impl Group<'_> {
         (steps, waiting)
     }
 
-    /// Makes hosts that are missing of replicas under way, and `missing` new replicas at the lowest free places.
-    fn replicas(&self, pass: &mut Pass<'_>, missing: usize, coming: Vec<(Place, Option<String>)>) -> Vec<Step> {
+    /// Makes hosts that are missing of replicas under way, and `missing` new replicas at the lowest places that are not `used`.
+    fn replicas(
+        &self,
+        pass: &mut Pass<'_>,
+        missing: usize,
+        coming: Vec<(Place, Option<String>)>,
+        used: &BTreeSet<u32>,
+    ) -> Vec<Step> {
         if (missing == 0 && coming.is_empty()) || !pass.may_try(&self.part) {
             return Vec::new();
         }
         let mut places = coming;
         let has_failed = pass.failure(&self.part).is_some();
         let missing = if has_failed { missing.min(usize::from(places.is_empty())) } else { missing };
-        let used: BTreeSet<u32> = self.with(Standing::Active).filter_map(|pod| pod.replica()).collect();
         for replica in (0..u32::MAX).filter(|replica| !used.contains(replica)).take(missing) {
             let incarnation = self.incarnation(pass, replica);
             let uid = &pass.observed.cluster.metadata.uid;
