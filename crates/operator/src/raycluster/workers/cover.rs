@@ -26,7 +26,7 @@ pub(super) fn divide(
     creations: Vec<Vec<Step>>,
     covers: usize,
 ) -> (Vec<Step>, Vec<Step>) {
-    let members = pass.children.gang_members().unwrap_or_default();
+    let members = pass.children.gang_members();
     let of_gang = |group: &Group<'_>| members.get(&group.spec.group_name).map_or(0, |pods| *pods as usize);
     // Beyond the gang there is only what an autoscaler asks for: that needs no cover, and takes none away.
     let most = |group: &Group<'_>| if pass.children.is_autoscaled() { of_gang(group) } else { usize::MAX };
