@@ -474,6 +474,31 @@ fn what_runs_of_a_gang_that_is_not_whole_stays_and_it_is_said_what_it_lacks() {
 }
 
 #[test]
+fn a_host_that_runs_is_not_ended_because_another_one_of_its_replica_has_no_node() {
+    in_virtual_time(async {
+        const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8), ("c", 8), ("d", 8)];
+        let server = server(1);
+        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+        let start = tokio::time::Instant::now();
+        kubelet_with(&server, NODES, move |pod| {
+            pod["metadata"]["labels"]["ray.io/replica-host-index"] != "3" || start.elapsed() > Duration::from_secs(300)
+        });
+        let process = Process::start(server.connect(), config(), "p");
+        gpu_cluster_with(&server, "x", 1, |object| object["spec"]["workerGroupSpecs"][0]["numOfHosts"] = json!(4));
+        assert!(until(|| workers(&server, "x") == (0, 3), 30).await, "{:?}", workers(&server, "x"));
+        let before = bound(&server);
+        sleep(Duration::from_secs(200)).await;
+        assert_eq!((bound(&server), workers(&server, "x")), (before, (0, 3)));
+        assert_eq!(process.connection.count(Verb::Delete, "pods"), 0);
+        let said = condition(&server, "x", "GangsAdmitted").unwrap().2;
+        assert_eq!(said, "gang w: the scheduler finds no node for 1 pods of replicas that have begun");
+        assert!(until(|| workers(&server, "x") == (0, 4), 120).await, "{:?}", workers(&server, "x"));
+        assert!(until(|| condition(&server, "x", "GangsAdmitted").unwrap().0 == "True", 30).await);
+        process.crash();
+    });
+}
+
+#[test]
 fn workers_that_must_be_apart_are_given_a_node_each() {
     in_virtual_time(async {
         let (server, process) = started(&[("a", 32), ("b", 32), ("c", 8)]);

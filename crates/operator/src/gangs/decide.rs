@@ -41,6 +41,8 @@ enum State<'a> {
     Binding { until_ms: i64 },
     /// It has not been whole in time: these pods are given back.
     Late { pods: Vec<&'a Member> },
+    /// It has not been whole in time, and these pods, which have no node, stay: other hosts of their replicas have one.
+    Stuck { pods: Vec<&'a Member> },
 }
 
 /// Decides about all gangs at once. No step needs another one, so all are one batch: a slow answer about one RayCluster holds
@@ -52,7 +54,7 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
     whole::note(&mut decided, sight, memory, now_ms);
     let mut asking = Vec::new();
     for gang in &sight.gangs {
-        match state(gang, config, now_ms) {
+        match state(gang, sight, config, now_ms) {
             State::Settled => {}
             State::InDoubt => look_again(&mut decided, gang, memory, now_ms),
             State::Binding { until_ms } => decided.decision.wake_at(until_ms),
@@ -61,6 +63,10 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
                 wait(&mut decided, gang, there, reason);
             }
             State::Late { pods } => give_back(&mut decided, sight, gang, &pods, memory, now_ms),
+            State::Stuck { pods } => {
+                let reason = format!("the scheduler finds no node for {} pods of replicas that have begun", pods.len());
+                wait(&mut decided, gang, pods.len(), reason);
+            }
             State::Asks { pods, begun, is_partial } => {
                 if let Some((_, begun)) = begun {
                     decided.decision.wake_at(begun.at_ms.saturating_add(config.bind_within_ms));
@@ -196,24 +202,25 @@ pub(super) fn may_try_part(decided: &mut Decided, part: &str, memory: &Memory, n
     false
 }
 
-fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
+fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) -> State<'a> {
     if gang.members.iter().any(|member| member.is_in_doubt) {
         return State::InDoubt;
     }
     let gated: Vec<&Member> = gang.members.iter().filter(|member| member.pod.is_gated).collect();
     let needed = whole::needed(gang);
-    let (mut binding, mut is_partial) = (None, false);
+    let (mut binding, mut is_partial, mut stuck) = (None, false, Vec::new());
     for ((name, admission), pods) in whole::admitted(gang) {
         if gang.has_been_whole(name, admission) || whole::is_whole_now(gang, admission, &pods) {
             continue;
         }
         let until_ms = admission.at_ms.saturating_add(config.bind_within_ms);
         if now_ms >= until_ms {
-            let late = late(&pods);
+            let late = late(sight, gang, &pods);
             if !late.is_empty() {
                 return State::Late { pods: late };
             }
             is_partial = true;
+            stuck.extend(pods.into_iter().filter(|member| !member.is_bound));
             continue;
         }
         let rest = rest(admission, &pods, &gated, needed);
@@ -226,17 +233,28 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
         return State::Binding { until_ms };
     }
     match gated.len() {
-        _ if needed == 0 => State::Settled,
+        _ if needed == 0 && stuck.is_empty() => State::Settled,
+        _ if needed == 0 => State::Stuck { pods: stuck },
         there if there < needed => State::Incomplete { there, needed },
         _ => State::Asks { pods: gated.into_iter().take(needed).collect(), begun: None, is_partial },
     }
 }
 
 /// What a gang that was not whole in time lets go of: all of it, if none runs yet. What runs may do work, and stays; of the rest
-/// goes what has no node, to be made anew and to be the first that is given one.
-fn late<'a>(pods: &[&'a Member]) -> Vec<&'a Member> {
+/// goes what has no node, to be made anew and to be the first that is given one. Replicas of several hosts are units: to end
+/// one host is to end all, so what a host keeps, the others keep, whichever gang they began with.
+fn late<'a>(sight: &Sight, gang: &Gang, pods: &[&'a Member]) -> Vec<&'a Member> {
     let is_any_running = pods.iter().any(|member| member.is_running);
-    pods.iter().filter(|member| !is_any_running || !member.is_bound).copied().collect()
+    let of_cluster = sight.gangs.iter().filter(|other| other.cluster == gang.cluster);
+    let stay = of_cluster.flat_map(|other| &other.members);
+    let stay = stay.filter(|member| member.is_running || is_any_running && member.is_bound);
+    let stay: BTreeSet<(&str, u32)> = stay.map(replica).collect();
+    pods.iter().filter(|member| !stay.contains(&replica(member))).copied().collect()
+}
+
+/// The replica of a pod: its worker group and number.
+fn replica(member: &Member) -> (&str, u32) {
+    (&member.group, member.place.0)
 }
 
 /// Whether others hold pods back, too: a place that is given to them is of use to nobody.

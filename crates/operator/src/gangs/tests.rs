@@ -240,6 +240,29 @@ fn what_runs_is_never_given_back_and_what_it_lacks_goes_before_all_others() {
 }
 
 #[test]
+fn hosts_of_a_replica_are_given_back_together_or_not_at_all() {
+    // Replicas 0 and 1 of two hosts each. Of the first one, a host runs.
+    let host = |(number, member): (u32, Member)| Member { place: (number / 2, number % 2), ..member };
+    let mut pods: Vec<Member> = (0..).zip(lifted(0, 4, &began(4), 1)).map(host).collect();
+    pods[0].is_running = true;
+    let mut sight = sight(vec![node("a", 0)], gang("x", 4, pods));
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!(deletions(&decided), ["p2", "p3"]);
+    // A host that has a node keeps the other one, too.
+    sight.gangs[0].members[2].is_bound = true;
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!((deletions(&decided).len(), patches(&decided).len()), (0, 0));
+    assert_eq!(reason(&decided, "x"), "the scheduler finds no node for 2 pods of replicas that have begun");
+    // Whichever gang it is that the running host began with.
+    let first = sight.gangs[0].members.remove(0);
+    sight.gangs[0].expected = 3;
+    sight.gangs.push(Gang { name: "v".into(), ..gang("x", 1, vec![first]) });
+    sight.gangs[0].members[1].is_bound = false;
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!(deletions(&decided), ["p2", "p3"]);
+}
+
+#[test]
 fn what_asks_for_more_than_is_known_here_is_not_pinned() {
     let mut members: Vec<Member> = (0..2).map(|number| member(number, 4, None)).collect();
     let mut pod = (*members[1].pod).clone();
