@@ -556,6 +556,27 @@ fn gangs_do_not_take_the_place_of_heads_that_the_scheduler_has_yet_to_bind() {
 }
 
 #[test]
+fn a_head_that_the_scheduler_can_not_place_holds_back_no_gang_for_ever() {
+    in_virtual_time(async {
+        const NODES: &[(&str, i64)] = &[("a", 8)];
+        let server = server(1);
+        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+        kubelet_with(&server, NODES, |pod| pod["metadata"]["labels"]["ray.io/cluster"] != "h");
+        let mut heads = cluster("h", 0, 1);
+        heads["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] =
+            json!(4);
+        server.create("rayclusters", heads).unwrap();
+        let process = Process::start(server.connect(), config(), "p");
+        gpu_cluster(&server, "x", 1);
+        sleep(Duration::from_secs(100)).await;
+        assert_eq!(workers(&server, "x"), (1, 0), "it may be bound yet");
+        assert_eq!(condition(&server, "x", "GangsAdmitted").unwrap().2, "gang w: 0 of 1 pods fit on the nodes now");
+        assert!(until(|| workers(&server, "x") == (0, 1), 240).await, "{:?}", workers(&server, "x"));
+        process.crash();
+    });
+}
+
+#[test]
 fn without_names_of_replicas_hosts_begin_alone() {
     in_virtual_time(async {
         let mut config = config();

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::GangConfig,
     frame::{
+        capacity::Pending,
         decision::{Action, Step},
         gang_pod::{ADMITTED, Admission, GANG, GangPod, HOSTNAME, LOOKED_AT},
         kind,
@@ -316,7 +317,8 @@ fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &Gan
     let gangs: Vec<PodGang> =
         asking.iter().zip(&classes).map(|(asking, classes)| request(asking, classes, sight)).collect();
     let mut places: Vec<admission::Place> = sight.nodes.iter().map(|node| node.place.clone()).collect();
-    admission::set_aside(&mut places, &pending(sight));
+    let pending = will_be_bound(decided, sight, &gangs_schedulers(asking), config, now_ms);
+    admission::set_aside(&mut places, &alike_pending(&pending, sight));
     let rules = Rules { levels: config.levels.clone(), now_ms, backfill_ms: config.backfill_ms };
     let mut lifts = Vec::new();
     for ((Asking { gang, pods, begun, .. }, classes), verdict) in
@@ -367,10 +369,36 @@ fn alike<'a>(pods: &[&'a Member]) -> Vec<Vec<&'a Member>> {
     classes
 }
 
+/// The schedulers that bind pods of these gangs, but for Kubernetes' own.
+fn gangs_schedulers<'a>(asking: &'a [Asking<'_>]) -> BTreeSet<&'a str> {
+    asking.iter().flat_map(|it| &it.pods).map(|member| member.pod.scheduler.as_str()).collect()
+}
+
+/// Pods that the scheduler will give a node soon. Not those that it has found none for in a long time: something keeps it from
+/// that which is not known here. Nor those of schedulers that have nothing to do with the gangs: they may never come.
+fn will_be_bound<'a>(
+    decided: &mut Decided,
+    sight: &'a Sight,
+    schedulers: &BTreeSet<&str>,
+    config: &GangConfig,
+    now_ms: i64,
+) -> Vec<&'a GangPod> {
+    let mut found: Vec<&GangPod> = Vec::new();
+    for Pending { pod, since_ms } in &sight.pending {
+        let until_ms = since_ms.saturating_add(config.backfill_ms);
+        let is_ours = pod.scheduler.is_empty() || schedulers.contains(pod.scheduler.as_str());
+        if is_ours && now_ms < until_ms {
+            decided.decision.wake_at(until_ms);
+            found.push(pod);
+        }
+    }
+    found
+}
+
 /// Pods that wait for the scheduler, by what it sees in them.
-fn pending(sight: &Sight) -> Vec<PodClass> {
+fn alike_pending(pending: &[&GangPod], sight: &Sight) -> Vec<PodClass> {
     let mut classes: Vec<(&GangPod, u32)> = Vec::new();
-    for pod in &sight.pending {
+    for &pod in pending {
         match classes.iter_mut().find(|(first, _)| first.is_like(pod)) {
             Some((_, count)) => *count = count.saturating_add(1),
             None => classes.push((pod, 1)),

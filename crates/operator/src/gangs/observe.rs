@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::Config,
     frame::{
-        capacity::NodeRecord,
+        capacity::{NodeRecord, Pending},
         gang_pod::{Admission, GangPod, HOSTNAME},
         neighbours::Taken,
         store::Key,
@@ -100,7 +100,7 @@ pub(super) struct Sight {
     /// The RayClusters that have gangs.
     pub(super) owners: BTreeMap<Key, Owner>,
     /// Pods that wait for the scheduler, which may put them on any node that they may use.
-    pub(super) pending: Vec<Arc<GangPod>>,
+    pub(super) pending: Vec<Pending>,
     /// Gated pods of no gang, with their namespaces: they may be lifted all the same.
     pub(super) strays: Vec<(String, Member)>,
 }
@@ -116,7 +116,7 @@ pub(super) fn sight(world: &World, config: &Config, known: &BTreeMap<String, Who
             record,
         })
         .collect();
-    let pods = members.iter().filter_map(|member| member.pod.gang.as_ref()).chain(&pending);
+    let pods = members.iter().filter_map(|member| member.pod.gang.as_ref()).chain(pending.iter().map(|it| &it.pod));
     offer(&mut nodes, pods, &taken);
     take_what_is_on_its_way(&mut nodes, &members);
     let clusters = world.clusters();
@@ -158,7 +158,7 @@ pub(super) fn sight(world: &World, config: &Config, known: &BTreeMap<String, Who
     strays.retain(|(_, member)| member.pod.is_gated);
     let is_anywhere = |it: &&GangMember| it.perhaps_on.contains(ANYWHERE) || is_pending(it);
     let lifted = members.iter().filter(|it| is_anywhere(it) && standing(&it.pod, now_ms) == Standing::Active);
-    let lifted = lifted.filter(|it| node_of(it, &nodes).is_none()).filter_map(|it| it.pod.gang.clone());
+    let lifted = lifted.filter(|it| node_of(it, &nodes).is_none()).filter_map(|it| lifted_pending(it, now_ms));
     let pending = pending.into_iter().chain(lifted).collect();
     Sight { nodes, gangs, owners, strays, pending }
 }
@@ -240,6 +240,14 @@ fn settled(it: &GangMember, nodes: &[Node]) -> Member {
 fn is_pending(member: &GangMember) -> bool {
     let is_gated = member.pod.gang.as_ref().is_some_and(|gang| gang.is_gated);
     !is_gated && member.pod.node.is_empty() && member.counted_on.is_none()
+}
+
+/// A pod of a gang that waits for the scheduler since its gate was lifted. One of which that is not known may have been lifted
+/// just now.
+fn lifted_pending(it: &GangMember, now_ms: i64) -> Option<Pending> {
+    let pod = it.pod.gang.clone()?;
+    let lifted_ms = pod.admission.as_ref().map_or(it.pod.created_ms, |admission| admission.at_ms);
+    Some(Pending { since_ms: if it.perhaps_on.is_empty() { lifted_ms } else { now_ms }, pod })
 }
 
 /// The node that a pod is bound or pinned to.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::GangConfig,
     frame::{
-        capacity::NodeRecord,
+        capacity::{NodeRecord, Pending},
         decision::Action,
         gang_pod::{ADMITTED, Admission, GANG, GATE, GangPod, HOSTNAME, LOOKED_AT},
         kind,
@@ -364,9 +364,22 @@ fn a_gang_waits_for_its_head_and_leaves_what_other_heads_will_take() {
     let decided = decide(&sight, &config(), &Memory::default(), 5_000);
     assert_eq!((reason(&decided, "x").as_str(), patches(&decided).len()), ("the head pod has no node yet", 0));
     sight.gangs[0].has_head = true;
-    sight.pending = vec![member(9, 4, None).pod];
-    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
-    assert_eq!(reason(&decided, "x"), "1 of 2 pods fit on the nodes now");
+    let mut head = (*member(9, 4, None).pod).clone();
+    let pending = |pod: &GangPod| vec![Pending { pod: pod.clone().into(), since_ms: 2_000 }];
+    sight.pending = pending(&head);
+    for now_ms in [5_000, 301_999] {
+        let decided = decide(&sight, &config(), &Memory::default(), now_ms);
+        assert_eq!(reason(&decided, "x"), "1 of 2 pods fit on the nodes now");
+    }
+    assert_eq!(decide(&sight, &config(), &Memory::default(), 301_999).decision.wake_at_ms, Some(302_000));
+    assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 302_000)).len(), 2, "it may never be bound");
+    head.scheduler = "another".into();
+    sight.pending = pending(&head);
+    assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 5_000)).len(), 2, "nobody may bind it");
+    let mut own = (*sight.gangs[0].members[0].pod).clone();
+    own.scheduler = "another".into();
+    sight.gangs[0].members[0].pod = own.into();
+    assert!(patches(&decide(&sight, &config(), &Memory::default(), 5_000)).is_empty());
     sight.pending.clear();
     assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 5_000)).len(), 2);
     // What has begun is finished.
