@@ -119,7 +119,11 @@ impl GangPod {
             tolerations: spec["tolerations"].as_array().cloned().unwrap_or_default(),
             apart,
             is_schedulers: !is_all_apart || asks_for_more(pod),
-            scheduler: spec["schedulerName"].as_str().filter(|name| *name != DEFAULT_SCHEDULER).unwrap_or("").to_owned(),
+            scheduler: spec["schedulerName"]
+                .as_str()
+                .filter(|name| *name != DEFAULT_SCHEDULER)
+                .unwrap_or("")
+                .to_owned(),
         }
     }
 

@@ -209,7 +209,7 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
     }
     let gated: Vec<&Member> = gang.members.iter().filter(|member| member.pod.is_gated).collect();
     let needed = whole::needed(gang);
-    let (mut binding, mut is_partial, mut stuck) = (None, false, Vec::new());
+    let (mut binding, mut stuck, mut lacks) = (None, Vec::new(), BTreeMap::new());
     for ((name, admission), pods) in whole::admitted(gang) {
         if gang.has_been_whole(name, admission) || whole::is_whole_now(gang, admission, &pods) {
             continue;
@@ -220,7 +220,7 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
             if !late.is_empty() {
                 return State::Late { pods: late };
             }
-            is_partial = true;
+            add_lacks(&mut lacks, gang, admission, &pods);
             stuck.extend(pods.into_iter().filter(|member| !member.is_bound));
             continue;
         }
@@ -233,12 +233,49 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
     if let Some(until_ms) = binding {
         return State::Binding { until_ms };
     }
-    match gated.len() {
+    let there = gated.len();
+    let lack = lacks.values().map(|lack| *lack as usize).sum::<usize>().min(needed);
+    let asked: Vec<&Member> = gated.into_iter().take(needed).collect();
+    let lacking = lacking(gang, lacks, &asked);
+    match lacking.len() {
         _ if needed == 0 && stuck.is_empty() => State::Settled,
         _ if needed == 0 => State::Stuck { pods: stuck },
-        there if there < needed => State::Incomplete { there, needed },
-        _ => State::Asks { pods: gated.into_iter().take(needed).collect(), begun: None, is_partial },
+        // What it has grown by waits until it has what it lacks, and asks like anyone else.
+        1.. if lacking.len() >= lack || there >= needed => State::Asks { pods: lacking, begun: None, is_partial: true },
+        _ if there < needed => State::Incomplete { there, needed },
+        _ => State::Asks { pods: asked, begun: None, is_partial: false },
     }
+}
+
+/// Adds what a gang lacks that was not whole in time, by worker group. What began later, in its stead, it has.
+fn add_lacks(lacks: &mut BTreeMap<String, u32>, gang: &Gang, admission: &Admission, pods: &[&Member]) {
+    let is_later = |member: &&Member| {
+        !member.pod.is_gated && member.pod.admission.as_ref().is_some_and(|other| other.at_ms > admission.at_ms)
+    };
+    let later = gang.members.iter().filter(is_later);
+    let there = pods.iter().copied().chain(later).map(|member| member.group.as_str());
+    for (group, pods) in admission.lacks(there) {
+        let lack = lacks.entry(group).or_default();
+        *lack = lack.saturating_add(pods);
+    }
+}
+
+/// The gated pods that a gang lacks, in whole replicas: those first of which hosts have begun.
+fn lacking<'a>(gang: &Gang, mut lacks: BTreeMap<String, u32>, gated: &[&'a Member]) -> Vec<&'a Member> {
+    let begun: BTreeSet<(&str, u32)> = gang.members.iter().filter(|member| !member.pod.is_gated).map(replica).collect();
+    let (goes_on, begins): (Vec<&Member>, Vec<&Member>) =
+        gated.iter().copied().partition(|member| begun.contains(&replica(member)));
+    let mut taken: BTreeSet<(&str, u32)> = BTreeSet::new();
+    let mut found: Vec<&Member> = Vec::new();
+    for member in goes_on.into_iter().chain(begins) {
+        let Some(lack) = lacks.get_mut(&member.group) else { continue };
+        if *lack > 0 || taken.contains(&replica(member)) {
+            *lack = lack.saturating_sub(1);
+            taken.insert(replica(member));
+            found.push(member);
+        }
+    }
+    found
 }
 
 /// What a gang that was not whole in time lets go of: all of it, if none runs yet. What runs may do work, and stays; of the rest

@@ -240,6 +240,41 @@ fn what_runs_is_never_given_back_and_what_it_lacks_goes_before_all_others() {
 }
 
 #[test]
+fn what_a_gang_grows_by_does_not_go_before_others_because_it_lacks_a_pod() {
+    let mut pods = lifted(0, 1, &began(2), 1);
+    pods[0].is_running = true;
+    let mut sight = sight(vec![node("a", 0), node("b", 8)], gang("x", 50, pods));
+    sight.gangs[0].members.extend((1..40).map(|number| member(number, 4, None)));
+    sight.gangs.push(gang("old", 1, vec![Member { created_ms: 1, ..member(99, 4, None) }]));
+    // Were it empty, all would fit on it.
+    sight.nodes[1].place.total = node("b", 400).place.total;
+    let names = |decided: &Decided| patches(decided).iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+    // Nor does it wait for what the gang grows by.
+    assert_eq!(names(&decide(&sight, &config(), &Memory::default(), 70_000)), ["p1", "p99"]);
+    sight.gangs[0].members.extend((40..50).map(|number| member(number, 4, None)));
+    assert_eq!(names(&decide(&sight, &config(), &Memory::default(), 70_000)), ["p1", "p99"]);
+    // It has begun, in the stead of the one that was lost.
+    let later = Admission { at_ms: 70_000, pods: [("w".to_owned(), 1)].into() };
+    sight.gangs[0].members[1] = member(1, 4, Some((later, Some(0))));
+    let decided = decide(&sight, &config(), &Memory::default(), 71_000);
+    assert_eq!(
+        (names(&decided), reason(&decided, "x").as_str()),
+        (vec!["p99".to_owned()], "1 of 48 pods fit on the nodes now")
+    );
+}
+
+#[test]
+fn what_a_gang_lacks_is_asked_for_in_whole_replicas() {
+    let host = |number: u32, member: Member| Member { place: (number / 2, number % 2), ..member };
+    let mut pods: Vec<Member> = (2..4).zip(lifted(2, 2, &began(3), 2)).map(|(number, it)| host(number, it)).collect();
+    pods.iter_mut().for_each(|member| member.is_running = true);
+    pods.extend([0, 1, 4, 5].map(|number| host(number, member(number, 4, None))));
+    let sight = sight(vec![node("a", 0), node("b", 32)], gang("x", 6, pods));
+    let decided = decide(&sight, &config(), &Memory::default(), 70_000);
+    assert_eq!(patches(&decided).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["p0", "p1"]);
+}
+
+#[test]
 fn hosts_of_a_replica_are_given_back_together_or_not_at_all() {
     // Replicas 0 and 1 of two hosts each. Of the first one, a host runs.
     let host = |(number, member): (u32, Member)| Member { place: (number / 2, number % 2), ..member };
