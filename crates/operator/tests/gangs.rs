@@ -462,6 +462,29 @@ fn a_gang_of_which_a_pod_can_no_longer_be_made_lets_go_of_what_it_holds() {
 }
 
 #[test]
+fn what_runs_before_its_deletion_arrives_stays() {
+    in_virtual_time(async {
+        let (server, process) = started(&[("a", 8), ("b", 8)]);
+        let slow = mobula_apiserver::Rule::on(Verb::Delete, "pods").delay(Duration::from_secs(20));
+        process.connection.fail(slow);
+        let first = broken_gang(&server, Some(300)).await;
+        sleep(Duration::from_secs(40)).await;
+        let start = |pod: &mut Value| {
+            let node = pod["spec"]["nodeName"].clone();
+            run(pod);
+            pod["spec"]["nodeName"] = node;
+        };
+        server.edit("pods", "default", &first[0], start).unwrap();
+        sleep(Duration::from_secs(200)).await;
+        assert_eq!((bound(&server), process.connection.count(Verb::Delete, "pods")), (first, 1));
+        assert_eq!(condition(&server, "x", "GangsAdmitted").unwrap().2, "gang w: 0 of 1 pods exist");
+        let said = server.list("events", "default").iter().any(|event| event["reason"] == "FailedToDeleteWorkerPod");
+        assert!(!said, "nothing failed");
+        process.crash();
+    });
+}
+
+#[test]
 fn what_runs_of_a_gang_that_is_not_whole_stays_and_it_is_said_what_it_lacks() {
     in_virtual_time(async {
         let (server, process) = started(&[("a", 8), ("b", 8)]);

@@ -332,7 +332,9 @@ fn give_back(decided: &mut Decided, sight: &Sight, gang: &Gang, pods: &[&Member]
     let said = format!("Gang {} was not bound whole in time, deleted worker Pod", gang.name);
     let deletion = |member: &&Member| {
         let action = Action::Delete { kind: &kind::POD, name: member.name.clone(), uid: member.uid.clone() };
+        // One that runs by then is another version.
         let step = Step::new(part(gang), action).within(gang.cluster.namespace.clone());
+        let step = step.only_at(member.resource_version.clone());
         let step = step.says("DeletedWorkerPod", "Delete", said.clone());
         let step = step.complains("FailedToDeleteWorkerPod", "Delete", "Failed to delete worker Pod");
         Step { replaces_broken: true, about: about.clone(), ..step }
