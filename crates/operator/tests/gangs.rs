@@ -579,6 +579,25 @@ fn gangs_do_not_take_the_place_of_heads_that_the_scheduler_has_yet_to_bind() {
 }
 
 #[test]
+fn a_head_that_must_be_near_its_workers_comes_after_them() {
+    in_virtual_time(async {
+        const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8)];
+        let server = server(1);
+        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+        kubelet_with(&server, NODES, |pod| pod["metadata"]["labels"]["ray.io/node-type"] != "head");
+        let process = Process::start(server.connect(), config(), "p");
+        gpu_cluster_with(&server, "x", 2, |object| {
+            let term = json!({"topologyKey": "topology.kubernetes.io/zone",
+                              "labelSelector": {"matchLabels": {"ray.io/node-type": "worker"}}});
+            object["spec"]["headGroupSpec"]["template"]["spec"]["affinity"] =
+                json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+        });
+        assert!(until(|| workers(&server, "x") == (0, 2), 30).await, "{:?}", workers(&server, "x"));
+        process.crash();
+    });
+}
+
+#[test]
 fn a_head_that_the_scheduler_can_not_place_holds_back_no_gang_for_ever() {
     in_virtual_time(async {
         const NODES: &[(&str, i64)] = &[("a", 8)];

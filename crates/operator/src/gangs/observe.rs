@@ -18,7 +18,7 @@ use crate::{
     frame::{
         capacity::{NodeRecord, Pending},
         gang_pod::{Admission, GangPod, HOSTNAME},
-        neighbours::Taken,
+        neighbours::{Taken, must_be_near_others},
         store::Key,
         world::{ANYWHERE, CapacityView, Cluster, GangMember, World},
     },
@@ -68,7 +68,7 @@ pub(super) struct Gang {
     pub(super) level: Option<usize>,
     /// The RayCluster asks for a level that there is not.
     pub(super) unknown_level: Option<String>,
-    /// The head pod of its RayCluster has a node.
+    /// The head pod of its RayCluster has a node, or may have to wait for other pods.
     pub(super) has_head: bool,
     /// What is known of gangs of its RayCluster that have been whole.
     pub(super) whole: Arc<Whole>,
@@ -149,7 +149,9 @@ pub(super) fn sight(world: &World, config: &Config, known: &BTreeMap<String, Who
             Some(object) => self::gangs(cluster, object, members, known.get(&cluster.uid), config),
             None => (Vec::new(), members),
         };
-        let has_head = heads.contains(cluster.uid.as_str());
+        // One that must be near its workers is bound after them.
+        let head_waits = cluster.object.as_ref().is_ok_and(|it| must_be_near_others(&it.spec.head_group_spec.template));
+        let has_head = head_waits || heads.contains(cluster.uid.as_str());
         gangs.extend(of_cluster.into_iter().map(|gang| Gang { has_head, ..gang }));
         let owner = Owner { uid: cluster.uid.clone(), resource_version: cluster.resource_version.clone() };
         owners.insert(cluster.key.clone(), owner);
