@@ -462,6 +462,29 @@ fn a_gang_of_which_a_pod_can_no_longer_be_made_lets_go_of_what_it_holds() {
 }
 
 #[test]
+fn what_runs_before_its_deletion_arrives_stays() {
+    in_virtual_time(async {
+        let (server, process) = started(&[("a", 8), ("b", 8)]);
+        let slow = mobula_apiserver::Rule::on(Verb::Delete, "pods").delay(Duration::from_secs(20));
+        process.connection.fail(slow);
+        let first = broken_gang(&server, Some(300)).await;
+        sleep(Duration::from_secs(40)).await;
+        let start = |pod: &mut Value| {
+            let node = pod["spec"]["nodeName"].clone();
+            run(pod);
+            pod["spec"]["nodeName"] = node;
+        };
+        server.edit("pods", "default", &first[0], start).unwrap();
+        sleep(Duration::from_secs(200)).await;
+        assert_eq!((bound(&server), process.connection.count(Verb::Delete, "pods")), (first, 1));
+        assert_eq!(condition(&server, "x", "GangsAdmitted").unwrap().2, "gang w: 0 of 1 pods exist");
+        let said = server.list("events", "default").iter().any(|event| event["reason"] == "FailedToDeleteWorkerPod");
+        assert!(!said, "nothing failed");
+        process.crash();
+    });
+}
+
+#[test]
 fn what_runs_of_a_gang_that_is_not_whole_stays_and_it_is_said_what_it_lacks() {
     in_virtual_time(async {
         let (server, process) = started(&[("a", 8), ("b", 8)]);
@@ -469,6 +492,31 @@ fn what_runs_of_a_gang_that_is_not_whole_stays_and_it_is_said_what_it_lacks() {
         sleep(Duration::from_secs(200)).await;
         assert_eq!((bound(&server), workers(&server, "y")), (first, (2, 0)));
         assert_eq!(condition(&server, "x", "GangsAdmitted").unwrap().2, "gang w: 0 of 1 pods exist");
+        process.crash();
+    });
+}
+
+#[test]
+fn a_host_that_runs_is_not_ended_because_another_one_of_its_replica_has_no_node() {
+    in_virtual_time(async {
+        const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8), ("c", 8), ("d", 8)];
+        let server = server(1);
+        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+        let start = tokio::time::Instant::now();
+        kubelet_with(&server, NODES, move |pod| {
+            pod["metadata"]["labels"]["ray.io/replica-host-index"] != "3" || start.elapsed() > Duration::from_secs(300)
+        });
+        let process = Process::start(server.connect(), config(), "p");
+        gpu_cluster_with(&server, "x", 1, |object| object["spec"]["workerGroupSpecs"][0]["numOfHosts"] = json!(4));
+        assert!(until(|| workers(&server, "x") == (0, 3), 30).await, "{:?}", workers(&server, "x"));
+        let before = bound(&server);
+        sleep(Duration::from_secs(200)).await;
+        assert_eq!((bound(&server), workers(&server, "x")), (before, (0, 3)));
+        assert_eq!(process.connection.count(Verb::Delete, "pods"), 0);
+        let said = condition(&server, "x", "GangsAdmitted").unwrap().2;
+        assert_eq!(said, "gang w: the scheduler finds no node for 1 pods of replicas that have begun");
+        assert!(until(|| workers(&server, "x") == (0, 4), 120).await, "{:?}", workers(&server, "x"));
+        assert!(until(|| condition(&server, "x", "GangsAdmitted").unwrap().0 == "True", 30).await);
         process.crash();
     });
 }
@@ -526,6 +574,46 @@ fn gangs_do_not_take_the_place_of_heads_that_the_scheduler_has_yet_to_bind() {
             heads_without_node += usize::from(is_head && !pod["spec"]["nodeName"].is_string());
         });
         assert_eq!((heads_without_node, workers(&server, "b"), workers(&server, "c")), (0, (3, 0), (0, 1)));
+        process.crash();
+    });
+}
+
+#[test]
+fn a_head_that_must_be_near_its_workers_comes_after_them() {
+    in_virtual_time(async {
+        const NODES: &[(&str, i64)] = &[("a", 8), ("b", 8)];
+        let server = server(1);
+        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+        kubelet_with(&server, NODES, |pod| pod["metadata"]["labels"]["ray.io/node-type"] != "head");
+        let process = Process::start(server.connect(), config(), "p");
+        gpu_cluster_with(&server, "x", 2, |object| {
+            let term = json!({"topologyKey": "topology.kubernetes.io/zone",
+                              "labelSelector": {"matchLabels": {"ray.io/node-type": "worker"}}});
+            object["spec"]["headGroupSpec"]["template"]["spec"]["affinity"] =
+                json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+        });
+        assert!(until(|| workers(&server, "x") == (0, 2), 30).await, "{:?}", workers(&server, "x"));
+        process.crash();
+    });
+}
+
+#[test]
+fn a_head_that_the_scheduler_can_not_place_holds_back_no_gang_for_ever() {
+    in_virtual_time(async {
+        const NODES: &[(&str, i64)] = &[("a", 8)];
+        let server = server(1);
+        NODES.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+        kubelet_with(&server, NODES, |pod| pod["metadata"]["labels"]["ray.io/cluster"] != "h");
+        let mut heads = cluster("h", 0, 1);
+        heads["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] =
+            json!(4);
+        server.create("rayclusters", heads).unwrap();
+        let process = Process::start(server.connect(), config(), "p");
+        gpu_cluster(&server, "x", 1);
+        sleep(Duration::from_secs(100)).await;
+        assert_eq!(workers(&server, "x"), (1, 0), "it may be bound yet");
+        assert_eq!(condition(&server, "x", "GangsAdmitted").unwrap().2, "gang w: 0 of 1 pods fit on the nodes now");
+        assert!(until(|| workers(&server, "x") == (0, 1), 240).await, "{:?}", workers(&server, "x"));
         process.crash();
     });
 }

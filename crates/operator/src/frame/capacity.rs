@@ -18,6 +18,7 @@ use super::{
     kind::{self, Kind},
     neighbours::{Apart, Taken, labels},
     store::Key,
+    time,
 };
 
 /// A node.
@@ -44,13 +45,22 @@ struct Held {
     is_fixed: bool,
 }
 
+/// A pod that waits for the scheduler.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pending {
+    /// What it asks for.
+    pub pod: Arc<GangPod>,
+    /// Unix time in ms since which it does.
+    pub since_ms: i64,
+}
+
 /// All nodes, and what is held of them.
 #[derive(Debug, Default)]
 pub struct Capacity {
     nodes: BTreeMap<String, NodeRecord>,
     held: BTreeMap<Key, Held>,
     /// Pods of Ray that wait for the scheduler alone, and belong to no gang: they will hold something soon.
-    pending: BTreeMap<Key, Arc<GangPod>>,
+    pending: BTreeMap<Key, Pending>,
     used: BTreeMap<String, Resources>,
     /// What is used by pods that are there even if the node is empty.
     fixed: BTreeMap<String, Resources>,
@@ -85,7 +95,7 @@ impl Capacity {
     }
 
     /// Pods of Ray that wait for the scheduler alone, and belong to no gang.
-    pub fn pending(&self) -> impl Iterator<Item = &Arc<GangPod>> {
+    pub fn pending(&self) -> impl Iterator<Item = &Pending> {
         self.pending.values()
     }
 
@@ -125,7 +135,7 @@ impl Capacity {
         if node.is_empty() || ["Succeeded", "Failed"].contains(&phase) {
             let is_less = self.free(&key);
             if let Some(pod) = waiting(value) {
-                self.pending.insert(key, pod.into());
+                self.pending.insert(key, Pending { pod: pod.into(), since_ms: waits_since_ms(value) });
             }
             return is_less;
         }
@@ -229,6 +239,15 @@ fn waiting(pod: &Value) -> Option<GangPod> {
     (is_rays && !is_gated && !is_out && !is_of_gang).then(|| GangPod::of(String::new(), pod))
 }
 
+/// Since when the scheduler has been asked for a node, in Unix ms: since the pod is there, or since the scheduler has last
+/// changed its mind.
+fn waits_since_ms(pod: &Value) -> i64 {
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let changes = conditions.filter(|it| it["type"] == "PodScheduled").map(|it| &it["lastTransitionTime"]);
+    let times = changes.chain([&pod["metadata"]["creationTimestamp"]]).filter_map(Value::as_str);
+    times.filter_map(time::parse).max().unwrap_or_default()
+}
+
 /// Kinds of pods and nodes that are remembered as such.
 const MOST_SHARED: usize = 4_096;
 
@@ -286,8 +305,16 @@ mod tests {
         };
         assert!(!capacity.apply(&kind::POD, &pod("a", "", "Pending")));
         assert!(!capacity.apply(&kind::POD, &head("")));
-        let amounts: Vec<f64> = capacity.pending().map(|pod| pod.requests["cpu"].as_f64()).collect();
-        assert_eq!(amounts, [1.5], "of others it is not known whether they fit");
+        let pending = |capacity: &Capacity| -> Vec<(f64, i64)> {
+            capacity.pending().map(|it| (it.pod.requests["cpu"].as_f64(), it.since_ms)).collect()
+        };
+        assert_eq!(pending(&capacity), [(1.5, 0)], "of others it is not known whether they fit");
+        let mut looked_at = head("");
+        looked_at["metadata"]["creationTimestamp"] = json!("1970-01-01T00:00:02Z");
+        looked_at["status"]["conditions"] =
+            json!([{"type": "PodScheduled", "status": "False", "lastTransitionTime": "1970-01-01T00:00:07Z"}]);
+        capacity.apply(&kind::POD, &looked_at);
+        assert_eq!(pending(&capacity), [(1.5, 7_000)], "since the scheduler has said so");
         let mut gated = head("");
         gated["spec"]["schedulingGates"] = json!([{"name": "g"}]);
         let mut leaving = head("");

@@ -65,6 +65,8 @@ pub struct Step {
     pub part: String,
     /// Namespace of the object, where it is not that of the custom resource.
     pub namespace: Option<String>,
+    /// A deletion is meant for this version of the object only: at any other it is a conflict, and one looks again.
+    pub only_at: Option<String>,
     /// Later batches are not begun if it fails.
     pub is_blocking: bool,
     /// Said when it was done.
@@ -189,6 +191,7 @@ impl Step {
             action,
             part,
             namespace: None,
+            only_at: None,
             is_blocking: false,
             success: None,
             failure: None,
@@ -202,6 +205,12 @@ impl Step {
     /// It is done in `namespace`.
     pub fn within(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// A deletion of the object as it is at this version.
+    pub fn only_at(mut self, resource_version: impl Into<String>) -> Self {
+        self.only_at = Some(resource_version.into());
         self
     }
 

@@ -133,7 +133,7 @@ impl Executor {
         }
         let elsewhere = step.namespace.as_ref().map(|namespace| Key::new(namespace.clone(), key.name.clone()));
         let key = elsewhere.as_ref().unwrap_or(key);
-        let outcome = turn.used_for(self.action(key, &step.action)).await;
+        let outcome = turn.used_for(self.action(key, step)).await;
         if let Outcome::Failed(problem) = &outcome {
             self.metrics.failure(problem.class.as_str());
             tracing::info!(
@@ -150,10 +150,10 @@ impl Executor {
         outcome
     }
 
-    async fn action(&self, key: &Key, action: &Action) -> Outcome {
-        match action {
+    async fn action(&self, key: &Key, step: &Step) -> Outcome {
+        match &step.action {
             Action::Create { kind, body, foreign } => self.create(key, kind, body, *foreign).await,
-            Action::Delete { kind, name, uid } => self.delete(key, kind, name, uid).await,
+            Action::Delete { kind, name, uid } => self.delete(key, kind, name, uid, step.only_at.as_deref()).await,
             Action::Patch { kind, name, patch } => self.patch(key, kind, name, patch).await,
             Action::Replace { kind, body } => self.replace(key, kind, body).await,
             Action::LookUp { kind, name } => self.look_up(key, kind, name).await,
@@ -242,9 +242,12 @@ impl Executor {
         }
     }
 
-    async fn delete(&self, key: &Key, kind: &'static Kind, name: &str, uid: &str) -> Outcome {
-        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid},
-                             "propagationPolicy": "Background"});
+    async fn delete(&self, key: &Key, kind: &'static Kind, name: &str, uid: &str, only_at: Option<&str>) -> Outcome {
+        let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid},
+                                 "propagationPolicy": "Background"});
+        if let Some(version) = only_at {
+            options["preconditions"]["resourceVersion"] = json!(version);
+        }
         let request = json_request(http::Request::delete(format!("{}/{name}", kind.path(&key.namespace))));
         let key = Key::new(key.namespace.clone(), name);
         match self.request("delete", kind, request, &options).await {

@@ -25,6 +25,9 @@ pub const LOOKED_AT: &str = "mobula.dev/gang-looked-at";
 /// Label of nodes that pods are pinned by.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 
+/// The scheduler of pods that name none.
+const DEFAULT_SCHEDULER: &str = "default-scheduler";
+
 /// Pods whose gates are lifted together. Written on each of them, so that whoever finds it half done can finish it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Admission {
@@ -81,6 +84,8 @@ pub struct GangPod {
     pub apart: Vec<Apart>,
     /// It asks for something of which only kube-scheduler knows where it is.
     pub is_schedulers: bool,
+    /// `spec.schedulerName`; empty: Kubernetes' own.
+    pub scheduler: String,
 }
 
 impl GangPod {
@@ -114,6 +119,11 @@ impl GangPod {
             tolerations: spec["tolerations"].as_array().cloned().unwrap_or_default(),
             apart,
             is_schedulers: !is_all_apart || asks_for_more(pod),
+            scheduler: spec["schedulerName"]
+                .as_str()
+                .filter(|name| *name != DEFAULT_SCHEDULER)
+                .unwrap_or("")
+                .to_owned(),
         }
     }
 

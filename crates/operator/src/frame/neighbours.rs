@@ -95,10 +95,15 @@ pub fn asks_for_more(pod: &Value) -> bool {
     let spec = &pod["spec"];
     let is_strict = |spread: &Value| spread["whenUnsatisfiable"] != "ScheduleAnyway";
     let is_claim = |volume: &Value| is_there(&volume["persistentVolumeClaim"]) || is_there(&volume["ephemeral"]);
-    !list(spec, "/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution").is_empty()
+    must_be_near_others(pod)
         || list(spec, "/topologySpreadConstraints").iter().any(is_strict)
         || list(spec, "/volumes").iter().any(is_claim)
         || is_there(&spec["resourceClaims"])
+}
+
+/// Whether a pod, or a template of pods, must be near other pods: it may have to wait for them.
+pub fn must_be_near_others(pod: &Value) -> bool {
+    !list(&pod["spec"], "/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution").is_empty()
 }
 
 /// Ports of its node that a pod takes, by the names that they are counted by. Addresses are not looked at: to be too strict

@@ -46,6 +46,8 @@ pub fn of_steps<'a>(namespace: &str, tried: impl Iterator<Item = (&'a Step, &'a 
             Outcome::Failed(problem) if problem.class == Class::Taken && step.taken.is_some() => {
                 (&step.taken, Some(problem.message.as_str()))
             }
+            // It has changed meanwhile, and may not be meant any more.
+            Outcome::Failed(problem) if problem.class == Class::Conflict && step.only_at.is_some() => continue,
             Outcome::Failed(problem) => (&step.failure, Some(problem.message.as_str())),
             Outcome::AlreadySo | Outcome::Found(_) | Outcome::Skipped => continue,
         };
@@ -303,5 +305,9 @@ mod tests {
         let steps = [step("a"), step("b"), step("c")];
         let outcomes = [Outcome::AlreadySo, Outcome::Failed(problem), Outcome::Skipped];
         assert_eq!(messages(&steps, &outcomes), ["Failed to create worker Pod ns/b, exceeded quota"]);
+        let conflict = Problem { class: Class::Conflict, message: "changed".into(), retry_after_ms: None };
+        let outcomes = [Outcome::Failed(conflict)];
+        assert_eq!(messages(&[step("a")], &outcomes), ["Failed to create worker Pod ns/a, changed"]);
+        assert!(messages(&[step("a").only_at("7")], &outcomes).is_empty(), "one looks again");
     }
 }

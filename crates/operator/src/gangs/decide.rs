@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::GangConfig,
     frame::{
+        capacity::Pending,
         decision::{Action, Step},
         gang_pod::{ADMITTED, Admission, GANG, GangPod, HOSTNAME, LOOKED_AT},
         kind,
@@ -41,6 +42,8 @@ enum State<'a> {
     Binding { until_ms: i64 },
     /// It has not been whole in time: these pods are given back.
     Late { pods: Vec<&'a Member> },
+    /// It has not been whole in time, and these pods, which have no node, stay: other hosts of their replicas have one.
+    Stuck { pods: Vec<&'a Member> },
 }
 
 /// Decides about all gangs at once. No step needs another one, so all are one batch: a slow answer about one RayCluster holds
@@ -52,7 +55,7 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
     whole::note(&mut decided, sight, memory, now_ms);
     let mut asking = Vec::new();
     for gang in &sight.gangs {
-        match state(gang, config, now_ms) {
+        match state(gang, sight, config, now_ms) {
             State::Settled => {}
             State::InDoubt => look_again(&mut decided, gang, memory, now_ms),
             State::Binding { until_ms } => decided.decision.wake_at(until_ms),
@@ -61,6 +64,10 @@ pub(super) fn decide(sight: &Sight, config: &GangConfig, memory: &Memory, now_ms
                 wait(&mut decided, gang, there, reason);
             }
             State::Late { pods } => give_back(&mut decided, sight, gang, &pods, memory, now_ms),
+            State::Stuck { pods } => {
+                let reason = format!("the scheduler finds no node for {} pods of replicas that have begun", pods.len());
+                wait(&mut decided, gang, pods.len(), reason);
+            }
             State::Asks { pods, begun, is_partial } => {
                 if let Some((_, begun)) = begun {
                     decided.decision.wake_at(begun.at_ms.saturating_add(config.bind_within_ms));
@@ -196,24 +203,25 @@ pub(super) fn may_try_part(decided: &mut Decided, part: &str, memory: &Memory, n
     false
 }
 
-fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
+fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) -> State<'a> {
     if gang.members.iter().any(|member| member.is_in_doubt) {
         return State::InDoubt;
     }
     let gated: Vec<&Member> = gang.members.iter().filter(|member| member.pod.is_gated).collect();
     let needed = whole::needed(gang);
-    let (mut binding, mut is_partial) = (None, false);
+    let (mut binding, mut stuck, mut lacks) = (None, Vec::new(), BTreeMap::new());
     for ((name, admission), pods) in whole::admitted(gang) {
         if gang.has_been_whole(name, admission) || whole::is_whole_now(gang, admission, &pods) {
             continue;
         }
         let until_ms = admission.at_ms.saturating_add(config.bind_within_ms);
         if now_ms >= until_ms {
-            let late = late(&pods);
+            let late = late(sight, gang, &pods);
             if !late.is_empty() {
                 return State::Late { pods: late };
             }
-            is_partial = true;
+            add_lacks(&mut lacks, gang, admission, &pods);
+            stuck.extend(pods.into_iter().filter(|member| !member.is_bound));
             continue;
         }
         let rest = rest(admission, &pods, &gated, needed);
@@ -225,18 +233,66 @@ fn state<'a>(gang: &'a Gang, config: &GangConfig, now_ms: i64) -> State<'a> {
     if let Some(until_ms) = binding {
         return State::Binding { until_ms };
     }
-    match gated.len() {
-        _ if needed == 0 => State::Settled,
-        there if there < needed => State::Incomplete { there, needed },
-        _ => State::Asks { pods: gated.into_iter().take(needed).collect(), begun: None, is_partial },
+    let there = gated.len();
+    let lack = lacks.values().map(|lack| *lack as usize).sum::<usize>().min(needed);
+    let asked: Vec<&Member> = gated.into_iter().take(needed).collect();
+    let lacking = lacking(gang, lacks, &asked);
+    match lacking.len() {
+        _ if needed == 0 && stuck.is_empty() => State::Settled,
+        _ if needed == 0 => State::Stuck { pods: stuck },
+        // What it has grown by waits until it has what it lacks, and asks like anyone else.
+        1.. if lacking.len() >= lack || there >= needed => State::Asks { pods: lacking, begun: None, is_partial: true },
+        _ if there < needed => State::Incomplete { there, needed },
+        _ => State::Asks { pods: asked, begun: None, is_partial: false },
     }
 }
 
+/// Adds what a gang lacks that was not whole in time, by worker group. What began later, in its stead, it has.
+fn add_lacks(lacks: &mut BTreeMap<String, u32>, gang: &Gang, admission: &Admission, pods: &[&Member]) {
+    let is_later = |member: &&Member| {
+        !member.pod.is_gated && member.pod.admission.as_ref().is_some_and(|other| other.at_ms > admission.at_ms)
+    };
+    let later = gang.members.iter().filter(is_later);
+    let there = pods.iter().copied().chain(later).map(|member| member.group.as_str());
+    for (group, pods) in admission.lacks(there) {
+        let lack = lacks.entry(group).or_default();
+        *lack = lack.saturating_add(pods);
+    }
+}
+
+/// The gated pods that a gang lacks, in whole replicas: those first of which hosts have begun.
+fn lacking<'a>(gang: &Gang, mut lacks: BTreeMap<String, u32>, gated: &[&'a Member]) -> Vec<&'a Member> {
+    let begun: BTreeSet<(&str, u32)> = gang.members.iter().filter(|member| !member.pod.is_gated).map(replica).collect();
+    let (goes_on, begins): (Vec<&Member>, Vec<&Member>) =
+        gated.iter().copied().partition(|member| begun.contains(&replica(member)));
+    let mut taken: BTreeSet<(&str, u32)> = BTreeSet::new();
+    let mut found: Vec<&Member> = Vec::new();
+    for member in goes_on.into_iter().chain(begins) {
+        let Some(lack) = lacks.get_mut(&member.group) else { continue };
+        if *lack > 0 || taken.contains(&replica(member)) {
+            *lack = lack.saturating_sub(1);
+            taken.insert(replica(member));
+            found.push(member);
+        }
+    }
+    found
+}
+
 /// What a gang that was not whole in time lets go of: all of it, if none runs yet. What runs may do work, and stays; of the rest
-/// goes what has no node, to be made anew and to be the first that is given one.
-fn late<'a>(pods: &[&'a Member]) -> Vec<&'a Member> {
+/// goes what has no node, to be made anew and to be the first that is given one. Replicas of several hosts are units: to end
+/// one host is to end all, so what a host keeps, the others keep, whichever gang they began with.
+fn late<'a>(sight: &Sight, gang: &Gang, pods: &[&'a Member]) -> Vec<&'a Member> {
     let is_any_running = pods.iter().any(|member| member.is_running);
-    pods.iter().filter(|member| !is_any_running || !member.is_bound).copied().collect()
+    let of_cluster = sight.gangs.iter().filter(|other| other.cluster == gang.cluster);
+    let stay = of_cluster.flat_map(|other| &other.members);
+    let stay = stay.filter(|member| member.is_running || is_any_running && member.is_bound);
+    let stay: BTreeSet<(&str, u32)> = stay.map(replica).collect();
+    pods.iter().filter(|member| !stay.contains(&replica(member))).copied().collect()
+}
+
+/// The replica of a pod: its worker group and number.
+fn replica(member: &Member) -> (&str, u32) {
+    (&member.group, member.place.0)
 }
 
 /// Whether others hold pods back, too: a place that is given to them is of use to nobody.
@@ -276,7 +332,9 @@ fn give_back(decided: &mut Decided, sight: &Sight, gang: &Gang, pods: &[&Member]
     let said = format!("Gang {} was not bound whole in time, deleted worker Pod", gang.name);
     let deletion = |member: &&Member| {
         let action = Action::Delete { kind: &kind::POD, name: member.name.clone(), uid: member.uid.clone() };
+        // One that runs by then is another version.
         let step = Step::new(part(gang), action).within(gang.cluster.namespace.clone());
+        let step = step.only_at(member.resource_version.clone());
         let step = step.says("DeletedWorkerPod", "Delete", said.clone());
         let step = step.complains("FailedToDeleteWorkerPod", "Delete", "Failed to delete worker Pod");
         Step { replaces_broken: true, about: about.clone(), ..step }
@@ -298,7 +356,8 @@ fn ask(decided: &mut Decided, sight: &Sight, asking: &[Asking<'_>], config: &Gan
     let gangs: Vec<PodGang> =
         asking.iter().zip(&classes).map(|(asking, classes)| request(asking, classes, sight)).collect();
     let mut places: Vec<admission::Place> = sight.nodes.iter().map(|node| node.place.clone()).collect();
-    admission::set_aside(&mut places, &pending(sight));
+    let pending = will_be_bound(decided, sight, &gangs_schedulers(asking), config, now_ms);
+    admission::set_aside(&mut places, &alike_pending(&pending, sight));
     let rules = Rules { levels: config.levels.clone(), now_ms, backfill_ms: config.backfill_ms };
     let mut lifts = Vec::new();
     for ((Asking { gang, pods, begun, .. }, classes), verdict) in
@@ -349,10 +408,36 @@ fn alike<'a>(pods: &[&'a Member]) -> Vec<Vec<&'a Member>> {
     classes
 }
 
+/// The schedulers that bind pods of these gangs, but for Kubernetes' own.
+fn gangs_schedulers<'a>(asking: &'a [Asking<'_>]) -> BTreeSet<&'a str> {
+    asking.iter().flat_map(|it| &it.pods).map(|member| member.pod.scheduler.as_str()).collect()
+}
+
+/// Pods that the scheduler will give a node soon. Not those that it has found none for in a long time: something keeps it from
+/// that which is not known here. Nor those of schedulers that have nothing to do with the gangs: they may never come.
+fn will_be_bound<'a>(
+    decided: &mut Decided,
+    sight: &'a Sight,
+    schedulers: &BTreeSet<&str>,
+    config: &GangConfig,
+    now_ms: i64,
+) -> Vec<&'a GangPod> {
+    let mut found: Vec<&GangPod> = Vec::new();
+    for Pending { pod, since_ms } in &sight.pending {
+        let until_ms = since_ms.saturating_add(config.backfill_ms);
+        let is_ours = pod.scheduler.is_empty() || schedulers.contains(pod.scheduler.as_str());
+        if is_ours && now_ms < until_ms {
+            decided.decision.wake_at(until_ms);
+            found.push(pod);
+        }
+    }
+    found
+}
+
 /// Pods that wait for the scheduler, by what it sees in them.
-fn pending(sight: &Sight) -> Vec<PodClass> {
+fn alike_pending(pending: &[&GangPod], sight: &Sight) -> Vec<PodClass> {
     let mut classes: Vec<(&GangPod, u32)> = Vec::new();
-    for pod in &sight.pending {
+    for &pod in pending {
         match classes.iter_mut().find(|(first, _)| first.is_like(pod)) {
             Some((_, count)) => *count = count.saturating_add(1),
             None => classes.push((pod, 1)),

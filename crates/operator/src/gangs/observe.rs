@@ -16,9 +16,9 @@ use super::{
 use crate::{
     config::Config,
     frame::{
-        capacity::NodeRecord,
+        capacity::{NodeRecord, Pending},
         gang_pod::{Admission, GangPod, HOSTNAME},
-        neighbours::Taken,
+        neighbours::{Taken, must_be_near_others},
         store::Key,
         world::{ANYWHERE, CapacityView, Cluster, GangMember, World},
     },
@@ -68,7 +68,7 @@ pub(super) struct Gang {
     pub(super) level: Option<usize>,
     /// The RayCluster asks for a level that there is not.
     pub(super) unknown_level: Option<String>,
-    /// The head pod of its RayCluster has a node.
+    /// The head pod of its RayCluster has a node, or may have to wait for other pods.
     pub(super) has_head: bool,
     /// What is known of gangs of its RayCluster that have been whole.
     pub(super) whole: Arc<Whole>,
@@ -100,7 +100,7 @@ pub(super) struct Sight {
     /// The RayClusters that have gangs.
     pub(super) owners: BTreeMap<Key, Owner>,
     /// Pods that wait for the scheduler, which may put them on any node that they may use.
-    pub(super) pending: Vec<Arc<GangPod>>,
+    pub(super) pending: Vec<Pending>,
     /// Gated pods of no gang, with their namespaces: they may be lifted all the same.
     pub(super) strays: Vec<(String, Member)>,
 }
@@ -116,7 +116,7 @@ pub(super) fn sight(world: &World, config: &Config, known: &BTreeMap<String, Who
             record,
         })
         .collect();
-    let pods = members.iter().filter_map(|member| member.pod.gang.as_ref()).chain(&pending);
+    let pods = members.iter().filter_map(|member| member.pod.gang.as_ref()).chain(pending.iter().map(|it| &it.pod));
     offer(&mut nodes, pods, &taken);
     take_what_is_on_its_way(&mut nodes, &members);
     let clusters = world.clusters();
@@ -149,7 +149,9 @@ pub(super) fn sight(world: &World, config: &Config, known: &BTreeMap<String, Who
             Some(object) => self::gangs(cluster, object, members, known.get(&cluster.uid), config),
             None => (Vec::new(), members),
         };
-        let has_head = heads.contains(cluster.uid.as_str());
+        // One that must be near its workers is bound after them.
+        let head_waits = cluster.object.as_ref().is_ok_and(|it| must_be_near_others(&it.spec.head_group_spec.template));
+        let has_head = head_waits || heads.contains(cluster.uid.as_str());
         gangs.extend(of_cluster.into_iter().map(|gang| Gang { has_head, ..gang }));
         let owner = Owner { uid: cluster.uid.clone(), resource_version: cluster.resource_version.clone() };
         owners.insert(cluster.key.clone(), owner);
@@ -158,7 +160,7 @@ pub(super) fn sight(world: &World, config: &Config, known: &BTreeMap<String, Who
     strays.retain(|(_, member)| member.pod.is_gated);
     let is_anywhere = |it: &&GangMember| it.perhaps_on.contains(ANYWHERE) || is_pending(it);
     let lifted = members.iter().filter(|it| is_anywhere(it) && standing(&it.pod, now_ms) == Standing::Active);
-    let lifted = lifted.filter(|it| node_of(it, &nodes).is_none()).filter_map(|it| it.pod.gang.clone());
+    let lifted = lifted.filter(|it| node_of(it, &nodes).is_none()).filter_map(|it| lifted_pending(it, now_ms));
     let pending = pending.into_iter().chain(lifted).collect();
     Sight { nodes, gangs, owners, strays, pending }
 }
@@ -240,6 +242,14 @@ fn settled(it: &GangMember, nodes: &[Node]) -> Member {
 fn is_pending(member: &GangMember) -> bool {
     let is_gated = member.pod.gang.as_ref().is_some_and(|gang| gang.is_gated);
     !is_gated && member.pod.node.is_empty() && member.counted_on.is_none()
+}
+
+/// A pod of a gang that waits for the scheduler since its gate was lifted. One of which that is not known may have been lifted
+/// just now.
+fn lifted_pending(it: &GangMember, now_ms: i64) -> Option<Pending> {
+    let pod = it.pod.gang.clone()?;
+    let lifted_ms = pod.admission.as_ref().map_or(it.pod.created_ms, |admission| admission.at_ms);
+    Some(Pending { since_ms: if it.perhaps_on.is_empty() { lifted_ms } else { now_ms }, pod })
 }
 
 /// The node that a pod is bound or pinned to.

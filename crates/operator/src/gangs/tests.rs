@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::GangConfig,
     frame::{
-        capacity::NodeRecord,
+        capacity::{NodeRecord, Pending},
         decision::Action,
         gang_pod::{ADMITTED, Admission, GANG, GATE, GangPod, HOSTNAME, LOOKED_AT},
         kind,
@@ -240,6 +240,64 @@ fn what_runs_is_never_given_back_and_what_it_lacks_goes_before_all_others() {
 }
 
 #[test]
+fn what_a_gang_grows_by_does_not_go_before_others_because_it_lacks_a_pod() {
+    let mut pods = lifted(0, 1, &began(2), 1);
+    pods[0].is_running = true;
+    let mut sight = sight(vec![node("a", 0), node("b", 8)], gang("x", 50, pods));
+    sight.gangs[0].members.extend((1..40).map(|number| member(number, 4, None)));
+    sight.gangs.push(gang("old", 1, vec![Member { created_ms: 1, ..member(99, 4, None) }]));
+    // Were it empty, all would fit on it.
+    sight.nodes[1].place.total = node("b", 400).place.total;
+    let names = |decided: &Decided| patches(decided).iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+    // Nor does it wait for what the gang grows by.
+    assert_eq!(names(&decide(&sight, &config(), &Memory::default(), 70_000)), ["p1", "p99"]);
+    sight.gangs[0].members.extend((40..50).map(|number| member(number, 4, None)));
+    assert_eq!(names(&decide(&sight, &config(), &Memory::default(), 70_000)), ["p1", "p99"]);
+    // It has begun, in the stead of the one that was lost.
+    let later = Admission { at_ms: 70_000, pods: [("w".to_owned(), 1)].into() };
+    sight.gangs[0].members[1] = member(1, 4, Some((later, Some(0))));
+    let decided = decide(&sight, &config(), &Memory::default(), 71_000);
+    assert_eq!(
+        (names(&decided), reason(&decided, "x").as_str()),
+        (vec!["p99".to_owned()], "1 of 48 pods fit on the nodes now")
+    );
+}
+
+#[test]
+fn what_a_gang_lacks_is_asked_for_in_whole_replicas() {
+    let host = |number: u32, member: Member| Member { place: (number / 2, number % 2), ..member };
+    let mut pods: Vec<Member> = (2..4).zip(lifted(2, 2, &began(3), 2)).map(|(number, it)| host(number, it)).collect();
+    pods.iter_mut().for_each(|member| member.is_running = true);
+    pods.extend([0, 1, 4, 5].map(|number| host(number, member(number, 4, None))));
+    let sight = sight(vec![node("a", 0), node("b", 32)], gang("x", 6, pods));
+    let decided = decide(&sight, &config(), &Memory::default(), 70_000);
+    assert_eq!(patches(&decided).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["p0", "p1"]);
+}
+
+#[test]
+fn hosts_of_a_replica_are_given_back_together_or_not_at_all() {
+    // Replicas 0 and 1 of two hosts each. Of the first one, a host runs.
+    let host = |(number, member): (u32, Member)| Member { place: (number / 2, number % 2), ..member };
+    let mut pods: Vec<Member> = (0..).zip(lifted(0, 4, &began(4), 1)).map(host).collect();
+    pods[0].is_running = true;
+    let mut sight = sight(vec![node("a", 0)], gang("x", 4, pods));
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!(deletions(&decided), ["p2", "p3"]);
+    // A host that has a node keeps the other one, too.
+    sight.gangs[0].members[2].is_bound = true;
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!((deletions(&decided).len(), patches(&decided).len()), (0, 0));
+    assert_eq!(reason(&decided, "x"), "the scheduler finds no node for 2 pods of replicas that have begun");
+    // Whichever gang it is that the running host began with.
+    let first = sight.gangs[0].members.remove(0);
+    sight.gangs[0].expected = 3;
+    sight.gangs.push(Gang { name: "v".into(), ..gang("x", 1, vec![first]) });
+    sight.gangs[0].members[1].is_bound = false;
+    let decided = decide(&sight, &config(), &Memory::default(), 65_000);
+    assert_eq!(deletions(&decided), ["p2", "p3"]);
+}
+
+#[test]
 fn what_asks_for_more_than_is_known_here_is_not_pinned() {
     let mut members: Vec<Member> = (0..2).map(|number| member(number, 4, None)).collect();
     let mut pod = (*members[1].pod).clone();
@@ -341,9 +399,22 @@ fn a_gang_waits_for_its_head_and_leaves_what_other_heads_will_take() {
     let decided = decide(&sight, &config(), &Memory::default(), 5_000);
     assert_eq!((reason(&decided, "x").as_str(), patches(&decided).len()), ("the head pod has no node yet", 0));
     sight.gangs[0].has_head = true;
-    sight.pending = vec![member(9, 4, None).pod];
-    let decided = decide(&sight, &config(), &Memory::default(), 5_000);
-    assert_eq!(reason(&decided, "x"), "1 of 2 pods fit on the nodes now");
+    let mut head = (*member(9, 4, None).pod).clone();
+    let pending = |pod: &GangPod| vec![Pending { pod: pod.clone().into(), since_ms: 2_000 }];
+    sight.pending = pending(&head);
+    for now_ms in [5_000, 301_999] {
+        let decided = decide(&sight, &config(), &Memory::default(), now_ms);
+        assert_eq!(reason(&decided, "x"), "1 of 2 pods fit on the nodes now");
+    }
+    assert_eq!(decide(&sight, &config(), &Memory::default(), 301_999).decision.wake_at_ms, Some(302_000));
+    assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 302_000)).len(), 2, "it may never be bound");
+    head.scheduler = "another".into();
+    sight.pending = pending(&head);
+    assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 5_000)).len(), 2, "nobody may bind it");
+    let mut own = (*sight.gangs[0].members[0].pod).clone();
+    own.scheduler = "another".into();
+    sight.gangs[0].members[0].pod = own.into();
+    assert!(patches(&decide(&sight, &config(), &Memory::default(), 5_000)).is_empty());
     sight.pending.clear();
     assert_eq!(patches(&decide(&sight, &config(), &Memory::default(), 5_000)).len(), 2);
     // What has begun is finished.

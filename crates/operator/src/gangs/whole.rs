@@ -6,6 +6,10 @@
 //! something was lost, or taken by others, between the lift and the binding of its last pod, and other pods were quick to
 //! start. It is told on the RayCluster, and what it lacks goes before all other gangs: its places are kept for it.
 //!
+//! Hosts of a replica are units, for to end one is to end all: where one runs, those without a node stay, too, and that is told.
+//! A deletion is for the version that was looked at. (If hosts of one replica start just while it is given back, one of them may
+//! be gone already, and takes the others with it.) Two gangs of each of which a part runs can wait for each other.
+//!
 //! That can't be read off the pods once one of them is gone, so it is written on the RayCluster when the last pod is bound. Until then the gang counts as not whole: a crash before the request costs nothing as long as all
 //! pods are there, because whoever follows sees them bound and writes it.
 

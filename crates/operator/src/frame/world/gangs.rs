@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{Indexed, Source, Target, World, indexed, target};
 use crate::frame::{
-    capacity::NodeRecord,
-    gang_pod::{ADMITTED, GangPod, HOSTNAME},
+    capacity::{NodeRecord, Pending},
+    gang_pod::{ADMITTED, HOSTNAME},
     kind,
     neighbours::Taken,
     notices::MOST_NAMES,
@@ -80,7 +80,7 @@ pub struct CapacityView {
     /// Heads, and workers that were made without gang admission.
     pub others: Vec<GangMember>,
     /// Pods of Ray of no gang that wait for the scheduler, of any RayCluster.
-    pub pending: Vec<Arc<GangPod>>,
+    pub pending: Vec<Pending>,
     /// Nodes on which there are pods that others must be apart from.
     pub taken: Taken,
 }
