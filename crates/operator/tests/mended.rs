@@ -662,3 +662,31 @@ async fn a_worker_in_a_crash_loop_is_no_reason_for_others_to_wait() {
         process.end().await;
     }
 }
+
+/// A scheduler would take the head and the first workers for a whole gang.
+#[tokio::test(start_paused = true)]
+async fn a_gang_that_comes_back_larger_has_grown_before_its_first_pod() {
+    let config = Config { batch_scheduler: "volcano".parse().ok(), ..Config::default() };
+    let (server, _, process) = started(config);
+    let mut gang = cluster("a", 2, 1);
+    gang["metadata"]["labels"] = json!({"ray.io/gang-scheduling-enabled": "true"});
+    server.create("rayclusters", gang).unwrap();
+    seconds(5).await;
+    edit(&server, |it| it["spec"]["suspend"] = json!(true));
+    seconds(60).await;
+    assert!(pods(&server, "worker").is_empty());
+    let whole = |review: &mut Review<'_>| {
+        let group = review.objects("podgroups.scheduling.volcano.sh", "default").next();
+        let is_whole = group.is_some_and(|group| group["spec"]["minMember"] == 9);
+        if is_whole || review.asked.verb != Verb::Create { Ok(()) } else { Err(Refusal::of_code(422, "too early")) }
+    };
+    server.admit("pods", whole).unwrap();
+    edit(&server, |it| {
+        it["spec"]["suspend"] = json!(false);
+        it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(8);
+    });
+    seconds(30).await;
+    assert_eq!(pods(&server, "worker").len(), 8);
+    assert_eq!((said(&server, "FailedToCreateWorkerPod"), said(&server, "FailedToCreateHeadPod")), (0, 0));
+    process.end().await;
+}

@@ -145,7 +145,10 @@ impl Executor {
                 problem = problem.message,
                 "a step failed"
             );
-            failed.lock().unwrap_or_else(PoisonError::into_inner).insert(step.part.clone());
+            // That one object is another by now says nothing of the others.
+            if step.only_at.is_none() || problem.class != Class::Conflict {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).insert(step.part.clone());
+            }
         }
         outcome
     }

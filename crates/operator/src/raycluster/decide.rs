@@ -76,6 +76,12 @@ fn make_pods(pass: &mut Pass<'_>) {
     if pass.lacks_needed {
         return;
     }
+    // Where there is no pod yet, a scheduler would take the first that come for a whole gang.
+    if pass.observed.pods.iter().all(|pod| pod.deletion_ms.is_some())
+        && let Some(step) = pass.gang_is_small.take_if(|growth| growth.step.is_some()).and_then(|growth| growth.step)
+    {
+        pass.decision.then(vec![step]);
+    }
     head::make(pass);
     if makes == Makes::All {
         workers::make(pass);
