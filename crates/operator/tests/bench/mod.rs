@@ -223,3 +223,39 @@ pub fn condition(server: &ApiServer, name: &str, condition: &str) -> Option<(Str
     let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
     Some((text("status"), text("reason"), text("message")))
 }
+
+/// How often an Event of a reason was said.
+pub fn said(server: &ApiServer, reason: &str) -> u64 {
+    let events = server.list("events", "default");
+    let count = |event: &Value| event["count"].as_u64().unwrap_or(1);
+    events.iter().filter(|event| event["reason"] == reason).map(count).sum()
+}
+
+/// A RayCluster with an autoscaler, whose head needs an account.
+pub fn scaled(name: &str) -> Value {
+    let mut scaled = cluster(name, 1, 1);
+    scaled["spec"]["enableInTreeAutoscaling"] = json!(true);
+    scaled
+}
+
+/// Pods of a phase that are not on their way out.
+pub fn in_phase(server: &ApiServer, phase: &str) -> usize {
+    let mut count = 0;
+    server.each("pods", "", |pod| {
+        let is_leaving = pod.pointer("/metadata/deletionTimestamp").is_some();
+        count += usize::from(pod["status"]["phase"] == phase && !is_leaving);
+    });
+    count
+}
+
+/// Pods of a group that are not on their way out.
+pub fn of_group(server: &ApiServer, group: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    server.each("pods", "", |pod| {
+        let is_leaving = pod.pointer("/metadata/deletionTimestamp").is_some();
+        if pod["metadata"]["labels"]["ray.io/group"] == group && !is_leaving {
+            names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
+        }
+    });
+    names
+}
