@@ -62,6 +62,17 @@ fn autoscaled(version: &str, mut change: Value) -> Value {
     change
 }
 
+/// Each change is allowed, and advised about by one text that begins like that.
+fn are_advised_about<const N: usize>(cases: [(Value, String); N]) {
+    for (change, expected) in cases {
+        let cluster = changed(&change);
+        assert_eq!(cluster.validate(&Rules::default()), [], "{change}");
+        let said: Vec<String> = cluster.advice().iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with(&expected), "{said:?} {expected}");
+    }
+}
+
 fn rules(compat: Compat) -> Rules {
     Rules { compat, gates: Gates::defaults(compat) }
 }
@@ -532,11 +543,5 @@ fn advice_is_what_only_shows_at_run_time() {
             "spec.headGroupSpec.rayStartParams[\"port\"]: 0: Ray chooses".into(),
         ),
     ];
-    for (change, expected) in cases {
-        let cluster = changed(&change);
-        assert_eq!(cluster.validate(&Rules::default()), [], "{change}");
-        let said: Vec<String> = cluster.advice().iter().map(ToString::to_string).collect();
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].starts_with(&expected), "{said:?} {expected}");
-    }
+    are_advised_about(cases);
 }

@@ -205,10 +205,19 @@ pub fn cluster(name: &str, replicas: i64, hosts: i64) -> Value {
 
 /// Names of the pods of a role that are not on their way out.
 pub fn pods(server: &ApiServer, role: &str) -> Vec<String> {
+    labelled(server, "ray.io/node-type", role)
+}
+
+/// Names of the pods of a group that are not on their way out.
+pub fn of_group(server: &ApiServer, group: &str) -> Vec<String> {
+    labelled(server, "ray.io/group", group)
+}
+
+fn labelled(server: &ApiServer, label: &str, value: &str) -> Vec<String> {
     let mut names = Vec::new();
     server.each("pods", "", |pod| {
         let is_leaving = pod.pointer("/metadata/deletionTimestamp").is_some();
-        if pod["metadata"]["labels"]["ray.io/node-type"] == role && !is_leaving {
+        if pod["metadata"]["labels"][label] == value && !is_leaving {
             names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
         }
     });
@@ -246,16 +255,4 @@ pub fn in_phase(server: &ApiServer, phase: &str) -> usize {
         count += usize::from(pod["status"]["phase"] == phase && !is_leaving);
     });
     count
-}
-
-/// Pods of a group that are not on their way out.
-pub fn of_group(server: &ApiServer, group: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    server.each("pods", "", |pod| {
-        let is_leaving = pod.pointer("/metadata/deletionTimestamp").is_some();
-        if pod["metadata"]["labels"]["ray.io/group"] == group && !is_leaving {
-            names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
-        }
-    });
-    names
 }

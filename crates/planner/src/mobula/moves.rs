@@ -11,11 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::decide::Decision;
 use super::pools::Map;
 use super::shrink;
-use crate::topology::DomainId;
+use crate::topology::{DomainId, GANG_LABEL_PREFIX};
 use crate::{Amount, Labels, Move, Node, NodePhase, Plan, Reason, Resources, Verdict, words};
-
-/// What Ray calls the label of nodes with bundles of a placement group, up to the id.
-const GANG_LABEL_PREFIX: &str = "_PG_";
 
 /// A label that every node has of its own.
 const NODE_ID_LABEL: &str = "ray.io/node-id";

@@ -43,7 +43,7 @@ use sight::{NONE, Sight, runs_ray};
 use tree::{ROOT, Tree};
 
 /// What Ray calls the label that nodes with bundles of a placement group carry, up to the id.
-const GANG_LABEL_PREFIX: &str = "_PG_";
+pub(crate) const GANG_LABEL_PREFIX: &str = "_PG_";
 
 /// A domain: a labelled one, or the leaf of one place. Comparable within one [`Topology`] only.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
