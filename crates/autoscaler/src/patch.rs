@@ -225,9 +225,10 @@ impl<'a> GroupChange<'a> {
         let added: Vec<String> = accepted.into_iter().filter(|name| !kept.contains(name)).collect();
         let names_added = !added.is_empty();
         let names: Vec<String> = kept.into_iter().chain(added).collect();
-        let leaving = leaving_unnamed(&spec.group_name, &names, facts);
-        let wanted = group.desired.saturating_add(refused_replicas).saturating_add(leaving);
-        let wanted = wanted.min(group.max.max(group.desired));
+        // A suspended group has no pods to replace, whatever is leaving.
+        let leaving = if spec.suspend == Some(true) { 0 } else { leaving_unnamed(&spec.group_name, &names, facts) };
+        let desired = group.desired.saturating_add(refused_replicas).saturating_add(leaving);
+        let wanted = GroupPlan { desired, ..group.clone() }.asks();
         let asked = effective_replicas(spec, group);
         GroupChange { index, spec, asked, replicas: (wanted != asked).then_some(wanted), names, names_added }
     }

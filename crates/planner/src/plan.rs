@@ -135,12 +135,29 @@ pub struct GroupPlan {
     pub current: u32,
     /// Replicas the RayCluster asks for now.
     pub requested: u32,
-    /// Replicas there should be: the value to write to `replicas`.
+    /// Replicas there should be. Those that can't go yet count beyond the most, too: see [`Self::asks`].
     pub desired: u32,
     /// Fewest.
     pub min: u32,
     /// Most.
     pub max: u32,
+}
+
+impl GroupPlan {
+    /// The value to write to `replicas`. More than the most is never asked for: whoever reads it takes it for the most.
+    pub fn asks(&self) -> u32 {
+        self.desired.min(self.max.max(self.min))
+    }
+
+    /// Whether more replicas are to be asked for than now.
+    pub fn grows(&self) -> bool {
+        self.asks() > self.requested
+    }
+
+    /// Whether fewer replicas are to be asked for than now.
+    pub fn shrinks(&self) -> bool {
+        self.asks() < self.requested
+    }
 }
 
 /// New replicas of one group.

@@ -250,6 +250,34 @@ fn a_draining_pod_that_nobody_named_goes_on_being_asked_for() {
 }
 
 #[test]
+fn more_busy_pods_than_a_lowered_maximum_allows_are_nothing_to_write() {
+    // Five are busy, three are allowed: whatever is written, the operator works towards three.
+    let lowered = cluster(&json!({"replicas": 5, "maxReplicas": 3}));
+    let mut busy = plan(5, &[]);
+    *busy.groups.get_mut("gpu").unwrap() = GroupPlan { current: 5, requested: 3, desired: 5, min: 0, max: 3 };
+    assert!(!busy.groups["gpu"].grows());
+    assert_eq!(patch(&lowered, &busy, &[], &[]), None);
+    // One of them has become idle.
+    let mut ends = plan(4, &[("p", None)]);
+    *ends.groups.get_mut("gpu").unwrap() = GroupPlan { desired: 4, ..busy.groups["gpu"].clone() };
+    let gpu = patched(&lowered, &patch(&lowered, &ends, &pods(&["p", "q"]), &["p"]).unwrap());
+    assert_eq!((&gpu["replicas"], &gpu["scaleStrategy"]), (&json!(5), &json!({"workersToDelete": ["p"]})));
+}
+
+#[test]
+fn a_suspended_group_asks_for_no_replacement_of_what_is_leaving() {
+    let node = Node { instance_id: "p".into(), group: "gpu".into(), phase: NodePhase::Leaving, ..Node::default() };
+    let snapshot = Snapshot { nodes: vec![node].into(), ..Snapshot::default() };
+    let suspended = cluster(&json!({"suspend": true}));
+    let due = |cluster| {
+        let (plan, pods) = (plan(2, &[]), pods(&["p"]));
+        replicas_patch(cluster, &snapshot, &plan, &pods, &names(&[]), Parts::ALL, &Notes::default())
+    };
+    assert_eq!(due(&suspended), None);
+    assert!(due(&cluster(&json!({}))).is_some(), "of a group that runs, one more is asked for");
+}
+
+#[test]
 fn a_group_that_the_plan_does_not_know_is_left_alone() {
     let mut unknown = plan(4, &[]);
     unknown.groups.remove("cpu");

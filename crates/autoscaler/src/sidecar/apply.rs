@@ -3,7 +3,6 @@
 //! Whatever fails here is not tried again: the next tick looks at what is there then.
 
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -124,7 +123,7 @@ fn gangs_note(
     parts: Parts,
 ) -> Option<patch::GangsNote> {
     let mut note = patch::gangs_note(&planned.cluster, &planned.snapshot, plan, pods)?;
-    let grows = plan.groups.values().any(|group| group.desired > group.requested);
+    let grows = plan.groups.values().any(GroupPlan::grows);
     let is_blocked = state.kube_backoffs.blocked(|(action, _)| *action == KubeAction::Note).is_some();
     note.is_due &= !is_blocked && (parts.growth || !grows);
     Some(note)
@@ -350,16 +349,12 @@ fn count_accepted(context: &Context, planned: &Planned, plan: &Plan, parts: Part
 }
 
 fn log_accepted(plan: &Plan, parts: Parts, deletions: &BTreeSet<String>, collected: &Collected) {
-    let is_changed = |group: &GroupPlan| match group.desired.cmp(&group.requested) {
-        Ordering::Greater => parts.growth,
-        Ordering::Less => parts.removals,
-        Ordering::Equal => false,
-    };
+    let is_changed = |group: &GroupPlan| group.grows() && parts.growth || group.shrinks() && parts.removals;
     let changes: Vec<String> = plan
         .groups
         .iter()
         .filter(|(_, group)| is_changed(group))
-        .map(|(name, group)| format!("{name}: {} -> {}", group.requested, group.desired))
+        .map(|(name, group)| format!("{name}: {} -> {}", group.requested, group.asks()))
         .collect();
     tracing::info!(
         replicas = changes.join(", "),

@@ -2,7 +2,7 @@
 //!
 //! Growth and removals have back-offs of their own: where the API server refuses one for what it asks, the other goes on.
 
-use mobula_planner::Plan;
+use mobula_planner::{GroupPlan, Plan};
 
 use super::{
     KubeAction, LoopState,
@@ -38,9 +38,9 @@ pub(super) struct Due {
 impl Due {
     pub(super) fn new(state: &LoopState, collected: &Collected, planned: &Planned) -> Due {
         let plan = &planned.plan;
-        let grows = plan.groups.values().any(|group| group.desired > group.requested);
+        let grows = plan.groups.values().any(GroupPlan::grows);
         // Fewer replicas without a removal: what was asked for and never came is not asked for any more.
-        let takes_back = plan.terminate.is_empty() && plan.groups.values().any(|group| group.desired < group.requested);
+        let takes_back = plan.terminate.is_empty() && plan.groups.values().any(GroupPlan::shrinks);
         let mut due = Due {
             parts: Parts {
                 growth: !is_blocked(state, KubeAction::Grow),

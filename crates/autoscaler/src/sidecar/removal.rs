@@ -62,7 +62,7 @@ pub fn keep(plan: &Plan, kept: &[(Unit, String)]) -> Plan {
         let pods: BTreeSet<&str> = unit.pods().collect();
         plan.terminate.retain(|terminate| !pods.contains(terminate.instance_id.as_str()));
         if let Some(group) = plan.groups.get_mut(&unit.group) {
-            group.desired = group.desired.saturating_add(1).min(group.max.max(group.requested));
+            group.desired = group.desired.saturating_add(1);
         }
         plan.explain.retain(|reason| {
             let is_of = |pod: &&str| reason.subject == format!("node {pod}");
