@@ -165,6 +165,8 @@ enum TickError {
     BackingOff(Duration),
     #[error("the list of pods has not arrived yet")]
     PodsUnknown,
+    #[error("the watch of pods has been interrupted for {} s: nothing is decided on what was there before", .0.as_secs())]
+    PodsStale(Duration),
     #[error("the raycluster is being deleted")]
     Deleting,
 }
@@ -178,6 +180,7 @@ impl TickError {
             TickError::Cluster(_) => ("raycluster", "bad_field"),
             TickError::BackingOff(_) => ("kube", "backing_off"),
             TickError::PodsUnknown => ("kube", "pods_unknown"),
+            TickError::PodsStale(_) => ("kube", "pods_stale"),
             TickError::Deleting => ("raycluster", "deleting"),
         }
     }

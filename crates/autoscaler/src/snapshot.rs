@@ -4,7 +4,7 @@
 //! is planned. Only a RayCluster that can't be understood is an error, because nothing can be decided without it.
 
 mod alike;
-mod demand;
+pub(crate) mod demand;
 mod groups;
 mod hosts;
 mod nearness;

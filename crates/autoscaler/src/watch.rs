@@ -33,6 +33,9 @@ use crate::{
     pace::Backoffs,
 };
 
+/// Longest back-off of a watch that nothing goes without.
+const MOST_WAIT: Duration = Duration::from_secs(60);
+
 /// The pods of one RayCluster as the watch shows them.
 #[derive(Debug, Default)]
 pub struct PodIndex {
@@ -47,6 +50,8 @@ struct PodState {
     /// A list that is being received; it replaces `pods` when it is complete.
     incoming: Option<BTreeMap<String, PodView>>,
     complete: bool,
+    /// Since when no watch keeps `pods` up to date.
+    interrupted: Option<Instant>,
     /// Pods that can't be read, with the reason.
     unreadable: BTreeMap<String, String>,
 }
@@ -68,9 +73,19 @@ impl PodIndex {
         self.lock().unreadable.iter().map(|(name, problem)| format!("pod {name}: {problem}")).collect()
     }
 
-    /// Takes in one event of the watch.
-    pub fn apply(&self, event: Event<DynamicObject>) {
+    /// For how long the pods have not been kept up to date; `None`: they are.
+    pub fn interrupted_for(&self) -> Option<Duration> {
+        self.lock().interrupted.map(|since| since.elapsed())
+    }
+
+    /// Takes in one event of the watch; `None`: the watch is interrupted until it has listed anew. Pods that were there are safer
+    /// than none, for a while.
+    pub fn apply(&self, event: Option<Event<DynamicObject>>) {
         let mut state = self.lock();
+        let Some(event) = event else {
+            state.interrupted.get_or_insert_with(Instant::now);
+            return;
+        };
         state.given = None;
         match event {
             Event::Init => {
@@ -88,7 +103,7 @@ impl PodIndex {
             }
             Event::InitDone => {
                 state.pods = state.incoming.take().unwrap_or_default();
-                state.complete = true;
+                (state.complete, state.interrupted) = (true, None);
             }
             Event::Apply(pod) => {
                 if let Some((name, view)) = state.read(&pod) {
@@ -228,14 +243,13 @@ fn is_newer(value: &Value, known: &Value) -> bool {
     }
 }
 
-/// Feeds the pod index until the future is dropped. Errors are counted and backed off by cause; nothing is forgotten.
+/// Feeds the pod index until the future is dropped. Errors are counted and backed off by cause.
 pub async fn watch_pods(kube: KubeAccess, index: Arc<PodIndex>, metrics: Arc<Metrics>) {
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods");
     let api = Api::<DynamicObject>::namespaced_with(kube.client(), &kube.namespace, &resource);
     let config = watcher::Config::default().labels(&format!("{}={}", mobula_api::keys::CLUSTER, kube.cluster));
     let watched = Watched { action: "watch pods", optional: false };
-    // An error leaves the index as it is: pods that were there are safer than none.
-    follow(api, config, watched, &metrics, |event| event.map_or((), |event| index.apply(event))).await;
+    follow(api, config, watched, &metrics, |event| index.apply(event)).await;
 }
 
 /// Feeds the RayCluster cell until the future is dropped or the API server says that it is not allowed.
@@ -252,11 +266,11 @@ pub async fn watch_cluster(kube: KubeAccess, cell: Arc<ClusterCell>, metrics: Ar
 /// What a stream is for.
 struct Watched {
     action: &'static str,
-    /// Whether we can do without it: then a 403 ends it, and any other error has it list anew before it counts again.
+    /// Whether we can do without it: then a 403 ends it.
     optional: bool,
 }
 
-/// Runs a watch with a back-off for each kind of error. `apply` gets each event, and `None` at each error.
+/// Runs a watch with a back-off for each kind of error; after each it lists anew. `apply` gets each event, and `None` at each error.
 async fn follow(
     api: Api<DynamicObject>,
     config: watcher::Config,
@@ -282,13 +296,15 @@ async fn follow(
                     tracing::warn!(%error, "watch not allowed: doing without it");
                     return;
                 }
-                let wait = backoffs.fail(error.kind, error.kind.backoff(), error.retry_after);
+                let mut backoff = error.kind.backoff();
+                if !watched.optional {
+                    backoff.most = backoff.most.min(MOST_WAIT);
+                }
+                let wait = backoffs.fail(error.kind, backoff, error.retry_after);
                 tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "watch interrupted");
                 tokio::time::sleep(wait).await;
-                if watched.optional {
-                    // The stream itself might go on without a list: nothing would say that all is known again.
-                    stream = watcher::watcher(api.clone(), config.clone()).boxed();
-                }
+                // The stream itself might go on without a list: nothing would say that all is known again.
+                stream = watcher::watcher(api.clone(), config.clone()).boxed();
             }
         }
     }
@@ -332,11 +348,30 @@ mod tests {
     #[test]
     fn nothing_is_known_before_the_first_list_is_complete() {
         let index = PodIndex::default();
-        index.apply(Event::Init);
-        index.apply(Event::InitApply(pod("a")));
+        index.apply(Some(Event::Init));
+        index.apply(Some(Event::InitApply(pod("a"))));
         assert_eq!(names(&index), None);
-        index.apply(Event::InitDone);
+        index.apply(Some(Event::InitDone));
         assert_eq!(names(&index), Some(vec!["a".to_owned()]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupted_watch_grows_older_until_it_has_listed_anew() {
+        let index = PodIndex::default();
+        for event in [Event::Init, Event::InitApply(pod("a")), Event::InitDone] {
+            index.apply(Some(event));
+        }
+        assert_eq!(index.interrupted_for(), None);
+        index.apply(None);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        // It is tried again and fails again.
+        for event in [None, Some(Event::Init), Some(Event::InitApply(pod("b")))] {
+            index.apply(event);
+        }
+        assert_eq!(index.interrupted_for(), Some(Duration::from_secs(7)));
+        assert_eq!(names(&index), Some(vec!["a".to_owned()]), "what was there stays");
+        index.apply(Some(Event::InitDone));
+        assert_eq!((index.interrupted_for(), names(&index)), (None, Some(vec!["b".to_owned()])));
     }
 
     #[test]
@@ -344,10 +379,10 @@ mod tests {
         let index = PodIndex::default();
         for event in [Event::Init, Event::InitApply(pod("a")), Event::InitDone, Event::Init, Event::InitApply(pod("b"))]
         {
-            index.apply(event);
+            index.apply(Some(event));
         }
         assert_eq!(names(&index), Some(vec!["a".to_owned()]));
-        index.apply(Event::InitDone);
+        index.apply(Some(Event::InitDone));
         assert_eq!(names(&index), Some(vec!["b".to_owned()]));
     }
 
@@ -355,7 +390,7 @@ mod tests {
     fn a_deleted_pod_is_gone() {
         let index = PodIndex::default();
         for event in [Event::Init, Event::InitDone, Event::Apply(pod("a")), Event::Delete(pod("a"))] {
-            index.apply(event);
+            index.apply(Some(event));
         }
         assert_eq!(names(&index), Some(vec![]));
     }
@@ -372,7 +407,7 @@ mod tests {
         {
             let index = PodIndex::default();
             for event in [Event::Init, Event::InitApply(pod("a")), Event::InitDone].into_iter().chain(events) {
-                index.apply(event);
+                index.apply(Some(event));
             }
             assert_eq!(names(&index), Some(vec!["a".to_owned()]));
             assert_eq!(index.unreadable().len(), 1);

@@ -16,7 +16,7 @@ use crate::{
     snapshot::{Observation, Surroundings},
 };
 
-/// How old a RayCluster may be that can't be read again just now.
+/// How old a RayCluster, or the list of its pods, may be that can't be read again just now.
 const STALE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Everything that one tick has seen.
@@ -54,6 +54,9 @@ pub(super) async fn collect(context: &Context, state: &mut LoopState) -> Result<
     // The RayCluster first: nothing slow may come between the GCS's reply and the plan.
     let cluster = current_cluster(context, state, context.config.cluster_refresh).await?;
     let pods = context.pods.pods().ok_or(TickError::PodsUnknown)?;
+    if let Some(interrupted) = context.pods.interrupted_for().filter(|interrupted| *interrupted >= STALE_LIMIT) {
+        return Err(TickError::PodsStale(interrupted));
+    }
     if state.permissions.sees_surroundings() {
         let known = parse(state, &cluster)?;
         Box::pin(chores::first_look(context, state, &known, &pods)).await;

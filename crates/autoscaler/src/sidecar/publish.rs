@@ -21,7 +21,7 @@ use crate::{
     rbac::Permission,
     recorder::Frame,
     report::{self, FailedInstance, PendingPod},
-    snapshot,
+    snapshot::{self, demand::is_of_placed_gang},
 };
 
 /// An unchanged report is repeated after this time: a restarted GCS has forgotten it.
@@ -174,10 +174,13 @@ fn gauges(context: &Context, held: Option<&Hold>, planned: &Planned, applied: &A
     metrics.set_all(&own::DELETIONS_HELD, held.map(|hold| (vec![("reason", hold.as_str().into())], 1.0)));
 }
 
+/// What nodes in these phases have of each resource. Those that Ray makes up for one node or one placement group are left out:
+/// of their names there would be ever more.
 fn resources(snapshot: &Snapshot, phases: &[NodePhase]) -> Vec<(LabelPairs, f64)> {
+    let is_made_up = |name: &str| name.starts_with("node:") || is_of_placed_gang(name);
     let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
     for node in snapshot.nodes.iter().filter(|node| phases.contains(&node.phase)) {
-        for (name, amount) in node.total.iter().filter(|(name, _)| !name.starts_with("node:")) {
+        for (name, amount) in node.total.iter().filter(|(name, _)| !is_made_up(name)) {
             let sum = sums.entry(name).or_default();
             *sum = sum.saturating_add(amount.steps());
         }
@@ -346,4 +349,33 @@ fn record(context: &Context, collected: &Collected, planned: &Planned, outcome: 
         tracing::warn!(%error, "a tick was not recorded");
     }
     context.metrics.set(&own::RECORDER_BYTES, Vec::new(), context.recorder.held_bytes() as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use mobula_planner::Node;
+
+    use super::*;
+
+    #[test]
+    fn resources_of_one_node_or_one_placement_group_are_no_label() {
+        let id = "0123456789abcdef0123456789abcdef0100";
+        let names = [
+            "CPU".to_owned(),
+            "my_group_a".to_owned(),
+            "node:10.0.0.1".to_owned(),
+            format!("CPU_group_{id}"),
+            format!("CPU_group_0_{id}"),
+            format!("bundle_group_{id}"),
+        ];
+        let total = names.into_iter().map(|name| (name, Amount::from_units(1))).collect();
+        let node = Node { total: std::sync::Arc::new(total), phase: NodePhase::Running, ..Node::default() };
+        let snapshot = Snapshot { nodes: vec![node].into(), ..Snapshot::default() };
+        let labels = |name: &str| vec![("resource", name.to_owned().into())];
+        assert_eq!(
+            resources(&snapshot, &[NodePhase::Running]),
+            [(labels("CPU"), 1.0), (labels("my_group_a"), 1.0)]
+        );
+        assert_eq!(resources(&snapshot, &[NodePhase::Pending]), []);
+    }
 }

@@ -262,16 +262,23 @@ fn amounts(wire: &gcs::ResourceMap) -> Result<Resources, (&str, f64)> {
 /// Whether only a node of an already placed placement group can have this resource (`CPU_group_<id>`,
 /// `CPU_group_0_<id>`, `bundle_group_…`): requests for it wait inside their group, and no new node helps them.
 fn is_gang_resource(name: &str, gang_ids: &BTreeSet<String>) -> bool {
-    if name.starts_with("bundle_group_") {
-        return true;
-    }
-    let Some((_, tail)) = name.rsplit_once("_group_") else { return false };
-    let id = match tail.split_once('_') {
-        Some((index, id)) if index.bytes().all(|byte| byte.is_ascii_digit()) => id,
-        _ => tail,
-    };
     // A user may call a resource `my_group_a`: only what looks like an id, or is one, counts.
-    gang_ids.contains(id) || (id.len() == GANG_ID_HEX_DIGITS && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    is_of_placed_gang(name) || gang_in_name(name).is_some_and(|id| gang_ids.contains(id))
+}
+
+/// The same by the name alone: of each placement group there are such names of its own.
+pub(crate) fn is_of_placed_gang(name: &str) -> bool {
+    let is_id = |id: &str| id.len() == GANG_ID_HEX_DIGITS && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.starts_with("bundle_group_") || gang_in_name(name).is_some_and(is_id)
+}
+
+/// What stands where such a name has the id of its placement group.
+fn gang_in_name(name: &str) -> Option<&str> {
+    let (_, tail) = name.rsplit_once("_group_")?;
+    match tail.split_once('_') {
+        Some((index, id)) if index.bytes().all(|byte| byte.is_ascii_digit()) => Some(id),
+        _ => Some(tail),
+    }
 }
 
 fn shape_text(resources: &gcs::ResourceMap) -> String {

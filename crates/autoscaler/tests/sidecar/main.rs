@@ -27,7 +27,7 @@ use serde_json::json;
 use self::support::{
     START_MS, World, busy_node, idle_node,
     kube::{FakeKube, Fault},
-    pod, raycluster, state, tasks,
+    node_id, pod, raycluster, state, tasks,
 };
 
 const LONG_IDLE_MS: i64 = 100_000;
@@ -300,6 +300,29 @@ async fn a_cut_or_expired_watch_is_taken_up_again() {
     world.kube.change_cluster(|cluster| cluster["spec"]["workerGroupSpecs"][0]["replicas"] = json!(1));
     world.pass(10.0).await;
     assert_eq!(world.metric("mobula_current_replicas{group=\"cpu\"}"), 1.0);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_decided_on_pods_that_nobody_has_kept_up_to_date_for_long() {
+    let world = World::with_nodes(vec![idle_node("w0", "cpu", 0)]);
+    world.pass(5.0).await;
+    world.kube.fail(Method::GET, "pods", usize::MAX, Fault::Status(500, "broken"));
+    world.kube.cut_watches();
+    // For a while what was there will do.
+    world.gcs.change_state(|state| state.pending = tasks(4.0, 2));
+    world.until("growth", |w| w.kube.replicas(0) == 2).await;
+    world.pass(125.0).await;
+    assert!(world.board.not_ready().is_some_and(|why| why.contains("watch of pods")), "{:?}", world.board.not_ready());
+    assert!(world.metric("mobula_errors_total{kind=\"pods_stale\",source=\"kube\"}") >= 1.0);
+    world.gcs.change_state(|state| {
+        state.pending.clear();
+        state.nodes.change(&node_id("w0"), |node| node.idle_ms = LONG_IDLE_MS);
+    });
+    world.pass(60.0).await;
+    assert_eq!(world.gcs.drains(), []);
+    world.kube.recover();
+    world.until("removal", |w| w.kube.workers_to_delete(0) == ["w0"]).await;
     world.end().await;
 }
 
