@@ -34,6 +34,10 @@ const DRAIN_CONCURRENCY: usize = 32;
 /// How long a replica is left alone that Ray did not let go.
 const DRAIN_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 
+/// How long a reply that shows no Ray in a pod is reason enough to delete it without asking.
+const ABSENCE_HOLDS: Duration = Duration::from_secs(2);
+const OTHER_HEAD: &str = "another head answers now than the one that was asked about it";
+
 /// A pod whose Ray node accepted a drain and that is not yet named for deletion.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drained {
@@ -138,7 +142,6 @@ async fn removals(
     due: Due,
 ) -> (BTreeSet<String>, Vec<(Unit, String)>) {
     let Due { mut kept, free, to_drain, .. } = due;
-    let mut deletions: BTreeSet<String> = free.iter().flat_map(Unit::pods).map(str::to_owned).collect();
     let (to_drain, holders) = without_object_holders(context, state, to_drain).await;
     let drained: Vec<(Unit, Drain)> = stream::iter(to_drain)
         .map(|unit| async move {
@@ -148,6 +151,11 @@ async fn removals(
         .buffer_unordered(DRAIN_CONCURRENCY)
         .collect()
         .await;
+    let mut deletions = BTreeSet::new();
+    match outdated(context, collected) {
+        None => deletions.extend(free.iter().flat_map(Unit::pods).map(str::to_owned)),
+        Some(why) => kept.extend(free.into_iter().map(|unit| (unit, why.to_owned()))),
+    }
     let mut refused = holders;
     for (unit, drain) in drained {
         for (pod, node_id) in &drain.accepted {
@@ -171,6 +179,15 @@ async fn removals(
     (deletions, kept)
 }
 
+/// Why nobody may rely any more on what was seen not to run in a pod: it may have begun while others were drained.
+fn outdated(context: &Context, collected: &Collected) -> Option<&'static str> {
+    if context.gcs.head_changes() != collected.head_changes {
+        return Some(OTHER_HEAD);
+    }
+    let is_old = collected.replied.elapsed() >= ABSENCE_HOLDS;
+    is_old.then_some("draining others took long: whether Ray has begun in it is looked at again in the next tick")
+}
+
 /// What Ray said to the drain of a replica.
 #[derive(Debug, Default)]
 struct Drain {
@@ -188,7 +205,7 @@ async fn drain(context: &Context, unit: &Unit, head_changes: u64) -> Drain {
     for member in &unit.members {
         let Some(node_id) = &member.ray_node_id else { continue };
         if context.gcs.head_changes() != head_changes {
-            drain.refused = Some("another head answers now than the one that called it idle".to_owned());
+            drain.refused = Some(OTHER_HEAD.to_owned());
             return drain;
         }
         let started = Instant::now();

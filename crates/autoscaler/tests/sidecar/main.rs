@@ -92,6 +92,26 @@ async fn a_node_that_became_busy_refuses_the_drain_and_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_in_which_ray_began_while_another_was_drained_is_not_named() {
+    let world = World::with_nodes(vec![busy_node("w0", "cpu"), busy_node("w1", "cpu")]);
+    world.pass(5.0).await;
+    world.gcs.fail(Some("DrainNode"), 1, GcsFault::Slow(Duration::from_secs(3)));
+    let mut stopped = busy_node("w1", "cpu");
+    stopped.status = NodeStatus::Dead;
+    let nodes = vec![idle_node("w0", "cpu", LONG_IDLE_MS), stopped.clone()];
+    world.gcs.change_state(|old| old.nodes = state(nodes).nodes);
+    world.until("the drain", |w| w.gcs.calls("DrainNode") == 1).await;
+    let mut begun = busy_node("w1", "cpu");
+    begun.node_id = node_id("w1 again");
+    let nodes = vec![idle_node("w0", "cpu", LONG_IDLE_MS), stopped, begun];
+    world.gcs.change_state(|old| old.nodes = state(nodes).nodes);
+    world.until("scale-down", |w| !w.kube.workers_to_delete(0).is_empty()).await;
+    world.pass(10.0).await;
+    assert_eq!(world.kube.workers_to_delete(0), ["w0"]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_raylet_that_can_not_be_reached_is_not_deleted() {
     let (kube, gcs) = World::parts(vec![idle_node("w0", "cpu", LONG_IDLE_MS)]);
     gcs.fail(Some("DrainNode"), usize::MAX, GcsFault::Unavailable);
