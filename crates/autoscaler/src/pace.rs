@@ -45,6 +45,9 @@ pub struct BackoffLimits {
     pub most: Duration,
 }
 
+/// Shortest time after a back-off in which a cause must be tried again to be remembered.
+const UNTRIED: Duration = Duration::from_secs(60);
+
 /// Independent back-offs, one a cause: trouble with one thing does not slow another down.
 #[derive(Debug)]
 pub struct Backoffs<K: Ord> {
@@ -82,6 +85,13 @@ impl<K: Ord> Backoffs<K> {
     /// Forgets the failures of all causes that `which` names.
     pub fn succeed_where(&mut self, which: impl Fn(&K) -> bool) {
         self.causes.retain(|cause, _| !which(cause));
+    }
+
+    /// Forgets causes that might have been tried again for long and were not: nobody wants any more what they refused.
+    pub fn forget_untried(&mut self) {
+        let now = Instant::now();
+        let is_untried = |cause: &Cause| now >= cause.not_before + cause.wait.max(UNTRIED);
+        self.causes.retain(|_, cause| !is_untried(cause));
     }
 
     /// Whether a cause that `which` names has failed and not succeeded since, be its wait over or not.
@@ -136,6 +146,17 @@ mod tests {
         backoffs.succeed_where(|cause| *cause == "a");
         assert!(!backoffs.is_failing(|_| true));
         assert_eq!(backoffs.fail("a", LIMITS, None), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_tries_any_more_is_forgotten() {
+        let mut backoffs = Backoffs::new();
+        backoffs.fail("a", LIMITS, None);
+        for (seconds, is_known) in [(1, true), (59, true), (1, false)] {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            backoffs.forget_untried();
+            assert_eq!(backoffs.is_failing(|_| true), is_known);
+        }
     }
 
     #[tokio::test(start_paused = true)]

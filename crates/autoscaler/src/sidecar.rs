@@ -21,6 +21,7 @@ mod guard;
 mod nodes;
 mod publish;
 mod removal;
+mod sound_part;
 mod start;
 mod still;
 #[cfg(test)]

@@ -85,11 +85,12 @@ pub(super) async fn apply(
     mut due: Due,
 ) -> Applied {
     let (parts, held) = (due.parts, due.held.take());
+    let sound = planned.sound.as_ref().unwrap_or(&planned.plan);
     if !parts.growth && !parts.removals {
-        return Applied { plan: Plan::clone(&planned.plan), held, ..Applied::default() };
+        return Applied { plan: Plan::clone(sound), held, ..Applied::default() };
     }
-    let (deletions, kept) = removals(context, state, collected, &planned.plan, due).await;
-    let plan = removal::keep(&planned.plan, &kept);
+    let (deletions, kept) = removals(context, state, collected, sound, due).await;
+    let plan = removal::keep(sound, &kept);
     let pods = collected.observation.pods.as_deref().unwrap_or_default();
     let notes = Notes {
         explain: Some(explain::annotation(&plan, planned.snapshot.now_ms)),

@@ -526,7 +526,8 @@ async fn resize_pods(context: &Context, state: &mut LoopState, done: &Done) {
     }
     let Ok(shapes) = done.planned.cluster.group_shapes() else { return };
     // While the GCS shows less than there is, a pod may look free that is not.
-    let wanted = if done.collected.hold.is_none() { done.planned.plan.resize.as_slice() } else { &[] };
+    let sound = done.planned.sound.as_ref().filter(|_| done.collected.hold.is_none());
+    let wanted = sound.map_or(&[][..], |plan| plan.resize.as_slice());
     let pods = done.collected.observation.pods.as_deref().unwrap_or_default();
     let now_ms = context.clock.now_unix_ms();
     let kube = kube(context);

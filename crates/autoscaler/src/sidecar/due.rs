@@ -37,14 +37,22 @@ pub(super) struct Due {
 
 impl Due {
     pub(super) fn new(state: &LoopState, collected: &Collected, planned: &Planned) -> Due {
-        let plan = &planned.plan;
+        let broken = planned.violations.join("; ");
+        let Some(plan) = &planned.sound else {
+            return Due::nothing(format!("the plan breaks an invariant and is not applied: {broken}"));
+        };
+        if is_blocked(state, KubeAction::Patch) {
+            return Due::nothing("the API server refused the last patch: waiting before the next try".to_owned());
+        }
+        let unsound =
+            (!broken.is_empty()).then(|| format!("the plan breaks an invariant, only growth goes on: {broken}"));
         let grows = plan.groups.values().any(GroupPlan::grows);
         // Fewer replicas without a removal: what was asked for and never came is not asked for any more.
         let takes_back = plan.terminate.is_empty() && plan.groups.values().any(GroupPlan::shrinks);
         let mut due = Due {
             parts: Parts {
                 growth: !is_blocked(state, KubeAction::Grow),
-                removals: !is_blocked(state, KubeAction::Remove),
+                removals: !is_blocked(state, KubeAction::Remove) && unsound.is_none(),
             },
             changes_something: false,
             held: None,
@@ -52,13 +60,6 @@ impl Due {
             free: Vec::new(),
             to_drain: Vec::new(),
         };
-        if !planned.violations.is_empty() {
-            let broken = planned.violations.join("; ");
-            return due.nothing(format!("the plan breaks an invariant and is not applied: {broken}"));
-        }
-        if is_blocked(state, KubeAction::Patch) {
-            return due.nothing("the API server refused the last patch: waiting before the next try".to_owned());
-        }
         let growth_waits = (grows && !due.parts.growth).then(|| GROWTH_REFUSED.to_owned());
         let removals_wait = (!plan.terminate.is_empty() && !due.parts.removals).then(|| REMOVAL_REFUSED.to_owned());
         let held: Vec<String> = collected
@@ -66,6 +67,7 @@ impl Due {
             .as_ref()
             .map(ToString::to_string)
             .into_iter()
+            .chain(unsound)
             .chain(growth_waits)
             .chain(removals_wait)
             .collect();
@@ -82,8 +84,10 @@ impl Due {
         due
     }
 
-    fn nothing(self, why: String) -> Due {
-        Due { parts: Parts { growth: false, removals: false }, held: Some(why), ..self }
+    fn nothing(why: String) -> Due {
+        let parts = Parts { growth: false, removals: false };
+        let (kept, free, to_drain) = (Vec::new(), Vec::new(), Vec::new());
+        Due { parts, changes_something: false, held: Some(why), kept, free, to_drain }
     }
 
     /// Says of every removal what becomes of it.

@@ -372,10 +372,7 @@ mod tests {
         let node = Node { total: std::sync::Arc::new(total), phase: NodePhase::Running, ..Node::default() };
         let snapshot = Snapshot { nodes: vec![node].into(), ..Snapshot::default() };
         let labels = |name: &str| vec![("resource", name.to_owned().into())];
-        assert_eq!(
-            resources(&snapshot, &[NodePhase::Running]),
-            [(labels("CPU"), 1.0), (labels("my_group_a"), 1.0)]
-        );
+        assert_eq!(resources(&snapshot, &[NodePhase::Running]), [(labels("CPU"), 1.0), (labels("my_group_a"), 1.0)]);
         assert_eq!(resources(&snapshot, &[NodePhase::Pending]), []);
     }
 }

@@ -13,6 +13,7 @@ use super::{
     collect::{self, Collected},
     due::Due,
     publish,
+    sound_part::sound_part,
 };
 use crate::{
     metrics::own,
@@ -30,10 +31,13 @@ pub(super) struct Planned {
     pub memory_before: Memory,
     /// What it remembers afterwards.
     pub memory_after: Memory,
+    /// What the policy said.
     pub plan: Arc<Plan>,
+    /// What of it may be carried out: all of it, unless it breaks an invariant; `None`: nothing.
+    pub sound: Option<Arc<Plan>>,
     /// The RayCluster that the plan was made from.
     pub cluster: Arc<RayCluster>,
-    /// Broken invariants that forbid the plan.
+    /// Broken invariants that forbid the plan as a whole.
     pub violations: Vec<String>,
 }
 
@@ -72,6 +76,7 @@ async fn turn(context: &Context, state: &mut LoopState) -> Result<Done, TickErro
         let next_poll = next_poll(&context.config.pace, &collected, None);
         return Ok(Done { result: "idle", next_poll, collected, planned, patience_ms: Some(patience_ms) });
     }
+    state.kube_backoffs.forget_untried();
     let mut planned = plan(context, state, &collected)?;
     let mut due = Due::new(state, &collected, &planned);
     if !context.cluster.is_watched() && due.changes_something {
@@ -132,13 +137,16 @@ fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Resu
             violations.push(violation.to_string());
         }
     }
-    phase(context, "lint", started);
-    if violations.is_empty() {
+    let sound = if violations.is_empty() {
         state.memory = memory_after.clone();
-    }
+        Some(Arc::clone(&plan))
+    } else {
+        sound_part(&*context.config.policy, &snapshot, &memory_before, &plan).map(Arc::new)
+    };
+    phase(context, "lint", started);
     let cluster = Arc::clone(&collected.observation.cluster);
     let options = state.options.clone();
-    Ok(Planned { snapshot, warnings, options, memory_before, memory_after, plan, cluster, violations })
+    Ok(Planned { snapshot, warnings, options, memory_before, memory_after, plan, sound, cluster, violations })
 }
 
 fn version(cluster: &Value) -> Option<&str> {

@@ -9,6 +9,7 @@ mod refusals;
 mod still;
 mod support;
 mod surroundings;
+mod unsound;
 
 use std::{
     sync::{

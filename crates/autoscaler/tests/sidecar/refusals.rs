@@ -25,7 +25,7 @@ fn names_pods(before: &Value, after: &Value) -> bool {
 }
 
 /// Gives the nodes of `slice` a resource that only they have.
-fn with_chips(kube: &FakeKube) {
+pub(super) fn with_chips(kube: &FakeKube) {
     kube.change_cluster(|cluster| {
         let resources = json!(json!({"chip": 4}).to_string()).to_string();
         cluster["spec"]["workerGroupSpecs"][1]["rayStartParams"] = json!({"resources": resources});
@@ -33,7 +33,7 @@ fn with_chips(kube: &FakeKube) {
 }
 
 /// Work for `count` nodes of `slice`, which has two nodes a replica.
-fn chip_tasks(count: i64) -> Vec<mobula_gcs::RequestByCount> {
+pub(super) fn chip_tasks(count: i64) -> Vec<mobula_gcs::RequestByCount> {
     let mut tasks = tasks(1.0, count);
     tasks[0].request.resources.insert("chip".into(), 4.0);
     tasks
