@@ -83,6 +83,25 @@ fn lateness(snapshot: &Snapshot, node: &Node, memory: &Memory) -> Option<(i64, i
     (waited_ms > patience_ms).then_some((waited_ms, patience_ms))
 }
 
+/// How many pods of each group are late, those left aside that are `ending`: they may never come.
+pub(super) fn late_pods(
+    snapshot: &Snapshot,
+    roster: &[Row],
+    is_ending: impl Fn(usize) -> bool,
+    memory: &Memory,
+) -> Vec<u64> {
+    let mut late = vec![0; snapshot.node_types.len()];
+    for (at, row) in roster.iter().enumerate().filter(|(_, row)| row.is_pod() && row.is_coming()) {
+        if let Some(late) = late.get_mut(row.group())
+            && !is_ending(at)
+            && lateness(snapshot, &snapshot.nodes[at], memory).is_some()
+        {
+            *late += 1;
+        }
+    }
+    late
+}
+
 /// The other pods of a replica go with one that does not come, unless Ray runs in some of them.
 fn whole_replicas(snapshot: &Snapshot, replicas: &BTreeSet<(&str, &str)>, late: &mut BTreeMap<&str, Late>) {
     let mut members: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
