@@ -38,4 +38,7 @@ pub struct Blocked {
     pub until_ms: i64,
     /// How often in a row it was blocked: each time for twice as long.
     pub times: u32,
+    /// Pods of it in which Ray ran when it was left alone last, or since, whichever are fewer: more of them show that it delivers
+    /// again. `None`: not counted yet.
+    pub running: Option<u64>,
 }

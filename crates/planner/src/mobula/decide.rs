@@ -105,8 +105,9 @@ pub(super) fn decide<'a>(
     let map = Map::new(snapshot, roster);
     // For how long a pod may be pending depends on what it waits for: see `pending`.
     let mut given_up = given_up::find(snapshot, roster, None);
+    pending::correct_times(memory, snapshot.now_ms);
     let late = pending::find(snapshot, roster, &given_up.nodes, memory);
-    pending::forget(snapshot, memory);
+    pending::forget(snapshot, roster, memory);
     over_maximum::find(snapshot, roster, &mut given_up);
     let mut draft = Draft::new(snapshot, &rules, &map, roster, &given_up.nodes, memory, Start::default());
     for (group, late) in &late {

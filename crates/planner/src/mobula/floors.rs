@@ -3,9 +3,12 @@
 use super::Rules;
 use super::board::Board;
 use super::demand::Class;
+use super::lots::{Lot, Owner, PresentClass, Purchase, Way};
+use super::repack::present_classes;
 use super::tasks;
 use super::world::{Origin, need};
 use crate::census::Census;
+use crate::packing::greedy;
 
 /// Launches what groups lack of their minimum. Returns by group how many replicas that were.
 pub(super) fn minima(board: &mut Board<'_>, census: &[Census<'_>]) -> Vec<u64> {
@@ -50,10 +53,20 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
             .zip(&constraint.requests)
             .map(|(at, class)| Class { at, shape: board.world.shape(&class.request), count: class.count })
             .collect();
-        let mut empty = board.clone();
-        empty.world.empty_hosts(0..board.world.hosts.len());
+        let emptied = || {
+            let mut empty = board.clone();
+            empty.world.empty_hosts(0..board.world.hosts.len());
+            empty
+        };
+        let (mut empty, asked) = (emptied(), classes.clone());
         let present = empty.world.hosts.len();
         tasks::serve(&mut empty, rules, &mut classes);
+        if (empty.world.hosts.len() > present || classes.iter().any(|class| class.count > 0))
+            && let Some(packed) = packed(emptied(), rules, &asked)
+        {
+            empty = packed;
+            classes.clear();
+        }
         classes.retain(|class| class.count > 0);
         if !classes.is_empty() {
             // All at once or not at all: half of it would stay for nothing.
@@ -78,6 +91,37 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
         }
     }
     reserved
+}
+
+/// An empty board with a call of `request_resources` on it, if everything can be packed on hosts that are there or launched
+/// already; `None`: it can't.
+///
+/// What was launched for a call was packed, and may not be enough if hosts are filled one after the other, in an order that
+/// depends on what runs already: more would be launched, or all of it would end because the call can't be served any more.
+fn packed<'a>(mut empty: Board<'a>, rules: &Rules<'_>, classes: &[Class]) -> Option<Board<'a>> {
+    let present = present_classes(&empty, rules)?;
+    let world = &empty.world;
+    let lot = |class: &Class| {
+        let shape = &world.shapes[class.shape as usize];
+        let is_kept_clean = rules.keep_gpu_clean && !shape.is_scarce;
+        let may = |class: &PresentClass| !(is_kept_clean && class.is_scarce) && world.rank(shape, class.kind).is_some();
+        Lot {
+            shape: class.shape,
+            most_per_host: u32::MAX,
+            bins: world.groups.iter().map(|_| false).chain(present.iter().map(may)).collect(),
+            owners: vec![Owner::Class(class.at, class.count)],
+            count: class.count,
+            way: Way::InTurn,
+        }
+    };
+    let lots = classes.iter().map(lot).collect();
+    let mut purchase = Purchase::new(world, &empty.limits, rules, lots, present);
+    let packing = greedy(&purchase.problem);
+    if packing.left.iter().any(|left| *left > 0) {
+        return None;
+    }
+    purchase.carry_out(&mut empty, rules, &packing);
+    Some(empty)
 }
 
 /// By host: whether it is a launched one.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::roster::{Row, is_any_coming};
-use crate::{Blocked, Memory, NodePhase, PendingCause, Snapshot, words};
+use crate::{Memory, Node, NodePhase, PendingCause, Snapshot, words};
 
 /// First back-off of a group after a refusal, which may be over soon.
 const REFUSED_BACKOFF_MS: i64 = 60_000;
@@ -58,26 +58,47 @@ pub(super) fn find<'a>(
             continue;
         }
         let node = &snapshot.nodes[at];
-        let since_ms = match node.phase {
-            NodePhase::Requested => memory.requested_since_ms.get(&*node.group).copied(),
-            _ => node.pending_since_ms,
-        };
+        let Some((waited_ms, patience_ms)) = lateness(snapshot, node, memory) else { continue };
         let cause = node.pending_cause;
-        let patience_ms = match cause {
-            Some(cause) => snapshot.settings.patience.for_cause_ms(cause),
-            None => snapshot.settings.most_pending_ms(),
-        };
-        let (Some(patience_ms), Some(since_ms)) = (patience_ms, since_ms) else { continue };
-        let waited_ms = snapshot.now_ms.saturating_sub(since_ms);
-        if waited_ms <= patience_ms {
-            continue;
-        }
         let (waited, patience) = (words::seconds(waited_ms), words::seconds(patience_ms));
         let text = format!("it has been {} for {waited}, longer than the {patience} that is borne", cause_text(cause));
         late.entry(&node.group).or_insert(Late { nodes: Vec::new(), cause, text }).nodes.push(at);
         replicas.extend(node.replica.as_deref().map(|replica| (&*node.group, replica)));
     }
     whole_replicas(snapshot, &replicas, &mut late);
+    late
+}
+
+/// For how long a pod on its way has been waited for, and for how long that is borne, in ms; `None`: it is not late.
+fn lateness(snapshot: &Snapshot, node: &Node, memory: &Memory) -> Option<(i64, i64)> {
+    let since_ms = match node.phase {
+        NodePhase::Requested => memory.requested_since_ms.get(&*node.group).copied(),
+        _ => node.pending_since_ms,
+    };
+    let patience_ms = match node.pending_cause {
+        Some(cause) => snapshot.settings.patience.for_cause_ms(cause),
+        None => snapshot.settings.most_pending_ms(),
+    };
+    let (patience_ms, waited_ms) = (patience_ms?, snapshot.now_ms.saturating_sub(since_ms?));
+    (waited_ms > patience_ms).then_some((waited_ms, patience_ms))
+}
+
+/// How many pods of each group are late, those left aside that are `ending`: they may never come.
+pub(super) fn late_pods(
+    snapshot: &Snapshot,
+    roster: &[Row],
+    is_ending: impl Fn(usize) -> bool,
+    memory: &Memory,
+) -> Vec<u64> {
+    let mut late = vec![0; snapshot.node_types.len()];
+    for (at, row) in roster.iter().enumerate().filter(|(_, row)| row.is_pod() && row.is_coming()) {
+        if let Some(late) = late.get_mut(row.group())
+            && !is_ending(at)
+            && lateness(snapshot, &snapshot.nodes[at], memory).is_some()
+        {
+            *late += 1;
+        }
+    }
     late
 }
 
@@ -112,12 +133,22 @@ fn note_requested(snapshot: &Snapshot, roster: &[Row], memory: &mut Memory) {
     }
 }
 
-/// Leaves a group alone for a while: each time in a row for twice as long.
+/// Leaves a group alone for a while: each time in a row for twice as long. As long as it is left alone, nothing new of it can have
+/// failed, however often its late pods are seen: only what they wait for is noted.
 pub(super) fn block(memory: &mut Memory, group: &str, cause: Option<PendingCause>, now_ms: i64) {
     let blocked = memory.blocked.entry(group.to_owned()).or_default();
+    blocked.cause = cause;
+    if blocked.until_ms > now_ms {
+        return;
+    }
     let first_ms = if cause == Some(PendingCause::QuotaRefused) { REFUSED_BACKOFF_MS } else { BACKOFF_MS };
-    let backoff_ms = first_ms.saturating_mul(1 << blocked.times.min(10)).min(MOST_BACKOFF_MS);
-    *blocked = Blocked { cause, until_ms: now_ms.saturating_add(backoff_ms), times: blocked.times.saturating_add(1) };
+    blocked.until_ms = now_ms.saturating_add(backoff_ms(first_ms, blocked.times));
+    (blocked.times, blocked.running) = (blocked.times.saturating_add(1), None);
+}
+
+/// How long the back-off is after so many others.
+fn backoff_ms(first_ms: i64, times: u32) -> i64 {
+    first_ms.saturating_mul(1 << times.min(10)).min(MOST_BACKOFF_MS)
 }
 
 /// Whether late pods of a group are waited for without asking anew who could stand in.
@@ -133,16 +164,40 @@ pub(super) fn bear(memory: &mut Memory, group: &str, launches: bool, now_ms: i64
 }
 
 /// Forgets what is long past, and groups that are gone: a group that was given another chance and took it starts anew.
-pub(super) fn forget(snapshot: &Snapshot, memory: &mut Memory) {
-    let names: BTreeSet<&str> = snapshot.node_types.iter().map(|group| group.name.as_str()).collect();
+pub(super) fn forget(snapshot: &Snapshot, roster: &[Row], memory: &mut Memory) {
+    let numbers: BTreeMap<&str, usize> =
+        (0..).zip(&snapshot.node_types).map(|(at, group)| (&*group.name, at)).collect();
     let past_ms = snapshot.now_ms.saturating_sub(MOST_BACKOFF_MS);
-    memory.blocked.retain(|group, blocked| names.contains(group.as_str()) && blocked.until_ms > past_ms);
-    memory.requested_since_ms.retain(|group, _| names.contains(group.as_str()));
-    // A clock that was set back must not make it last for ever.
-    let (now_ms, latest_ms) = (snapshot.now_ms, snapshot.now_ms.saturating_add(BACKOFF_MS));
-    memory
-        .borne_until_ms
-        .retain(|group, until_ms| names.contains(group.as_str()) && (now_ms..=latest_ms).contains(until_ms));
+    let mut running = vec![0_u64; if memory.blocked.is_empty() { 0 } else { numbers.len() }];
+    for row in roster.iter().filter(|row| row.is_pod() && row.phase == NodePhase::Running) {
+        running.get_mut(row.group()).into_iter().for_each(|running| *running += 1);
+    }
+    memory.blocked.retain(|group, blocked| {
+        let Some(number) = numbers.get(group.as_str()) else { return false };
+        let (running, is_left_alone) = (running[*number], blocked.until_ms > snapshot.now_ms);
+        // What comes up while a group is left alone was launched before.
+        let before = blocked.running.filter(|_| !is_left_alone).unwrap_or(running);
+        let has_delivered = running > before;
+        blocked.running = Some(running.min(before));
+        !has_delivered && blocked.until_ms > past_ms
+    });
+    memory.requested_since_ms.retain(|group, _| numbers.contains_key(group.as_str()));
+    let now_ms = snapshot.now_ms;
+    memory.borne_until_ms.retain(|group, until_ms| numbers.contains_key(group.as_str()) && *until_ms >= now_ms);
+}
+
+/// Corrects what was remembered by a clock that was set back since: nothing has happened later than now, and nothing is waited
+/// for any longer than if it began now.
+pub(super) fn correct_times(memory: &mut Memory, now_ms: i64) {
+    let unneeded = memory.pending_unneeded_since_ms.values_mut().flatten();
+    unneeded.chain(memory.requested_since_ms.values_mut()).for_each(|since_ms| *since_ms = now_ms.min(*since_ms));
+    for blocked in memory.blocked.values_mut() {
+        let most_ms = backoff_ms(BACKOFF_MS, blocked.times.saturating_sub(1));
+        blocked.until_ms = blocked.until_ms.min(now_ms.saturating_add(most_ms));
+    }
+    for until_ms in memory.borne_until_ms.values_mut() {
+        *until_ms = now_ms.saturating_add(BACKOFF_MS).min(*until_ms);
+    }
 }
 
 /// That a group is left alone, and why, after "is".

@@ -53,8 +53,9 @@ impl HeldBack {
     }
 }
 
-/// Holds back what is launched beyond the rate, the last replicas first.
-pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
+/// Holds back what is launched beyond the rate, the last replicas first. `late` is by group how many of its pods should have come
+/// long ago: they hold back only their own group, for they may never come.
+pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>], late: &[u64]) -> HeldBack {
     let (present, hosts) = (world.present, &world.hosts);
     // Hosts of a group mostly follow one another.
     let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
@@ -69,7 +70,9 @@ pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
         replicas[*group] += firsts.count() as u64;
     }
     let settings = &world.snapshot.settings;
-    let mut in_flight: u64 = census.iter().map(|pods| pods.kept.count - pods.running.count).sum();
+    let all_late: u64 = late.iter().sum();
+    let on_the_way: u64 = census.iter().map(|pods| pods.kept.count - pods.running.count).sum();
+    let mut on_time = on_the_way.saturating_sub(all_late);
     let mut held_back = HeldBack { present, ..HeldBack::default() };
     let mut goes = Vec::with_capacity(replicas.len());
     for (at, replicas) in replicas.into_iter().enumerate() {
@@ -86,16 +89,21 @@ pub(super) fn hold_back(world: &World<'_>, census: &[Census<'_>]) -> HeldBack {
         }
         if let Some(limit) = settings.max_in_flight.map(u64::from) {
             // A replica that is larger than the limit may come alone, or it would never come.
+            let own_late = late.get(at).copied().unwrap_or(0);
+            let in_flight = on_time + own_late;
             let fits = limit.saturating_sub(in_flight) / hosts;
             let fits = if fits == 0 && in_flight == 0 { 1 } else { fits };
             if fits < most {
                 most = fits;
                 reason = format!("at most {limit} pods may be on their way at once, {in_flight} are");
+                if all_late > own_late {
+                    reason += &format!(" beside {} of other groups that are late", all_late - own_late);
+                }
             }
         }
         let below_floor = u64::from(spec.min_replicas.saturating_sub(kept));
         let go = most.max(below_floor).min(replicas);
-        in_flight += go * hosts;
+        on_time += go * hosts;
         held_back.launched.push(go * hosts);
         if go < replicas {
             held_back.reasons.insert(at, reason);

@@ -216,7 +216,7 @@ fn is_same(a: &Problem, b: &Problem) -> bool {
 }
 
 /// Hosts that are there anyway and have something free, in classes; `None` if there are too many.
-fn present_classes(trial: &Board<'_>, rules: &Rules<'_>) -> Option<Vec<PresentClass>> {
+pub(super) fn present_classes(trial: &Board<'_>, rules: &Rules<'_>) -> Option<Vec<PresentClass>> {
     let world = &trial.world;
     let cheapest = rules.prices.cost.iter().copied().filter(|cost| *cost > 0.0).fold(f64::MAX, f64::min);
     let cheapest = if cheapest == f64::MAX { 0.0 } else { cheapest };

@@ -82,7 +82,11 @@ impl<'d, 'a> Report<'d, 'a> {
             true => decision.census.clone(),
             false => census(snapshot, decision.roster, |at| ending.contains(&at)),
         };
-        let held_back = rate::hold_back(&decision.board.world, &census);
+        let is_limited = snapshot.settings.max_in_flight.is_some();
+        let late = is_limited
+            .then(|| pending::late_pods(snapshot, decision.roster, |at| ending.contains(&at), memory))
+            .unwrap_or_default();
+        let held_back = rate::hold_back(&decision.board.world, &census, &late);
         let mut report = Report {
             decision,
             memory,

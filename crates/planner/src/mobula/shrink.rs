@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::board::Board;
 use super::pools::Map;
-use super::world::{Origin, need};
+use super::world::{Group, Origin, need};
 use crate::census::Census;
 use crate::given_up::GivenUp;
 use crate::roster::{Row, is_any_coming};
@@ -63,17 +63,16 @@ pub(super) fn shrink(
         }
     }
     mark_domains(map, snapshot, &mut units);
+    let mut spare = spare(board, census);
     for (group, mut units) in units {
         let spec = board.world.groups[group].spec;
-        let mut spare = census[group].kept.replicas(spec).saturating_sub(spec.min_replicas.min(spec.max_replicas));
-        let grows = board.world.groups[group].launched > 0;
         units.sort_by_key(|unit| (unit.is_target, !unit.frees_domain, -unit.idle_ms, unit.nodes.clone()));
         for unit in units {
-            let why = match spare {
-                _ if grows => "its group gets new nodes in the same plan".to_owned(),
+            let why = match spare[group] {
+                _ if board.world.groups[group].launched > 0 => "its group gets new nodes in the same plan".to_owned(),
                 0 => format!("its group keeps at least {}", words::counted(u64::from(spec.min_replicas), "replica")),
                 _ => {
-                    spare -= 1;
+                    spare[group] -= 1;
                     shrink.end(snapshot, &unit, spec.idle_timeout_ms);
                     continue;
                 }
@@ -81,8 +80,17 @@ pub(super) fn shrink(
             shrink.kept.extend(unit.nodes.iter().map(|at| (*at, why.clone())));
         }
     }
-    shrink.unneeded_pending(board, given_up, roster, &needed, memory);
+    shrink.unneeded_pending(board, given_up, roster, &needed, spare, memory);
     shrink
+}
+
+/// By group: replicas that may go before it is at its minimum; none where it grows.
+fn spare(board: &Board<'_>, census: &[Census<'_>]) -> Vec<u32> {
+    let spare = |(group, census): (&Group<'_>, &Census<'_>)| match group.launched {
+        0 => census.kept.replicas(group.spec).saturating_sub(group.spec.min_replicas.min(group.spec.max_replicas)),
+        _ => 0,
+    };
+    board.world.groups.iter().zip(census).map(spare).collect()
 }
 
 /// By node of the snapshot: what it is kept for.
@@ -231,13 +239,15 @@ impl Shrink {
         }
     }
 
-    /// Gives up pods on their way that nothing has needed for longer than the settings allow.
+    /// Gives up pods on their way that nothing has needed for longer than the settings allow, but for what the minimum of their
+    /// group takes and where their group grows: what goes would be launched again.
     fn unneeded_pending(
         &mut self,
         board: &Board<'_>,
         given_up: &GivenUp<'_>,
         roster: &[Row],
         needed: &[u8],
+        mut spare: Vec<u32>,
         memory: &mut Memory,
     ) {
         let snapshot = board.world.snapshot;
@@ -246,6 +256,7 @@ impl Shrink {
         }
         let ends: BTreeSet<usize> = self.ends.iter().map(|(at, ..)| *at).collect();
         let mut since_ms: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        let mut counted = vec![0; spare.len()];
         for (group, nodes) in replicas(board, given_up, roster, |_, row| row.is_coming()) {
             let spec = board.world.groups[group].spec;
             if !nodes.iter().all(|at| roster[*at].is_coming() && needed[*at] == 0 && !ends.contains(at)) {
@@ -253,14 +264,15 @@ impl Shrink {
             }
             let times = since_ms.entry(spec.name.clone()).or_default();
             let before = memory.pending_unneeded_since_ms.get(&spec.name);
-            let since =
-                before.and_then(|times_before| times_before.get(times.len())).copied().unwrap_or(snapshot.now_ms);
+            let since = before.and_then(|times| times.get(counted[group])).copied().unwrap_or(snapshot.now_ms);
+            counted[group] += 1;
             let waited_ms = snapshot.now_ms.saturating_sub(since);
             let is_late = snapshot.settings.pending_idle_timeout_ms.is_some_and(|most_ms| waited_ms > most_ms);
-            if !is_late {
+            if !is_late || spare[group] == 0 {
                 times.push(since);
                 continue;
             }
+            spare[group] -= 1;
             let text = format!("on its way, but not needed for {}", words::seconds(waited_ms));
             self.ends.extend(nodes.into_iter().map(|at| (at, TerminateCause::Idle, text.clone())));
         }
