@@ -4,7 +4,7 @@
 mod bench;
 
 use bench::{Process, cluster, condition, edit, kubelet, pods, said, scaled, seconds, server, started};
-use mobula_apiserver::{Refusal, Rule, Verb};
+use mobula_apiserver::{Refusal, Review, Rule, Verb};
 use mobula_operator::config::Config;
 use serde_json::{Value, json};
 
@@ -21,6 +21,34 @@ async fn pods_wait_for_what_they_need_in_later_passes_too() {
     server.admit_all();
     seconds(60).await;
     assert_eq!((pods(&server, "head").len(), condition(&server, "a", "ReplicaFailure")), (1, None));
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_refused_holds_up_no_other() {
+    let server = server(1);
+    kubelet(&server);
+    let refused = |review: &mut Review<'_>| match review.object["metadata"]["name"].as_str() {
+        Some("a-head-svc") => Err(Refusal::new(403, "Forbidden", "no head Services")),
+        _ => Ok(()),
+    };
+    server.admit("services", refused).unwrap();
+    let process = Process::start(server.connect(), Config::default(), "a");
+    let mut hosts = cluster("a", 1, 2);
+    hosts["metadata"]["annotations"] = json!({"ray.io/enable-serve-service": "true"});
+    let ports = json!([{"name": "serve", "containerPort": 8000}]);
+    hosts["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["ports"] = ports;
+    server.create("rayclusters", hosts).unwrap();
+    // By then it waits for half a minute between two tries.
+    seconds(120).await;
+    let services = || server.list("services", "default").len();
+    assert_eq!((services(), pods(&server, "worker").len()), (2, 2), "{:?}", server.list("services", "default"));
+    for service in server.list("services", "default") {
+        server.delete("services", "default", service["metadata"]["name"].as_str().unwrap()).unwrap();
+        seconds(2).await;
+        assert_eq!(services(), 2, "{}", service["metadata"]["name"]);
+    }
+    assert!(condition(&server, "a", "ReplicaFailure").unwrap().2.contains("no head Services"));
     process.end().await;
 }
 

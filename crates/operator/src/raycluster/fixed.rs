@@ -17,7 +17,7 @@ mod mend;
 /// How long it is believed that an object exists that is not watched, in ms.
 const LOOK_UP_LASTS_MS: i64 = 600_000;
 
-/// What is said about a kind: as parts are called, in sentences, reasons of creation and its failure.
+/// What is said about a kind: as parts are called, or begin where each object is one, in sentences, reasons of creation and its failure.
 struct Terms {
     kind: &'static str,
     part: &'static str,
@@ -27,7 +27,7 @@ struct Terms {
 }
 
 const TERMS: [Terms; 8] = [
-    terms("Service", "service", "service", "CreatedService", "FailedToCreateService"),
+    terms("Service", SERVICE, "service", "CreatedService", "FailedToCreateService"),
     terms(
         "ServiceAccount",
         "service-account",
@@ -71,10 +71,10 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         ("role-binding", children.role_binding().map(list)),
         (way_in, children.ingress().map(list)),
         ("secret", Ok(list(children.auth_secret(&token)))),
-        // One that can't be made holds up no other.
-        ("service", children.head_service().map(list)),
-        ("service", children.headless_service().map(list)),
-        ("service", serve_service.map(list)),
+        // Each a part of its own: one that is refused, or can't be made, holds up no other.
+        ("service/head", children.head_service().map(list)),
+        ("service/headless", children.headless_service().map(list)),
+        ("service/serve", serve_service.map(list)),
         ("pvc", Ok(list(children.gcs_pvc()))),
         (NETWORK_POLICY, Ok(policies)),
     ];
@@ -83,7 +83,11 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         match objects {
             Ok(objects) => {
                 let batch = if part == "role-binding" { &mut bindings } else { &mut steps };
-                batch.extend(objects.into_iter().filter_map(|object| one(pass, part, object)));
+                for object in objects {
+                    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+                    let part = if part == NETWORK_POLICY { policy_part(name) } else { part.to_owned() };
+                    batch.extend(one(pass, &part, object));
+                }
             }
             Err(error) => fault(pass, part, error),
         }
@@ -110,7 +114,7 @@ fn is_needed(part: &str) -> bool {
 /// A part can't be made because of what the spec says.
 fn fault(pass: &mut Pass<'_>, part: &str, error: FieldError) {
     pass.lacks_needed |= is_needed(part);
-    match TERMS.iter().find(|terms| terms.part == part) {
+    match TERMS.iter().find(|terms| terms.part == first_word(part)) {
         Some(terms) => pass.fault(part, terms.failed, &format!("Failed to create {}", terms.text), error),
         None => pass.fault(part, "InvalidRayClusterSpec", &format!("Failed to create {part}"), error),
     }
@@ -136,8 +140,20 @@ pub(super) fn gangs(pass: &mut Pass<'_>) {
 
 /// The part that gangs are.
 const GANG: &str = "gang";
-/// The part that network policies are.
+/// What the parts begin with that Services are.
+const SERVICE: &str = "service";
+/// What the parts begin with that network policies are.
 const NETWORK_POLICY: &str = "network-policy";
+
+/// The part that the network policy of this name is.
+fn policy_part(name: &str) -> String {
+    format!("{NETWORK_POLICY}/{name}")
+}
+
+/// What is common to the parts that are objects of one kind.
+fn first_word(part: &str) -> &str {
+    part.split('/').next().unwrap_or_default()
+}
 
 /// What is to be done about one child.
 fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
@@ -163,7 +179,7 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     let foreign = if is_account { Foreign::Accepted } else { Foreign::Refused };
     let mut step = Step::new(part, Action::Create { kind, body: object, foreign });
     if let Some(terms) = TERMS.iter().find(|terms| terms.kind == kind.kind) {
-        debug_assert_eq!(terms.part, part);
+        debug_assert_eq!(terms.part, first_word(part));
         step = step.says(terms.created, "Create", format!("Created {}", terms.text)).complains(
             terms.failed,
             "Create",
@@ -193,15 +209,17 @@ fn unwanted_policies(pass: &mut Pass<'_>, wanted: &[Value]) -> Vec<Step> {
     let is_wanted = |child: &Child| wanted.iter().any(|policy| policy["metadata"]["name"] == child.key.name.as_str());
     let children = pass.observed.children.iter();
     let unwanted: Vec<_> = children.filter(|it| it.kind == &kind::NETWORK_POLICY && !is_wanted(it)).collect();
-    if unwanted.is_empty() || !pass.config.gates.has(Gate::RayClusterNetworkPolicy) || !pass.may_try(NETWORK_POLICY) {
+    if !pass.config.gates.has(Gate::RayClusterNetworkPolicy) {
         return Vec::new();
     }
     let deletion = |child: &Arc<Child>| {
+        let part = policy_part(&child.key.name);
+        let may = pass.may_try(&part);
         let action = Action::Delete { kind: child.kind, name: child.key.name.clone(), uid: child.uid.clone() };
-        let step = Step::new(NETWORK_POLICY, action).says("DeletedNetworkPolicy", "Delete", "Deleted NetworkPolicy");
-        step.complains("FailedToDeleteNetworkPolicy", "Delete", "Failed to delete NetworkPolicy")
+        let step = Step::new(part, action).says("DeletedNetworkPolicy", "Delete", "Deleted NetworkPolicy");
+        may.then(|| step.complains("FailedToDeleteNetworkPolicy", "Delete", "Failed to delete NetworkPolicy"))
     };
-    unwanted.into_iter().map(deletion).collect()
+    unwanted.into_iter().filter_map(deletion).collect()
 }
 
 /// A head Service that was made under another name serves: KubeRay finds it by its labels, too.
