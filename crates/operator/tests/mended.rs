@@ -24,6 +24,57 @@ async fn pods_wait_for_what_they_need_in_later_passes_too() {
     process.end().await;
 }
 
+/// While the account of the head was in back-off nothing was said of its workers, and after that all of it again.
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_is_said_once_whatever_else_waits_for_its_back_off() {
+    let server = server(1);
+    kubelet(&server);
+    server.admit("serviceaccounts", |_| Err(Refusal::new(403, "Forbidden", "no more accounts"))).unwrap();
+    let process = Process::start(server.connect(), Config::default(), "a");
+    let mut faulty = scaled("a");
+    faulty["spec"]["workerGroupSpecs"][0]["replicas"] = json!(200_000);
+    faulty["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(200_000);
+    server.create("rayclusters", faulty).unwrap();
+    seconds(10).await;
+    for _ in 0..120 {
+        seconds(1).await;
+        let told = condition(&server, "a", "ReplicaFailure").unwrap().2;
+        assert!(told.contains("200000") && told.contains("no more accounts"), "{told}");
+    }
+    assert_eq!((server.count("pods"), said(&server, "FailedToCreateWorkerPod")), (0, 1));
+    // It has changed, and ended, in between.
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(1));
+    seconds(60).await;
+    let told = condition(&server, "a", "ReplicaFailure").unwrap().2;
+    assert!(!told.contains("200000"), "{told}");
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(200_000));
+    seconds(60).await;
+    assert_eq!(said(&server, "FailedToCreateWorkerPod"), 2);
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn surplus_workers_go_though_something_that_pods_need_cannot_be_made() {
+    let (server, _, process) = started(Config::default());
+    let mut stopped = scaled("a");
+    stopped["spec"]["workerGroupSpecs"][0]["replicas"] = json!(3);
+    server.create("rayclusters", stopped).unwrap();
+    seconds(10).await;
+    server.delete("serviceaccounts", "default", "a").unwrap();
+    server.admit("serviceaccounts", |_| Err(Refusal::new(403, "Forbidden", "no more accounts"))).unwrap();
+    seconds(60).await;
+    let named = pods(&server, "worker").remove(1);
+    edit(&server, |it| {
+        let group = &mut it["spec"]["workerGroupSpecs"][0];
+        group["replicas"] = json!(2);
+        group["scaleStrategy"] = json!({"workersToDelete": [named]});
+    });
+    seconds(60).await;
+    let left = pods(&server, "worker");
+    assert!(left.len() == 2 && !left.contains(&named), "{left:?}");
+    process.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_refused_holds_up_no_other() {
     let server = server(1);

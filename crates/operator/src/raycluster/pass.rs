@@ -123,6 +123,18 @@ impl<'a> Pass<'a> {
         is_past
     }
 
+    /// Decides as `make` does, and of its steps keeps only those that it may. What is so is said all the same, and the parts of
+    /// the others keep their failures: they are put off, not given up.
+    pub(super) fn only(&mut self, may: impl Fn(&Step) -> bool, make: impl FnOnce(&mut Self)) {
+        let before = self.decision.batches.len();
+        make(self);
+        for batch in self.decision.batches.split_off(before) {
+            let (kept, put_off): (Vec<Step>, Vec<Step>) = batch.into_iter().partition(&may);
+            self.decision.held.extend(put_off.into_iter().map(|step| step.part));
+            self.decision.then(kept);
+        }
+    }
+
     /// What a pod counts as. One that is on its way out is looked at again when it counts as lost. One that has ended well is
     /// not replaced at once where an autoscaler drains: the patch that names it may be on its way.
     pub(super) fn standing(&mut self, pod: &Pod) -> Standing {
