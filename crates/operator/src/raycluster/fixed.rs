@@ -106,14 +106,15 @@ fn has_serve_service(pass: &Pass<'_>) -> bool {
 }
 
 /// Pods need these parts: without its account the head pod would be refused, without its Secret it would not start, and
-/// without its gang a pod would not be placed with the others.
-fn is_needed(part: &str) -> bool {
-    ["service-account", "secret", GANG].contains(&part)
+/// without its gang a pod would not be placed with the others. Of a cluster that runs the others have their places: it goes on,
+/// and what it loses is made anew, if its gang was taken away, or is asked for only since it runs.
+fn is_needed(pass: &Pass<'_>, part: &str) -> bool {
+    ["service-account", "secret"].contains(&part) || (part == GANG && !pass.runs())
 }
 
 /// A part can't be made because of what the spec says.
 fn fault(pass: &mut Pass<'_>, part: &str, error: FieldError) {
-    pass.lacks_needed |= is_needed(part);
+    pass.lacks_needed |= part == GANG || is_needed(pass, part);
     match TERMS.iter().find(|terms| terms.part == first_word(part)) {
         Some(terms) => pass.fault(part, terms.failed, &format!("Failed to create {}", terms.text), error),
         None => pass.fault(part, "InvalidRayClusterSpec", &format!("Failed to create {part}"), error),
@@ -171,7 +172,8 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     if exists_unwatched(pass, kind, &name) || has_other_name(pass, kind, &object) {
         return None;
     }
-    let may = if is_needed(part) { pass.may_try_needed(part) } else { pass.may_try(part) };
+    let is_needed = is_needed(pass, part);
+    let may = if is_needed { pass.may_try_needed(part) } else { pass.may_try(part) };
     if !may {
         return None;
     }
@@ -186,10 +188,15 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
             format!("Failed to create {}", terms.text),
         );
     }
+    if part == GANG {
+        // Of these only what is wrong is said, as pods wait for them.
+        step = step.complains("FailedToCreatePodGroup", "Create", format!("Failed to create {}", kind.kind));
+    }
     if kind == &kind::NETWORK_POLICY {
         step = step.collides("NetworkPolicyNameCollision", "Create", "Failed to create NetworkPolicy");
     }
-    Some(if is_needed(part) { step.blocking() } else { step })
+    // A gang comes before pods also where they can do without: once it can be made, they belong to it.
+    Some(if is_needed || part == GANG { step.blocking() } else { step })
 }
 
 /// Whether earlier answers say that it exists, though no watch shows it. That is believed for a while.

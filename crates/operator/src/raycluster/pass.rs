@@ -88,6 +88,12 @@ impl<'a> Pass<'a> {
         false
     }
 
+    /// Whether a pod of the cluster runs that is there to stay: whatever had to be there before the first one was.
+    pub(super) fn runs(&self) -> bool {
+        let is_there = |pod: &&Arc<Pod>| standing(pod, self.now_ms) == Standing::Active;
+        self.observed.pods.iter().filter(is_there).any(|pod| pod.is_running())
+    }
+
     /// Whether `part`, which pods need, may be tried now. If not, they wait, too.
     pub(super) fn may_try_needed(&mut self, part: &str) -> bool {
         let may = self.may_try(part);
