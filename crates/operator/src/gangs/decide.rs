@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     Decided,
+    lacks::lacks,
     observe::{Gang, Member, Sight},
     whole,
 };
@@ -209,8 +210,8 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
     }
     let gated: Vec<&Member> = gang.members.iter().filter(|member| member.pod.is_gated).collect();
     let needed = whole::needed(gang);
-    let (mut binding, mut stuck, mut lacks) = (None, Vec::new(), BTreeMap::new());
-    for ((name, admission), pods) in whole::admitted(gang) {
+    let (mut binding, mut stuck, mut late_ones) = (None, Vec::new(), BTreeSet::new());
+    for ((name, admission), pods) in whole::admitted(&gang.members) {
         if gang.has_been_whole(name, admission) || whole::is_whole_now(gang, admission, &pods) {
             continue;
         }
@@ -220,7 +221,7 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
             if !late.is_empty() {
                 return State::Late { pods: late };
             }
-            add_lacks(&mut lacks, gang, admission, &pods);
+            late_ones.insert((name, admission));
             stuck.extend(pods.into_iter().filter(|member| !member.is_bound));
             continue;
         }
@@ -234,6 +235,7 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
         return State::Binding { until_ms };
     }
     let there = gated.len();
+    let lacks = lacks(&gang.members, |name, admission| late_ones.contains(&(name, admission)));
     let lack = lacks.values().map(|lack| *lack as usize).sum::<usize>().min(needed);
     let asked: Vec<&Member> = gated.into_iter().take(needed).collect();
     let lacking = lacking(gang, lacks, &asked);
@@ -244,19 +246,6 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
         1.. if lacking.len() >= lack || there >= needed => State::Asks { pods: lacking, begun: None, is_partial: true },
         _ if there < needed => State::Incomplete { there, needed },
         _ => State::Asks { pods: asked, begun: None, is_partial: false },
-    }
-}
-
-/// Adds what a gang lacks that was not whole in time, by worker group. What began later, in its stead, it has.
-fn add_lacks(lacks: &mut BTreeMap<String, u32>, gang: &Gang, admission: &Admission, pods: &[&Member]) {
-    let is_later = |member: &&Member| {
-        !member.pod.is_gated && member.pod.admission.as_ref().is_some_and(|other| other.at_ms > admission.at_ms)
-    };
-    let later = gang.members.iter().filter(is_later);
-    let there = pods.iter().copied().chain(later).map(|member| member.group.as_str());
-    for (group, pods) in admission.lacks(there) {
-        let lack = lacks.entry(group).or_default();
-        *lack = lack.saturating_add(pods);
     }
 }
 

@@ -264,6 +264,20 @@ fn what_a_gang_grows_by_does_not_go_before_others_because_it_lacks_a_pod() {
 }
 
 #[test]
+fn what_a_gang_lost_twice_goes_before_others_once() {
+    let runs = |member: Member| Member { is_running: true, ..member };
+    let mut pods: Vec<Member> = lifted(0, 2, &began(4), 2).into_iter().map(runs).collect();
+    // Of the two that began in the stead of those that were lost, one was lost again.
+    let again = Admission { at_ms: 9_000, pods: [("w".to_owned(), 2)].into() };
+    pods.extend(lifted(2, 1, &again, 1).into_iter().map(runs));
+    pods.extend((3..7).map(|number| member(number, 4, None)));
+    let mut sight = sight(vec![node("a", 0), node("b", 8)], gang("x", 7, pods));
+    sight.gangs.push(gang("old", 1, vec![Member { created_ms: 1, ..member(99, 4, None) }]));
+    let decided = decide(&sight, &config(), &Memory::default(), 90_000);
+    assert_eq!(patches(&decided).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["p3", "p99"]);
+}
+
+#[test]
 fn what_a_gang_lacks_is_asked_for_in_whole_replicas() {
     let host = |number: u32, member: Member| Member { place: (number / 2, number % 2), ..member };
     let mut pods: Vec<Member> = (2..4).zip(lifted(2, 2, &began(3), 2)).map(|(number, it)| host(number, it)).collect();

@@ -64,11 +64,11 @@ impl Whole {
     }
 }
 
-/// The pods of a gang whose gates were lifted, by the gang that they were admitted as and what they were admitted with. They
+/// Those pods of a gang whose gates were lifted, by the gang that they were admitted as and what they were admitted with. They
 /// bear the name that the gang had then: it changes where a plan begins to name gangs, or ceases to.
-pub(super) fn admitted(gang: &Gang) -> BTreeMap<(&str, &Admission), Vec<&Member>> {
+pub(super) fn admitted(members: &[Member]) -> BTreeMap<(&str, &Admission), Vec<&Member>> {
     let mut admitted: BTreeMap<(&str, &Admission), Vec<&Member>> = BTreeMap::new();
-    for member in gang.members.iter().filter(|member| !member.pod.is_gated) {
+    for member in members.iter().filter(|member| !member.pod.is_gated) {
         if let Some(admission) = &member.pod.admission {
             admitted.entry((member.pod.gang.as_str(), admission)).or_default().push(member);
         }
@@ -101,7 +101,7 @@ pub(super) fn note(decided: &mut Decided, sight: &Sight, memory: &Memory, now_ms
     let mut of_clusters: BTreeMap<&Key, (Whole, bool)> = BTreeMap::new();
     for gang in &sight.gangs {
         let (whole, has_news) = of_clusters.entry(&gang.cluster).or_default();
-        for ((name, admission), pods) in admitted(gang) {
+        for ((name, admission), pods) in admitted(&gang.members) {
             let is_known = gang.has_been_whole(name, admission);
             // One pod is always whole, and nothing is left of it when it is gone.
             let is_new = !is_known
