@@ -311,6 +311,55 @@ fn hosts_of_a_replica_are_given_back_together_or_not_at_all() {
     assert_eq!(deletions(&decided), ["p2", "p3"]);
 }
 
+/// A pod that is pinned to this host and not bound.
+fn pinned(member: Member, host: &str) -> Member {
+    let mut pod: GangPod = (*member.pod).clone();
+    pod.selector = [(HOSTNAME.to_owned(), host.to_owned())].into();
+    Member { pod: pod.into(), node: None, is_bound: false, ..member }
+}
+
+#[test]
+fn a_replica_whose_pinned_host_is_gone_is_made_anew_unless_a_host_of_it_runs() {
+    // Replicas 0 and 1 of two hosts each. The first one runs; of the second one, a host pulls its image.
+    let host = |(number, member): (u32, Member)| Member { place: (number / 2, number % 2), ..member };
+    let mut pods: Vec<Member> = (0..).zip(lifted(0, 4, &began(4), 3)).map(host).collect();
+    pods[0].is_running = true;
+    pods[1].is_running = true;
+    pods[3] = Member { node: Some(1), ..pinned(pods[3].clone(), "b") };
+    let mut sight = sight(vec![node("a", 0), node("b", 0)], gang("x", 4, pods));
+    let at = |sight: &Sight, now_ms| decide(sight, &config(), &Memory::default(), now_ms);
+    let decided = at(&sight, 65_000);
+    let waits = "the scheduler finds no node for 1 pods of replicas that have begun";
+    assert_eq!((deletions(&decided).len(), reason(&decided, "x").as_str()), (0, waits), "its node is there");
+    sight.nodes.pop();
+    sight.gangs[0].members[3].node = None;
+    assert_eq!(deletions(&at(&sight, 64_999)).len(), 0, "it has its time");
+    assert_eq!(deletions(&at(&sight, 65_000)), ["p2"], "what has a node goes first");
+    // The rest goes with it.
+    let host = sight.gangs[0].members.remove(2);
+    assert_eq!(deletions(&at(&sight, 65_100)), ["p3"]);
+    sight.gangs[0].members.insert(2, Member { is_running: true, ..host });
+    let decided = at(&sight, 65_100);
+    assert_eq!((deletions(&decided).len(), reason(&decided, "x").as_str()), (0, waits), "it runs: nothing goes");
+}
+
+#[test]
+fn a_host_that_runs_by_the_time_that_its_replica_is_given_back_keeps_the_others() {
+    let host = |(number, member): (u32, Member)| Member { place: (0, number), ..member };
+    let pods: Vec<Member> = (0..).zip(lifted(0, 2, &began(2), 1)).map(host).collect();
+    let mut sight = sight(vec![node("a", 0)], gang("x", 2, pods));
+    let mut memory = Memory::default();
+    let decided = decide(&sight, &config(), &memory, 65_000);
+    assert_eq!((deletions(&decided), decided.given_back), (vec!["p0"], 1), "the other one waits for the answer");
+    memory.broke("gang/ns/x/w", 65_010);
+    let first = sight.gangs[0].members.remove(0);
+    let decided = decide(&sight, &config(), &memory, 65_020);
+    assert_eq!((deletions(&decided), decided.given_back), (vec!["p1"], 0), "it is gone: one gang was given back");
+    assert!(decided.decision.steps().all(|step| !step.replaces_broken));
+    sight.gangs[0].members.insert(0, Member { is_running: true, ..first });
+    assert_eq!(deletions(&decide(&sight, &config(), &Memory::default(), 65_020)).len(), 0, "it was refused");
+}
+
 #[test]
 fn what_asks_for_more_than_is_known_here_is_not_pinned() {
     let mut members: Vec<Member> = (0..2).map(|number| member(number, 4, None)).collect();

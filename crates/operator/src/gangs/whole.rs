@@ -7,11 +7,16 @@
 //! start. It is told on the RayCluster, and what it lacks goes before all other gangs: its places are kept for it.
 //!
 //! Hosts of a replica are units, for to end one is to end all: where one runs, those without a node stay, too, and that is told.
-//! A deletion is for the version that was looked at. (If hosts of one replica start just while it is given back, one of them may
-//! be gone already, and takes the others with it.) Two gangs of each of which a part runs can wait for each other.
+//! But a host that is pinned to a node that is gone will never get one, for a pin can't be taken back: as long as none of its
+//! replica runs, all of it is made anew.
 //!
-//! That can't be read off the pods once one of them is gone, so it is written on the RayCluster when the last pod is bound. Until then the gang counts as not whole: a crash before the request costs nothing as long as all
-//! pods are there, because whoever follows sees them bound and writes it.
+//! A deletion is for the version that was looked at, and of a replica those hosts go first that have a node: one that runs by
+//! then stays, and so do the others. (Where several have a node, one of them may be gone already when another one starts, and
+//! takes it with it.) Two gangs of each of which a part runs can wait for each other.
+//!
+//! Whether a gang was whole can't be read off the pods once one of them is gone, so it is written on the RayCluster when the last
+//! pod is bound. Until then the gang counts as not whole: a crash before the request costs nothing as long as all pods are there,
+//! because whoever follows sees them bound and writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
