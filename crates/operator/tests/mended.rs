@@ -76,6 +76,28 @@ async fn surplus_workers_go_though_something_that_pods_need_cannot_be_made() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_replica_that_cannot_be_made_anew_now_the_other_hosts_stay() {
+    let (server, _, process) = started(Config::default());
+    let mut hosts = scaled("a");
+    hosts["spec"]["workerGroupSpecs"][0]["numOfHosts"] = json!(3);
+    server.create("rayclusters", hosts).unwrap();
+    seconds(10).await;
+    server.delete("serviceaccounts", "default", "a").unwrap();
+    server.admit("serviceaccounts", |_| Err(Refusal::new(403, "Forbidden", "no more accounts"))).unwrap();
+    seconds(60).await;
+    let [lost, broken, runs] = &pods(&server, "worker")[..] else { panic!("three hosts") };
+    server.delete("pods", "default", lost).unwrap();
+    server.edit("pods", "default", broken, |pod| pod["status"]["phase"] = json!("Failed")).unwrap();
+    seconds(120).await;
+    assert!(pods(&server, "worker").contains(runs), "{:?}", pods(&server, "worker"));
+    server.admit_all();
+    seconds(120).await;
+    let now = pods(&server, "worker");
+    assert!(now.len() == 3 && !now.contains(broken) && !now.contains(runs), "{now:?}");
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_that_is_refused_holds_up_no_other() {
     let server = server(1);
     kubelet(&server);

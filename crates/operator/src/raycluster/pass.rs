@@ -42,6 +42,8 @@ pub(super) struct Pass<'a> {
     pub(super) faults: Vec<(String, FieldError)>,
     /// Something that pods need is missing, and can't be made or waits for its back-off: then no pod is made.
     pub(super) lacks_needed: bool,
+    /// Nothing is made in this pass in the place of what goes: what is broken stays as it is, for a part of it may be of use.
+    pub(super) replaces_nothing: bool,
     /// The gang that an outside scheduler knows has to grow: then no worker is made that it does not cover.
     pub(super) gang_is_small: Option<Growth>,
 }
@@ -65,6 +67,7 @@ impl<'a> Pass<'a> {
             decision: Decision::default(),
             faults: Vec::new(),
             lacks_needed: false,
+            replaces_nothing: false,
             gang_is_small: None,
         }
     }
@@ -129,10 +132,11 @@ impl<'a> Pass<'a> {
         is_past
     }
 
-    /// Decides as `make` does, and of its steps keeps only those that it may. What is so is said all the same, and the parts of
+    /// Decides as `make` does where nothing is replaced, and of its steps keeps only those that it may. What is so is said all the same, and the parts of
     /// the others keep their failures: they are put off, not given up.
     pub(super) fn only(&mut self, may: impl Fn(&Step) -> bool, make: impl FnOnce(&mut Self)) {
         let before = self.decision.batches.len();
+        self.replaces_nothing = true;
         make(self);
         for batch in self.decision.batches.split_off(before) {
             let (kept, put_off): (Vec<Step>, Vec<Step>) = batch.into_iter().partition(&may);
