@@ -5,11 +5,11 @@ use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use mobula_api::{Compat, Fault, FieldError, Gates, Kind, Rules};
+use mobula_api::{Fault, FieldError, Kind, Rules};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{cli::EXIT_BAD_INPUT, input, manifest, plan::Output};
+use crate::{cli::EXIT_BAD_INPUT, input, manifest, operator_flags::ReleaseFlags, plan::Output};
 
 /// Arguments of `mobula lint`.
 #[derive(Debug, clap::Args)]
@@ -20,25 +20,11 @@ pub struct Args {
     /// Manifests, YAML or JSON: files, directories (every .yaml, .yml and .json below), `-` for standard input
     #[arg(short, long = "file", value_name = "FILE", required = true, num_args = 1..)]
     files: Vec<String>,
-    /// The KubeRay whose rules hold where its releases differ: 1.6 or 1.7
-    #[arg(long, value_name = "VERSION", default_value = "1.6", value_parser = compat)]
-    compat: Compat,
-    /// Feature gates of the operator, as NAME=true,NAME=false
-    #[arg(
-        long = "feature-gates",
-        visible_alias = "gates",
-        value_name = "GATES",
-        default_value = "",
-        hide_default_value = true
-    )]
-    gates: String,
+    #[command(flatten)]
+    release: ReleaseFlags,
     /// Form of the findings
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     output: Output,
-}
-
-fn compat(text: &str) -> Result<Compat, String> {
-    Compat::parse(text).map_err(|error| error.problem)
 }
 
 /// Something to do about an object.
@@ -63,10 +49,10 @@ impl fmt::Display for Found {
 
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
-    let rules = match Gates::parse(&args.gates, args.compat) {
-        Ok(gates) => Rules { compat: args.compat, gates },
+    let rules = match args.release.rules() {
+        Ok(rules) => rules,
         Err(error) => {
-            eprintln!("error: {}: {}: {}", error.field, error.value, error.problem);
+            eprintln!("error: {error}");
             return ExitCode::from(EXIT_BAD_INPUT);
         }
     };

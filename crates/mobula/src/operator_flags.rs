@@ -1,13 +1,13 @@
 //! Flags that the operator and the commands about it have in common.
 
-use mobula_api::{Compat, FieldError, Gates};
+use mobula_api::{Compat, FieldError, Gates, Rules};
 use mobula_operator::config::{BatchScheduler, Config, GangMode};
 
 use crate::input::{self, BadInput};
 
-/// What decides about the objects that are made.
+/// Which KubeRay, and which of its gates, count: by these alone manifests are judged.
 #[derive(Debug, clap::Args)]
-pub struct OperatorFlags {
+pub struct ReleaseFlags {
     /// Behave as this KubeRay where its releases differ: 1.6 or 1.7
     #[arg(long, value_name = "VERSION", default_value = "1.6", value_parser = compat)]
     compat: Compat,
@@ -20,6 +20,25 @@ pub struct OperatorFlags {
         hide_default_value = true
     )]
     gates: String,
+}
+
+impl ReleaseFlags {
+    /// The rules that these flags make. A gate that there is not, or not in this release, is named by the error.
+    pub fn rules(&self) -> Result<Rules, BadInput> {
+        let gates = Gates::parse(&self.gates, self.compat).map_err(in_flags)?;
+        Ok(Rules { compat: self.compat, gates })
+    }
+}
+
+fn in_flags(error: FieldError) -> BadInput {
+    BadInput::new(&error.field, format!("{}: {}", error.value, error.problem))
+}
+
+/// What decides about the objects that are made.
+#[derive(Debug, clap::Args)]
+pub struct OperatorFlags {
+    #[command(flatten)]
+    release: ReleaseFlags,
     /// Hand pods to this scheduler: volcano, yunikorn, kai-scheduler or scheduler-plugins
     #[arg(long, value_name = "NAME", value_parser = batch_scheduler)]
     batch_scheduler: Option<BatchScheduler>,
@@ -60,9 +79,8 @@ fn batch_scheduler(text: &str) -> Result<BatchScheduler, String> {
 impl OperatorFlags {
     /// The configuration that flags, file and environment (the operator's variables by name) make.
     pub fn config(&self, env: impl Fn(&str) -> Option<String>) -> Result<Config, BadInput> {
-        let in_flags = |error: FieldError| BadInput::new(&error.field, format!("{}: {}", error.value, error.problem));
-        let gates = Gates::parse(&self.gates, self.compat).map_err(in_flags)?;
-        let mut config = Config { compat: self.compat, gates, ..Config::default() };
+        let Rules { compat, gates } = self.release.rules()?;
+        let mut config = Config { compat, gates, ..Config::default() };
         if let Some(file) = &self.config {
             let text = input::text(file)?;
             config.read_file(&text).map_err(|error| BadInput::new(file, error))?;

@@ -330,12 +330,7 @@ fn what_runs_before_its_deletion_arrives_stays() {
         process.connection.fail(slow);
         let first = broken_gang(&server, Some(300)).await;
         sleep(Duration::from_secs(40)).await;
-        let start = |pod: &mut Value| {
-            let node = pod["spec"]["nodeName"].clone();
-            run(pod);
-            pod["spec"]["nodeName"] = node;
-        };
-        server.edit("pods", "default", &first[0], start).unwrap();
+        start(&server, &first[0]);
         sleep(Duration::from_secs(200)).await;
         assert_eq!((bound(&server), process.connection.count(Verb::Delete, "pods")), (first, 1));
         assert_eq!(condition(&server, "x", "GangsAdmitted").unwrap().2, "gang w: 0 of 1 pods exist");
@@ -378,6 +373,89 @@ fn a_host_that_runs_is_not_ended_because_another_one_of_its_replica_has_no_node(
         assert_eq!(said, "gang w: the scheduler finds no node for 1 pods of replicas that have begun");
         assert!(until(|| workers(&server, "x") == (0, 4), 120).await, "{:?}", workers(&server, "x"));
         assert!(until(|| condition(&server, "x", "GangsAdmitted").unwrap().0 == "True", 30).await);
+        process.crash();
+    });
+}
+
+/// Two replicas of two hosts, of which the first runs. Of the second one a host pulls its image, and the other one is pinned to
+/// this node: it is taken away before the host is bound.
+async fn lost_host(server: &ApiServer) -> String {
+    gpu_cluster_with(server, "x", 2, |object| {
+        object["spec"]["workerGroupSpecs"][0]["numOfHosts"] = json!(2);
+        pull_for(object, 1_000);
+    });
+    assert!(until(|| workers(server, "x") == (0, 3), 30).await, "{:?}", workers(server, "x"));
+    for host in ["0.0.0", "0.1.0"] {
+        start(server, &at(server, host).unwrap());
+    }
+    let pinned = server.get("pods", "default", &at(server, "1.1.0").unwrap()).unwrap();
+    let node = pinned["spec"]["nodeSelector"]["kubernetes.io/hostname"].as_str().unwrap();
+    server.delete("nodes", "", node).unwrap();
+    node.to_owned()
+}
+
+/// The worker of a place.
+fn at(server: &ApiServer, place: &str) -> Option<String> {
+    let is_there = |name: &String| {
+        server.get("pods", "default", name).unwrap()["metadata"]["annotations"]["mobula.dev/slot"] == place
+    };
+    bench::pods(server, "worker").into_iter().find(is_there)
+}
+
+/// A pod that is bound begins to run.
+fn start(server: &ApiServer, name: &str) {
+    let start = |pod: &mut Value| {
+        let node = pod["spec"]["nodeName"].clone();
+        run(pod);
+        pod["spec"]["nodeName"] = node;
+    };
+    server.edit("pods", "default", name, start).unwrap();
+}
+
+const FIVE: &[(&str, i64)] = &[("a", 8), ("b", 8), ("c", 8), ("d", 8), ("e", 8)];
+
+/// A world in which the second host of the second replica is not bound at first.
+fn with_a_slow_host() -> (ApiServer, Process) {
+    let server = server(1);
+    FIVE.iter().for_each(|(name, gpus)| node(&server, name, "z", *gpus));
+    kubelet_with(&server, FIVE, |pod| pod["metadata"]["annotations"]["mobula.dev/slot"] != "1.1.0");
+    let process = Process::start(server.connect(), config(), "p");
+    (server, process)
+}
+
+#[test]
+fn a_replica_of_which_nothing_runs_and_a_pinned_host_lost_its_node_is_made_anew() {
+    in_virtual_time(async {
+        let (server, process) = with_a_slow_host();
+        let node = lost_host(&server).await;
+        let first = [at(&server, "0.0.0"), at(&server, "0.1.0")];
+        assert!(until(|| at(&server, "1.1.1").is_some(), 120).await, "{:?}", bench::pods(&server, "worker"));
+        assert!(until(|| workers(&server, "x") == (0, 4), 120).await, "{:?}", workers(&server, "x"));
+        assert_eq!([at(&server, "0.0.0"), at(&server, "0.1.0")], first, "what runs stays");
+        let again = server.get("pods", "default", &at(&server, "1.1.1").unwrap()).unwrap();
+        assert_ne!(again["spec"]["nodeName"], node.as_str());
+        sleep(Duration::from_secs(200)).await;
+        assert_eq!((workers(&server, "x"), process.connection.count(Verb::Delete, "pods") <= 4), ((0, 4), true));
+        assert!(until(|| condition(&server, "x", "GangsAdmitted").unwrap().0 == "True", 30).await);
+        process.crash();
+    });
+}
+
+#[test]
+fn a_host_that_runs_before_its_deletion_arrives_keeps_its_replica() {
+    in_virtual_time(async {
+        let (server, process) = with_a_slow_host();
+        let slow = mobula_apiserver::Rule::on(Verb::Delete, "pods").delay(Duration::from_secs(20)).always();
+        process.connection.fail(slow);
+        lost_host(&server).await;
+        let before = bench::pods(&server, "worker");
+        // It has been asked for by then.
+        sleep(Duration::from_secs(65)).await;
+        start(&server, &at(&server, "1.0.0").unwrap());
+        sleep(Duration::from_secs(200)).await;
+        assert_eq!((bench::pods(&server, "worker"), process.connection.count(Verb::Delete, "pods")), (before, 1));
+        let said = condition(&server, "x", "GangsAdmitted").unwrap().2;
+        assert_eq!(said, "gang w: the scheduler finds no node for 1 pods of replicas that have begun");
         process.crash();
     });
 }

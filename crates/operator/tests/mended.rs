@@ -4,7 +4,7 @@
 mod bench;
 
 use bench::{Process, cluster, condition, edit, kubelet, pods, said, scaled, seconds, server, started};
-use mobula_apiserver::{Refusal, Rule, Verb};
+use mobula_apiserver::{Refusal, Review, Rule, Verb};
 use mobula_operator::config::Config;
 use serde_json::{Value, json};
 
@@ -21,6 +21,107 @@ async fn pods_wait_for_what_they_need_in_later_passes_too() {
     server.admit_all();
     seconds(60).await;
     assert_eq!((pods(&server, "head").len(), condition(&server, "a", "ReplicaFailure")), (1, None));
+    process.end().await;
+}
+
+/// While the account of the head was in back-off nothing was said of its workers, and after that all of it again.
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_is_said_once_whatever_else_waits_for_its_back_off() {
+    let server = server(1);
+    kubelet(&server);
+    server.admit("serviceaccounts", |_| Err(Refusal::new(403, "Forbidden", "no more accounts"))).unwrap();
+    let process = Process::start(server.connect(), Config::default(), "a");
+    let mut faulty = scaled("a");
+    faulty["spec"]["workerGroupSpecs"][0]["replicas"] = json!(200_000);
+    faulty["spec"]["workerGroupSpecs"][0]["maxReplicas"] = json!(200_000);
+    server.create("rayclusters", faulty).unwrap();
+    seconds(10).await;
+    for _ in 0..120 {
+        seconds(1).await;
+        let told = condition(&server, "a", "ReplicaFailure").unwrap().2;
+        assert!(told.contains("200000") && told.contains("no more accounts"), "{told}");
+    }
+    assert_eq!((server.count("pods"), said(&server, "FailedToCreateWorkerPod")), (0, 1));
+    // It has changed, and ended, in between.
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(1));
+    seconds(60).await;
+    let told = condition(&server, "a", "ReplicaFailure").unwrap().2;
+    assert!(!told.contains("200000"), "{told}");
+    edit(&server, |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(200_000));
+    seconds(60).await;
+    assert_eq!(said(&server, "FailedToCreateWorkerPod"), 2);
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn surplus_workers_go_though_something_that_pods_need_cannot_be_made() {
+    let (server, _, process) = started(Config::default());
+    let mut stopped = scaled("a");
+    stopped["spec"]["workerGroupSpecs"][0]["replicas"] = json!(3);
+    server.create("rayclusters", stopped).unwrap();
+    seconds(10).await;
+    server.delete("serviceaccounts", "default", "a").unwrap();
+    server.admit("serviceaccounts", |_| Err(Refusal::new(403, "Forbidden", "no more accounts"))).unwrap();
+    seconds(60).await;
+    let named = pods(&server, "worker").remove(1);
+    edit(&server, |it| {
+        let group = &mut it["spec"]["workerGroupSpecs"][0];
+        group["replicas"] = json!(2);
+        group["scaleStrategy"] = json!({"workersToDelete": [named]});
+    });
+    seconds(60).await;
+    let left = pods(&server, "worker");
+    assert!(left.len() == 2 && !left.contains(&named), "{left:?}");
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_replica_that_cannot_be_made_anew_now_the_other_hosts_stay() {
+    let (server, _, process) = started(Config::default());
+    let mut hosts = scaled("a");
+    hosts["spec"]["workerGroupSpecs"][0]["numOfHosts"] = json!(3);
+    server.create("rayclusters", hosts).unwrap();
+    seconds(10).await;
+    server.delete("serviceaccounts", "default", "a").unwrap();
+    server.admit("serviceaccounts", |_| Err(Refusal::new(403, "Forbidden", "no more accounts"))).unwrap();
+    seconds(60).await;
+    let [lost, broken, runs] = &pods(&server, "worker")[..] else { panic!("three hosts") };
+    server.delete("pods", "default", lost).unwrap();
+    server.edit("pods", "default", broken, |pod| pod["status"]["phase"] = json!("Failed")).unwrap();
+    seconds(120).await;
+    assert!(pods(&server, "worker").contains(runs), "{:?}", pods(&server, "worker"));
+    server.admit_all();
+    seconds(120).await;
+    let now = pods(&server, "worker");
+    assert!(now.len() == 3 && !now.contains(broken) && !now.contains(runs), "{now:?}");
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_refused_holds_up_no_other() {
+    let server = server(1);
+    kubelet(&server);
+    let refused = |review: &mut Review<'_>| match review.object["metadata"]["name"].as_str() {
+        Some("a-head-svc") => Err(Refusal::new(403, "Forbidden", "no head Services")),
+        _ => Ok(()),
+    };
+    server.admit("services", refused).unwrap();
+    let process = Process::start(server.connect(), Config::default(), "a");
+    let mut hosts = cluster("a", 1, 2);
+    hosts["metadata"]["annotations"] = json!({"ray.io/enable-serve-service": "true"});
+    let ports = json!([{"name": "serve", "containerPort": 8000}]);
+    hosts["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["ports"] = ports;
+    server.create("rayclusters", hosts).unwrap();
+    // By then it waits for half a minute between two tries.
+    seconds(120).await;
+    let services = || server.list("services", "default").len();
+    assert_eq!((services(), pods(&server, "worker").len()), (2, 2), "{:?}", server.list("services", "default"));
+    for service in server.list("services", "default") {
+        server.delete("services", "default", service["metadata"]["name"].as_str().unwrap()).unwrap();
+        seconds(2).await;
+        assert_eq!(services(), 2, "{}", service["metadata"]["name"]);
+    }
+    assert!(condition(&server, "a", "ReplicaFailure").unwrap().2.contains("no head Services"));
     process.end().await;
 }
 

@@ -188,3 +188,68 @@ async fn a_gang_that_comes_back_larger_has_grown_before_its_first_pod() {
     assert_eq!((said(&server, "FailedToCreateWorkerPod"), said(&server, "FailedToCreateHeadPod")), (0, 0));
     process.end().await;
 }
+
+/// No pod comes before the gang of a cluster that has none yet, as under KubeRay; unlike there it is said at once. A cluster
+/// that runs loses nothing with its gang.
+#[tokio::test(start_paused = true)]
+async fn a_gang_that_may_not_be_made_is_said_at_once_and_stops_nothing_that_runs() {
+    let forbidden = || Refusal::of_code(403, "podgroups is forbidden");
+    let not_installed = || Refusal::new(404, "", "404 page not found");
+    let denied = || Refusal::of_code(400, "admission webhook denied the request");
+    for (scheduler, resource, refusal, says) in [
+        ("volcano", "podgroups.scheduling.volcano.sh", forbidden(), "podgroups is forbidden"),
+        ("volcano", "podgroups.scheduling.volcano.sh", denied(), "webhook denied"),
+        (
+            "scheduler-plugins",
+            "podgroups.scheduling.x-k8s.io",
+            not_installed(),
+            "the server has no PodGroup of scheduling.x-k8s.io/v1alpha1: 404 page not found",
+        ),
+    ] {
+        let config = Config { batch_scheduler: scheduler.parse().ok(), ..Config::default() };
+        let (server, _, process) = started(config);
+        let refuse = || process.connection.fail(Rule::on(Verb::Create, "podgroups").refuse(refusal.clone()).always());
+        refuse();
+        let mut gang = cluster("a", 3, 1);
+        gang["metadata"]["labels"] = json!({"ray.io/gang-scheduling-enabled": "true"});
+        server.create("rayclusters", gang).unwrap();
+        seconds(2).await;
+        let told = || condition(&server, "a", "ReplicaFailure").unwrap_or_default();
+        assert_eq!((told().0.as_str(), told().1.as_str()), ("True", "FailedReconcileChild"), "{scheduler}: {says}");
+        assert!(told().2.contains(says), "{:?}", told());
+        seconds(120).await;
+        assert!(server.count("pods") == 0 && told().2.contains(says), "{:?}", told());
+        let events = server.list("events", "default");
+        let of_gang = events.iter().find(|event| event["reason"] == "FailedToCreatePodGroup").unwrap();
+        assert!(of_gang["message"].as_str().unwrap().contains(says), "{of_gang}");
+        process.connection.recover();
+        seconds(60).await;
+        assert_eq!((in_phase(&server, "Running"), told()), (4, Default::default()), "{scheduler}: {says}");
+
+        refuse();
+        let group = server.list(resource, "default").remove(0);
+        server.delete(resource, "default", group["metadata"]["name"].as_str().unwrap()).unwrap();
+        seconds(2).await;
+        assert!(told().2.contains(says), "{:?}", told());
+        for role in ["worker", "head"] {
+            let broken = pods(&server, role).remove(0);
+            server.edit("pods", "default", &broken, |pod| pod["status"]["phase"] = json!("Failed")).unwrap();
+            seconds(5).await;
+            assert_eq!((in_phase(&server, "Running"), in_phase(&server, "Failed")), (4, 0), "{scheduler}: a {role}");
+        }
+        let gone = pods(&server, "worker").remove(0);
+        server.delete("pods", "default", &gone).unwrap();
+        seconds(5).await;
+        assert_eq!(in_phase(&server, "Running"), 4, "{scheduler}: one was lost");
+        // What comes back from nothing is as new.
+        edit(&server, |it| it["spec"]["suspend"] = json!(true));
+        seconds(60).await;
+        edit(&server, |it| it["spec"]["suspend"] = json!(false));
+        seconds(60).await;
+        assert_eq!(server.count("pods"), 0, "{scheduler}: {says}");
+        process.connection.recover();
+        seconds(60).await;
+        assert_eq!((in_phase(&server, "Running"), told()), (4, Default::default()), "{scheduler}: {says}");
+        process.end().await;
+    }
+}

@@ -198,6 +198,12 @@ impl Executor {
             Err(error) if status_reason(&error) == Some("AlreadyExists") => {
                 self.exists_already(key, kind, body, foreign).await
             }
+            Err(error) if is_unserved(&error) => {
+                let problem = problem(&error);
+                // In the server's own words nothing says what it is that it does not know.
+                let message = format!("the server has no {} of {}: {}", kind.kind, kind.api_version(), problem.message);
+                Outcome::Failed(Problem { message, ..problem })
+            }
             Err(error) => Outcome::Failed(problem(&error)),
         }
     }
@@ -371,6 +377,12 @@ fn is_not_found(error: &kube::Error, name: &str) -> bool {
     let kube::Error::Api(status) = error else { return false };
     let is_named = status.details.as_ref().is_some_and(|details| details.name == name);
     status.code == 404 && status.reason == "NotFound" && is_named
+}
+
+/// Whether the server does not know what is asked for: its definition is not installed. One that knows it names what it misses.
+fn is_unserved(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    status.code == 404 && status.details.as_ref().is_none_or(|details| details.name.is_empty())
 }
 
 /// Whether a write met another object of that name. A deletion, or a whole object, is refused as a conflict; a patch, for

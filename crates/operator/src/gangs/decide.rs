@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     Decided,
+    lacks::lacks,
     observe::{Gang, Member, Sight},
     whole,
 };
@@ -18,7 +19,7 @@ use crate::{
         gang_pod::{ADMITTED, Admission, GANG, GangPod, HOSTNAME, LOOKED_AT},
         kind,
         notices::Regarding,
-        outcome::Memory,
+        outcome::{Breakage, Memory},
         world::GangWait,
     },
 };
@@ -209,8 +210,8 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
     }
     let gated: Vec<&Member> = gang.members.iter().filter(|member| member.pod.is_gated).collect();
     let needed = whole::needed(gang);
-    let (mut binding, mut stuck, mut lacks) = (None, Vec::new(), BTreeMap::new());
-    for ((name, admission), pods) in whole::admitted(gang) {
+    let (mut binding, mut stuck, mut late_ones) = (None, Vec::new(), BTreeSet::new());
+    for ((name, admission), pods) in whole::admitted(&gang.members) {
         if gang.has_been_whole(name, admission) || whole::is_whole_now(gang, admission, &pods) {
             continue;
         }
@@ -220,7 +221,7 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
             if !late.is_empty() {
                 return State::Late { pods: late };
             }
-            add_lacks(&mut lacks, gang, admission, &pods);
+            late_ones.insert((name, admission));
             stuck.extend(pods.into_iter().filter(|member| !member.is_bound));
             continue;
         }
@@ -234,6 +235,7 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
         return State::Binding { until_ms };
     }
     let there = gated.len();
+    let lacks = lacks(&gang.members, |name, admission| late_ones.contains(&(name, admission)));
     let lack = lacks.values().map(|lack| *lack as usize).sum::<usize>().min(needed);
     let asked: Vec<&Member> = gated.into_iter().take(needed).collect();
     let lacking = lacking(gang, lacks, &asked);
@@ -244,19 +246,6 @@ fn state<'a>(gang: &'a Gang, sight: &Sight, config: &GangConfig, now_ms: i64) ->
         1.. if lacking.len() >= lack || there >= needed => State::Asks { pods: lacking, begun: None, is_partial: true },
         _ if there < needed => State::Incomplete { there, needed },
         _ => State::Asks { pods: asked, begun: None, is_partial: false },
-    }
-}
-
-/// Adds what a gang lacks that was not whole in time, by worker group. What began later, in its stead, it has.
-fn add_lacks(lacks: &mut BTreeMap<String, u32>, gang: &Gang, admission: &Admission, pods: &[&Member]) {
-    let is_later = |member: &&Member| {
-        !member.pod.is_gated && member.pod.admission.as_ref().is_some_and(|other| other.at_ms > admission.at_ms)
-    };
-    let later = gang.members.iter().filter(is_later);
-    let there = pods.iter().copied().chain(later).map(|member| member.group.as_str());
-    for (group, pods) in admission.lacks(there) {
-        let lack = lacks.entry(group).or_default();
-        *lack = lack.saturating_add(pods);
     }
 }
 
@@ -280,14 +269,27 @@ fn lacking<'a>(gang: &Gang, mut lacks: BTreeMap<String, u32>, gated: &[&'a Membe
 
 /// What a gang that was not whole in time lets go of: all of it, if none runs yet. What runs may do work, and stays; of the rest
 /// goes what has no node, to be made anew and to be the first that is given one. Replicas of several hosts are units: to end
-/// one host is to end all, so what a host keeps, the others keep, whichever gang they began with.
+/// one host is to end all, so what a host keeps, the others keep, whichever gang they began with; unless none of them runs, and
+/// one will never be bound.
 fn late<'a>(sight: &Sight, gang: &Gang, pods: &[&'a Member]) -> Vec<&'a Member> {
     let is_any_running = pods.iter().any(|member| member.is_running);
     let of_cluster = sight.gangs.iter().filter(|other| other.cluster == gang.cluster);
-    let stay = of_cluster.flat_map(|other| &other.members);
-    let stay = stay.filter(|member| member.is_running || is_any_running && member.is_bound);
-    let stay: BTreeSet<(&str, u32)> = stay.map(replica).collect();
-    pods.iter().filter(|member| !stay.contains(&replica(member))).copied().collect()
+    let members: Vec<&Member> = of_cluster.flat_map(|other| &other.members).collect();
+    let with = |is: fn(&Member) -> bool| members.iter().filter(move |member| is(member)).map(|member| replica(member));
+    let running: BTreeSet<(&str, u32)> = with(|member| member.is_running).collect();
+    let lost: BTreeSet<(&str, u32)> = with(has_lost_its_host).collect();
+    let bound: BTreeSet<(&str, u32)> = with(|member| member.is_bound).collect();
+    let stays = |member: &Member| {
+        let replica = &replica(member);
+        running.contains(replica) || is_any_running && bound.contains(replica) && !lost.contains(replica)
+    };
+    pods.iter().filter(|member| !stays(member)).copied().collect()
+}
+
+/// Whether a pod is pinned to a node that is gone. It will never be bound: a pin can't be taken back.
+fn has_lost_its_host(member: &Member) -> bool {
+    let is_pinned = !member.pod.is_gated && member.pod.selector.contains_key(HOSTNAME);
+    is_pinned && !member.is_bound && member.node.is_none()
 }
 
 /// The replica of a pod: its worker group and number.
@@ -314,14 +316,22 @@ fn rest<'a>(admission: &Admission, pods: &[&Member], gated: &[&'a Member], neede
     gated.iter().filter(|member| is_lacking(member)).take(needed).copied().collect()
 }
 
+/// What a gang gives back so soon after it has given back others, in ms, are the other hosts of their replicas.
+const REST_GOES_WITHIN_MS: i64 = 5_000;
+
 /// A gang that has not been whole lets go of what it holds. Its pods are made again and wait again, after a while. Not while
 /// it is open whether a request arrived that was to say that it has been whole.
+///
+/// Of each replica those go first that have a node, and the others once they are gone: if one of them runs by the time that its
+/// deletion arrives, that is refused, and the replica stays whole.
 fn give_back(decided: &mut Decided, sight: &Sight, gang: &Gang, pods: &[&Member], memory: &Memory, now_ms: i64) {
     let is_open = !may_try_part(decided, &whole::part(&gang.cluster), memory, now_ms);
     if is_open || !may_try(decided, gang, memory, now_ms) {
         return;
     }
-    decided.given_back += 1;
+    let is_rest = |broke: &Breakage| now_ms.saturating_sub(broke.last_ms) < REST_GOES_WITHIN_MS;
+    let is_rest = memory.breakages.get(&part(gang)).is_some_and(is_rest);
+    decided.given_back += u64::from(!is_rest);
     let reason = format!("{} pods are given back: not all of its gang could be made and bound in time", pods.len());
     wait(decided, gang, pods.len(), reason);
     let about = sight.owners.get(&gang.cluster).map(|owner| Regarding {
@@ -337,9 +347,12 @@ fn give_back(decided: &mut Decided, sight: &Sight, gang: &Gang, pods: &[&Member]
         let step = step.only_at(member.resource_version.clone());
         let step = step.says("DeletedWorkerPod", "Delete", said.clone());
         let step = step.complains("FailedToDeleteWorkerPod", "Delete", "Failed to delete worker Pod");
-        Step { replaces_broken: true, about: about.clone(), ..step }
+        Step { replaces_broken: !is_rest, about: about.clone(), ..step }
     };
-    decided.decision.beside(pods.iter().map(deletion));
+    let bound: BTreeSet<(&str, u32)> =
+        pods.iter().filter(|member| member.is_bound).map(|member| replica(member)).collect();
+    let first = pods.iter().filter(|member| member.is_bound || !bound.contains(&replica(member)));
+    decided.decision.beside(first.map(deletion));
 }
 
 /// A gang that asks: its pods, and what of it has begun.

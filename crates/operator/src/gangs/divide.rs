@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mobula_api::PlannedGangs;
 
-use super::{observe::Member, whole::Whole};
-use crate::frame::gang_pod::Admission;
+use super::{lacks::lacks, observe::Member, whole::Whole};
 
 /// Pods that begin together.
 #[derive(Clone, Debug, Default)]
@@ -116,7 +115,7 @@ fn by_plan(members: Vec<Member>, sizes: &BTreeMap<String, Size>, planned: &Plann
     let (goes_on, begins): (Vec<_>, Vec<_>) = planned.gangs.iter().partition(|(name, _)| begun.contains_key(*name));
     for (name, pods) in goes_on.into_iter().chain(begins) {
         let members = begun.remove(name).unwrap_or_default();
-        let mut lacks = lacks(&members, |admission| !planned.whole.has(name, admission));
+        let mut lacks = lacks(&members, |name, admission| !planned.whole.has(name, admission));
         for (group, lack) in lacks_of_plan(&members, pods) {
             let lacking = lacks.entry(group).or_default();
             *lacking = lack.max(*lacking);
@@ -125,7 +124,7 @@ fn by_plan(members: Vec<Member>, sizes: &BTreeMap<String, Size>, planned: &Plann
         shares.extend(Some(share).filter(|share| !share.members.is_empty()));
     }
     for (name, members) in begun {
-        let lacks = lacks(&members, |admission| !planned.whole.has(&name, admission));
+        let lacks = lacks(&members, |name, admission| !planned.whole.has(name, admission));
         shares.push(share(name, members, &lacks, &mut lines));
     }
     for (group, line) in &mut lines {
@@ -133,22 +132,6 @@ fn by_plan(members: Vec<Member>, sizes: &BTreeMap<String, Size>, planned: &Plann
     }
     let rest = lines.into_values().flat_map(|line| line.gated.into_values().flatten()).collect();
     (shares, rest)
-}
-
-/// What is missing of the pods that were admitted together, by worker group, of the admissions that `count`.
-fn lacks(members: &[Member], counts: impl Fn(&Admission) -> bool) -> BTreeMap<String, u32> {
-    let mut admitted: BTreeMap<&Admission, Vec<&str>> = BTreeMap::new();
-    for member in members {
-        if let Some(admission) = member.pod.admission.as_ref().filter(|admission| counts(admission)) {
-            admitted.entry(admission).or_default().push(&member.group);
-        }
-    }
-    let mut lacks: BTreeMap<String, u32> = BTreeMap::new();
-    for (group, pods) in admitted.into_iter().flat_map(|(admission, there)| admission.lacks(there.into_iter())) {
-        let lack = lacks.entry(group).or_default();
-        *lack = lack.saturating_add(pods);
-    }
-    lacks
 }
 
 fn lacks_of_plan(members: &[Member], pods: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
@@ -197,7 +180,7 @@ fn singles(group: &str, line: &mut Line) -> Vec<Share> {
 #[cfg(test)]
 mod tests {
     use super::{super::tests::member, *};
-    use crate::frame::gang_pod::GangPod;
+    use crate::frame::gang_pod::{Admission, GangPod};
 
     fn of(group: &str, number: u32, gang: Option<(&str, u32)>) -> Member {
         let admission = gang.map(|(_, pods)| Admission { at_ms: 5_000, pods: [(group.to_owned(), pods)].into() });
@@ -270,6 +253,24 @@ mod tests {
         assert_eq!(shares, ["old 1: w0", "new 4: w1 w2 w3 w4"], "what was whole lacks only what the plan says");
         let shares = divided_after(&members[..3], &sizes(3, 1), "{}", &whole);
         assert_eq!(shares, ["old 1: w0", "w/1 1: w1", "w/2 1: w2"], "later pods are no part of what is done");
+    }
+
+    #[test]
+    fn what_was_given_a_place_again_is_missing_no_more() {
+        let again = Admission { at_ms: 9_000, pods: [("w".to_owned(), 2)].into() };
+        let later = |number| {
+            let it = of("w", number, Some(("a", 2)));
+            let mut pod: GangPod = (*it.pod).clone();
+            pod.admission = Some(again.clone());
+            Member { pod: pod.into(), ..it }
+        };
+        let first = [0, 1].map(|number| of("w", number, Some(("a", 4))));
+        let others = [4, 5].map(|number| of("w", number, None));
+        let members = [&first[..], &[later(2), later(3)], &others[..]].concat();
+        assert_eq!(divided(&members, &sizes(6, 1), "{}"), ["a 4: w0 w1 w2 w3", "w/4 1: w4", "w/5 1: w5"]);
+        // One of the later ones was lost again: that is one pod, not one for each time.
+        let members = [&first[..], &[later(2)], &others[..]].concat();
+        assert_eq!(divided(&members, &sizes(5, 1), "{}"), ["a 4: w0 w1 w2 w4", "w/5 1: w5"]);
     }
 
     #[test]

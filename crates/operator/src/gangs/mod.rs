@@ -15,6 +15,7 @@
 
 mod decide;
 mod divide;
+mod lacks;
 mod observe;
 #[cfg(test)]
 mod tests;

@@ -264,6 +264,20 @@ fn what_a_gang_grows_by_does_not_go_before_others_because_it_lacks_a_pod() {
 }
 
 #[test]
+fn what_a_gang_lost_twice_goes_before_others_once() {
+    let runs = |member: Member| Member { is_running: true, ..member };
+    let mut pods: Vec<Member> = lifted(0, 2, &began(4), 2).into_iter().map(runs).collect();
+    // Of the two that began in the stead of those that were lost, one was lost again.
+    let again = Admission { at_ms: 9_000, pods: [("w".to_owned(), 2)].into() };
+    pods.extend(lifted(2, 1, &again, 1).into_iter().map(runs));
+    pods.extend((3..7).map(|number| member(number, 4, None)));
+    let mut sight = sight(vec![node("a", 0), node("b", 8)], gang("x", 7, pods));
+    sight.gangs.push(gang("old", 1, vec![Member { created_ms: 1, ..member(99, 4, None) }]));
+    let decided = decide(&sight, &config(), &Memory::default(), 90_000);
+    assert_eq!(patches(&decided).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["p3", "p99"]);
+}
+
+#[test]
 fn what_a_gang_lacks_is_asked_for_in_whole_replicas() {
     let host = |number: u32, member: Member| Member { place: (number / 2, number % 2), ..member };
     let mut pods: Vec<Member> = (2..4).zip(lifted(2, 2, &began(3), 2)).map(|(number, it)| host(number, it)).collect();
@@ -295,6 +309,55 @@ fn hosts_of_a_replica_are_given_back_together_or_not_at_all() {
     sight.gangs[0].members[1].is_bound = false;
     let decided = decide(&sight, &config(), &Memory::default(), 65_000);
     assert_eq!(deletions(&decided), ["p2", "p3"]);
+}
+
+/// A pod that is pinned to this host and not bound.
+fn pinned(member: Member, host: &str) -> Member {
+    let mut pod: GangPod = (*member.pod).clone();
+    pod.selector = [(HOSTNAME.to_owned(), host.to_owned())].into();
+    Member { pod: pod.into(), node: None, is_bound: false, ..member }
+}
+
+#[test]
+fn a_replica_whose_pinned_host_is_gone_is_made_anew_unless_a_host_of_it_runs() {
+    // Replicas 0 and 1 of two hosts each. The first one runs; of the second one, a host pulls its image.
+    let host = |(number, member): (u32, Member)| Member { place: (number / 2, number % 2), ..member };
+    let mut pods: Vec<Member> = (0..).zip(lifted(0, 4, &began(4), 3)).map(host).collect();
+    pods[0].is_running = true;
+    pods[1].is_running = true;
+    pods[3] = Member { node: Some(1), ..pinned(pods[3].clone(), "b") };
+    let mut sight = sight(vec![node("a", 0), node("b", 0)], gang("x", 4, pods));
+    let at = |sight: &Sight, now_ms| decide(sight, &config(), &Memory::default(), now_ms);
+    let decided = at(&sight, 65_000);
+    let waits = "the scheduler finds no node for 1 pods of replicas that have begun";
+    assert_eq!((deletions(&decided).len(), reason(&decided, "x").as_str()), (0, waits), "its node is there");
+    sight.nodes.pop();
+    sight.gangs[0].members[3].node = None;
+    assert_eq!(deletions(&at(&sight, 64_999)).len(), 0, "it has its time");
+    assert_eq!(deletions(&at(&sight, 65_000)), ["p2"], "what has a node goes first");
+    // The rest goes with it.
+    let host = sight.gangs[0].members.remove(2);
+    assert_eq!(deletions(&at(&sight, 65_100)), ["p3"]);
+    sight.gangs[0].members.insert(2, Member { is_running: true, ..host });
+    let decided = at(&sight, 65_100);
+    assert_eq!((deletions(&decided).len(), reason(&decided, "x").as_str()), (0, waits), "it runs: nothing goes");
+}
+
+#[test]
+fn a_host_that_runs_by_the_time_that_its_replica_is_given_back_keeps_the_others() {
+    let host = |(number, member): (u32, Member)| Member { place: (0, number), ..member };
+    let pods: Vec<Member> = (0..).zip(lifted(0, 2, &began(2), 1)).map(host).collect();
+    let mut sight = sight(vec![node("a", 0)], gang("x", 2, pods));
+    let mut memory = Memory::default();
+    let decided = decide(&sight, &config(), &memory, 65_000);
+    assert_eq!((deletions(&decided), decided.given_back), (vec!["p0"], 1), "the other one waits for the answer");
+    memory.broke("gang/ns/x/w", 65_010);
+    let first = sight.gangs[0].members.remove(0);
+    let decided = decide(&sight, &config(), &memory, 65_020);
+    assert_eq!((deletions(&decided), decided.given_back), (vec!["p1"], 0), "it is gone: one gang was given back");
+    assert!(decided.decision.steps().all(|step| !step.replaces_broken));
+    sight.gangs[0].members.insert(0, Member { is_running: true, ..first });
+    assert_eq!(deletions(&decide(&sight, &config(), &Memory::default(), 65_020)).len(), 0, "it was refused");
 }
 
 #[test]

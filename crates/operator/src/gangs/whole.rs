@@ -7,11 +7,16 @@
 //! start. It is told on the RayCluster, and what it lacks goes before all other gangs: its places are kept for it.
 //!
 //! Hosts of a replica are units, for to end one is to end all: where one runs, those without a node stay, too, and that is told.
-//! A deletion is for the version that was looked at. (If hosts of one replica start just while it is given back, one of them may
-//! be gone already, and takes the others with it.) Two gangs of each of which a part runs can wait for each other.
+//! But a host that is pinned to a node that is gone will never get one, for a pin can't be taken back: as long as none of its
+//! replica runs, all of it is made anew.
 //!
-//! That can't be read off the pods once one of them is gone, so it is written on the RayCluster when the last pod is bound. Until then the gang counts as not whole: a crash before the request costs nothing as long as all
-//! pods are there, because whoever follows sees them bound and writes it.
+//! A deletion is for the version that was looked at, and of a replica those hosts go first that have a node: one that runs by
+//! then stays, and so do the others. (Where several have a node, one of them may be gone already when another one starts, and
+//! takes it with it.) Two gangs of each of which a part runs can wait for each other.
+//!
+//! Whether a gang was whole can't be read off the pods once one of them is gone, so it is written on the RayCluster when the last
+//! pod is bound. Until then the gang counts as not whole: a crash before the request costs nothing as long as all pods are there,
+//! because whoever follows sees them bound and writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,11 +69,11 @@ impl Whole {
     }
 }
 
-/// The pods of a gang whose gates were lifted, by the gang that they were admitted as and what they were admitted with. They
+/// Those pods of a gang whose gates were lifted, by the gang that they were admitted as and what they were admitted with. They
 /// bear the name that the gang had then: it changes where a plan begins to name gangs, or ceases to.
-pub(super) fn admitted(gang: &Gang) -> BTreeMap<(&str, &Admission), Vec<&Member>> {
+pub(super) fn admitted(members: &[Member]) -> BTreeMap<(&str, &Admission), Vec<&Member>> {
     let mut admitted: BTreeMap<(&str, &Admission), Vec<&Member>> = BTreeMap::new();
-    for member in gang.members.iter().filter(|member| !member.pod.is_gated) {
+    for member in members.iter().filter(|member| !member.pod.is_gated) {
         if let Some(admission) = &member.pod.admission {
             admitted.entry((member.pod.gang.as_str(), admission)).or_default().push(member);
         }
@@ -101,7 +106,7 @@ pub(super) fn note(decided: &mut Decided, sight: &Sight, memory: &Memory, now_ms
     let mut of_clusters: BTreeMap<&Key, (Whole, bool)> = BTreeMap::new();
     for gang in &sight.gangs {
         let (whole, has_news) = of_clusters.entry(&gang.cluster).or_default();
-        for ((name, admission), pods) in admitted(gang) {
+        for ((name, admission), pods) in admitted(&gang.members) {
             let is_known = gang.has_been_whole(name, admission);
             // One pod is always whole, and nothing is left of it when it is gone.
             let is_new = !is_known

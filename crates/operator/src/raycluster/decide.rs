@@ -10,7 +10,13 @@ use super::{
     upgrade::{self, Makes},
     workers,
 };
-use crate::{config::Config, frame::decision::Decision};
+use crate::{
+    config::Config,
+    frame::{
+        decision::{Action, Decision, Step},
+        kind,
+    },
+};
 
 /// Who reconciles a RayCluster that says nothing, or this.
 const OPERATOR: &str = "ray.io/kuberay-operator";
@@ -65,16 +71,19 @@ pub fn decide(observed: &Observed<'_>, config: &Config, now_ms: i64) -> Decision
     pass.decision
 }
 
-/// Brings the pods to what the spec says, unless something that they need is missing and can't be made now. A gang that is there
-/// and has to grow holds up only the workers that it does not cover.
+/// Brings the pods to what the spec says. Where something that they need is missing and can't be made now, none is made, but
+/// surplus ones go. A gang that is there and has to grow holds up only the workers that it does not cover.
+///
+/// What is wrong with pods is said in every pass, also in one that makes none: else it would be said again and again, by turns
+/// with what holds them up.
 fn make_pods(pass: &mut Pass<'_>) {
-    let makes = if pass.lacks_needed { Makes::Nothing } else { upgrade::recreate(pass) };
+    let makes = if pass.lacks_needed { Makes::All } else { upgrade::recreate(pass) };
     if makes == Makes::Nothing {
-        return;
+        return pass.only(|_| false, make_all);
     }
     fixed::gangs(pass);
     if pass.lacks_needed {
-        return;
+        return pass.only(|step| !makes_pod(step), make_heads_and_workers);
     }
     // Where there is no pod yet, a scheduler would take the first that come for a whole gang.
     if pass.observed.pods.iter().all(|pod| pod.deletion_ms.is_some())
@@ -83,9 +92,25 @@ fn make_pods(pass: &mut Pass<'_>) {
         pass.decision.then(vec![step]);
     }
     head::make(pass);
-    if makes == Makes::All {
-        workers::make(pass);
+    match makes {
+        Makes::All => workers::make(pass),
+        _ => pass.only(|_| false, workers::make),
     }
+}
+
+fn make_all(pass: &mut Pass<'_>) {
+    fixed::gangs(pass);
+    make_heads_and_workers(pass);
+}
+
+fn make_heads_and_workers(pass: &mut Pass<'_>) {
+    head::make(pass);
+    workers::make(pass);
+}
+
+/// Whether it makes a pod, or room for one that is to be made anew.
+fn makes_pod(step: &Step) -> bool {
+    step.replaces_broken || (matches!(step.action, Action::Create { .. }) && step.action.kind() == &kind::POD)
 }
 
 /// Says what is wrong with the RayCluster. Returns it if nothing may be done before it is mended.

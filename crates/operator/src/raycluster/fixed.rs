@@ -17,7 +17,7 @@ mod mend;
 /// How long it is believed that an object exists that is not watched, in ms.
 const LOOK_UP_LASTS_MS: i64 = 600_000;
 
-/// What is said about a kind: as parts are called, in sentences, reasons of creation and its failure.
+/// What is said about a kind: as parts are called, or begin where each object is one, in sentences, reasons of creation and its failure.
 struct Terms {
     kind: &'static str,
     part: &'static str,
@@ -27,7 +27,7 @@ struct Terms {
 }
 
 const TERMS: [Terms; 8] = [
-    terms("Service", "service", "service", "CreatedService", "FailedToCreateService"),
+    terms("Service", SERVICE, "service", "CreatedService", "FailedToCreateService"),
     terms(
         "ServiceAccount",
         "service-account",
@@ -71,10 +71,10 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         ("role-binding", children.role_binding().map(list)),
         (way_in, children.ingress().map(list)),
         ("secret", Ok(list(children.auth_secret(&token)))),
-        // One that can't be made holds up no other.
-        ("service", children.head_service().map(list)),
-        ("service", children.headless_service().map(list)),
-        ("service", serve_service.map(list)),
+        // Each a part of its own: one that is refused, or can't be made, holds up no other.
+        ("service/head", children.head_service().map(list)),
+        ("service/headless", children.headless_service().map(list)),
+        ("service/serve", serve_service.map(list)),
         ("pvc", Ok(list(children.gcs_pvc()))),
         (NETWORK_POLICY, Ok(policies)),
     ];
@@ -83,7 +83,11 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         match objects {
             Ok(objects) => {
                 let batch = if part == "role-binding" { &mut bindings } else { &mut steps };
-                batch.extend(objects.into_iter().filter_map(|object| one(pass, part, object)));
+                for object in objects {
+                    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+                    let part = if part == NETWORK_POLICY { policy_part(name) } else { part.to_owned() };
+                    batch.extend(one(pass, &part, object));
+                }
             }
             Err(error) => fault(pass, part, error),
         }
@@ -102,15 +106,16 @@ fn has_serve_service(pass: &Pass<'_>) -> bool {
 }
 
 /// Pods need these parts: without its account the head pod would be refused, without its Secret it would not start, and
-/// without its gang a pod would not be placed with the others.
-fn is_needed(part: &str) -> bool {
-    ["service-account", "secret", GANG].contains(&part)
+/// without its gang a pod would not be placed with the others. Of a cluster that runs the others have their places: it goes on,
+/// and what it loses is made anew, if its gang was taken away, or is asked for only since it runs.
+fn is_needed(pass: &Pass<'_>, part: &str) -> bool {
+    ["service-account", "secret"].contains(&part) || (part == GANG && !pass.runs())
 }
 
 /// A part can't be made because of what the spec says.
 fn fault(pass: &mut Pass<'_>, part: &str, error: FieldError) {
-    pass.lacks_needed |= is_needed(part);
-    match TERMS.iter().find(|terms| terms.part == part) {
+    pass.lacks_needed |= part == GANG || is_needed(pass, part);
+    match TERMS.iter().find(|terms| terms.part == first_word(part)) {
         Some(terms) => pass.fault(part, terms.failed, &format!("Failed to create {}", terms.text), error),
         None => pass.fault(part, "InvalidRayClusterSpec", &format!("Failed to create {part}"), error),
     }
@@ -136,8 +141,20 @@ pub(super) fn gangs(pass: &mut Pass<'_>) {
 
 /// The part that gangs are.
 const GANG: &str = "gang";
-/// The part that network policies are.
+/// What the parts begin with that Services are.
+const SERVICE: &str = "service";
+/// What the parts begin with that network policies are.
 const NETWORK_POLICY: &str = "network-policy";
+
+/// The part that the network policy of this name is.
+fn policy_part(name: &str) -> String {
+    format!("{NETWORK_POLICY}/{name}")
+}
+
+/// What is common to the parts that are objects of one kind.
+fn first_word(part: &str) -> &str {
+    part.split('/').next().unwrap_or_default()
+}
 
 /// What is to be done about one child.
 fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
@@ -155,7 +172,8 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     if exists_unwatched(pass, kind, &name) || has_other_name(pass, kind, &object) {
         return None;
     }
-    let may = if is_needed(part) { pass.may_try_needed(part) } else { pass.may_try(part) };
+    let is_needed = is_needed(pass, part);
+    let may = if is_needed { pass.may_try_needed(part) } else { pass.may_try(part) };
     if !may {
         return None;
     }
@@ -163,17 +181,22 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     let foreign = if is_account { Foreign::Accepted } else { Foreign::Refused };
     let mut step = Step::new(part, Action::Create { kind, body: object, foreign });
     if let Some(terms) = TERMS.iter().find(|terms| terms.kind == kind.kind) {
-        debug_assert_eq!(terms.part, part);
+        debug_assert_eq!(terms.part, first_word(part));
         step = step.says(terms.created, "Create", format!("Created {}", terms.text)).complains(
             terms.failed,
             "Create",
             format!("Failed to create {}", terms.text),
         );
     }
+    if part == GANG {
+        // Of these only what is wrong is said, as pods wait for them.
+        step = step.complains("FailedToCreatePodGroup", "Create", format!("Failed to create {}", kind.kind));
+    }
     if kind == &kind::NETWORK_POLICY {
         step = step.collides("NetworkPolicyNameCollision", "Create", "Failed to create NetworkPolicy");
     }
-    Some(if is_needed(part) { step.blocking() } else { step })
+    // A gang comes before pods also where they can do without: once it can be made, they belong to it.
+    Some(if is_needed || part == GANG { step.blocking() } else { step })
 }
 
 /// Whether earlier answers say that it exists, though no watch shows it. That is believed for a while.
@@ -193,15 +216,17 @@ fn unwanted_policies(pass: &mut Pass<'_>, wanted: &[Value]) -> Vec<Step> {
     let is_wanted = |child: &Child| wanted.iter().any(|policy| policy["metadata"]["name"] == child.key.name.as_str());
     let children = pass.observed.children.iter();
     let unwanted: Vec<_> = children.filter(|it| it.kind == &kind::NETWORK_POLICY && !is_wanted(it)).collect();
-    if unwanted.is_empty() || !pass.config.gates.has(Gate::RayClusterNetworkPolicy) || !pass.may_try(NETWORK_POLICY) {
+    if !pass.config.gates.has(Gate::RayClusterNetworkPolicy) {
         return Vec::new();
     }
     let deletion = |child: &Arc<Child>| {
+        let part = policy_part(&child.key.name);
+        let may = pass.may_try(&part);
         let action = Action::Delete { kind: child.kind, name: child.key.name.clone(), uid: child.uid.clone() };
-        let step = Step::new(NETWORK_POLICY, action).says("DeletedNetworkPolicy", "Delete", "Deleted NetworkPolicy");
-        step.complains("FailedToDeleteNetworkPolicy", "Delete", "Failed to delete NetworkPolicy")
+        let step = Step::new(part, action).says("DeletedNetworkPolicy", "Delete", "Deleted NetworkPolicy");
+        may.then(|| step.complains("FailedToDeleteNetworkPolicy", "Delete", "Failed to delete NetworkPolicy"))
     };
-    unwanted.into_iter().map(deletion).collect()
+    unwanted.into_iter().filter_map(deletion).collect()
 }
 
 /// A head Service that was made under another name serves: KubeRay finds it by its labels, too.

@@ -42,6 +42,8 @@ pub(super) struct Pass<'a> {
     pub(super) faults: Vec<(String, FieldError)>,
     /// Something that pods need is missing, and can't be made or waits for its back-off: then no pod is made.
     pub(super) lacks_needed: bool,
+    /// Nothing is made in this pass in the place of what goes: what is broken stays as it is, for a part of it may be of use.
+    pub(super) replaces_nothing: bool,
     /// The gang that an outside scheduler knows has to grow: then no worker is made that it does not cover.
     pub(super) gang_is_small: Option<Growth>,
 }
@@ -65,6 +67,7 @@ impl<'a> Pass<'a> {
             decision: Decision::default(),
             faults: Vec::new(),
             lacks_needed: false,
+            replaces_nothing: false,
             gang_is_small: None,
         }
     }
@@ -86,6 +89,12 @@ impl<'a> Pass<'a> {
         self.decision.held.insert(part.to_owned());
         self.decision.wake_at(at_ms);
         false
+    }
+
+    /// Whether a pod of the cluster runs that is there to stay: whatever had to be there before the first one was.
+    pub(super) fn runs(&self) -> bool {
+        let is_there = |pod: &&Arc<Pod>| standing(pod, self.now_ms) == Standing::Active;
+        self.observed.pods.iter().filter(is_there).any(|pod| pod.is_running())
     }
 
     /// Whether `part`, which pods need, may be tried now. If not, they wait, too.
@@ -121,6 +130,19 @@ impl<'a> Pass<'a> {
             self.decision.wake_at(at_ms);
         }
         is_past
+    }
+
+    /// Decides as `make` does where nothing is replaced, and of its steps keeps only those that it may. What is so is said all the same, and the parts of
+    /// the others keep their failures: they are put off, not given up.
+    pub(super) fn only(&mut self, may: impl Fn(&Step) -> bool, make: impl FnOnce(&mut Self)) {
+        let before = self.decision.batches.len();
+        self.replaces_nothing = true;
+        make(self);
+        for batch in self.decision.batches.split_off(before) {
+            let (kept, put_off): (Vec<Step>, Vec<Step>) = batch.into_iter().partition(&may);
+            self.decision.held.extend(put_off.into_iter().map(|step| step.part));
+            self.decision.then(kept);
+        }
     }
 
     /// What a pod counts as. One that is on its way out is looked at again when it counts as lost. One that has ended well is

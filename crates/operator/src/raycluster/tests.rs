@@ -287,7 +287,7 @@ fn told(decision: &Decision) -> (String, Value) {
 fn everything_that_fails_is_told() {
     let cluster = cluster(&json!({}));
     let mut memory = Memory::default();
-    for (part, message) in [("group/w", "exceeded quota"), ("service", "no"), ("head", "no head")] {
+    for (part, message) in [("group/w", "exceeded quota"), ("service/head", "no"), ("head", "no head")] {
         let problem = Problem { class: Class::Refused, message: message.into(), retry_after_ms: None };
         memory.failed(part, "create", problem, 2, NOW_MS);
     }

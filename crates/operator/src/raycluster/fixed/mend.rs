@@ -30,11 +30,16 @@ pub(super) fn step(pass: &mut Pass<'_>, part: &str, there: &Arc<Child>, wanted: 
     };
     let mut body = body?;
     // Pods that come before their gang is as large are placed without the others. All else goes on.
-    let grows_from = if there.kind.kind == "PodGroup" { grows_from(&there.body, &body) } else { None };
+    let is_gang = there.kind.kind == "PodGroup";
+    let grows_from = if is_gang { grows_from(&there.body, &body) } else { None };
     let may = pass.may_try(part);
     body["apiVersion"] = json!(there.kind.api_version());
     body["kind"] = json!(there.kind.kind);
     let step = may.then(|| Step::new(part, Action::Replace { kind: there.kind, body }));
+    let step = step.map(|step| match is_gang {
+        true => step.complains("FailedToUpdatePodGroup", "Update", "Failed to update PodGroup"),
+        false => step,
+    });
     if let Some(covers) = grows_from {
         pass.gang_is_small = Some(Growth { covers, step: step.map(Step::blocking) });
         return None;

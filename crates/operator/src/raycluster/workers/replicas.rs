@@ -165,7 +165,9 @@ impl Group<'_> {
         for hosts in broken {
             let (failed, others): (Vec<&Worker>, Vec<&Worker>) =
                 hosts.iter().partition(|(_, standing)| *standing == Standing::Failed);
-            steps.extend(self.end(pass, &others));
+            if !pass.replaces_nothing {
+                steps.extend(self.end(pass, &others));
+            }
             let is_replaced = waiting.len() < free;
             if is_replaced && failed.iter().any(|(pod, _)| !pass.may_replace_pod(&self.place_of(pod), pod)) {
                 waiting.push(failed.first().and_then(|(pod, _)| pod.replica()));
