@@ -71,17 +71,20 @@ impl Refusal {
     }
 }
 
-/// Reads a whole command line, the program's name included. Called as `ray`, only `ray kuberay-autoscaler …` is known.
+/// Reads a whole command line, the program's name included. Called as `ray`, only `ray kuberay-autoscaler …` is known; called as
+/// `manager`, which is what KubeRay's chart calls its operator, `manager FLAGS` is `mobula operator FLAGS`.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Refusal> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    if args.first().is_some_and(|program| is_ray(program)) {
+    if is_called(&args, "ray") {
         args = as_sidecar(args)?;
+    } else if is_called(&args, "manager") {
+        args.splice(..1, ["mobula", "operator"].map(OsString::from));
     }
     Cli::try_parse_from(args).map(|cli| cli.command).map_err(Refusal::Clap)
 }
 
-fn is_ray(program: &OsStr) -> bool {
-    Path::new(program).file_stem() == Some(OsStr::new("ray"))
+fn is_called(args: &[OsString], name: &str) -> bool {
+    args.first().is_some_and(|program| Path::new(program).file_stem() == Some(OsStr::new(name)))
 }
 
 /// `ray kuberay-autoscaler ARGS` is `mobula sidecar ARGS`.
@@ -127,6 +130,27 @@ mod tests {
                 other => panic!("{words:?} gave {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn called_as_the_chart_of_kuberay_calls_its_operator_it_is_the_operator() {
+        let flags = [
+            "--feature-gates=RayClusterStatusConditions=true,RayJobDeletionPolicy=false",
+            "--batch-scheduler=volcano",
+            "--watch-namespace=a,b",
+            "--log-stdout-encoder",
+            "json",
+            "--enable-leader-election=true",
+            "--enable-metrics=true",
+            "--reconcile-concurrency",
+            "4",
+            "--qps=100",
+            "--burst=200",
+        ];
+        let words: Vec<&str> = ["/manager"].into_iter().chain(flags).collect();
+        let command = parse_words(&words);
+        assert!(matches!(command, Ok(Command::Operator(_))), "{command:?}");
+        assert!(matches!(parse_words(&["/manager", "--no-such-flag"]), Err(Refusal::Clap(_))));
     }
 
     #[test]

@@ -44,10 +44,7 @@ pub fn objects(cluster: &RayCluster, config: &Config) -> Result<Vec<Value>, Fiel
         return Ok(objects);
     }
     objects.extend(children.pod_groups(&children.gang_members())?);
-    let name = match config.pods.plain_head_name {
-        true => children.head_pod_prefix().trim_end_matches('-').to_owned(),
-        false => format!("{}RAND-000", children.head_pod_prefix()),
-    };
+    let name = children.head_pod_name().unwrap_or_else(|| format!("{}RAND-000", children.head_pod_prefix()));
     objects.push(children.head_pod(&name)?);
     for (index, group) in cluster.spec.worker_group_specs.iter().enumerate() {
         objects.extend(workers(&children, index, group)?);

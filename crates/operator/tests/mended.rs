@@ -266,6 +266,22 @@ async fn a_lost_head_with_a_plain_name_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_name_in_the_template_of_the_head_is_that_of_every_head() {
+    let (server, _, process) = started(Config::default());
+    let mut named = cluster("a", 1, 1);
+    named["spec"]["headGroupSpec"]["template"]["metadata"] = json!({"name": "my-head"});
+    named["spec"]["workerGroupSpecs"][0]["template"]["metadata"] = json!({"name": "my-worker"});
+    server.create("rayclusters", named).unwrap();
+    for _ in 0..2 {
+        seconds(10).await;
+        assert_eq!(pods(&server, "head"), ["my-head"]);
+        assert!(pods(&server, "worker")[0].starts_with("a-w-worker-"));
+        server.delete("pods", "default", "my-head").unwrap();
+    }
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn hosts_without_the_name_of_a_replica_are_adopted() {
     let mut config = Config::default();
     config.gates.set(mobula_api::Gate::RayMultiHostIndexing, false);

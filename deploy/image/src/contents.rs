@@ -44,6 +44,8 @@ pub fn collect(ingredients: &Ingredients) -> Result<Image, Error> {
     let mut rootfs = Rootfs::default();
     rootfs.file("/usr/local/bin/mobula", 0o755, read(binary)?);
     rootfs.symlink("/usr/local/bin/ray", "mobula");
+    // What the chart of KubeRay starts.
+    rootfs.symlink("/manager", "usr/local/bin/mobula");
     for (path, bytes) in elf::runtime_files(binary)? {
         rootfs.file(path, 0o755, bytes);
     }

@@ -222,6 +222,9 @@ impl Executor {
         // A claim that outlives its cluster has no owner.
         let is_nobodys = owners(body).is_empty() && owners(&there).is_empty();
         if !(is_ours || is_nobodys) {
+            if foreign == Foreign::Refused && kind != &kind::POD && is_left_over(&there, body) {
+                return self.adopt(key, kind, &there, body).await;
+            }
             let fails = |class, why: &str| {
                 let message = format!("{} {name} exists and belongs to {why}", kind.kind);
                 Outcome::Failed(Problem { class, message, retry_after_ms: None })
@@ -241,6 +244,17 @@ impl Executor {
         }
         self.world.learn(kind, "", there);
         Outcome::AlreadySo
+    }
+
+    /// What an earlier object of the owner's name has left behind becomes the owner's.
+    async fn adopt(&self, key: &Key, kind: &'static Kind, there: &Value, body: &Value) -> Outcome {
+        let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let version = &there["metadata"]["resourceVersion"];
+        let patch = json!({"metadata": {"resourceVersion": version, "ownerReferences": owners(body)}});
+        match self.patch(key, kind, name, &patch).await {
+            Outcome::Done => Outcome::AlreadySo,
+            other => other,
+        }
     }
 
     /// Two places have hashed to one name: the later one tries its next incarnation.
@@ -402,6 +416,16 @@ fn is_another(error: &kube::Error) -> bool {
 
 fn owners(object: &Value) -> &[Value] {
     object.pointer("/metadata/ownerReferences").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Whether what is there has no owner and all labels of Ray that `body` has, its cluster's among them: the cluster was deleted
+/// and left it behind.
+fn is_left_over(there: &Value, body: &Value) -> bool {
+    let labels = body.pointer("/metadata/labels").and_then(Value::as_object);
+    let mut of_ray = labels.into_iter().flatten().filter(|(key, _)| key.starts_with("ray.io/")).peekable();
+    owners(there).is_empty()
+        && of_ray.peek().is_some()
+        && of_ray.all(|(key, value)| there["metadata"]["labels"][key.as_str()] == *value)
 }
 
 /// Whether what is there was controlled by an earlier object of the name that the controller of `body` has: the garbage

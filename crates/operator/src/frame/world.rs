@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use mobula_api::{FieldError, RayCluster, keys};
+use mobula_api::{FieldError, PodRole, RayCluster, keys};
 use serde_json::{Value, json};
 
 use super::{
@@ -117,9 +117,16 @@ impl Child {
         }
     }
 
-    /// Whether it belongs to the RayCluster of that unique id, or outlives it: a claim that is retained has no owner.
+    /// Whether it belongs to the RayCluster of that unique id, or outlives it: a claim that is retained has no owner. A head
+    /// Service that nobody owns leads to the head by its labels, whoever made it.
     fn is_of(&self, uid: &str) -> bool {
-        self.owner == uid || (self.owner.is_empty() && self.kind == &kind::PERSISTENT_VOLUME_CLAIM)
+        let is_of_nobody = self.owner.is_empty();
+        self.owner == uid || (is_of_nobody && (self.kind == &kind::PERSISTENT_VOLUME_CLAIM || self.is_head_service()))
+    }
+
+    /// Whether it is a Service that leads to a head.
+    pub fn is_head_service(&self) -> bool {
+        self.kind == &kind::SERVICE && self.body["metadata"]["labels"][keys::NODE_TYPE] == "head"
     }
 }
 
@@ -182,6 +189,8 @@ impl Stored for Child {
 struct Indexed {
     pod: Arc<Pod>,
     owner_key: Key,
+    /// Nobody owns it: then it is indexed by the RayCluster that its label names.
+    is_orphan: bool,
 }
 
 impl Stored for Indexed {
@@ -238,6 +247,8 @@ pub struct ClusterView {
     pub cluster: Arc<Cluster>,
     /// Its pods, by name. Only those that it controls.
     pub pods: Vec<Arc<Pod>>,
+    /// Pods that its name stands on and that nobody owns.
+    pub orphans: Vec<Arc<Pod>>,
     /// What else it controls, by kind and name.
     pub children: Vec<Arc<Child>>,
     /// Incarnations of places that were used before.
@@ -301,9 +312,11 @@ impl World {
         let cluster = inner.clusters.get(key)?.clone();
         let index = index_key(&target(key.clone()));
         let pods = inner.pods.of(&index).map(|indexed| indexed.pod.clone()).filter(|pod| pod.owner == cluster.uid);
+        let orphans = inner.pods.of(&index).filter(|indexed| indexed.is_orphan).map(|indexed| indexed.pod.clone());
         let children = inner.children.values().flat_map(|store| store.of(&index)).cloned();
         Some(ClusterView {
             pods: pods.collect(),
+            orphans: orphans.filter(|pod| matches!(pod.role, PodRole::Head | PodRole::Worker)).collect(),
             children: children.filter(|child| child.is_of(&cluster.uid)).collect(),
             incarnations: inner.incarnations.get(&cluster.uid).cloned().unwrap_or_default(),
             waits: inner.waits.get(key).cloned().unwrap_or_default(),
@@ -410,7 +423,7 @@ impl World {
                 return Vec::new();
             }
             let pod = Pod { deletion_ms: Some(now_ms.saturating_add(ASSUMED_GRACE_MS)), ..(*known.pod).clone() };
-            let indexed = Indexed { pod: Arc::new(pod), owner_key: known.owner_key.clone() };
+            let indexed = Indexed { pod: Arc::new(pod), ..Indexed::clone(known) };
             let change = inner.pods.apply(indexed);
             change.map(|change| inner.pod_changed(&change)).unwrap_or_default()
         });
@@ -470,7 +483,11 @@ fn target(key: Key) -> Target {
 
 fn indexed(value: &Value) -> Option<Indexed> {
     match Pod::read(value) {
-        Ok(pod) => Some(Indexed { pod: Arc::new(pod), owner_key: owner_key(value) }),
+        Ok(pod) => {
+            let owners = value.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+            let is_orphan = owners.is_none_or(Vec::is_empty);
+            Some(Indexed { pod: Arc::new(pod), owner_key: owner_key(value), is_orphan })
+        }
         Err(error) => {
             tracing::warn!(%error, "a pod that can't be read is left out");
             None

@@ -5,6 +5,7 @@ use mobula_api::{Extent, FieldError, InvalidReason};
 use super::{
     fault_tolerance, fixed, head,
     observed::Observed,
+    orphans,
     pass::Pass,
     status, suspend,
     upgrade::{self, Makes},
@@ -62,6 +63,11 @@ pub fn decide(observed: &Observed<'_>, config: &Config, now_ms: i64) -> Decision
     }
     fault_tolerance::hold(&mut pass);
     fixed::make(&mut pass);
+    if orphans::adopt_pods(&mut pass) {
+        pass.only(|_| false, make_all);
+        status::write(&mut pass, suspension);
+        return pass.decision;
+    }
     match suspension {
         suspend::State::Suspending => suspend::delete_pods(&mut pass),
         suspend::State::Suspended | suspend::State::Asked => suspend::say(&mut pass),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mobula_api::{FieldError, Gate};
+use mobula_api::{FieldError, Gate, keys};
 use serde_json::Value;
 
-use super::pass::Pass;
+use super::{orphans, pass::Pass};
 use crate::frame::{
     decision::{Action, Foreign, Step},
     kind::{self, Kind},
@@ -167,7 +167,7 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let there = pass.observed.children.iter().find(|child| child.kind == kind && child.key.name == name);
     if let Some(there) = there.cloned() {
-        return mend::step(pass, part, &there, &object);
+        return orphans::adopt_child(pass, part, &there).or_else(|| mend::step(pass, part, &there, &object));
     }
     if exists_unwatched(pass, kind, &name) || has_other_name(pass, kind, &object) {
         return None;
@@ -177,8 +177,9 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     if !may {
         return None;
     }
-    let is_account = [&kind::SERVICE_ACCOUNT, &kind::ROLE, &kind::ROLE_BINDING].contains(&kind);
-    let foreign = if is_account { Foreign::Accepted } else { Foreign::Refused };
+    // Whoever made them: accounts, and the token, which users may bring from a store of their own.
+    let will_do = [&kind::SERVICE_ACCOUNT, &kind::ROLE, &kind::ROLE_BINDING, &kind::SECRET].contains(&kind);
+    let foreign = if will_do { Foreign::Accepted } else { Foreign::Refused };
     let mut step = Step::new(part, Action::Create { kind, body: object, foreign });
     if let Some(terms) = TERMS.iter().find(|terms| terms.kind == kind.kind) {
         debug_assert_eq!(terms.part, first_word(part));
@@ -231,11 +232,9 @@ fn unwanted_policies(pass: &mut Pass<'_>, wanted: &[Value]) -> Vec<Step> {
 
 /// A head Service that was made under another name serves: KubeRay finds it by its labels, too.
 fn has_other_name(pass: &Pass<'_>, kind: &Kind, object: &Value) -> bool {
-    let node_type = |object: &Value| object["metadata"]["labels"]["ray.io/node-type"].clone();
-    let is_head = node_type(object) == "head";
     kind == &kind::SERVICE
-        && is_head
-        && pass.observed.children.iter().any(|child| child.kind == kind && node_type(&child.body) == "head")
+        && object["metadata"]["labels"][keys::NODE_TYPE] == "head"
+        && pass.observed.children.iter().any(|child| child.is_head_service())
 }
 
 /// An account that the user has named must be there: the operator does not make it, and makes nothing without it.

@@ -46,7 +46,7 @@ pub(super) fn make(pass: &mut Pass<'_>) {
     }
     // A head on a node that does not answer may still write to the same store, and keeps the name that all heads of the
     // cluster have where names have no suffix: then it must be gone for certain.
-    let blocks = pass.children.is_fault_tolerant() || pass.config.pods.plain_head_name;
+    let blocks = pass.children.is_fault_tolerant() || pass.children.head_pod_name().is_some();
     let is_in_the_way = with(Standing::Leaving).next().is_some() || (blocks && with(Standing::Lost).next().is_some());
     if is_in_the_way || !may_restart(pass) || !pass.may_try(HEAD) || !pass.may_replace(HEAD) {
         return;
@@ -68,12 +68,10 @@ fn may_restart(pass: &Pass<'_>) -> bool {
 }
 
 fn creation(pass: &Pass<'_>, incarnation: u32) -> Result<Step, FieldError> {
-    let name = if pass.config.pods.plain_head_name {
-        names::plain_head_pod_name(&pass.observed.cluster.metadata.name)
-    } else {
+    let name = pass.children.head_pod_name().unwrap_or_else(|| {
         let uid = &pass.observed.cluster.metadata.uid;
         names::pod_name(&pass.children.head_pod_prefix(), uid, keys::HEAD_GROUP, 0, 0, incarnation)
-    };
+    });
     let mut body = pass.children.head_pod(&name)?;
     mark(&mut body, Place { replica: 0, host: 0, incarnation });
     let action = Action::Create { kind: &kind::POD, body, foreign: Foreign::Refused };

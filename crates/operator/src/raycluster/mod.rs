@@ -11,6 +11,7 @@ mod fault_tolerance;
 mod fixed;
 mod head;
 mod observed;
+mod orphans;
 mod pass;
 mod status;
 mod suspend;

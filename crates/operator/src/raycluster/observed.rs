@@ -17,6 +17,8 @@ pub struct Observed<'a> {
     pub cluster: &'a RayCluster,
     /// The pods that it controls, by name.
     pub pods: &'a [Arc<Pod>],
+    /// Pods that its name stands on and that nobody owns.
+    pub orphans: &'a [Arc<Pod>],
     /// What else it controls.
     pub children: &'a [Arc<Child>],
     /// Incarnations of places that were used before, by group and replica.
@@ -32,8 +34,8 @@ pub struct Observed<'a> {
 impl<'a> Observed<'a> {
     /// What `view` has of `cluster`.
     pub fn new(cluster: &'a RayCluster, view: &'a ClusterView, memory: &'a Memory, token: [u8; 32]) -> Self {
-        let ClusterView { pods, children, incarnations, waits, .. } = view;
-        Observed { cluster, pods, children, incarnations, waits, memory, token }
+        let ClusterView { pods, orphans, children, incarnations, waits, .. } = view;
+        Observed { cluster, pods, orphans, children, incarnations, waits, memory, token }
     }
 }
 
@@ -42,7 +44,8 @@ impl<'a> Observed<'a> {
     /// A RayCluster of which nothing is there yet.
     pub(super) fn alone(cluster: &'a RayCluster, memory: &'a Memory) -> Self {
         static NONE: Incarnations = Incarnations::new();
-        Observed { cluster, pods: &[], children: &[], incarnations: &NONE, waits: &[], memory, token: [0; 32] }
+        let (pods, orphans, children, waits) = (&[], &[], &[], &[]);
+        Observed { cluster, pods, orphans, children, incarnations: &NONE, waits, memory, token: [0; 32] }
     }
 }
 

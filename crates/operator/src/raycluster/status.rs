@@ -13,14 +13,7 @@ use super::{
     totals,
 };
 use crate::frame::{
-    condition,
-    controller::EXTENSION,
-    decision::StatusWrite,
-    kind,
-    outcome::Class,
-    pod::Pod,
-    time,
-    world::{Child, GangWait},
+    condition, controller::EXTENSION, decision::StatusWrite, outcome::Class, pod::Pod, time, world::GangWait,
 };
 
 /// The first status waits so long, in ms, unless it says that something has come to an end or has failed: most clusters need
@@ -247,10 +240,7 @@ fn set_state(status: &mut Map<String, Value>, state: &str, now_ms: i64) {
 
 /// The head's pod, Service and ports.
 fn set_head(pass: &Pass<'_>, status: &mut Map<String, Value>, pod: Option<&Arc<Pod>>) {
-    let is_head = |child: &&Arc<Child>| {
-        child.kind == &kind::SERVICE && child.body["metadata"]["labels"]["ray.io/node-type"] == "head"
-    };
-    let service = pass.observed.children.iter().find(is_head);
+    let service = pass.observed.children.iter().find(|child| child.is_head_service());
     let mut head = Map::new();
     let ip = pod.map_or("", |pod| pod.ip.as_str());
     set_text(&mut head, "podIP", ip);

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     frame::pod::{OPERATOR_VERSION, SPEC_HASH},
-    names::{check_label, check_name},
+    names::{self, check_label, check_name},
 };
 
 /// Annotation: the command of the Ray container is left as the user wrote it.
@@ -26,6 +26,17 @@ const OVERWRITE_COMMAND: &str = "ray.io/overwrite-container-cmd";
 const FIXED_LABELS: [&str; 3] = [keys::NODE_TYPE, keys::GROUP, keys::CLUSTER];
 
 impl Children<'_> {
+    /// The name of every head pod of the cluster, where that is not made up: by configuration, or by the head's template, whose
+    /// name counts where that of a worker's does not.
+    pub fn head_pod_name(&self) -> Option<String> {
+        let cluster = self.cluster;
+        if self.config.pods.plain_head_name {
+            return Some(names::plain_head_pod_name(&cluster.metadata.name));
+        }
+        let name = cluster.spec.head_group_spec.template.pointer("/metadata/name").and_then(Value::as_str);
+        name.filter(|name| !name.is_empty()).map(str::to_owned)
+    }
+
     /// The head pod.
     ///
     /// # Errors

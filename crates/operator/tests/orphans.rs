@@ -1,0 +1,132 @@
+//! What a RayCluster has left behind that was deleted without what belonged to it, and what users have made before it came.
+#![allow(clippy::unwrap_used, reason = "it is a test")]
+
+mod bench;
+
+use std::collections::BTreeMap;
+
+use bench::{Process, cluster, condition, kubelet, said, scaled, seconds, server};
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject, PropagationPolicy},
+    core::{ApiResource, GroupVersionKind},
+};
+use mobula_apiserver::{ApiServer, Refusal, Rule, Verb};
+use mobula_operator::config::Config;
+use serde_json::{Value, json};
+
+/// Deletes `a` and leaves all that belongs to it.
+async fn delete_alone(server: &ApiServer, process: &Process) {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("ray.io", "v1", "RayCluster"));
+    let client = process.connection.client("default");
+    let clusters: Api<DynamicObject> = Api::namespaced_with(client, "default", &kind);
+    let params = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    let _ = clusters.delete("a", &params).await.unwrap();
+    let _ = server.settle();
+}
+
+/// uid and owner of each object of a kind.
+fn owned(server: &ApiServer, plural: &str) -> BTreeMap<String, (String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let entry = |object: Value| {
+        let metadata = &object["metadata"];
+        let owner = text(&metadata["ownerReferences"][0]["uid"]);
+        (text(&metadata["name"]), (text(&metadata["uid"]), owner))
+    };
+    server.list(plural, "default").into_iter().map(entry).collect()
+}
+
+fn uids(owned: &BTreeMap<String, (String, String)>) -> Vec<(&String, &String)> {
+    owned.iter().map(|(name, (uid, _))| (name, uid)).collect()
+}
+
+/// With a Service for each replica of several hosts, and one for Serve.
+fn with_services() -> Value {
+    let mut cluster = cluster("a", 2, 2);
+    cluster["metadata"]["annotations"] = json!({"ray.io/enable-serve-service": "true"});
+    cluster
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_is_made_again_goes_on_with_the_pods_that_it_left() {
+    let server = server(1);
+    kubelet(&server);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    server.create("rayclusters", with_services()).unwrap();
+    seconds(20).await;
+    let (pods, services) = (owned(&server, "pods"), owned(&server, "services"));
+    assert_eq!((pods.len(), services.is_empty()), (5, false));
+    delete_alone(&server, &process).await;
+    seconds(20).await;
+    let left = owned(&server, "pods");
+    assert_eq!(uids(&left), uids(&pods));
+    assert!(left.values().all(|(_, owner)| owner.is_empty()), "{left:?}");
+    let uid = server.create("rayclusters", with_services()).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    seconds(20).await;
+    for (plural, before) in [("pods", pods), ("services", services)] {
+        let now = owned(&server, plural);
+        assert_eq!(uids(&now), uids(&before), "{plural}");
+        assert!(now.values().all(|(_, owner)| *owner == uid), "{plural}: {now:?}");
+    }
+    assert_eq!(server.get("rayclusters", "default", "a").unwrap()["status"]["state"], "ready");
+    assert!(said(&server, "AdoptedPod") > 0);
+    // What was adopted is grown and shrunk as ever, and goes with the cluster.
+    for (replicas, pods) in [(3, 7), (1, 3)] {
+        server
+            .edit("rayclusters", "default", "a", |it| it["spec"]["workerGroupSpecs"][0]["replicas"] = json!(replicas))
+            .unwrap();
+        seconds(20).await;
+        assert_eq!(owned(&server, "pods").len(), pods);
+    }
+    server.delete("rayclusters", "default", "a").unwrap();
+    let _ = server.settle();
+    seconds(60).await;
+    assert_eq!((owned(&server, "pods").len(), owned(&server, "services").len()), (0, 0));
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_second_head_comes_while_one_that_nobody_owns_can_not_be_adopted() {
+    let server = server(1);
+    kubelet(&server);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    server.create("rayclusters", cluster("a", 1, 1)).unwrap();
+    seconds(20).await;
+    let before = owned(&server, "pods");
+    delete_alone(&server, &process).await;
+    seconds(5).await;
+    let refusal = Refusal::of_code(403, "pods is forbidden: no");
+    process.connection.fail(Rule::on(Verb::Patch, "pods").always().refuse(refusal));
+    server.create("rayclusters", cluster("a", 1, 1)).unwrap();
+    seconds(60).await;
+    assert_eq!(uids(&owned(&server, "pods")), uids(&before));
+    let (status, reason, message) = condition(&server, "a", "ReplicaFailure").unwrap();
+    assert_eq!((status.as_str(), message.contains("forbidden")), ("True", true), "{reason}: {message}");
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_and_a_head_service_that_users_made_are_used_and_stay_theirs() {
+    let server = server(1);
+    kubelet(&server);
+    let metadata = |name: &str| json!({"name": name, "namespace": "default"});
+    server.create("secrets", json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("a")})).unwrap();
+    let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata("mine"), "spec": {"ports": [{"port": 6379}]}});
+    service["metadata"]["labels"] =
+        json!({"ray.io/cluster": "a", "ray.io/node-type": "head", "ray.io/identifier": "a-head"});
+    server.create("services", service).unwrap();
+    let mut cluster = scaled("a");
+    cluster["spec"]["authOptions"] = json!({"mode": "token"});
+    server.create("rayclusters", cluster).unwrap();
+    let process = Process::start(server.connect(), Config::default(), "a");
+    seconds(20).await;
+    assert_eq!(owned(&server, "pods").len(), 2);
+    let status = server.get("rayclusters", "default", "a").unwrap()["status"].clone();
+    assert_eq!((&status["state"], &status["head"]["serviceName"]), (&json!("ready"), &json!("mine")));
+    for plural in ["secrets", "services"] {
+        let there = owned(&server, plural);
+        assert_eq!(there.len(), 1, "{there:?}");
+        assert!(there.values().all(|(_, owner)| owner.is_empty()), "{there:?}");
+    }
+    process.end().await;
+}
