@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{ArgAction, builder::BoolishValueParser};
+use mobula_api::Gate;
 use mobula_operator::{
     config::{BatchScheduler, Config},
     frame::http,
@@ -181,7 +182,10 @@ pub fn run(args: &Args) -> ExitCode {
 fn without_effect(config: &Config, env: impl Fn(&str) -> Option<String>) -> Vec<&'static str> {
     // What has to be looked at again has a time of its own; nothing is looked at for no reason.
     let requeue = "RAYCLUSTER_DEFAULT_REQUEUE_SECONDS_ENV";
+    // States, suspension and what users wait for are told by conditions: there is no operator without.
+    let no_conditions = !config.gates.has(Gate::RayClusterStatusConditions);
     let said = [
+        ("--feature-gates RayClusterStatusConditions=false", no_conditions),
         (requeue, env(requeue).is_some_and(|text| !text.is_empty())),
         ("useKubernetesProxy in the configuration file", config.process.kubernetes_proxy),
         ("logFile in the configuration file", !config.process.log_file.is_empty()),
@@ -207,7 +211,12 @@ fn start_log(args: &Args) -> anyhow::Result<()> {
 fn with_flags(mut config: Config, args: &Args) -> anyhow::Result<Config> {
     config.process.qps = args.qps.unwrap_or(config.process.qps);
     if args.enable_batch_scheduler {
-        config.batch_scheduler.get_or_insert(BatchScheduler::Volcano);
+        match config.batch_scheduler.get_or_insert(BatchScheduler::Volcano) {
+            BatchScheduler::Volcano => {}
+            other => anyhow::bail!(
+                "--enable-batch-scheduler means volcano, and --batch-scheduler names {other:?}: leave the first one out"
+            ),
+        }
     }
     if !args.watch_namespace.is_empty() {
         let namespaces = args.watch_namespace.iter().map(|name| name.trim().to_owned());
@@ -421,6 +430,22 @@ mod tests {
         };
         assert_eq!((of_file(&[]), of_file(&["--qps=7"])), (50.0, 7.0));
         assert_eq!(without_effect(&file, |_| Some("60".to_owned())).len(), 3);
+        file.gates.set(Gate::RayClusterStatusConditions, false);
+        assert_eq!(without_effect(&file, |_| None)[0], "--feature-gates RayClusterStatusConditions=false");
+    }
+
+    #[test]
+    fn two_batch_schedulers_are_one_too_many() {
+        let scheduler = |words: &[&str]| {
+            let words: Vec<&str> = words.iter().copied().chain(["--enable-leader-election=false"]).collect();
+            let args = args(&words);
+            with_flags(args.flags.config(|_| None).unwrap(), &args).map(|config| config.batch_scheduler)
+        };
+        let volcano = Some(BatchScheduler::Volcano);
+        assert_eq!(scheduler(&["--enable-batch-scheduler"]).unwrap(), volcano);
+        assert_eq!(scheduler(&["--enable-batch-scheduler", "--batch-scheduler=volcano"]).unwrap(), volcano);
+        let refused = scheduler(&["--enable-batch-scheduler", "--batch-scheduler=yunikorn"]).unwrap_err();
+        assert!(refused.to_string().contains("YuniKorn"), "{refused}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     config::Config,
     raycluster::{
         children::{Children, Slot},
-        is_managed_elsewhere,
+        is_managed_elsewhere, suspend,
     },
 };
 
@@ -19,7 +19,7 @@ const RANDOM: &str = "RANDOM";
 /// Every object that the operator would create for a new RayCluster, as it would send it, in the order of creation: none
 /// for a cluster that another controller manages, no pods for one that is suspended.
 ///
-/// Random suffixes are `RAND-000`, `RAND-001`, … in each group, the unique id is `UID`, the token is `RANDOM`.
+/// Pods lack `mobula.dev/slot` alone, the operator's own note of what their names follow from. Random suffixes are `RAND-000`, `RAND-001`, … in each group, the unique id is `UID`, the token is `RANDOM`.
 ///
 /// # Errors
 /// Names the field of the RayCluster that can't be used.
@@ -40,7 +40,7 @@ pub fn objects(cluster: &RayCluster, config: &Config) -> Result<Vec<Value>, Fiel
     for secret in objects.iter_mut().filter(|object| object["kind"] == "Secret") {
         secret["data"] = json!({ "auth_token": RANDOM });
     }
-    if cluster.spec.suspend == Some(true) {
+    if suspend::is_wanted(&cluster) {
         return Ok(objects);
     }
     objects.extend(children.pod_groups(&children.gang_members())?);

@@ -4,8 +4,9 @@
 
 use mobula_api::{Compat, Gate, RayCluster};
 use mobula_operator::{
-    config::{BatchScheduler, Config},
+    config::{BatchScheduler, Config, GangMode},
     raycluster::children::{Children, GangMembers, Slot},
+    render,
 };
 use serde_json::{Value, json};
 
@@ -494,4 +495,26 @@ fn multi_host_pods_say_which_of_their_replica_they_are() {
     assert_eq!(label(&config, "ray.io/replica-host-index"), Some(json!("1")));
     config.gates.set(Gate::RayMultiHostIndexing, false);
     assert_eq!(label(&config, "ray.io/worker-group-replica-index"), None);
+}
+
+#[test]
+fn what_is_rendered_is_gated_and_suspended_as_what_is_sent() {
+    let pods = |change: Value, config: &Config| {
+        let mut objects = render::objects(&cluster(change), config).unwrap();
+        objects.retain(|object| object["kind"] == "Pod");
+        objects
+    };
+    let mut admits = Config::default();
+    admits.gangs.mode = GangMode::All;
+    let gates = |pod: &Value| pod["spec"]["schedulingGates"].clone();
+    let gated = pods(json!({}), &admits);
+    assert_eq!(
+        gated.iter().map(gates).collect::<Vec<_>>()[1..],
+        [json!([{"name": "mobula.dev/gang"}]), json!([{"name": "mobula.dev/gang"}])]
+    );
+    assert!(gates(&gated[0]).is_null(), "the head is of no gang");
+    assert!(pods(json!({}), &Config::default()).iter().all(|pod| gates(pod).is_null()));
+    for field in ["suspend", "idleSuspend"] {
+        assert!(pods(json!({"spec": {field: true}}), &admits).is_empty(), "{field}");
+    }
 }

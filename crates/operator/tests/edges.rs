@@ -175,7 +175,7 @@ async fn how_long_a_cluster_took_is_measured_once_and_forgotten_with_it() {
     assert!((7.0..9.0).contains(&first), "{first}");
     server.delete("pods", "default", &pods(&server, "worker")[0]).unwrap();
     seconds(30).await;
-    assert_eq!(measured(), Some(first), "the first time counts");
+    assert_eq!(measured(), Some(first), "it has never ceased to be provisioned");
     server.delete("rayclusters", "default", "a").unwrap();
     seconds(5).await;
     assert_eq!(measured(), None);

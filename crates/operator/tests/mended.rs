@@ -471,3 +471,25 @@ async fn a_head_that_came_after_the_first_status_is_told_at_once() {
     assert_eq!((said(&server, "FailedToCreateWorkerPod"), said(&server, "InvalidRayClusterSpec")), (1, 0));
     process.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_group_without_a_name_is_refused() {
+    let (server, _, process) = started(Config::default());
+    let mut nameless = cluster("a", 1, 1);
+    nameless["spec"]["workerGroupSpecs"][0]["groupName"] = json!("");
+    server.create("rayclusters", nameless).unwrap();
+    seconds(10).await;
+    assert_eq!((server.count("pods"), said(&server, "InvalidRayClusterSpec")), (0, 1));
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn conditions_are_written_whatever_their_gate_says() {
+    let mut config = Config::default();
+    config.gates.set(mobula_api::Gate::RayClusterStatusConditions, false);
+    let (server, _, process) = started(config);
+    server.create("rayclusters", cluster("a", 1, 1)).unwrap();
+    seconds(10).await;
+    assert!(condition(&server, "a", "RayClusterProvisioned").is_some());
+    process.end().await;
+}

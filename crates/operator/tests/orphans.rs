@@ -130,3 +130,36 @@ async fn a_token_and_a_head_service_that_users_made_are_used_and_stay_theirs() {
     }
     process.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn ways_in_that_users_made_are_used_as_they_are() {
+    let server = server(1);
+    kubelet(&server);
+    let metadata = |name: &str, labels: Value| json!({"name": name, "namespace": "default", "labels": labels});
+    let rules = json!([{"host": "mine"}]);
+    // One of the name that ours would have, and one of another name that the labels of the cluster lead to.
+    for (name, labels) in [("a-head-ingress", json!({})), ("mine", json!({"ray.io/cluster": "b"}))] {
+        let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": {"rules": rules},
+                             "metadata": metadata(name, labels)});
+        server.create("ingresses.networking.k8s.io", ingress).unwrap();
+    }
+    let service = json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 8000}]},
+                         "metadata": metadata("a-serve-svc", json!({}))});
+    server.create("services", service).unwrap();
+    for name in ["a", "b"] {
+        let mut cluster = cluster(name, 1, 1);
+        cluster["metadata"]["annotations"] = json!({"ray.io/enable-serve-service": "true"});
+        cluster["spec"]["headGroupSpec"]["enableIngress"] = json!(true);
+        server.create("rayclusters", cluster).unwrap();
+    }
+    let process = Process::start(server.connect(), Config::default(), "a");
+    seconds(20).await;
+    for name in ["a", "b"] {
+        let status = server.get("rayclusters", "default", name).unwrap()["status"].clone();
+        assert_eq!(status["state"], "ready", "{name}: {status}");
+    }
+    let ingresses = server.list("ingresses.networking.k8s.io", "default");
+    assert_eq!(ingresses.len(), 2);
+    assert!(ingresses.iter().all(|it| it["spec"]["rules"] == rules && it["metadata"]["ownerReferences"].is_null()));
+    process.end().await;
+}

@@ -222,7 +222,7 @@ impl Executor {
         // A claim that outlives its cluster has no owner.
         let is_nobodys = owners(body).is_empty() && owners(&there).is_empty();
         if !(is_ours || is_nobodys) {
-            if foreign == Foreign::Refused && kind != &kind::POD && is_left_over(&there, body) {
+            if ADOPTED.contains(&kind) && is_left_over(&there, body) {
                 return self.adopt(key, kind, &there, body).await;
             }
             let fails = |class, why: &str| {
@@ -417,6 +417,9 @@ fn is_another(error: &kube::Error) -> bool {
 fn owners(object: &Value) -> &[Value] {
     object.pointer("/metadata/ownerReferences").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
+
+/// Kinds that are adopted where they were left behind. Of others the operator may not change any, or they will do as they are.
+const ADOPTED: [&Kind; 4] = [&kind::SERVICE, &kind::INGRESS, &kind::ROUTE, &kind::NETWORK_POLICY];
 
 /// Whether what is there has no owner and all labels of Ray that `body` has, its cluster's among them: the cluster was deleted
 /// and left it behind.

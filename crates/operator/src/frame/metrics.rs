@@ -8,6 +8,8 @@ use std::{
 
 use hdrhistogram::Histogram;
 
+use mobula_api::{ObjectMeta, keys};
+
 use super::{condition, kind::Kind, world::World};
 
 /// Counters and durations of this process.
@@ -32,7 +34,7 @@ struct State {
     depth: BTreeMap<&'static str, u64>,
     /// Events that were said, by reason.
     events: BTreeMap<&'static str, u64>,
-    /// Seconds from creation to the first Provisioned, by namespace, name, uid.
+    /// Seconds from creation until it became Provisioned last, by namespace, name, uid.
     provisioned_s: BTreeMap<(String, String, String), f64>,
     /// Gangs that wait, that were given back, and how long those waited that began.
     gangs_waiting: usize,
@@ -94,12 +96,10 @@ impl Metrics {
         self.with(|state| *state.events.entry(reason).or_default() += 1);
     }
 
-    /// A RayCluster became provisioned, so long after it was created. Only the first time counts.
+    /// A RayCluster became provisioned, so long after it was created: for the first time, or again, as KubeRay counts.
     pub fn provisioned(&self, namespace: &str, name: &str, uid: &str, after_ms: i64) {
         let series = (namespace.to_owned(), name.to_owned(), uid.to_owned());
-        self.with(|state| {
-            state.provisioned_s.entry(series).or_insert(after_ms.max(0) as f64 / 1e3);
-        });
+        self.with(|state| state.provisioned_s.insert(series, after_ms.max(0) as f64 / 1e3));
     }
 
     /// Gang admission has looked at all gangs: so many wait, these have begun after so many ms, and so many were given back.
@@ -166,7 +166,7 @@ fn cluster_text(out: &mut String, world: &World) -> std::fmt::Result {
     let name = "kuberay_cluster_info";
     header(out, name, "gauge", "Metadata information about RayCluster custom resources")?;
     for (cluster, object) in readable() {
-        let owner = owner_kind(&object.metadata.extra);
+        let owner = owner_kind(&object.metadata);
         let labels = series(&cluster.key.namespace, &cluster.key.name, &cluster.uid);
         writeln!(out, "{name}{{{labels},owner_kind=\"{owner}\"}} 1")?;
     }
@@ -180,11 +180,10 @@ fn cluster_text(out: &mut String, world: &World) -> std::fmt::Result {
     Ok(())
 }
 
-fn owner_kind(metadata: &serde_json::Map<String, serde_json::Value>) -> String {
-    let owners = metadata.get("ownerReferences").and_then(serde_json::Value::as_array);
-    let owner = owners.into_iter().flatten().find(|owner| owner["controller"] == true);
-    let kind = owner.and_then(|owner| owner["kind"].as_str());
-    kind.filter(|kind| ["RayJob", "RayService"].contains(kind)).unwrap_or("None").to_owned()
+/// What the RayCluster was made for. The label says it also where there is no owner: in a copy, or one that was restored.
+fn owner_kind(metadata: &ObjectMeta) -> &str {
+    let label = metadata.labels.get(keys::ORIGINATED_FROM_CRD).map(String::as_str);
+    label.filter(|kind| ["RayJob", "RayService"].contains(kind)).unwrap_or("None")
 }
 
 fn series(namespace: &str, name: &str, uid: &str) -> String {
@@ -195,7 +194,7 @@ fn series(namespace: &str, name: &str, uid: &str) -> String {
 fn state_text(out: &mut String, state: &State, with_resources: bool) -> std::fmt::Result {
     if with_resources {
         let name = "kuberay_cluster_provisioned_duration_seconds";
-        header(out, name, "gauge", "Time from creation until the RayCluster was first provisioned")?;
+        header(out, name, "gauge", "Time from creation until the RayCluster became provisioned")?;
         for ((namespace, cluster, uid), seconds) in &state.provisioned_s {
             writeln!(out, "{name}{{{}}} {seconds}", series(namespace, cluster, uid))?;
         }
@@ -204,6 +203,16 @@ fn state_text(out: &mut String, state: &State, with_resources: bool) -> std::fmt
     for ((controller, result), count) in &state.reconciles {
         writeln!(out, "controller_runtime_reconcile_total{{controller=\"{controller}\",result=\"{result}\"}} {count}")?;
     }
+    header(out, "controller_runtime_reconcile_errors_total", "counter", "Reconciles that failed, by controller")?;
+    for controller in state.reconcile_us.keys() {
+        let errors = state.reconciles.get(&(controller, "error")).copied().unwrap_or_default();
+        writeln!(out, "controller_runtime_reconcile_errors_total{{controller=\"{controller}\"}} {errors}")?;
+    }
+    let help = "Length of time per reconciliation per controller";
+    let name = "controller_runtime_reconcile_time_seconds";
+    histogram_text(out, name, help, ("controller", &RECONCILE_BUCKETS), &state.reconcile_us)?;
+    let help = "How long in seconds an item stays in workqueue before being requested";
+    histogram_text(out, "workqueue_queue_duration_seconds", help, ("name", &QUEUE_BUCKETS), &state.queue_us)?;
     let help = "Time from taking a custom resource up until its decision was carried out";
     durations_text(out, "mobula_operator_reconcile_seconds", help, &state.reconcile_us)?;
     let help = "Time that a custom resource was due before it was taken up";
@@ -238,6 +247,36 @@ fn state_text(out: &mut String, state: &State, with_resources: bool) -> std::fmt
     writeln!(out, "leader_election_master_status{{name=\"{}\"}} {leads}", super::lease::NAME)
 }
 
+/// Upper bounds in seconds, as controller-runtime has them: what is drawn from these names expects them.
+const RECONCILE_BUCKETS: [f64; 40] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5,
+    1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0,
+];
+const QUEUE_BUCKETS: [f64; 12] = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0];
+
+/// `label` is what the controller is called in, with the upper bounds of the buckets in seconds.
+fn histogram_text(
+    out: &mut String,
+    name: &str,
+    help: &str,
+    (label, bounds): (&str, &[f64]),
+    durations: &BTreeMap<&'static str, Durations>,
+) -> std::fmt::Result {
+    header(out, name, "histogram", help)?;
+    for (controller, durations) in durations {
+        let label = format!("{label}=\"{controller}\"");
+        let count = durations.histogram.len();
+        for bound in bounds {
+            let within = durations.histogram.count_between(0, (bound * 1e6) as u64);
+            writeln!(out, "{name}_bucket{{{label},le=\"{bound}\"}} {within}")?;
+        }
+        writeln!(out, "{name}_bucket{{{label},le=\"+Inf\"}} {count}")?;
+        writeln!(out, "{name}_sum{{{label}}} {}", durations.sum_us as f64 / 1e6)?;
+        writeln!(out, "{name}_count{{{label}}} {count}")?;
+    }
+    Ok(())
+}
+
 fn durations_text(
     out: &mut String,
     name: &str,
@@ -268,6 +307,9 @@ mod tests {
         let metrics = Metrics::default();
         metrics.request("create", &crate::frame::kind::POD, 201);
         metrics.reconcile("raycluster-controller", "success", Duration::from_millis(5));
+        metrics.reconcile("raycluster-controller", "error", Duration::from_millis(7));
+        metrics.waited("raycluster-controller", Duration::from_micros(50));
+        metrics.provisioned("ns", "a", "u", 1_000);
         metrics.provisioned("ns", "a", "u", 12_500);
         let (world, _changes) = World::new(&[], &[]);
         let text = metrics.render(&world, true);
@@ -275,7 +317,11 @@ mod tests {
             "mobula_operator_requests_total{verb=\"create\",resource=\"pods\",code=\"201\"} 1",
             "controller_runtime_reconcile_total{controller=\"raycluster-controller\",result=\"success\"} 1",
             "kuberay_cluster_provisioned_duration_seconds{name=\"a\",namespace=\"ns\",uid=\"u\"} 12.5",
-            "mobula_operator_reconcile_seconds_count{controller=\"raycluster-controller\"} 1",
+            "controller_runtime_reconcile_errors_total{controller=\"raycluster-controller\"} 1",
+            "controller_runtime_reconcile_time_seconds_bucket{controller=\"raycluster-controller\",le=\"0.005\"} 1",
+            "controller_runtime_reconcile_time_seconds_bucket{controller=\"raycluster-controller\",le=\"0.01\"} 2",
+            "workqueue_queue_duration_seconds_bucket{name=\"raycluster-controller\",le=\"0.0001\"} 1",
+            "mobula_operator_reconcile_seconds_count{controller=\"raycluster-controller\"} 2",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }

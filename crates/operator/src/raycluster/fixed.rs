@@ -74,7 +74,7 @@ pub(super) fn make(pass: &mut Pass<'_>) {
         // Each a part of its own: one that is refused, or can't be made, holds up no other.
         ("service/head", children.head_service().map(list)),
         ("service/headless", children.headless_service().map(list)),
-        ("service/serve", serve_service.map(list)),
+        (SERVE_SERVICE, serve_service.map(list)),
         ("pvc", Ok(list(children.gcs_pvc()))),
         (NETWORK_POLICY, Ok(policies)),
     ];
@@ -143,6 +143,8 @@ pub(super) fn gangs(pass: &mut Pass<'_>) {
 const GANG: &str = "gang";
 /// What the parts begin with that Services are.
 const SERVICE: &str = "service";
+/// The part that the Service for Serve is.
+const SERVE_SERVICE: &str = "service/serve";
 /// What the parts begin with that network policies are.
 const NETWORK_POLICY: &str = "network-policy";
 
@@ -167,7 +169,10 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let there = pass.observed.children.iter().find(|child| child.kind == kind && child.key.name == name);
     if let Some(there) = there.cloned() {
-        return orphans::adopt_child(pass, part, &there).or_else(|| mend::step(pass, part, &there, &object));
+        // What users have made stays as it is; a claim is kept up to date whoever owns it.
+        let is_ours = !there.owner.is_empty() || kind == &kind::PERSISTENT_VOLUME_CLAIM;
+        let adopted = orphans::adopt_child(pass, part, &there);
+        return adopted.or_else(|| is_ours.then(|| mend::step(pass, part, &there, &object)).flatten());
     }
     if exists_unwatched(pass, kind, &name) || has_other_name(pass, kind, &object) {
         return None;
@@ -177,8 +182,10 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
     if !may {
         return None;
     }
-    // Whoever made them: accounts, and the token, which users may bring from a store of their own.
-    let will_do = [&kind::SERVICE_ACCOUNT, &kind::ROLE, &kind::ROLE_BINDING, &kind::SECRET].contains(&kind);
+    // Whoever made them: accounts, the token, which users may bring from a store of their own, and ways in.
+    let will_do =
+        [&kind::SERVICE_ACCOUNT, &kind::ROLE, &kind::ROLE_BINDING, &kind::SECRET, &kind::INGRESS, &kind::ROUTE];
+    let will_do = will_do.contains(&kind) || part == SERVE_SERVICE;
     let foreign = if will_do { Foreign::Accepted } else { Foreign::Refused };
     let mut step = Step::new(part, Action::Create { kind, body: object, foreign });
     if let Some(terms) = TERMS.iter().find(|terms| terms.kind == kind.kind) {
@@ -230,11 +237,11 @@ fn unwanted_policies(pass: &mut Pass<'_>, wanted: &[Value]) -> Vec<Step> {
     unwanted.into_iter().filter_map(deletion).collect()
 }
 
-/// A head Service that was made under another name serves: KubeRay finds it by its labels, too.
+/// A head Service, or an Ingress, that was made under another name serves: KubeRay finds them by their labels, too.
 fn has_other_name(pass: &Pass<'_>, kind: &Kind, object: &Value) -> bool {
-    kind == &kind::SERVICE
-        && object["metadata"]["labels"][keys::NODE_TYPE] == "head"
-        && pass.observed.children.iter().any(|child| child.is_head_service())
+    let is_head_service = kind == &kind::SERVICE && object["metadata"]["labels"][keys::NODE_TYPE] == "head";
+    let mut children = pass.observed.children.iter();
+    children.any(|child| (is_head_service && child.is_head_service()) || (kind == &kind::INGRESS && child.kind == kind))
 }
 
 /// An account that the user has named must be there: the operator does not make it, and makes nothing without it.

@@ -14,7 +14,7 @@ mod observed;
 mod orphans;
 mod pass;
 mod status;
-mod suspend;
+pub(crate) mod suspend;
 #[cfg(test)]
 mod tests;
 mod totals;

@@ -38,9 +38,9 @@ pub(super) fn adopt_pods(pass: &mut Pass<'_>) -> bool {
 
 /// The adoption of a child that is no pod; `None`: it has an owner, or it is not time yet.
 pub(super) fn adopt_child(pass: &mut Pass<'_>, part: &str, child: &Child) -> Option<Step> {
-    // One that users have made is used as it is, and stays theirs.
+    // What users have made is used as it is, and stays theirs.
     let is_left_over = child.owner.is_empty()
-        && child.is_head_service()
+        && child.kind != &kind::PERSISTENT_VOLUME_CLAIM
         && child.body["metadata"]["labels"]["app.kubernetes.io/created-by"] == "kuberay-operator";
     let is_due = is_left_over && pass.may_try(part);
     is_due.then(|| adoption(pass, part, child.kind, &child.key.name, &child.resource_version))

@@ -24,7 +24,7 @@ pub(super) enum State {
 }
 
 /// Whether the cluster is to have no pods: the user says so, or the autoscaler, because nobody used it.
-pub(super) fn is_wanted(cluster: &RayCluster) -> bool {
+pub(crate) fn is_wanted(cluster: &RayCluster) -> bool {
     cluster.spec.suspend == Some(true) || cluster.spec.idle_suspend == Some(true)
 }
 

@@ -17,7 +17,6 @@ use super::{
 use crate::{
     frame::{
         decision::{Action, Foreign, Notice, Step},
-        gang_pod::{GANG, GATE},
         kind,
         pod::{Place, Pod},
     },
@@ -137,15 +136,6 @@ fn fault(pass: &mut Pass<'_>, part: &str, error: FieldError) {
 
 /// Said where a pod can't be made.
 const FAILED: [&str; 2] = ["FailedToCreateWorkerPod", "Failed to create worker Pod"];
-
-/// Lets a pod wait for the rest of its gang.
-fn gate(pod: &mut Value, gang: &str) {
-    pod["metadata"]["annotations"][GANG] = json!(gang);
-    match pod["spec"]["schedulingGates"].as_array_mut() {
-        Some(gates) => gates.push(json!({"name": GATE})),
-        None => pod["spec"]["schedulingGates"] = json!([{"name": GATE}]),
-    }
-}
 
 impl Group<'_> {
     /// Lifts gates that nobody would lift any more, because gang admission was switched off.
@@ -284,9 +274,6 @@ impl Group<'_> {
         let name = self.name(pass, place.replica, place.host, place.incarnation);
         let mut body = pass.children.worker_pod(self.spec, &slot, &name)?;
         mark(&mut body, place);
-        if gangs::admits(pass.observed.cluster, pass.config) {
-            gate(&mut body, &self.spec.group_name);
-        }
         let action = Action::Create { kind: &kind::POD, body, foreign: Foreign::Refused };
         let step = Step::new(self.part.clone(), action).says("CreatedWorkerPod", "Create", "Created worker Pod");
         Ok(step.complains(FAILED[0], "Create", FAILED[1]))

@@ -16,12 +16,25 @@ use super::{
     schedulers, volumes,
 };
 use crate::{
-    frame::pod::{OPERATOR_VERSION, SPEC_HASH},
+    frame::{
+        gang_pod::{GANG, GATE},
+        pod::{OPERATOR_VERSION, SPEC_HASH},
+    },
+    gangs,
     names::{self, check_label, check_name},
 };
 
 /// Annotation: the command of the Ray container is left as the user wrote it.
 const OVERWRITE_COMMAND: &str = "ray.io/overwrite-container-cmd";
+/// Lets a pod wait for the rest of its gang.
+fn gate(pod: &mut Value, gang: &str) {
+    pod["metadata"]["annotations"][GANG] = json!(gang);
+    match pod["spec"]["schedulingGates"].as_array_mut() {
+        Some(gates) => gates.push(json!({"name": GATE})),
+        None => pod["spec"]["schedulingGates"] = json!([{"name": GATE}]),
+    }
+}
+
 /// Labels that a template can't change: the operator finds pods by them.
 const FIXED_LABELS: [&str; 3] = [keys::NODE_TYPE, keys::GROUP, keys::CLUSTER];
 
@@ -70,7 +83,11 @@ impl Children<'_> {
         self.add_collector(&group_of_spec, &mut pod);
         self.finish(&group_of_spec, &mut pod, &mut params)?;
         schedulers::mark(self, &group_of_spec, &mut pod)?;
-        Ok(self.pod(name, pod.into_template()))
+        let mut pod = self.pod(name, pod.into_template());
+        if gangs::admits(self.cluster, self.config) {
+            gate(&mut pod, &group.group_name);
+        }
+        Ok(pod)
     }
 
     /// The head pod before it has a name, and before it is told from other head pods.
