@@ -45,8 +45,9 @@ pub struct World {
     quota_pods: Vec<i64>,
     /// Pod → the tick in which it was created.
     pub born: BTreeMap<Arc<str>, usize>,
+    /// Plans that were carried out.
     tick: usize,
-    /// Whether some pod of a group that failed has come in the last step.
+    /// Whether Ray came up in the last step in a pod that was stuck.
     pub has_come: bool,
 }
 
@@ -69,8 +70,7 @@ impl World {
     }
 
     /// Carries `plan` out, which is of the snapshot as it is, and lets time pass.
-    pub fn go_on(&mut self, plan: &Plan, milliseconds: i64, tick: usize) {
-        self.tick = tick;
+    pub fn go_on(&mut self, plan: &Plan, milliseconds: i64) {
         self.has_come = false;
         if self.ways.work_starts {
             self.start_work(plan);
@@ -89,6 +89,7 @@ impl World {
         self.create();
         self.come();
         self.count_quotas();
+        self.tick += 1;
     }
 
     /// All work ends.
