@@ -217,7 +217,8 @@ pub struct Settings {
     pub upscaling_mode: UpscalingMode,
     /// Most nodes of the whole cluster, head included; `None`: no limit beyond the groups' own.
     pub max_nodes: Option<u32>,
-    /// Most pods that may be on their way (requested or pending) at once; `None`: no limit (Ray's own is 10).
+    /// Most pods that may be on their way (requested or pending) at once; `None`: no limit (Ray's own is 10). For policy `mobula`,
+    /// those that are pending for longer than is borne count for their own group only.
     pub max_in_flight: Option<u32>,
     /// End pods whose group is gone or whose launch configuration changed (never on Kubernetes, where the operator does it).
     pub terminate_outdated: bool,

@@ -3,7 +3,7 @@
 use super::Rules;
 use super::board::Board;
 use super::demand::Class;
-use super::lots::{Lot, Owner, PresentClass, Purchase, Way};
+use super::lots::{Lot, Owner, PresentClass, Purchase, Way, levels_of, open_groups};
 use super::repack::present_classes;
 use super::tasks;
 use super::world::{Origin, need};
@@ -61,10 +61,12 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
         let (mut empty, asked) = (emptied(), classes.clone());
         let present = empty.world.hosts.len();
         tasks::serve(&mut empty, rules, &mut classes);
-        if (empty.world.hosts.len() > present || classes.iter().any(|class| class.count > 0))
-            && let Some(packed) = packed(emptied(), rules, &asked)
-        {
-            empty = packed;
+        let is_lacking = classes.iter().any(|class| class.count > 0);
+        let launches = is_lacking || empty.world.hosts.len() > present;
+        let better = launches.then(|| packed(emptied(), rules, &asked, false)).flatten();
+        let better = better.or_else(|| is_lacking.then(|| packed(emptied(), rules, &asked, true)).flatten());
+        if let Some(better) = better {
+            empty = better;
             classes.clear();
         }
         classes.retain(|class| class.count > 0);
@@ -94,21 +96,23 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
 }
 
 /// An empty board with a call of `request_resources` on it, if everything can be packed on hosts that are there or launched
-/// already; `None`: it can't.
+/// already, or with more of them if it `may_launch`; `None`: it can't.
 ///
 /// What was launched for a call was packed, and may not be enough if hosts are filled one after the other, in an order that
 /// depends on what runs already: more would be launched, or all of it would end because the call can't be served any more.
-fn packed<'a>(mut empty: Board<'a>, rules: &Rules<'_>, classes: &[Class]) -> Option<Board<'a>> {
+fn packed<'a>(mut empty: Board<'a>, rules: &Rules<'_>, classes: &[Class], may_launch: bool) -> Option<Board<'a>> {
     let present = present_classes(&empty, rules)?;
     let world = &empty.world;
+    let is_open = if may_launch { open_groups(world, &empty.limits) } else { vec![false; world.groups.len()] };
     let lot = |class: &Class| {
         let shape = &world.shapes[class.shape as usize];
         let is_kept_clean = rules.keep_gpu_clean && !shape.is_scarce;
         let may = |class: &PresentClass| !(is_kept_clean && class.is_scarce) && world.rank(shape, class.kind).is_some();
+        let levels = levels_of(world, rules, class.shape, &is_open);
         Lot {
             shape: class.shape,
             most_per_host: u32::MAX,
-            bins: world.groups.iter().map(|_| false).chain(present.iter().map(may)).collect(),
+            bins: levels.iter().map(Option::is_some).chain(present.iter().map(may)).collect(),
             owners: vec![Owner::Class(class.at, class.count)],
             count: class.count,
             way: Way::InTurn,
@@ -117,11 +121,8 @@ fn packed<'a>(mut empty: Board<'a>, rules: &Rules<'_>, classes: &[Class]) -> Opt
     let lots = classes.iter().map(lot).collect();
     let mut purchase = Purchase::new(world, &empty.limits, rules, lots, present);
     let packing = greedy(&purchase.problem);
-    if packing.left.iter().any(|left| *left > 0) {
-        return None;
-    }
-    purchase.carry_out(&mut empty, rules, &packing);
-    Some(empty)
+    let is_whole = packing.left.iter().all(|left| *left == 0) && purchase.carry_out(&mut empty, rules, &packing).1;
+    is_whole.then_some(empty)
 }
 
 /// By host: whether it is a launched one.

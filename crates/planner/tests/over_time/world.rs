@@ -45,9 +45,11 @@ pub struct World {
     quota_pods: Vec<i64>,
     /// Pod → the tick in which it was created.
     pub born: BTreeMap<Arc<str>, usize>,
+    /// Plans that were carried out.
     tick: usize,
-    /// Whether some pod of a group that failed has come in the last step.
-    pub has_come: bool,
+    /// Whether in the last step Ray came up in a pod that was stuck, or work started: not all of it where it was meant to run, as
+    /// gangs take what runs first.
+    pub is_other: bool,
 }
 
 impl World {
@@ -60,7 +62,7 @@ impl World {
             quota_pods: Vec::new(),
             born: BTreeMap::new(),
             tick: 0,
-            has_come: false,
+            is_other: false,
         };
         let pods = world.snapshot.nodes.len() as i64;
         let free = |quota: &mobula_planner::Quota| quota.free.get("pods").map_or(0, |amount| amount.steps() / 10_000);
@@ -69,12 +71,8 @@ impl World {
     }
 
     /// Carries `plan` out, which is of the snapshot as it is, and lets time pass.
-    pub fn go_on(&mut self, plan: &Plan, milliseconds: i64, tick: usize) {
-        self.tick = tick;
-        self.has_come = false;
-        if self.ways.work_starts {
-            self.start_work(plan);
-        }
+    pub fn go_on(&mut self, plan: &Plan, milliseconds: i64) {
+        self.is_other = self.ways.work_starts && self.start_work(plan);
         self.snapshot.nodes.retain(|node| node.phase != NodePhase::Leaving);
         self.end(plan);
         for group in &mut self.snapshot.node_types {
@@ -89,6 +87,7 @@ impl World {
         self.create();
         self.come();
         self.count_quotas();
+        self.tick += 1;
     }
 
     /// All work ends.
@@ -100,7 +99,10 @@ impl World {
         }
     }
 
-    fn start_work(&mut self, plan: &Plan) {
+    /// Starts what is expected on nodes that run, whole gangs only. Returns whether anything was.
+    fn start_work(&mut self, plan: &Plan) -> bool {
+        let waiting =
+            self.snapshot.demand.iter().map(|class| class.count).sum::<u64>() + self.snapshot.gangs.len() as u64;
         let mut is_waiting = vec![false; self.snapshot.gangs.len()];
         let runs = |target: &Target, snapshot: &Snapshot| match target {
             Target::Node(at) => snapshot.nodes[*at as usize].phase == NodePhase::Running,
@@ -134,6 +136,8 @@ impl World {
         self.snapshot.demand.retain(|class| class.count > 0);
         let mut is_started = is_started.into_iter();
         self.snapshot.gangs.retain(|_| !is_started.next().unwrap_or(false));
+        let left = self.snapshot.demand.iter().map(|class| class.count).sum::<u64>() + self.snapshot.gangs.len() as u64;
+        left < waiting
     }
 
     fn end(&mut self, plan: &Plan) {
@@ -219,7 +223,7 @@ impl World {
                 0
             };
             if comes && waited_ms >= later_s * 1000 {
-                self.has_come |= matches!(self.ways.fates[at], Fate::StuckUntil { .. });
+                self.is_other |= matches!(self.ways.fates[at], Fate::StuckUntil { .. });
                 (node.phase, node.idle_ms, node.pending_cause) = (NodePhase::Running, Some(0), None);
                 (node.pending_since_ms, node.ray_node_id) = (None, Some(format!("ray-{}", node.instance_id)));
             }
