@@ -25,12 +25,12 @@ pub struct ReleaseFlags {
 impl ReleaseFlags {
     /// The rules that these flags make. A gate that there is not, or not in this release, is named by the error.
     pub fn rules(&self) -> Result<Rules, BadInput> {
-        let gates = Gates::parse(&self.gates, self.compat).map_err(in_flags)?;
+        let gates = Gates::parse(&self.gates, self.compat).map_err(|error| in_flags(&error))?;
         Ok(Rules { compat: self.compat, gates })
     }
 }
 
-fn in_flags(error: FieldError) -> BadInput {
+fn in_flags(error: &FieldError) -> BadInput {
     BadInput::new(&error.field, format!("{}: {}", error.value, error.problem))
 }
 
@@ -90,6 +90,6 @@ impl OperatorFlags {
         config.autoscaler.image.clone_from(&self.autoscaler_image);
         config.autoscaler.wide_role = self.autoscaler_wide_role;
         config.read_env(env);
-        config.settle().map_err(in_flags)
+        config.settle().map_err(|error| in_flags(&error))
     }
 }

@@ -7,6 +7,8 @@ mod bench;
 mod history;
 #[path = "gangs/nodes.rs"]
 mod nodes;
+#[path = "gangs/slow.rs"]
+mod slow;
 
 use std::time::Duration;
 
@@ -327,12 +329,14 @@ fn what_runs_before_its_deletion_arrives_stays() {
     in_virtual_time(async {
         let (server, process) = started(&[("a", 8), ("b", 8)]);
         let slow = mobula_apiserver::Rule::on(Verb::Delete, "pods").delay(Duration::from_secs(20));
-        process.connection.fail(slow);
+        process.connection.fail(slow.always());
         let first = broken_gang(&server, Some(300)).await;
         sleep(Duration::from_secs(40)).await;
         start(&server, &first[0]);
         sleep(Duration::from_secs(200)).await;
-        assert_eq!((bound(&server), process.connection.count(Verb::Delete, "pods")), (first, 1));
+        assert_eq!(bound(&server), first);
+        // It is asked for again where no answer comes, up to the time at which it runs.
+        assert!((1..=4).contains(&process.connection.count(Verb::Delete, "pods")));
         assert_eq!(condition(&server, "x", "GangsAdmitted").unwrap().2, "gang w: 0 of 1 pods exist");
         let said = server.list("events", "default").iter().any(|event| event["reason"] == "FailedToDeleteWorkerPod");
         assert!(!said, "nothing failed");

@@ -307,7 +307,7 @@ fn remember(
     let mut has_news = false;
     for (step, outcome) in decision.steps().zip(outcomes) {
         match outcome {
-            Outcome::Failed(problem) => {
+            Outcome::Failed(problem) | Outcome::Late(problem) => {
                 failed.entry(step.part.as_str()).or_insert((step.action.verb(), problem));
             }
             Outcome::Done if step.replaces_broken => {

@@ -21,7 +21,7 @@ use super::{
     read::Json,
     store::Key,
     time::Clock,
-    turns::{Rank, Turns},
+    turns::{MOST_SLOW, Rank, Turn, Turns},
     world::World,
 };
 
@@ -30,17 +30,23 @@ const MOST_OF_ONE: usize = 8;
 /// Requests of all custom resources that are on their way at once, but for those that take long. Whoever waits is served in the
 /// order in which the work on its custom resource began, and each has a few in the row: nobody can fill it.
 pub const MOST_OF_ALL: usize = 16;
+/// How long is waited for an answer by those whose requests go first: they decide for many, of whom one may be slow. It is more
+/// than a turn: until then others could be the reason.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long until what was not waited for is tried again, in ms.
+const ASK_AGAIN_AFTER_MS: i64 = 5_000;
 /// How long an answer may take.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// Carries decisions out.
+#[derive(Clone)]
 pub struct Executor {
     client: Client,
     world: Arc<World>,
     metrics: Arc<Metrics>,
     clock: Clock,
     turns: Arc<Turns>,
-    pace: Option<Pace>,
+    pace: Option<Arc<Pace>>,
     leads: watch::Receiver<bool>,
 }
 
@@ -71,7 +77,7 @@ impl Executor {
         pace: Option<Pace>,
         leads: watch::Receiver<bool>,
     ) -> Self {
-        Executor { client, world, metrics, clock, turns, pace, leads }
+        Executor { client, world, metrics, clock, turns, pace: pace.map(Arc::new), leads }
     }
 
     /// Whether requests wait for their turn.
@@ -92,8 +98,7 @@ impl Executor {
             }
             let done = self.batch(key, batch, &failed, rank).await;
             let mut pairs = batch.iter().zip(&done);
-            is_blocked = pairs
-                .any(|(step, outcome)| step.is_blocking && matches!(outcome, Outcome::Failed(_) | Outcome::Skipped));
+            is_blocked = pairs.any(|(step, outcome)| step.is_blocking && !outcome.is_done());
             outcomes.extend(done);
         }
         outcomes
@@ -133,8 +138,11 @@ impl Executor {
         }
         let elsewhere = step.namespace.as_ref().map(|namespace| Key::new(namespace.clone(), key.name.clone()));
         let key = elsewhere.as_ref().unwrap_or(key);
-        let outcome = turn.used_for(self.action(key, step)).await;
-        if let Outcome::Failed(problem) = &outcome {
+        let outcome = match rank {
+            Rank::First => self.soon(key, step, turn).await,
+            _ => turn.used_for(self.action(key, step)).await,
+        };
+        if let Outcome::Failed(problem) | Outcome::Late(problem) = &outcome {
             self.metrics.failure(problem.class.as_str());
             tracing::info!(
                 part = step.part,
@@ -151,6 +159,28 @@ impl Executor {
             }
         }
         outcome
+    }
+
+    /// Does one step, and waits for its answer for a while only. It goes on without us, and what comes of it the world learns.
+    async fn soon(&self, key: &Key, step: &Step, turn: Turn) -> Outcome {
+        let (executor, of, step_of) = (self.clone(), key.clone(), step.clone());
+        let mut request = Box::pin(async move { turn.used_for(executor.action(&of, &step_of)).await });
+        // That we are slow ourselves says nothing of the answer.
+        let paced = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.time_for(MOST_OF_ALL + MOST_SLOW));
+        match tokio::time::timeout(PATIENCE.saturating_add(paced), &mut request).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                tokio::spawn(request);
+                if let Action::Patch { kind, name, patch } = &step.action
+                    && *kind == &kind::POD
+                {
+                    self.world.pod_unanswered(&Key::new(key.namespace.clone(), name.clone()), patch);
+                }
+                let message = "there is no answer yet".to_owned();
+                let retry_after_ms = Some(ASK_AGAIN_AFTER_MS);
+                Outcome::Late(Problem { class: Class::Unavailable, message, retry_after_ms })
+            }
+        }
     }
 
     async fn action(&self, key: &Key, step: &Step) -> Outcome {

@@ -49,7 +49,7 @@ pub fn of_steps<'a>(namespace: &str, tried: impl Iterator<Item = (&'a Step, &'a 
             // It has changed meanwhile, and may not be meant any more.
             Outcome::Failed(problem) if problem.class == Class::Conflict && step.only_at.is_some() => continue,
             Outcome::Failed(problem) => (&step.failure, Some(problem.message.as_str())),
-            Outcome::AlreadySo | Outcome::Found(_) | Outcome::Skipped => continue,
+            Outcome::AlreadySo | Outcome::Found(_) | Outcome::Skipped | Outcome::Late(_) => continue,
         };
         let Some(words) = words else { continue };
         match said.iter_mut().find(|(known, ..)| known.reason == words.reason && known.text == words.text) {

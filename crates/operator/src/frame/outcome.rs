@@ -20,6 +20,15 @@ pub enum Outcome {
     Skipped,
     /// It failed.
     Failed(Problem),
+    /// Its answer was not waited for: it may yet be done, or fail.
+    Late(Problem),
+}
+
+impl Outcome {
+    /// Whether what was wanted is so.
+    pub fn is_done(&self) -> bool {
+        !matches!(self, Outcome::Failed(_) | Outcome::Late(_) | Outcome::Skipped)
+    }
 }
 
 /// Why a request failed.

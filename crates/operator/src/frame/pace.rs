@@ -22,6 +22,11 @@ impl Pace {
         Some(Pace { interval, burst: burst.max(1), paid_until: Mutex::new(Instant::now()) })
     }
 
+    /// How long the last of so many requests waits at most that come at once.
+    pub fn time_for(&self, requests: usize) -> Duration {
+        self.interval.saturating_mul(u32::try_from(requests).unwrap_or(u32::MAX))
+    }
+
     /// Waits for its turn.
     pub async fn wait(&self) {
         let at = {
@@ -47,6 +52,7 @@ mod tests {
             passed_ms.push(start.elapsed().as_millis());
         }
         assert_eq!(passed_ms, [0, 0, 0, 0, 0, 100, 200, 300]);
+        assert_eq!(pace.time_for(8), Duration::from_millis(800));
         assert!(Pace::new(0.0, 5).is_none());
     }
 }

@@ -17,7 +17,7 @@ const HEAD_START: Duration = Duration::from_secs(2);
 const TURN: Duration = Duration::from_secs(2);
 
 /// Requests that take so long, at once. If there are more, the server is the one that is slow, and nobody gets their turns.
-const MOST_SLOW: usize = 80;
+pub(super) const MOST_SLOW: usize = 80;
 
 /// Where a request stands in the row.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

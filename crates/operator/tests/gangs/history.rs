@@ -40,9 +40,11 @@ fn bad_connection(server: &ApiServer, seed: u64) -> Connection {
             10..13 => Outcome::LoseAnswer,
             _ => Outcome::Serve,
         };
+        // Some take longer than is waited for.
+        let latency = |dice: &mut Dice| Duration::from_millis(dice.roll(30) * if dice.roll(60) == 0 { 300 } else { 1 });
         Verdict {
-            request_latency: Duration::from_millis(dice.roll(30)),
-            answer_latency: Duration::from_millis(dice.roll(30)),
+            request_latency: if is_write { latency(&mut dice) } else { Duration::from_millis(dice.roll(30)) },
+            answer_latency: if is_write { latency(&mut dice) } else { Duration::from_millis(dice.roll(30)) },
             watch_lag: Duration::from_millis(dice.roll(400)),
             outcome,
         }
