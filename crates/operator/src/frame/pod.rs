@@ -163,6 +163,13 @@ impl Pod {
     }
 }
 
+/// Whether an operator has made it and nobody owns it: its RayCluster was deleted and left it behind.
+pub fn is_left_over(value: &Value) -> bool {
+    let owners = value.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    value["metadata"]["labels"]["app.kubernetes.io/created-by"] == "kuberay-operator"
+        && owners.is_none_or(Vec::is_empty)
+}
+
 /// Unique id of the controlling owner of an object.
 pub fn controller(value: &Value) -> Option<&str> {
     let owners = value.pointer("/metadata/ownerReferences")?.as_array()?;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     capacity::Capacity,
     kind::{self, Kind},
-    pod::{Place, Pod},
+    pod::{self, Place, Pod},
     store::{Change, Key, Store, Stored},
 };
 
@@ -189,7 +189,7 @@ impl Stored for Child {
 struct Indexed {
     pod: Arc<Pod>,
     owner_key: Key,
-    /// Nobody owns it: then it is indexed by the RayCluster that its label names.
+    /// An operator has made it and nobody owns it: then it is indexed by the RayCluster that its label names.
     is_orphan: bool,
 }
 
@@ -247,7 +247,7 @@ pub struct ClusterView {
     pub cluster: Arc<Cluster>,
     /// Its pods, by name. Only those that it controls.
     pub pods: Vec<Arc<Pod>>,
-    /// Pods that its name stands on and that nobody owns.
+    /// Pods that an operator has made for one of its name and that nobody owns.
     pub orphans: Vec<Arc<Pod>>,
     /// What else it controls, by kind and name.
     pub children: Vec<Arc<Child>>,
@@ -484,9 +484,8 @@ fn target(key: Key) -> Target {
 fn indexed(value: &Value) -> Option<Indexed> {
     match Pod::read(value) {
         Ok(pod) => {
-            let owners = value.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-            let is_orphan = owners.is_none_or(Vec::is_empty);
-            Some(Indexed { pod: Arc::new(pod), owner_key: owner_key(value), is_orphan })
+            let (owner_key, is_orphan) = (owner_key(value), pod::is_left_over(value));
+            Some(Indexed { pod: Arc::new(pod), owner_key, is_orphan })
         }
         Err(error) => {
             tracing::warn!(%error, "a pod that can't be read is left out");

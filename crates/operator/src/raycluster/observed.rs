@@ -17,7 +17,7 @@ pub struct Observed<'a> {
     pub cluster: &'a RayCluster,
     /// The pods that it controls, by name.
     pub pods: &'a [Arc<Pod>],
-    /// Pods that its name stands on and that nobody owns.
+    /// Pods that an operator has made for one of its name and that nobody owns.
     pub orphans: &'a [Arc<Pod>],
     /// What else it controls.
     pub children: &'a [Arc<Child>],
