@@ -111,7 +111,8 @@ impl<'a> Check<'a> {
     }
 
     /// One domain for the whole gang, with what is still there of one that lost nodes. A node without the label is a domain of
-    /// its own; where the label of a node to come is not known, the plan has to say in which domain it will be.
+    /// its own; where the label of a node to come is not known, the plan has to say in which domain it will be. Where what is
+    /// left is in several domains already, that is no fault of the plan: then what is placed now is in one.
     fn locality(&mut self, gang: &Gang, said: Option<&str>, hosts: &[Target], members: &BTreeMap<&str, Vec<u32>>) {
         let Some(locality) = gang.locality.as_ref().filter(|locality| locality.strategy == GangStrategy::StrictPack)
         else {
@@ -119,7 +120,13 @@ impl<'a> Check<'a> {
         };
         let label = format!("_PG_{}", gang.id);
         let present = members.get(label.as_str()).into_iter().flatten().map(|at| Target::Node(*at));
-        let all: BTreeSet<Target> = hosts.iter().copied().chain(present).collect();
+        let left: Vec<Target> = present.collect();
+        let is_apart = {
+            let domains: BTreeSet<Option<&str>> = left.iter().map(|host| self.label(*host, &locality.label)).collect();
+            left.len() > 1 && (domains.len() > 1 || domains.contains(&None))
+        };
+        let left = if is_apart { Vec::new() } else { left };
+        let all: BTreeSet<Target> = hosts.iter().copied().chain(left).collect();
         let said = said.and_then(|said| said.split_once('='));
         let of = |host: &Target| {
             let known = self.label(*host, &locality.label);

@@ -12,7 +12,7 @@ use super::board::{Mark, Put};
 use super::decide::Draft;
 use super::demand::{GangWork, Part, Together};
 use super::gangs::{self, Short};
-use super::pools::{Map, Pool};
+use super::pools::{Map, NewHosts, Pool};
 use super::slots::slots_of;
 use super::world::{HostId, Origin};
 use crate::topology::{DomainId, GroupDomain};
@@ -83,8 +83,9 @@ impl<'a> Draft<'a> {
                 continue;
             }
             self.board.back_to(mark);
+            let new = NewHosts::of(&self.board);
             for domain in self.candidates(map, level, work, part, pool, cost > 0.0) {
-                let close = map.domain_of(&self.board, work, level, domain, &mut self.sites).and(pool);
+                let close = map.domain_of(&self.board, &new, work, (level, domain), &mut self.sites).and(pool);
                 let Ok(closer) = gangs::place(&mut self.board, rules, work, &close, &mut self.indices) else {
                     continue;
                 };

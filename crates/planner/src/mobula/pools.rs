@@ -192,10 +192,28 @@ fn present_nodes(board: &Board<'_>) -> impl Iterator<Item = (HostId, usize)> {
     })
 }
 
-/// Hosts that the plan launches, with their group.
-fn new_hosts(board: &Board<'_>) -> impl Iterator<Item = (HostId, usize)> {
-    let world = &board.world;
-    (world.present..world.hosts.len()).map(|host| (host as HostId, world.hosts.group[host] as usize))
+/// Hosts that the plan launches, by group: found out once for all domains that a gang is tried in.
+#[derive(Debug)]
+pub(super) struct NewHosts(Vec<Vec<HostId>>);
+
+impl NewHosts {
+    /// Those that are launched by now.
+    pub fn of(board: &Board<'_>) -> Self {
+        let world = &board.world;
+        let mut by_group = vec![Vec::new(); world.groups.len()];
+        for host in world.present..world.hosts.len() {
+            by_group[world.hosts.group[host] as usize].push(host as HostId);
+        }
+        NewHosts(by_group)
+    }
+
+    /// Those of the groups that `is_in` takes, in ascending order.
+    fn within(&self, is_in: impl Fn(usize) -> bool) -> Vec<HostId> {
+        let groups = self.0.iter().enumerate().filter(|(group, hosts)| !hosts.is_empty() && is_in(*group));
+        let mut hosts: Vec<HostId> = groups.flat_map(|(_, hosts)| hosts).copied().collect();
+        hosts.sort_unstable();
+        hosts
+    }
 }
 
 /// Where nodes and groups are.
@@ -257,7 +275,8 @@ impl<'a> Map<'a> {
             return None;
         }
         let domains = bound.map_or_else(|| self.roomy_domains(board, work, level, sites), |domain| vec![domain]);
-        let pools = domains.into_iter().map(|domain| self.domain_of(board, work, level, domain, sites));
+        let new = NewHosts::of(board);
+        let pools = domains.into_iter().map(|domain| self.domain_of(board, &new, work, (level, domain), sites));
         Some((condition, pools.collect()))
     }
 
@@ -269,11 +288,13 @@ impl<'a> Map<'a> {
         }
         let level = self.topology.level_of_label(&locality.label)?;
         let bound = self.topology.bound_domain(level, work.gang);
+        // Of one whose rest is in several domains, at least what it lost is to be in one.
         let domains: Vec<DomainId> = match bound {
             Some(domain) => vec![domain],
             None => self.roomy_domains(board, work, level, sites),
         };
-        let pools = domains.into_iter().map(|domain| self.domain_of(board, work, level, domain, sites));
+        let new = NewHosts::of(board);
+        let pools = domains.into_iter().map(|domain| self.domain_of(board, &new, work, (level, domain), sites));
         Some((locality.label.clone(), pools.collect()))
     }
 
@@ -292,24 +313,14 @@ impl<'a> Map<'a> {
     pub fn domain_of(
         &self,
         board: &Board<'_>,
+        new: &NewHosts,
         work: &GangWork<'_>,
-        level: usize,
-        domain: DomainId,
+        (level, domain): (usize, DomainId),
         sites: &mut Sites,
     ) -> Pool {
-        sites.domains(self, board, level);
-        self.domain_pool(board, work, level, domain, sites)
-    }
-
-    fn domain_pool(
-        &self,
-        board: &Board<'_>,
-        work: &GangWork<'_>,
-        level: usize,
-        domain: DomainId,
-        sites: &Sites,
-    ) -> Pool {
         let (topology, world) = (&self.topology, &board.world);
+        sites.domains(self, board, level);
+        let sites = &*sites;
         let present = sites.domains.get(&level).and_then(|domains| domains.get(&domain));
         let present = present.map_or(&[][..], Vec::as_slice);
         let mut is_fluid = true;
@@ -340,8 +351,7 @@ impl<'a> Map<'a> {
         // A host that is launched where there are several domains may come up in any of them.
         let is_pinned =
             |group: usize| matches!(topology.of_group(level, group), GroupDomain::Pinned(pinned) if *pinned == domain);
-        let launched: Vec<HostId> =
-            new_hosts(board).filter(|(_, group)| is_pinned(*group)).map(|(host, _)| host).collect();
+        let launched = new.within(is_pinned);
         let is_scarce = work.parts.iter().any(|part| world.shapes[part.shape as usize].is_scarce);
         let most = topology.levels().get(level).and_then(|level| level.max_hosts).filter(|_| is_scarce);
         let room = most.map(|most| self.room_of_hosts(board, work, (domain, most), &groups, &launched));
@@ -426,12 +436,16 @@ impl<'a> Map<'a> {
         fabrics.sort_unstable();
         fabrics.dedup();
         fabrics.retain(|fabric| bound.is_none_or(|bound| bound == *fabric));
+        if fabrics.is_empty() {
+            return Vec::new();
+        }
+        let new = NewHosts::of(board);
         let pool = |fabric: FabricId| {
             let is_in = |group: usize| {
                 let certain = wish == FabricWish::Preferred || self.fabrics.is_certain(group);
                 certain && self.fabrics.group(group) == Some(fabric)
             };
-            let launched = new_hosts(board).filter(|(_, group)| is_in(*group)).map(|(host, _)| host);
+            let launched = new.within(is_in);
             Pool {
                 hosts: Some(present.get(&fabric).into_iter().flatten().copied().chain(launched).collect()),
                 groups: Some((0..world.groups.len()).map(|group| if is_in(group) { u32::MAX } else { 0 }).collect()),
