@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::Rules;
 use super::board::{Board, Deal, Mark};
+use super::cover::launch;
 use super::demand::{GangWork, Part, Together};
 use super::pools::Pool;
 use super::slots::{Candidates, Members, SlotIndex, Wanted, slots_of, slots_when_grown};
@@ -78,22 +79,22 @@ pub(super) fn place(
 
 /// Where a gang is tried: a pool, and what has been launched there for it.
 #[derive(Copy, Clone)]
-struct Site<'p> {
-    pool: &'p Pool,
+pub(super) struct Site<'p> {
+    pub pool: &'p Pool,
     /// Hosts from this number on are launched for the gang.
     first_new: HostId,
 }
 
 impl Site<'_> {
     /// The hosts that its bundles may use, of so many.
-    fn hosts(&self, len: usize) -> impl Iterator<Item = HostId> {
+    pub fn hosts(&self, len: usize) -> impl Iterator<Item = HostId> {
         let first_new = self.first_new;
         let present = self.pool.hosts(len).filter(move |host| *host < first_new);
         present.chain(first_new..len as HostId)
     }
 
     /// What is left of the room for new hosts.
-    fn room(&self, room: u32, world: &World<'_>) -> u32 {
+    pub fn room(&self, room: u32, world: &World<'_>) -> u32 {
         let launched = world.hosts.len() as HostId - self.first_new;
         if room == u32::MAX { room } else { room.saturating_sub(launched) }
     }
@@ -371,195 +372,6 @@ fn many(level: &[Candidates], mut left: u32) -> Vec<Share> {
         shares.extend(parts.into_iter().filter(|(hosts, count)| !hosts.is_empty() && *count > 0));
     }
     shares
-}
-
-/// Hosts that were launched for a part.
-struct Launched {
-    cost: f64,
-    hosts: Vec<Candidates>,
-}
-
-/// A group that could be launched.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Choice {
-    pub group: usize,
-    /// Position among the alternatives of the label selectors.
-    pub rank: u8,
-    /// Bundles that one host holds.
-    pub slots: u32,
-    /// Hosts in a replica.
-    pub hosts: u32,
-    /// Bundles that a replica holds.
-    pub in_replica: u64,
-    /// Cost of a replica.
-    pub cost: f64,
-    /// Replicas that may be launched.
-    pub room: u64,
-}
-
-/// Launches what holds `left` more bundles, as cheaply as can be seen. `None`: there is no room for it; part of it may be launched.
-fn launch(
-    board: &mut Board<'_>,
-    rules: &Rules<'_>,
-    work: &GangWork<'_>,
-    shape: ShapeId,
-    left: u32,
-    site: Site<'_>,
-) -> Option<Launched> {
-    let mut launched = Launched { cost: 0.0, hosts: Vec::new() };
-    let mut left = u64::from(left);
-    while left > 0 {
-        for (choice, replicas) in best_cover(board, rules, work, shape, left as u32, site)? {
-            // Groups share quotas and the cluster's maximum: what one takes, another one may lack.
-            let fits = replicas.min(board.limits.room(&board.world, choice.group));
-            let first = board.launch(choice.group, fits);
-            launched.cost += choice.cost * fits as f64;
-            let count = fits as u32 * choice.hosts;
-            launched.hosts.push(Candidates { hosts: first..first + count, slots: choice.slots });
-            left = left.saturating_sub(fits * choice.in_replica);
-            if fits < replicas {
-                break;
-            }
-        }
-    }
-    Some(launched)
-}
-
-/// What to launch for `left` more bundles, each group by itself within its limits, and the first one in any case.
-fn best_cover(
-    board: &Board<'_>,
-    rules: &Rules<'_>,
-    work: &GangWork<'_>,
-    shape: ShapeId,
-    left: u32,
-    site: Site<'_>,
-) -> Option<Vec<(Choice, u64)>> {
-    let most_hosts = site.room(site.pool.most_new_hosts.unwrap_or(u32::MAX), &board.world);
-    let choices = choices(board, rules, work, shape, left, site);
-    // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
-    // opened when the better ones together can't do it.
-    let level = |choice: &Choice| (choice.rank, -i64::from(board.world.groups[choice.group].spec.priority));
-    let levels: BTreeSet<(u8, i64)> = choices.iter().map(level).collect();
-    levels.into_iter().find_map(|worst| {
-        let open: Vec<Choice> = choices.iter().filter(|choice| level(choice) <= worst).copied().collect();
-        cover(&open, u64::from(left), work.together == Together::Many, most_hosts)
-    })
-}
-
-fn choices(
-    board: &Board<'_>,
-    rules: &Rules<'_>,
-    work: &GangWork<'_>,
-    shape: ShapeId,
-    left: u32,
-    site: Site<'_>,
-) -> Vec<Choice> {
-    let world = &board.world;
-    let pool = site.pool;
-    let most_hosts = site.room(pool.most_new_hosts.unwrap_or(u32::MAX), world);
-    let shape = &world.shapes[shape as usize];
-    let mut choices = Vec::new();
-    let all_slots = world.slots_of_groups(shape);
-    for (at, group) in world.groups.iter().enumerate() {
-        let is_misuse = group.is_scarce && !shape.is_scarce;
-        if group.spec.is_head || !pool.has_group(at) || (is_misuse && rules.keep_gpu_clean) {
-            continue;
-        }
-        let slots = all_slots[at].min(i64::from(left)).max(0) as u32;
-        let room =
-            board.limits.room(world, at).min(u64::from(site.room(pool.room(at), world).min(most_hosts) / group.hosts));
-        let (Some(rank), 1.., 1..) = (world.rank(shape, group.kind), slots, room) else {
-            continue;
-        };
-        let slots = if matches!(work.together, Together::Apart | Together::One) { 1 } else { slots };
-        let in_replica = u64::from(slots) * u64::from(group.hosts);
-        let cost = rules.prices.cost[at] * f64::from(group.hosts);
-        choices.push(Choice { group: at, rank, slots, hosts: group.hosts, in_replica, cost, room });
-    }
-    // The best bundle for the money first.
-    choices.sort_by(|a, b| (a.cost * b.in_replica as f64).total_cmp(&(b.cost * a.in_replica as f64)));
-    choices
-}
-
-/// Replicas that together hold `need` bundles, as cheaply as can be seen; `None`: there is not enough room. `choices` are
-/// sorted by what a bundle costs. Of equal cost, `many` prefers more hosts, else fewer.
-fn cover(choices: &[Choice], need: u64, many: bool, most_hosts: u32) -> Option<Vec<(Choice, u64)>> {
-    let mut best = Best { many, most_hosts: u64::from(most_hosts), key: None, filled: 0, last: None };
-    // Full replicas of the cheapest first, and what is left by any one group: with none, one, two… groups filled.
-    let mut filled: Vec<(Choice, u64)> = Vec::new();
-    let (mut cost, mut hosts, mut left) = (0.0, 0, need);
-    best.finish(choices, &filled, (cost, hosts, left));
-    for choice in choices {
-        let full = (left / choice.in_replica).min(choice.room);
-        if full > 0 {
-            filled.push((*choice, full));
-            left -= full * choice.in_replica;
-            cost += choice.cost * full as f64;
-            hosts += full * u64::from(choice.hosts);
-            best.finish(choices, &filled, (cost, hosts, left));
-        }
-    }
-    if best.key.is_some() {
-        filled.truncate(best.filled);
-        if let Some((last, replicas)) = best.last {
-            match filled.iter_mut().find(|(choice, _)| choice.group == last.group) {
-                Some((_, count)) => *count += replicas,
-                None => filled.push((last, replicas)),
-            }
-        }
-        return Some(filled);
-    }
-    // Where room is short everywhere: all that there is, one group after the other.
-    let (mut all, mut left, mut hosts) = (Vec::new(), need, 0);
-    for choice in choices {
-        let replicas = left.div_ceil(choice.in_replica).min(choice.room);
-        if replicas > 0 {
-            all.push((*choice, replicas));
-            left = left.saturating_sub(replicas * choice.in_replica);
-            hosts += replicas * u64::from(choice.hosts);
-        }
-    }
-    (left == 0 && hosts <= best.most_hosts).then_some(all)
-}
-
-/// The best way to finish that was seen.
-struct Best {
-    many: bool,
-    most_hosts: u64,
-    /// Its cost and hosts.
-    key: Option<(f64, u64)>,
-    /// How many groups are filled before.
-    filled: usize,
-    /// The group that takes the rest, and its replicas.
-    last: Option<(Choice, u64)>,
-}
-
-impl Best {
-    /// Looks at `filled` (with its cost, its hosts, and what it leaves), the rest taken by one group, whichever it is.
-    fn finish(&mut self, choices: &[Choice], filled: &[(Choice, u64)], (cost, hosts, left): (f64, u64, u64)) {
-        if left == 0 {
-            return self.offer(filled.len(), None, (cost, hosts));
-        }
-        for choice in choices {
-            let used =
-                filled.iter().find(|(other, _)| other.group == choice.group).map_or(0, |(_, replicas)| *replicas);
-            let replicas = left.div_ceil(choice.in_replica);
-            if used + replicas <= choice.room {
-                let key = (cost + choice.cost * replicas as f64, hosts + replicas * u64::from(choice.hosts));
-                self.offer(filled.len(), Some((*choice, replicas)), key);
-            }
-        }
-    }
-
-    fn offer(&mut self, filled: usize, last: Option<(Choice, u64)>, (cost, hosts): (f64, u64)) {
-        let is_better = self.key.is_none_or(|(best_cost, best_hosts)| {
-            let more_or_fewer = if self.many { best_hosts.cmp(&hosts) } else { hosts.cmp(&best_hosts) };
-            cost.total_cmp(&best_cost).then(more_or_fewer).is_lt()
-        });
-        if hosts <= self.most_hosts && is_better {
-            (self.key, self.filled, self.last) = (Some((cost, hosts)), filled, last);
-        }
-    }
 }
 
 /// Puts bundles on the hosts that were launched for them. Returns how many are left.

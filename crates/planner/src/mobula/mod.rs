@@ -19,6 +19,7 @@ mod asked;
 mod board;
 mod choose;
 mod close;
+mod cover;
 mod decide;
 mod demand;
 mod floors;
