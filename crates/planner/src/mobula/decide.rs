@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::advice::{self, Takes};
 use super::asked::Asked;
 use super::board::{Board, Mark, Put};
 use super::choose::Choosing;
@@ -39,6 +40,8 @@ pub(super) struct GangFate {
     pub condition: String,
     /// What found no place, in the place where most of it did.
     pub short: Option<Short>,
+    /// What it would take to serve it; `None`: that was not asked, for enough older gangs wait.
+    pub takes: Option<Vec<Takes>>,
     /// The domain where most of it found a place.
     pub nearest: Option<String>,
     /// By group: most hosts that can be launched where most of it found a place; `None`: the place has no limit of its own.
@@ -67,6 +70,8 @@ pub(super) struct Decision<'a> {
     pub snapshot: &'a Snapshot,
     pub board: Board<'a>,
     pub prices: Prices,
+    /// Requests without accelerators never go to groups with accelerators.
+    pub keep_gpu_clean: bool,
     /// Tasks and actors with the counts that found no place.
     pub classes: Vec<Class>,
     pub gangs: Vec<GangWork<'a>>,
@@ -180,6 +185,7 @@ pub(super) fn decide<'a>(
         floors: draft.floors,
         reserved: draft.reserved,
         prices,
+        keep_gpu_clean: options.keep_gpu_clean,
         given_up,
         shrink,
         repacked,
@@ -406,19 +412,26 @@ impl<'a> Draft<'a> {
         let Places { tiers, condition } = map.places(&self.board, work, &mut self.sites);
         let fate = &mut self.fates[work.at as usize];
         fate.condition = condition;
-        let mut choose = |tier: &Tier| match &tier.pools[..] {
+        let mut nearest = None;
+        let mut choose = |tier: &'_ Tier| match &tier.pools[..] {
             // There is nothing to be compared.
-            [pool] if pool.is_everywhere() => Some(0),
+            [pool] if pool.is_everywhere() => Ok(0),
             pools => self.best(rules, work, pools),
         };
-        let chosen = tiers.iter().find_map(|tier| Some((&tier.pools[choose(tier)?], tier.drawback)));
+        let chosen = tiers.iter().find_map(|tier| match choose(tier) {
+            Ok(at) => Some((&tier.pools[at], tier.drawback)),
+            Err(at) => {
+                nearest = at.map(|at| &tier.pools[at]).or(nearest);
+                None
+            }
+        });
         let Some((pool, drawback)) = chosen else {
             if work.fabric == Some(FabricWish::Required) {
                 let groups = 0..self.board.world.groups.len();
                 self.fates[work.at as usize].lacks_rdma =
                     groups.map(|group| map.fabrics.group(group).is_none()).collect();
             }
-            return self.wait(rules, map, work);
+            return self.wait(rules, map, work, nearest);
         };
         let mark = self.board.mark();
         let placed = gangs::place(&mut self.board, rules, work, pool, &mut self.indices);
@@ -434,7 +447,7 @@ impl<'a> Draft<'a> {
             }
             Err(short) => {
                 self.fates[work.at as usize].short = Some(short);
-                self.wait(rules, map, work);
+                self.wait(rules, map, work, Some(pool));
             }
         }
     }
@@ -447,14 +460,18 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Holds what a gang could use that waits for running work to end.
-    fn wait(&mut self, rules: &Rules<'_>, map: &Map<'a>, work: &GangWork<'a>) {
+    /// Finds out what a gang would take that found no place, most of it in `nearest`, and holds what it could use if it waits for
+    /// running work to end.
+    fn wait(&mut self, rules: &Rules<'_>, map: &Map<'a>, work: &GangWork<'a>, nearest: Option<&Pool>) {
         let fate = &mut self.fates[work.at as usize];
         if self.waiting == waiting::MAX_WAITING {
             fate.work = RunningWork::NotAsked;
             return;
         }
         self.waiting += 1;
+        if let (Some(pool), Some(short)) = (nearest, &fate.short) {
+            fate.takes = Some(advice::takes(&mut self.board, rules, work, pool, short, &mut self.indices));
+        }
         self.sites.with_full = true;
         let Places { tiers, .. } = map.places(&self.board, work, &mut self.sites);
         self.sites.with_full = false;

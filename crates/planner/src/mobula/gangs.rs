@@ -11,13 +11,20 @@ use super::pools::Pool;
 use super::slots::{Candidates, Members, SlotIndex, Wanted, slots_of, slots_when_grown};
 use super::world::{HostId, ShapeId, World, need};
 
-/// Part of a gang that found no place.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+/// What of a gang found no place.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Short {
-    /// What was asked for.
+    /// The shape for which there was no room.
     pub shape: ShapeId,
-    /// Bundles of it that found no place.
-    pub count: u32,
+    /// Bundles that are not on hosts that are there, by shape.
+    pub left: Vec<(ShapeId, u32)>,
+}
+
+impl Short {
+    /// Bundles that are not on hosts that are there.
+    pub fn count(&self) -> u32 {
+        self.left.iter().map(|(_, count)| *count).fold(0, u32::saturating_add)
+    }
 }
 
 /// Where bundles fit, by shape.
@@ -100,6 +107,7 @@ impl Site<'_> {
     }
 }
 
+/// Places one part after the other, the hardest first. If that can't be done, the board is as before.
 fn attempt(
     board: &mut Board<'_>,
     rules: &Rules<'_>,
@@ -113,31 +121,61 @@ fn attempt(
     let mut cost = 0.0;
     for part in &work.parts {
         let mut deal = Deal::new(work, part);
-        // A gang that lost hosts has bundles on others still, which only a look at each host tells.
-        let is_indexed = pool.is_everywhere() && !work.gang.rescheduling;
-        let index = if is_indexed { indices.of(board, part.shape) } else { None };
-        let mut left = match index {
-            Some(index) => fill_by_index(board, rules, work, part, index, &mut deal, &mut taken),
-            None => fill_present(board, rules, work, part, site, &mut deal, &mut taken),
-        };
+        let mut left = fill_there(board, rules, work, part, site, (indices, &mut deal, &mut taken));
         if left > 0 {
-            left = fill_grown(board, rules, work, part, (site, left), &mut deal, &mut taken);
-        }
-        if left > 0 {
-            match launch(board, rules, work, part.shape, left, site) {
-                Some(launched) => {
-                    cost += launched.cost;
-                    left = fill_new(board, work, left, &launched.hosts, &mut deal, &mut taken);
-                }
-                None => {
-                    board.back_to(&mark);
-                    return Err(Short { shape: part.shape, count: left });
-                }
-            }
+            let Some(launched) = launch(board, rules, work, part.shape, left, site) else {
+                board.back_to(&mark);
+                let left = match work.parts.len() {
+                    1 => vec![(part.shape, left)],
+                    _ => all_left(board, rules, work, pool, indices),
+                };
+                return Err(Short { shape: part.shape, left });
+            };
+            cost += launched.cost;
+            left = fill_new(board, work, left, &launched.hosts, &mut deal, &mut taken);
         }
         debug_assert_eq!(left, 0, "what was launched holds what it was launched for");
     }
     Ok(cost)
+}
+
+/// What of all parts, by shape, is not on hosts that are there if nothing is launched. The board is as before.
+fn all_left(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    pool: &Pool,
+    indices: &mut Indices,
+) -> Vec<(ShapeId, u32)> {
+    let mark = board.mark();
+    let mut taken = BTreeSet::new();
+    let site = Site { pool, first_new: board.world.hosts.len() as HostId };
+    let mut left = |part: &Part| {
+        let mut deal = Deal::new(work, part);
+        (part.shape, fill_there(board, rules, work, part, site, (indices, &mut deal, &mut taken)))
+    };
+    let all = work.parts.iter().map(&mut left).filter(|(_, left)| *left > 0).collect();
+    board.back_to(&mark);
+    all
+}
+
+/// Puts as many bundles of a part as possible on hosts that are there, on their way, or launched already. Returns how many are left.
+fn fill_there(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    part: &Part,
+    site: Site<'_>,
+    (indices, deal, taken): (&mut Indices, &mut Deal, &mut BTreeSet<HostId>),
+) -> u32 {
+    // A gang that lost hosts has bundles on others still, which only a look at each host tells.
+    let is_indexed = site.pool.is_everywhere() && !work.gang.rescheduling;
+    let index = if is_indexed { indices.of(board, part.shape) } else { None };
+    let left = match index {
+        Some(index) => fill_by_index(board, rules, work, part, index, deal, taken),
+        None => fill_present(board, rules, work, part, site, deal, taken),
+    };
+    if left > 0 { fill_grown(board, rules, work, part, (site, left), deal, taken) } else { 0 }
 }
 
 /// Notes that a gang needs the hosts on which something was put since `mark`.

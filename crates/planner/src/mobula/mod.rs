@@ -15,6 +15,7 @@
 //! Requests, nodes and groups are dense integers all the way ([`world`]); everything is said with its reason ([`report`],
 //! [`reasons`]).
 
+mod advice;
 mod asked;
 mod board;
 mod choose;
