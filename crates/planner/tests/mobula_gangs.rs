@@ -2,8 +2,12 @@
 
 mod given;
 
+use given::exact::least_cost;
 use given::random::steady_snapshots;
-use mobula_planner::{Memory, Mobula, Plan, Policy, Severity, Snapshot, UnmetKind, lint};
+use given::*;
+use mobula_planner::{
+    Gang, GangStrategy, Memory, Mobula, NodeType, Offering, Plan, Policy, Severity, Snapshot, UnmetKind, lint,
+};
 use proptest::prelude::*;
 
 fn plan_of(snapshot: &Snapshot) -> Plan {
@@ -73,4 +77,90 @@ proptest! {
             prop_assert!(unmet.is_empty(), "{reason}\nbut then {unmet:#?}");
         }
     }
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    fn between(&mut self, low: i64, high: i64) -> i64 {
+        low + self.below((high - low + 1) as u64) as i64
+    }
+}
+
+/// A gang of two or three kinds of bundles that must be apart; groups of all sorts, some nodes that run.
+fn a_gang_apart(seed: u64) -> Snapshot {
+    let mut random = Random(seed);
+    let mut groups: Vec<NodeType> = Vec::new();
+    for at in 0..2 + random.below(3) {
+        let amounts = [("CPU", random.between(2, 12)), ("memory", random.between(2, 12))];
+        let price_per_hour = random.between(2, 30) as f64;
+        groups.push(NodeType {
+            num_of_hosts: if random.below(4) == 0 { 2 } else { 1 },
+            max_replicas: 1 + random.below(4) as u32,
+            offerings: vec![Offering { price_per_hour, ..Offering::default() }],
+            ..group(&format!("group-{at}"), &amounts)
+        });
+    }
+    let single: Vec<&NodeType> = groups.iter().filter(|group| group.num_of_hosts == 1).collect();
+    let mut nodes = Vec::new();
+    for group in single {
+        for at in 0..random.below(u64::from(group.max_replicas) + 1) {
+            nodes.push(free(group, &format!("{}-{at}", group.name)));
+        }
+    }
+    let mut snapshot = cluster(&groups.iter().collect::<Vec<_>>(), nodes);
+    let mut bundles = Vec::new();
+    for _ in 0..2 + random.below(2) {
+        let amounts = [("CPU", random.between(0, 9)), ("memory", random.between(1, 9))];
+        bundles.extend(gang("aa", GangStrategy::StrictSpread, &amounts, 1 + random.below(3) as usize).bundles);
+    }
+    snapshot.gangs = vec![Gang { bundles, ..gang("aa", GangStrategy::StrictSpread, &[], 0) }];
+    snapshot
+}
+
+/// The cluster once all that is launched runs.
+fn carried_out(snapshot: &Snapshot, plan: &Plan) -> Snapshot {
+    let mut nodes = snapshot.nodes.iter().cloned().collect::<Vec<_>>();
+    for launch in &plan.launch {
+        let Some(group) = snapshot.node_types.iter().find(|group| group.name == launch.group) else { continue };
+        for (replica, host) in (0..launch.replicas).flat_map(|at| (0..group.num_of_hosts).map(move |host| (at, host))) {
+            let node = free(group, &format!("{}-new-{replica}-{host}", group.name));
+            nodes.push(of_replica(node, &format!("{}-{replica}", group.name)));
+        }
+    }
+    let after = cluster(&snapshot.node_types.iter().collect::<Vec<_>>(), nodes);
+    Snapshot { gangs: snapshot.gangs.clone(), ..after }
+}
+
+#[test]
+fn bundles_of_several_kinds_that_must_be_apart_are_served_whenever_they_can_be_and_cost_the_least() {
+    let (mut served, mut dearer, mut worst) = (0, 0, 1.0_f64);
+    for seed in 0..1_500 {
+        let snapshot = a_gang_apart(seed);
+        let plan = plan_of(&snapshot);
+        let least = least_cost(&snapshot);
+        assert_eq!(plan.unmet.is_empty(), least.is_some(), "seed {seed}: {:?}", plan.unmet);
+        let Some(least) = least else { continue };
+        let cost = launch_cost(&snapshot, &plan);
+        assert!(cost > least - 1e-9, "seed {seed}: {cost} is less than the least cost of {least}");
+        assert!(least > 0.0 || cost == 0.0, "seed {seed}: what runs is enough, and {cost} is paid");
+        assert!(launches(&plan_of(&carried_out(&snapshot, &plan))).is_empty(), "seed {seed}: then more is launched");
+        served += 1;
+        if cost > least + 1e-9 {
+            dearer += 1;
+            worst = worst.max(cost / least);
+        }
+    }
+    assert!(served > 700, "{served}");
+    // Replicas of several hosts are found by trying fewer of each group, which is not all there is.
+    assert!(dearer <= served / 200 && worst < 1.5, "{dearer} of {served}, the worst {worst} times as dear");
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::Rules;
+use super::apart;
 use super::board::{Board, Deal, Mark};
 use super::cover::launch;
 use super::demand::{GangWork, Part, Together};
@@ -32,17 +33,19 @@ pub(super) struct Indices {
     /// `None`: there is no index, each host is looked at.
     members: Option<Members>,
     shapes: BTreeMap<ShapeId, SlotIndex>,
+    /// What was looked at to match bundles with hosts.
+    looks: usize,
 }
 
 impl Indices {
     /// An index, made when it is asked for, of each shape.
     pub fn new(board: &Board<'_>, gangs: &[GangWork<'_>]) -> Self {
-        Indices { members: (!gangs.is_empty()).then(|| Members::new(board)), shapes: BTreeMap::new() }
+        Indices { members: (!gangs.is_empty()).then(|| Members::new(board)), shapes: BTreeMap::new(), looks: 0 }
     }
 
     /// No index at all.
     pub fn none() -> Self {
-        Indices { members: None, shapes: BTreeMap::new() }
+        Indices { members: None, shapes: BTreeMap::new(), looks: 0 }
     }
 
     /// The index of a shape, up to date.
@@ -107,8 +110,39 @@ impl Site<'_> {
     }
 }
 
-/// Places one part after the other, the hardest first. If that can't be done, the board is as before.
 fn attempt(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    pool: &Pool,
+    indices: &mut Indices,
+) -> Result<f64, Short> {
+    let mark = board.mark();
+    let first = part_by_part(board, rules, work, pool, indices);
+    let new_hosts = board.world.hosts.len() - mark.hosts();
+    if work.together != Together::Apart || work.parts.len() == 1 || (first.is_ok() && new_hosts == 0) {
+        return first;
+    }
+    // One part may have taken the hosts that another one needs.
+    board.back_to(&mark);
+    let site = Site { pool, first_new: mark.hosts() as HostId };
+    let joint = apart::place(board, rules, work, site, &mut indices.looks);
+    let joint_hosts = board.world.hosts.len() - mark.hosts();
+    match (first, joint) {
+        (Err(_), Ok(cost)) => Ok(cost),
+        (Ok(before), Ok(cost)) if (cost, joint_hosts) < (before, new_hosts) => Ok(cost),
+        (first, joint) => {
+            board.back_to(&mark);
+            match (first, joint) {
+                (Err(_), Err(Some(short))) | (Err(short), _) => Err(short),
+                (Ok(_), _) => part_by_part(board, rules, work, pool, indices),
+            }
+        }
+    }
+}
+
+/// Places one part after the other, the hardest first. If that can't be done, the board is as before.
+fn part_by_part(
     board: &mut Board<'_>,
     rules: &Rules<'_>,
     work: &GangWork<'_>,
@@ -213,7 +247,7 @@ fn fill_by_index(
             Together::Apart => level.into_iter().map(|alike| (alike.hosts, 1)).collect(),
             _ => many(&level, left),
         };
-        left -= put_shares(board, work, &shares, deal, taken);
+        left -= share_out(board, work, &shares, deal, taken);
         if left == 0 {
             break;
         }
@@ -235,16 +269,26 @@ fn put_fit(board: &mut Board<'_>, fit: &Candidates, left: u32, deal: &mut Deal) 
 }
 
 /// So many bundles on each of these hosts.
-type Share = (Range<HostId>, u32);
+pub(super) type Share = (Range<HostId>, u32);
 
-/// Puts bundles on hosts. Returns how many that are.
-fn put_shares(
+/// Puts bundles on hosts, and notes which ones are taken. Returns how many that are.
+fn share_out(
     board: &mut Board<'_>,
     work: &GangWork<'_>,
     shares: &[Share],
     deal: &mut Deal,
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
+    put_shares(board, shares, deal);
+    // Bundles of another shape look for other hosts.
+    if work.together == Together::Apart && work.parts.len() > 1 {
+        taken.extend(shares.iter().flat_map(|(hosts, _)| hosts.clone()));
+    }
+    shares.iter().map(|(hosts, count)| hosts.len() as u32 * count).sum()
+}
+
+/// Puts bundles on hosts.
+pub(super) fn put_shares(board: &mut Board<'_>, shares: &[Share], deal: &mut Deal) {
     // Hosts of one kind that follow one another get their bundles at once.
     let world = &board.world;
     let mut ranges: Vec<Share> = Vec::with_capacity(shares.len());
@@ -261,11 +305,6 @@ fn put_shares(
     for (hosts, count) in ranges {
         deal.put(board, hosts, count);
     }
-    // Bundles of another shape look for other hosts.
-    if work.together == Together::Apart && work.parts.len() > 1 {
-        taken.extend(shares.iter().flat_map(|(hosts, _)| hosts.clone()));
-    }
-    shares.iter().map(|(hosts, count)| hosts.len() as u32 * count).sum()
 }
 
 /// A host that could take some bundles.
@@ -304,7 +343,7 @@ fn fill_present(
             }
             Together::Apart => level.iter().take(left as usize).map(|candidate| (alone(candidate), 1)).collect(),
         };
-        left -= put_shares(board, work, &shares, deal, taken);
+        left -= share_out(board, work, &shares, deal, taken);
     }
     left
 }
@@ -348,7 +387,7 @@ fn fill_grown(
 
 /// A gang that lost hosts still has bundles on others, which must not get a second one where they have to be apart: the label
 /// of these.
-fn own_label(work: &GangWork<'_>) -> Option<String> {
+pub(super) fn own_label(work: &GangWork<'_>) -> Option<String> {
     (work.gang.rescheduling && work.together == Together::Apart).then(|| format!("_PG_{}", work.gang.id))
 }
 
@@ -422,7 +461,7 @@ fn fill_new(
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
     let shares = if work.together == Together::Many { many(hosts, left) } else { in_turn(hosts, left) };
-    left - put_shares(board, work, &shares, deal, taken)
+    left - share_out(board, work, &shares, deal, taken)
 }
 
 /// Each host full, one after the other.
