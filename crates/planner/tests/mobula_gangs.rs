@@ -164,3 +164,46 @@ fn bundles_of_several_kinds_that_must_be_apart_are_served_whenever_they_can_be_a
     // Replicas of several hosts are found by trying fewer of each group, which is not all there is.
     assert!(dearer <= served / 200 && worst < 1.5, "{dearer} of {served}, the worst {worst} times as dear");
 }
+
+/// Two gangs of two kinds of bundles each that must be apart, and nothing is there yet.
+fn two_gangs_apart(seed: u64) -> Snapshot {
+    let mut random = Random(seed + 1_000_000);
+    let mut snapshot = a_gang_apart(seed);
+    snapshot.nodes = Vec::new().into();
+    for group in &mut snapshot.node_types {
+        (group.num_of_hosts, group.max_replicas, group.requested_replicas) = (1, 20, 0);
+    }
+    let mut mixed = |id: &str| {
+        let mut kind = || {
+            let amounts = [("CPU", random.between(0, 9)), ("memory", random.between(1, 9))];
+            gang(id, GangStrategy::StrictSpread, &amounts, 1 + random.below(2) as usize).bundles
+        };
+        let bundles = [kind(), kind()].concat();
+        Gang { bundles, ..gang(id, GangStrategy::StrictSpread, &[], 0) }
+    };
+    snapshot.gangs = vec![mixed("aa"), mixed("bb")];
+    snapshot
+}
+
+#[test]
+fn gangs_of_several_kinds_share_what_is_launched_for_them() {
+    let (mut served, mut sum, mut unsettled) = (0, 0.0, 0);
+    for seed in 0..800 {
+        let snapshot = two_gangs_apart(seed);
+        let Some(least) = least_cost(&snapshot) else { continue };
+        let plan = plan_of(&snapshot);
+        assert_eq!(plan.unmet, [], "seed {seed}");
+        let ratio = launch_cost(&snapshot, &plan) / least;
+        assert!(ratio > 1.0 - 1e-9, "seed {seed}: {ratio} of the least cost");
+        // What runs then is enough, and there can't be more of it.
+        let mut after = carried_out(&snapshot, &plan);
+        after.node_types.iter_mut().for_each(|group| group.max_replicas = group.requested_replicas);
+        unsettled += u32::from(!plan_of(&after).unmet.is_empty());
+        (served, sum) = (served + 1, sum + ratio);
+    }
+    assert!(served > 300, "{served}");
+    let mean = sum / f64::from(served);
+    assert!(mean <= 1.02, "{mean}");
+    // Gangs are placed in several orders, which is not all there is.
+    assert!(unsettled <= served / 100, "{unsettled} of {served}");
+}

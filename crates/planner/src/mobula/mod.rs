@@ -25,6 +25,7 @@ mod close;
 mod cover;
 mod decide;
 mod demand;
+mod exchange;
 mod floors;
 mod gangs;
 mod host_set;
