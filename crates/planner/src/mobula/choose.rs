@@ -25,8 +25,14 @@ pub(super) enum Choosing {
 
 impl<'a> Draft<'a> {
     /// The pool in which the gang costs the least; of equal ones the one where it takes the least of hosts with accelerators that
-    /// it does not need, then the one where most of it can start at once, then the one that it leaves the least room in.
-    pub(super) fn best(&mut self, rules: &Rules<'_>, work: &GangWork<'a>, pools: &[Pool]) -> Option<usize> {
+    /// it does not need, then the one where most of it can start at once, then the one that it leaves the least room in. If there
+    /// is none, the one where the least of it finds no place.
+    pub(super) fn best(
+        &mut self,
+        rules: &Rules<'_>,
+        work: &GangWork<'a>,
+        pools: &[Pool],
+    ) -> Result<usize, Option<usize>> {
         let mark = self.board.mark();
         let mut best: Option<([f64; 2], [u64; 5])> = None;
         let mut nearest: Option<(Short, usize)> = None;
@@ -57,11 +63,17 @@ impl<'a> Draft<'a> {
                         best = Some(key);
                     }
                 }
-                Err(short) if nearest.is_none_or(|(other, _)| short.count < other.count) => nearest = Some((short, at)),
+                Err(short) if nearest.as_ref().is_none_or(|(other, _)| short.count() < other.count()) => {
+                    nearest = Some((short, at));
+                }
                 Err(_) => {}
             }
         }
-        if let (None, Some((short, at))) = (best, nearest) {
+        if let Some((_, [.., at])) = best {
+            return Ok(at as usize);
+        }
+        let nearest_at = nearest.as_ref().map(|(_, at)| *at);
+        if let Some((short, at)) = nearest {
             let fate = &mut self.fates[work.at as usize];
             fate.short = Some(short);
             fate.rooms = pools[at].rooms().map(<[u32]>::to_vec);
@@ -69,7 +81,7 @@ impl<'a> Draft<'a> {
             fate.most_hosts = pools[at].most_hosts;
             fate.nearest = pools[at].domain.clone().or(pools[at].fabric.clone());
         }
-        best.map(|(_, [.., at])| at as usize)
+        Err(nearest_at)
     }
 
     /// What the hosts would cost that are on their way, and on which something was put since `mark`.

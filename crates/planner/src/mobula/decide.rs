@@ -1,8 +1,9 @@
 //! The order of business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::advice::{self, Takes};
 use super::asked::Asked;
 use super::board::{Board, Mark, Put};
 use super::choose::Choosing;
@@ -39,6 +40,8 @@ pub(super) struct GangFate {
     pub condition: String,
     /// What found no place, in the place where most of it did.
     pub short: Option<Short>,
+    /// What it would take to serve it; `None`: that was not asked, for enough older gangs wait.
+    pub takes: Option<Vec<Takes>>,
     /// The domain where most of it found a place.
     pub nearest: Option<String>,
     /// By group: most hosts that can be launched where most of it found a place; `None`: the place has no limit of its own.
@@ -67,6 +70,8 @@ pub(super) struct Decision<'a> {
     pub snapshot: &'a Snapshot,
     pub board: Board<'a>,
     pub prices: Prices,
+    /// Requests without accelerators never go to groups with accelerators.
+    pub keep_gpu_clean: bool,
     /// Tasks and actors with the counts that found no place.
     pub classes: Vec<Class>,
     pub gangs: Vec<GangWork<'a>>,
@@ -162,6 +167,8 @@ pub(super) fn decide<'a>(
     let better = better.or_else(|| draft.seen_again(&rules, |launched| again(Start { launched, ..Start::default() })));
     let frugal = || again(Start { choosing: Choosing::AsIfLaunched, ..Start::default() });
     let better = better.or_else(|| draft.chosen_otherwise(&rules, frugal));
+    let exchanged = || again(Start { exchanges: true, ..Start::default() });
+    let better = better.or_else(|| draft.exchanged(&rules, exchanged));
     let better = better.or_else(|| draft.packed_instead(&rules, |packed| again(Start { packed, ..Start::default() })));
     if let Some(better) = better {
         (draft, repacked, fixed_cost) = better;
@@ -180,6 +187,7 @@ pub(super) fn decide<'a>(
         floors: draft.floors,
         reserved: draft.reserved,
         prices,
+        keep_gpu_clean: options.keep_gpu_clean,
         given_up,
         shrink,
         repacked,
@@ -220,6 +228,8 @@ pub(super) struct Start<'s> {
     packed: &'s [u32],
     /// By group: replicas that are launched before anything has its place.
     launched: &'s [u64],
+    /// Gangs of several kinds of bundles that must be apart are placed once more when all gangs are placed.
+    exchanges: bool,
 }
 
 /// When it is looked at what `request_resources` lacks.
@@ -254,6 +264,10 @@ pub(super) struct Draft<'a> {
     pub choosing: Choosing,
     /// Whether some gang could choose among places, one of which had hosts on their way.
     pub could_choose: bool,
+    /// Gangs that may be placed once more, by index in the snapshot.
+    pub mixed: BTreeSet<u32>,
+    /// Hosts from this number on are launched for tasks and gangs.
+    pub first_free: usize,
     /// Gangs that were looked at because they found no place.
     waiting: usize,
     /// Hosts that were looked at to bring gangs closer together.
@@ -261,14 +275,14 @@ pub(super) struct Draft<'a> {
 }
 
 /// What everything that is launched costs.
-fn cost(board: &Board<'_>, rules: &Rules<'_>) -> f64 {
+pub(super) fn cost(board: &Board<'_>, rules: &Rules<'_>) -> f64 {
     let hosts = &board.world.hosts;
     let launched = (board.world.present..hosts.len()).filter(|host| !hosts.is_given_up[*host]);
     launched.map(|host| rules.prices.cost[hosts.group[host] as usize]).sum()
 }
 
 /// Marks all hosts of the replicas of launched hosts.
-fn fix_replicas(world: &World<'_>, put: &Put, fixed: &mut [bool]) {
+pub(super) fn fix_replicas(world: &World<'_>, put: &Put, fixed: &mut [bool]) {
     for at in put.range().map(|host| host as usize) {
         let Origin::New { host: number, .. } = world.hosts.origin[at] else { return };
         let first = at - number as usize;
@@ -311,6 +325,7 @@ impl<'a> Draft<'a> {
             Reserving::Last => floors::Reserved::default(),
         };
         let fixed = floors::is_launched(&board);
+        let first_free = fixed.len();
         board.launch_up_to(start.launched);
         let indices = Indices::new(&board, &gangs);
         let mut draft = Draft {
@@ -330,11 +345,16 @@ impl<'a> Draft<'a> {
             packed: None,
             choosing: start.choosing,
             could_choose: false,
+            mixed: BTreeSet::new(),
+            first_free,
             waiting: 0,
             looks: 0,
         };
         for work in &gangs {
             draft.place_gang(rules, map, work);
+        }
+        if start.exchanges {
+            draft.exchange(rules, &gangs);
         }
         draft.packed = tasks::serve(&mut draft.board, rules, &mut classes);
         (draft.gangs, draft.classes) = (gangs, classes);
@@ -406,19 +426,26 @@ impl<'a> Draft<'a> {
         let Places { tiers, condition } = map.places(&self.board, work, &mut self.sites);
         let fate = &mut self.fates[work.at as usize];
         fate.condition = condition;
-        let mut choose = |tier: &Tier| match &tier.pools[..] {
+        let mut nearest = None;
+        let mut choose = |tier: &'_ Tier| match &tier.pools[..] {
             // There is nothing to be compared.
-            [pool] if pool.is_everywhere() => Some(0),
+            [pool] if pool.is_everywhere() => Ok(0),
             pools => self.best(rules, work, pools),
         };
-        let chosen = tiers.iter().find_map(|tier| Some((&tier.pools[choose(tier)?], tier.drawback)));
+        let chosen = tiers.iter().find_map(|tier| match choose(tier) {
+            Ok(at) => Some((&tier.pools[at], tier.drawback)),
+            Err(at) => {
+                nearest = at.map(|at| &tier.pools[at]).or(nearest);
+                None
+            }
+        });
         let Some((pool, drawback)) = chosen else {
             if work.fabric == Some(FabricWish::Required) {
                 let groups = 0..self.board.world.groups.len();
                 self.fates[work.at as usize].lacks_rdma =
                     groups.map(|group| map.fabrics.group(group).is_none()).collect();
             }
-            return self.wait(rules, map, work);
+            return self.wait(rules, map, work, nearest);
         };
         let mark = self.board.mark();
         let placed = gangs::place(&mut self.board, rules, work, pool, &mut self.indices);
@@ -430,11 +457,15 @@ impl<'a> Draft<'a> {
                 (fate.domain, fate.fabric) = (pool.domain.clone(), pool.fabric.clone());
                 fate.drawback = drawback.to_owned();
                 self.note_fluid(work, pool, &mark);
+                if closer.is_none() {
+                    self.note_mixed(work, pool);
+                }
                 self.note_room(map, closer.as_ref().unwrap_or(pool), &mark);
             }
             Err(short) => {
                 self.fates[work.at as usize].short = Some(short);
-                self.wait(rules, map, work);
+                self.note_mixed(work, pool);
+                self.wait(rules, map, work, Some(pool));
             }
         }
     }
@@ -447,14 +478,18 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Holds what a gang could use that waits for running work to end.
-    fn wait(&mut self, rules: &Rules<'_>, map: &Map<'a>, work: &GangWork<'a>) {
+    /// Finds out what a gang would take that found no place, most of it in `nearest`, and holds what it could use if it waits for
+    /// running work to end.
+    fn wait(&mut self, rules: &Rules<'_>, map: &Map<'a>, work: &GangWork<'a>, nearest: Option<&Pool>) {
         let fate = &mut self.fates[work.at as usize];
         if self.waiting == waiting::MAX_WAITING {
             fate.work = RunningWork::NotAsked;
             return;
         }
         self.waiting += 1;
+        if let (Some(pool), Some(short)) = (nearest, &fate.short) {
+            fate.takes = Some(advice::takes(&mut self.board, rules, work, pool, short, &mut self.indices));
+        }
         self.sites.with_full = true;
         let Places { tiers, .. } = map.places(&self.board, work, &mut self.sites);
         self.sites.with_full = false;
@@ -466,7 +501,6 @@ impl<'a> Draft<'a> {
 
     /// Notes whether what was launched for a gang may be packed anew; what may not stays as it is, in whole replicas.
     fn note_fluid(&mut self, work: &GangWork<'a>, pool: &Pool, mark: &Mark) {
-        self.fixed.resize(self.board.world.hosts.len(), false);
         // Bundles of several shapes that must be apart can't be told apart once they are mixed with others; nor can those
         // that are at several levels of preference.
         let is_alike = work.together != Together::Apart || work.parts.len() == 1;
@@ -477,6 +511,12 @@ impl<'a> Draft<'a> {
             self.fluid.insert(work.at, reach);
             return;
         }
+        self.fix(mark);
+    }
+
+    /// What holds something that was put there since `mark` stays as it is, in whole replicas.
+    pub fn fix(&mut self, mark: &Mark) {
+        self.fixed.resize(self.board.world.hosts.len(), false);
         for put in &self.board.puts[mark.puts()..] {
             fix_replicas(&self.board.world, put, &mut self.fixed);
         }

@@ -4,19 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::Rules;
+use super::apart;
 use super::board::{Board, Deal, Mark};
+use super::cover::launch;
 use super::demand::{GangWork, Part, Together};
 use super::pools::Pool;
 use super::slots::{Candidates, Members, SlotIndex, Wanted, slots_of, slots_when_grown};
 use super::world::{HostId, ShapeId, World, need};
 
-/// Part of a gang that found no place.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+/// What of a gang found no place.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Short {
-    /// What was asked for.
+    /// The shape for which there was no room.
     pub shape: ShapeId,
-    /// Bundles of it that found no place.
-    pub count: u32,
+    /// Bundles that are not on hosts that are there, by shape.
+    pub left: Vec<(ShapeId, u32)>,
+}
+
+impl Short {
+    /// Bundles that are not on hosts that are there.
+    pub fn count(&self) -> u32 {
+        self.left.iter().map(|(_, count)| *count).fold(0, u32::saturating_add)
+    }
 }
 
 /// Where bundles fit, by shape.
@@ -24,17 +33,19 @@ pub(super) struct Indices {
     /// `None`: there is no index, each host is looked at.
     members: Option<Members>,
     shapes: BTreeMap<ShapeId, SlotIndex>,
+    /// What was looked at to match bundles with hosts.
+    looks: usize,
 }
 
 impl Indices {
     /// An index, made when it is asked for, of each shape.
     pub fn new(board: &Board<'_>, gangs: &[GangWork<'_>]) -> Self {
-        Indices { members: (!gangs.is_empty()).then(|| Members::new(board)), shapes: BTreeMap::new() }
+        Indices { members: (!gangs.is_empty()).then(|| Members::new(board)), shapes: BTreeMap::new(), looks: 0 }
     }
 
     /// No index at all.
     pub fn none() -> Self {
-        Indices { members: None, shapes: BTreeMap::new() }
+        Indices { members: None, shapes: BTreeMap::new(), looks: 0 }
     }
 
     /// The index of a shape, up to date.
@@ -78,22 +89,22 @@ pub(super) fn place(
 
 /// Where a gang is tried: a pool, and what has been launched there for it.
 #[derive(Copy, Clone)]
-struct Site<'p> {
-    pool: &'p Pool,
+pub(super) struct Site<'p> {
+    pub pool: &'p Pool,
     /// Hosts from this number on are launched for the gang.
     first_new: HostId,
 }
 
 impl Site<'_> {
     /// The hosts that its bundles may use, of so many.
-    fn hosts(&self, len: usize) -> impl Iterator<Item = HostId> {
+    pub fn hosts(&self, len: usize) -> impl Iterator<Item = HostId> {
         let first_new = self.first_new;
         let present = self.pool.hosts(len).filter(move |host| *host < first_new);
         present.chain(first_new..len as HostId)
     }
 
     /// What is left of the room for new hosts.
-    fn room(&self, room: u32, world: &World<'_>) -> u32 {
+    pub fn room(&self, room: u32, world: &World<'_>) -> u32 {
         let launched = world.hosts.len() as HostId - self.first_new;
         if room == u32::MAX { room } else { room.saturating_sub(launched) }
     }
@@ -107,36 +118,98 @@ fn attempt(
     indices: &mut Indices,
 ) -> Result<f64, Short> {
     let mark = board.mark();
+    let first = part_by_part(board, rules, work, pool, indices);
+    let new_hosts = board.world.hosts.len() - mark.hosts();
+    if work.together != Together::Apart || work.parts.len() == 1 || (first.is_ok() && new_hosts == 0) {
+        return first;
+    }
+    // One part may have taken the hosts that another one needs.
+    board.back_to(&mark);
+    let site = Site { pool, first_new: mark.hosts() as HostId };
+    let joint = apart::place(board, rules, work, site, &mut indices.looks);
+    let joint_hosts = board.world.hosts.len() - mark.hosts();
+    match (first, joint) {
+        (Err(_), Ok(cost)) => Ok(cost),
+        (Ok(before), Ok(cost)) if (cost, joint_hosts) < (before, new_hosts) => Ok(cost),
+        (first, joint) => {
+            board.back_to(&mark);
+            match (first, joint) {
+                (Err(_), Err(Some(short))) | (Err(short), _) => Err(short),
+                (Ok(_), _) => part_by_part(board, rules, work, pool, indices),
+            }
+        }
+    }
+}
+
+/// Places one part after the other, the hardest first. If that can't be done, the board is as before.
+fn part_by_part(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    pool: &Pool,
+    indices: &mut Indices,
+) -> Result<f64, Short> {
+    let mark = board.mark();
     let mut taken = BTreeSet::new();
     let site = Site { pool, first_new: board.world.hosts.len() as HostId };
     let mut cost = 0.0;
     for part in &work.parts {
         let mut deal = Deal::new(work, part);
-        // A gang that lost hosts has bundles on others still, which only a look at each host tells.
-        let is_indexed = pool.is_everywhere() && !work.gang.rescheduling;
-        let index = if is_indexed { indices.of(board, part.shape) } else { None };
-        let mut left = match index {
-            Some(index) => fill_by_index(board, rules, work, part, index, &mut deal, &mut taken),
-            None => fill_present(board, rules, work, part, site, &mut deal, &mut taken),
-        };
+        let mut left = fill_there(board, rules, work, part, site, (indices, &mut deal, &mut taken));
         if left > 0 {
-            left = fill_grown(board, rules, work, part, (site, left), &mut deal, &mut taken);
-        }
-        if left > 0 {
-            match launch(board, rules, work, part.shape, left, site) {
-                Some(launched) => {
-                    cost += launched.cost;
-                    left = fill_new(board, work, left, &launched.hosts, &mut deal, &mut taken);
-                }
-                None => {
-                    board.back_to(&mark);
-                    return Err(Short { shape: part.shape, count: left });
-                }
-            }
+            let Some(launched) = launch(board, rules, work, part.shape, left, site) else {
+                board.back_to(&mark);
+                let left = match work.parts.len() {
+                    1 => vec![(part.shape, left)],
+                    _ => all_left(board, rules, work, pool, indices),
+                };
+                return Err(Short { shape: part.shape, left });
+            };
+            cost += launched.cost;
+            left = fill_new(board, work, left, &launched.hosts, &mut deal, &mut taken);
         }
         debug_assert_eq!(left, 0, "what was launched holds what it was launched for");
     }
     Ok(cost)
+}
+
+/// What of all parts, by shape, is not on hosts that are there if nothing is launched. The board is as before.
+fn all_left(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    pool: &Pool,
+    indices: &mut Indices,
+) -> Vec<(ShapeId, u32)> {
+    let mark = board.mark();
+    let mut taken = BTreeSet::new();
+    let site = Site { pool, first_new: board.world.hosts.len() as HostId };
+    let mut left = |part: &Part| {
+        let mut deal = Deal::new(work, part);
+        (part.shape, fill_there(board, rules, work, part, site, (indices, &mut deal, &mut taken)))
+    };
+    let all = work.parts.iter().map(&mut left).filter(|(_, left)| *left > 0).collect();
+    board.back_to(&mark);
+    all
+}
+
+/// Puts as many bundles of a part as possible on hosts that are there, on their way, or launched already. Returns how many are left.
+fn fill_there(
+    board: &mut Board<'_>,
+    rules: &Rules<'_>,
+    work: &GangWork<'_>,
+    part: &Part,
+    site: Site<'_>,
+    (indices, deal, taken): (&mut Indices, &mut Deal, &mut BTreeSet<HostId>),
+) -> u32 {
+    // A gang that lost hosts has bundles on others still, which only a look at each host tells.
+    let is_indexed = site.pool.is_everywhere() && !work.gang.rescheduling;
+    let index = if is_indexed { indices.of(board, part.shape) } else { None };
+    let left = match index {
+        Some(index) => fill_by_index(board, rules, work, part, index, deal, taken),
+        None => fill_present(board, rules, work, part, site, deal, taken),
+    };
+    if left > 0 { fill_grown(board, rules, work, part, (site, left), deal, taken) } else { 0 }
 }
 
 /// Notes that a gang needs the hosts on which something was put since `mark`.
@@ -174,7 +247,7 @@ fn fill_by_index(
             Together::Apart => level.into_iter().map(|alike| (alike.hosts, 1)).collect(),
             _ => many(&level, left),
         };
-        left -= put_shares(board, work, &shares, deal, taken);
+        left -= share_out(board, work, &shares, deal, taken);
         if left == 0 {
             break;
         }
@@ -196,16 +269,26 @@ fn put_fit(board: &mut Board<'_>, fit: &Candidates, left: u32, deal: &mut Deal) 
 }
 
 /// So many bundles on each of these hosts.
-type Share = (Range<HostId>, u32);
+pub(super) type Share = (Range<HostId>, u32);
 
-/// Puts bundles on hosts. Returns how many that are.
-fn put_shares(
+/// Puts bundles on hosts, and notes which ones are taken. Returns how many that are.
+fn share_out(
     board: &mut Board<'_>,
     work: &GangWork<'_>,
     shares: &[Share],
     deal: &mut Deal,
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
+    put_shares(board, shares, deal);
+    // Bundles of another shape look for other hosts.
+    if work.together == Together::Apart && work.parts.len() > 1 {
+        taken.extend(shares.iter().flat_map(|(hosts, _)| hosts.clone()));
+    }
+    shares.iter().map(|(hosts, count)| hosts.len() as u32 * count).sum()
+}
+
+/// Puts bundles on hosts.
+pub(super) fn put_shares(board: &mut Board<'_>, shares: &[Share], deal: &mut Deal) {
     // Hosts of one kind that follow one another get their bundles at once.
     let world = &board.world;
     let mut ranges: Vec<Share> = Vec::with_capacity(shares.len());
@@ -222,11 +305,6 @@ fn put_shares(
     for (hosts, count) in ranges {
         deal.put(board, hosts, count);
     }
-    // Bundles of another shape look for other hosts.
-    if work.together == Together::Apart && work.parts.len() > 1 {
-        taken.extend(shares.iter().flat_map(|(hosts, _)| hosts.clone()));
-    }
-    shares.iter().map(|(hosts, count)| hosts.len() as u32 * count).sum()
 }
 
 /// A host that could take some bundles.
@@ -265,7 +343,7 @@ fn fill_present(
             }
             Together::Apart => level.iter().take(left as usize).map(|candidate| (alone(candidate), 1)).collect(),
         };
-        left -= put_shares(board, work, &shares, deal, taken);
+        left -= share_out(board, work, &shares, deal, taken);
     }
     left
 }
@@ -309,7 +387,7 @@ fn fill_grown(
 
 /// A gang that lost hosts still has bundles on others, which must not get a second one where they have to be apart: the label
 /// of these.
-fn own_label(work: &GangWork<'_>) -> Option<String> {
+pub(super) fn own_label(work: &GangWork<'_>) -> Option<String> {
     (work.gang.rescheduling && work.together == Together::Apart).then(|| format!("_PG_{}", work.gang.id))
 }
 
@@ -373,195 +451,6 @@ fn many(level: &[Candidates], mut left: u32) -> Vec<Share> {
     shares
 }
 
-/// Hosts that were launched for a part.
-struct Launched {
-    cost: f64,
-    hosts: Vec<Candidates>,
-}
-
-/// A group that could be launched.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Choice {
-    pub group: usize,
-    /// Position among the alternatives of the label selectors.
-    pub rank: u8,
-    /// Bundles that one host holds.
-    pub slots: u32,
-    /// Hosts in a replica.
-    pub hosts: u32,
-    /// Bundles that a replica holds.
-    pub in_replica: u64,
-    /// Cost of a replica.
-    pub cost: f64,
-    /// Replicas that may be launched.
-    pub room: u64,
-}
-
-/// Launches what holds `left` more bundles, as cheaply as can be seen. `None`: there is no room for it; part of it may be launched.
-fn launch(
-    board: &mut Board<'_>,
-    rules: &Rules<'_>,
-    work: &GangWork<'_>,
-    shape: ShapeId,
-    left: u32,
-    site: Site<'_>,
-) -> Option<Launched> {
-    let mut launched = Launched { cost: 0.0, hosts: Vec::new() };
-    let mut left = u64::from(left);
-    while left > 0 {
-        for (choice, replicas) in best_cover(board, rules, work, shape, left as u32, site)? {
-            // Groups share quotas and the cluster's maximum: what one takes, another one may lack.
-            let fits = replicas.min(board.limits.room(&board.world, choice.group));
-            let first = board.launch(choice.group, fits);
-            launched.cost += choice.cost * fits as f64;
-            let count = fits as u32 * choice.hosts;
-            launched.hosts.push(Candidates { hosts: first..first + count, slots: choice.slots });
-            left = left.saturating_sub(fits * choice.in_replica);
-            if fits < replicas {
-                break;
-            }
-        }
-    }
-    Some(launched)
-}
-
-/// What to launch for `left` more bundles, each group by itself within its limits, and the first one in any case.
-fn best_cover(
-    board: &Board<'_>,
-    rules: &Rules<'_>,
-    work: &GangWork<'_>,
-    shape: ShapeId,
-    left: u32,
-    site: Site<'_>,
-) -> Option<Vec<(Choice, u64)>> {
-    let most_hosts = site.room(site.pool.most_new_hosts.unwrap_or(u32::MAX), &board.world);
-    let choices = choices(board, rules, work, shape, left, site);
-    // Levels of preference, the best first: what labels say, then the user's priority of groups. A worse level is only
-    // opened when the better ones together can't do it.
-    let level = |choice: &Choice| (choice.rank, -i64::from(board.world.groups[choice.group].spec.priority));
-    let levels: BTreeSet<(u8, i64)> = choices.iter().map(level).collect();
-    levels.into_iter().find_map(|worst| {
-        let open: Vec<Choice> = choices.iter().filter(|choice| level(choice) <= worst).copied().collect();
-        cover(&open, u64::from(left), work.together == Together::Many, most_hosts)
-    })
-}
-
-fn choices(
-    board: &Board<'_>,
-    rules: &Rules<'_>,
-    work: &GangWork<'_>,
-    shape: ShapeId,
-    left: u32,
-    site: Site<'_>,
-) -> Vec<Choice> {
-    let world = &board.world;
-    let pool = site.pool;
-    let most_hosts = site.room(pool.most_new_hosts.unwrap_or(u32::MAX), world);
-    let shape = &world.shapes[shape as usize];
-    let mut choices = Vec::new();
-    let all_slots = world.slots_of_groups(shape);
-    for (at, group) in world.groups.iter().enumerate() {
-        let is_misuse = group.is_scarce && !shape.is_scarce;
-        if group.spec.is_head || !pool.has_group(at) || (is_misuse && rules.keep_gpu_clean) {
-            continue;
-        }
-        let slots = all_slots[at].min(i64::from(left)).max(0) as u32;
-        let room =
-            board.limits.room(world, at).min(u64::from(site.room(pool.room(at), world).min(most_hosts) / group.hosts));
-        let (Some(rank), 1.., 1..) = (world.rank(shape, group.kind), slots, room) else {
-            continue;
-        };
-        let slots = if matches!(work.together, Together::Apart | Together::One) { 1 } else { slots };
-        let in_replica = u64::from(slots) * u64::from(group.hosts);
-        let cost = rules.prices.cost[at] * f64::from(group.hosts);
-        choices.push(Choice { group: at, rank, slots, hosts: group.hosts, in_replica, cost, room });
-    }
-    // The best bundle for the money first.
-    choices.sort_by(|a, b| (a.cost * b.in_replica as f64).total_cmp(&(b.cost * a.in_replica as f64)));
-    choices
-}
-
-/// Replicas that together hold `need` bundles, as cheaply as can be seen; `None`: there is not enough room. `choices` are
-/// sorted by what a bundle costs. Of equal cost, `many` prefers more hosts, else fewer.
-fn cover(choices: &[Choice], need: u64, many: bool, most_hosts: u32) -> Option<Vec<(Choice, u64)>> {
-    let mut best = Best { many, most_hosts: u64::from(most_hosts), key: None, filled: 0, last: None };
-    // Full replicas of the cheapest first, and what is left by any one group: with none, one, two… groups filled.
-    let mut filled: Vec<(Choice, u64)> = Vec::new();
-    let (mut cost, mut hosts, mut left) = (0.0, 0, need);
-    best.finish(choices, &filled, (cost, hosts, left));
-    for choice in choices {
-        let full = (left / choice.in_replica).min(choice.room);
-        if full > 0 {
-            filled.push((*choice, full));
-            left -= full * choice.in_replica;
-            cost += choice.cost * full as f64;
-            hosts += full * u64::from(choice.hosts);
-            best.finish(choices, &filled, (cost, hosts, left));
-        }
-    }
-    if best.key.is_some() {
-        filled.truncate(best.filled);
-        if let Some((last, replicas)) = best.last {
-            match filled.iter_mut().find(|(choice, _)| choice.group == last.group) {
-                Some((_, count)) => *count += replicas,
-                None => filled.push((last, replicas)),
-            }
-        }
-        return Some(filled);
-    }
-    // Where room is short everywhere: all that there is, one group after the other.
-    let (mut all, mut left, mut hosts) = (Vec::new(), need, 0);
-    for choice in choices {
-        let replicas = left.div_ceil(choice.in_replica).min(choice.room);
-        if replicas > 0 {
-            all.push((*choice, replicas));
-            left = left.saturating_sub(replicas * choice.in_replica);
-            hosts += replicas * u64::from(choice.hosts);
-        }
-    }
-    (left == 0 && hosts <= best.most_hosts).then_some(all)
-}
-
-/// The best way to finish that was seen.
-struct Best {
-    many: bool,
-    most_hosts: u64,
-    /// Its cost and hosts.
-    key: Option<(f64, u64)>,
-    /// How many groups are filled before.
-    filled: usize,
-    /// The group that takes the rest, and its replicas.
-    last: Option<(Choice, u64)>,
-}
-
-impl Best {
-    /// Looks at `filled` (with its cost, its hosts, and what it leaves), the rest taken by one group, whichever it is.
-    fn finish(&mut self, choices: &[Choice], filled: &[(Choice, u64)], (cost, hosts, left): (f64, u64, u64)) {
-        if left == 0 {
-            return self.offer(filled.len(), None, (cost, hosts));
-        }
-        for choice in choices {
-            let used =
-                filled.iter().find(|(other, _)| other.group == choice.group).map_or(0, |(_, replicas)| *replicas);
-            let replicas = left.div_ceil(choice.in_replica);
-            if used + replicas <= choice.room {
-                let key = (cost + choice.cost * replicas as f64, hosts + replicas * u64::from(choice.hosts));
-                self.offer(filled.len(), Some((*choice, replicas)), key);
-            }
-        }
-    }
-
-    fn offer(&mut self, filled: usize, last: Option<(Choice, u64)>, (cost, hosts): (f64, u64)) {
-        let is_better = self.key.is_none_or(|(best_cost, best_hosts)| {
-            let more_or_fewer = if self.many { best_hosts.cmp(&hosts) } else { hosts.cmp(&best_hosts) };
-            cost.total_cmp(&best_cost).then(more_or_fewer).is_lt()
-        });
-        if hosts <= self.most_hosts && is_better {
-            (self.key, self.filled, self.last) = (Some((cost, hosts)), filled, last);
-        }
-    }
-}
-
 /// Puts bundles on the hosts that were launched for them. Returns how many are left.
 fn fill_new(
     board: &mut Board<'_>,
@@ -572,7 +461,7 @@ fn fill_new(
     taken: &mut BTreeSet<HostId>,
 ) -> u32 {
     let shares = if work.together == Together::Many { many(hosts, left) } else { in_turn(hosts, left) };
-    left - put_shares(board, work, &shares, deal, taken)
+    left - share_out(board, work, &shares, deal, taken)
 }
 
 /// Each host full, one after the other.

@@ -17,6 +17,8 @@ pub(super) struct Limits {
     quotas: Vec<QuotaLeft>,
     /// What is kept for gangs that have waited for long: nobody else gets it.
     kept: Vec<Kept>,
+    /// Groups without any limit, and which take nothing from others.
+    lifted: Vec<usize>,
 }
 
 /// Replicas of one group that are kept for a gang.
@@ -75,7 +77,14 @@ impl Limits {
             cluster_pods: most.saturating_sub(nodes + others),
             quotas: snapshot.quotas.iter().map(|quota| QuotaLeft::new(world, quota)).collect(),
             kept: Vec::new(),
+            lifted: Vec::new(),
         }
+    }
+
+    /// From now on there is no limit to these groups (and to no others): to find out how much they would have to grow. What is
+    /// launched of them has to be taken back before that changes again.
+    pub fn lift(&mut self, groups: &[usize]) {
+        self.lifted = groups.to_vec();
     }
 
     /// Keeps so many replicas of a group for a gang, as far as there is room for them.
@@ -105,6 +114,9 @@ impl Limits {
 
     /// Replicas of a group that may still be launched.
     pub fn room(&self, world: &World<'_>, group: usize) -> u64 {
+        if self.lifted.contains(&group) {
+            return u64::from(u32::MAX);
+        }
         let hosts = u64::from(world.groups[group].hosts);
         let by_pods = self.pods.min(self.cluster_pods) / hosts;
         self.replicas[group].min(by_pods).min(self.quota_room(group))
@@ -128,6 +140,9 @@ impl Limits {
 
     /// Takes so many replicas of a group; the caller has asked for [`Limits::room`].
     pub fn take(&mut self, world: &World<'_>, group: usize, replicas: u64) {
+        if self.lifted.contains(&group) {
+            return;
+        }
         let pods = replicas * u64::from(world.groups[group].hosts);
         self.replicas[group] = self.replicas[group].saturating_sub(replicas);
         self.pods = self.pods.saturating_sub(pods);
@@ -139,6 +154,9 @@ impl Limits {
 
     /// Gives back replicas that were taken.
     pub fn give_back(&mut self, world: &World<'_>, group: usize, replicas: u64) {
+        if self.lifted.contains(&group) {
+            return;
+        }
         let pods = replicas * u64::from(world.groups[group].hosts);
         self.replicas[group] += replicas;
         self.pods += pods;

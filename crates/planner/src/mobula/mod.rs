@@ -7,6 +7,7 @@
 //! 2. Minimum replicas, then what `request_resources` asks for ([`floors`]).
 //! 3. Gangs by priority and age, each whole or not at all ([`gangs`]), within one domain or fabric where it asks for that
 //!    ([`pools`], [`choose`]), on what is there or on its way, and on as few new hosts as money allows.
+//!    Kinds of bundles that must be apart are matched with hosts together where one by one is not enough ([`apart`]).
 //!    Gangs with accelerators come near each other where that costs nothing ([`close`]).
 //! 4. Tasks and actors, the hardest first, on what is there, on its way or launched ([`tasks`]), then on new hosts ([`lots`]).
 //! 5. What is launched is packed once more, all together, with a bound on what it could cost at the least ([`repack`]).
@@ -15,18 +16,23 @@
 //! Requests, nodes and groups are dense integers all the way ([`world`]); everything is said with its reason ([`report`],
 //! [`reasons`]).
 
+mod advice;
+mod apart;
 mod asked;
 mod board;
 mod choose;
 mod close;
+mod cover;
 mod decide;
 mod demand;
+mod exchange;
 mod floors;
 mod gangs;
 mod host_set;
 mod hosts;
 mod limits;
 mod lots;
+mod matching;
 mod moves;
 pub(crate) mod order;
 mod over_maximum;

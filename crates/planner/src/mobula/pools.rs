@@ -78,6 +78,14 @@ impl Pool {
         Some(self.groups.as_ref()?.iter().map(|room| *room > 0).collect())
     }
 
+    /// The same, but as many hosts of these groups may be launched as one likes, if any.
+    pub fn without_limits(&self, groups: &[usize]) -> Pool {
+        let mut pool = Pool { most_new_hosts: None, ..self.clone() };
+        let rooms = pool.groups.iter_mut().flatten().enumerate();
+        rooms.filter(|(at, room)| **room > 0 && groups.contains(at)).for_each(|(_, room)| *room = u32::MAX);
+        pool
+    }
+
     /// What is in both.
     pub fn and(&self, other: &Pool) -> Pool {
         let both = |a: &Option<Vec<HostId>>, b: &Option<Vec<HostId>>| match (a, b) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::advice::{self, Takes};
 use super::decide::{Decision, GangFate, RunningWork};
 use super::demand::{Class, GangWork, Together};
 use super::gangs::Short;
@@ -46,7 +47,7 @@ pub(super) fn of_gang(
             format!("group {group} requires one {name} for it, which is no level of the topology: that {levels}");
         return (UnmetCause::Limit, text);
     }
-    let Some(short) = fate.short else {
+    let Some(short) = &fate.short else {
         let condition = if fate.condition.is_empty() { "in one place" } else { &fate.condition };
         let holders = work.parts.iter().flat_map(|part| Holders::of(world, part.shape).groups);
         let lacks_rdma = lacks_rdma(world, fate, &holders.collect());
@@ -58,7 +59,7 @@ pub(super) fn of_gang(
     let total: u32 = work.parts.iter().map(|part| part.count).sum();
     let what = match work.together {
         Together::One => "all bundles on one host find no place".to_owned(),
-        _ => format!("{} of {total} bundles find no place", short.count),
+        _ => format!("{} of {total} bundles find no place", short.count()),
     };
     let near = fate.nearest.as_ref().map_or(String::new(), |domain| format!(" in {domain}, which comes nearest"));
     let condition =
@@ -67,8 +68,13 @@ pub(super) fn of_gang(
     let is_there =
         |group: &usize| fate.rooms.as_ref().is_none_or(|rooms| rooms.get(*group).is_some_and(|room| *room > 0));
     let (there, elsewhere): (Vec<usize>, Vec<usize>) = groups.into_iter().partition(is_there);
-    let takes = replicas_needed(world, work, short.shape, short.count, &there);
-    let hosts = takes.map_or(0, |(replicas, group)| replicas * i64::from(world.groups[group].hosts));
+    let takes = fate.takes.clone().unwrap_or_else(|| {
+        let holds_all = |group: &&usize| advice::holds_all(world, short, **group, decision.keep_gpu_clean);
+        let each = |group: &usize| (advice::replicas(world, work, short, *group), *group);
+        there.iter().filter(holds_all).map(each).min().into_iter().collect()
+    });
+    let hosts: u64 = takes.iter().map(|(replicas, group)| replicas * u64::from(world.groups[*group].hosts)).sum();
+    let hosts = i64::try_from(hosts).unwrap_or(i64::MAX);
     let most_hosts = fate.most_new_hosts.map(i64::from).filter(|most| hosts > *most);
     let (cause, mut why) = match most_hosts {
         _ if there.is_empty() => (UnmetCause::Limit, "no group is known to grow there".to_owned()),
@@ -80,10 +86,13 @@ pub(super) fn of_gang(
     };
     why += &lacks_rdma(world, fate, &elsewhere.into_iter().collect());
     // No number of replicas makes a domain larger.
-    let more = takes.filter(|_| most_hosts.is_none()).map_or(String::new(), |(replicas, group)| {
-        let more = words::counted(replicas as u64, "more replica");
-        format!("; it takes {more} of {}", world.groups[group].spec.name)
-    });
+    let takes = if most_hosts.is_none() { takes } else { Vec::new() };
+    let more = |(at, (replicas, group)): (usize, &Takes)| {
+        let more = if at == 0 { words::counted(*replicas, "more replica") } else { replicas.to_string() };
+        format!("{more} of {}", world.groups[*group].spec.name)
+    };
+    let more: Vec<String> = takes.iter().enumerate().map(more).collect();
+    let more = if more.is_empty() { String::new() } else { format!("; it takes {}", words::list(&more)) };
     let later = match fate.work {
         RunningWork::MakesRoom => ", or that work which runs now has ended",
         RunningWork::MakesNone => "",
@@ -120,16 +129,16 @@ fn too_few_hosts(fate: &GangFate, most_new: i64, needed: i64) -> String {
 fn room_there(
     decision: &Decision<'_>,
     work: &GangWork<'_>,
-    short: Short,
+    short: &Short,
     groups: &[usize],
     rooms: Option<&[u32]>,
 ) -> Option<String> {
     let (world, limits) = (&decision.board.world, &decision.board.limits);
     let lacks_room = |group: &usize| {
         let room = rooms?.get(*group).copied().filter(|room| *room != u32::MAX)?;
-        let (replicas, _) = replicas_needed(world, work, short.shape, short.count, &[*group])?;
+        let replicas = advice::replicas(world, work, short, *group);
         let hosts = world.groups[*group].hosts;
-        let is_short = i64::from(room / hosts) < replicas && limits.room(world, *group) > u64::from(room / hosts);
+        let is_short = u64::from(room / hosts) < replicas && limits.room(world, *group) > u64::from(room / hosts);
         let name = &world.groups[*group].spec.name;
         let more = words::counted(u64::from(room), "more pod");
         is_short
@@ -137,24 +146,6 @@ fn room_there(
     };
     let texts: Vec<String> = groups.iter().take(MAX_GROUPS).map(lacks_room).collect::<Option<_>>()?;
     (!texts.is_empty()).then(|| texts.join("; "))
-}
-
-/// The fewest replicas of one group that hold so many bundles of a gang, and that group; `None`: there is no group.
-fn replicas_needed(
-    world: &World<'_>,
-    work: &GangWork<'_>,
-    shape: ShapeId,
-    count: u32,
-    groups: &[usize],
-) -> Option<(i64, usize)> {
-    let each = |group: &usize| {
-        let slots = world.slots_of_group(&world.shapes[shape as usize], *group).max(1);
-        let slots = if matches!(work.together, Together::Apart | Together::One) { 1 } else { slots };
-        let in_replica = slots.saturating_mul(i64::from(world.groups[*group].hosts));
-        let replicas = i64::from(count).div_euclid(in_replica) + i64::from(i64::from(count).rem_euclid(in_replica) > 0);
-        (replicas.max(1), *group)
-    };
-    groups.iter().map(each).min()
 }
 
 /// What keeps groups that could hold a shape from being launched.
@@ -190,7 +181,7 @@ fn closed(
                     || (closed == Closed::AtOnce && world.groups[group].launched > 0);
                 closed.text(world, spec)
             }
-            None if world.groups[group].is_scarce && !world.shapes[shape as usize].is_scarce => {
+            None if decision.keep_gpu_clean && is_misuse(world, shape, group) => {
                 "is kept for work that needs its accelerators".to_owned()
             }
             None => limits.room_text(world, group),
@@ -203,6 +194,11 @@ fn closed(
         texts.push(format!("so do {}", words::counted(more as u64, "other group")));
     }
     (if waits { UnmetCause::Waiting } else { UnmetCause::Limit }, texts.join("; "))
+}
+
+/// Whether a group has accelerators that a shape does not need.
+fn is_misuse(world: &World<'_>, shape: ShapeId, group: usize) -> bool {
+    world.groups[group].is_scarce && !world.shapes[shape as usize].is_scarce
 }
 
 /// Who could hold a shape if nothing else were there.
