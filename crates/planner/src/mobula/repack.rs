@@ -253,8 +253,8 @@ struct Placed {
 /// What makes demand alike: shape, bins, and for gangs with bundles apart the size.
 type LotKey = (ShapeId, Vec<bool>, u32);
 
-/// What makes pieces of demand belong together.
-type PieceKey = (ShapeId, DemandOwner, Option<Level>);
+/// What makes pieces of demand belong together; the last says whether they are where they should not be ([`is_misplaced`]).
+type PieceKey = (ShapeId, DemandOwner, Option<Level>, bool);
 
 impl Sorted {
     fn new(
@@ -265,7 +265,9 @@ impl Sorted {
     ) -> Self {
         let (gangs, world) = (&of.gangs, &board.world);
         // Pieces of one owner and one shape belong together; those of tasks by level of preference, so that none of them goes
-        // further down than it has to. (A gang is at one level.)
+        // further down than it has to. (A gang is at one level.) Without prices, what is clean of accelerators is told from what
+        // is not, so that only what found no other place may be on hosts with them; not where bundles have to be apart, which
+        // only works among the pieces of one lot.
         let is_open = open_groups(world, limits);
         let mut levels: Index<ShapeId, Vec<Option<Level>>> = Index::default();
         let mut level = |put: &Put| {
@@ -277,7 +279,8 @@ impl Sorted {
         let mut pieces: Vec<(PieceKey, Vec<&Put>)> = Vec::new();
         let mut piece_of: Vec<usize> = Vec::with_capacity(fluid.len());
         for put in fluid {
-            let key = (put.shape, DemandOwner::of(put.demand), level(put));
+            let owner = DemandOwner::of(put.demand);
+            let key = (put.shape, owner, level(put), !owner.is_apart(gangs) && is_misplaced(world, rules, put));
             let number = *number_of.entry(key).or_insert(pieces.len());
             if number == pieces.len() {
                 pieces.push((key, Vec::new()));
@@ -301,7 +304,7 @@ impl Sorted {
         let mut known: Index<(Openness, *const Reach, u32), usize> = Index::default();
         let mut lot_of_piece = vec![0; pieces.len()];
         for number in order {
-            let ((shape, owner, _), puts) = (pieces[number].0, &pieces[number].1);
+            let ((shape, owner, ..), puts) = (pieces[number].0, &pieces[number].1);
             let reach = owner.reach(gangs);
             let openness = Openness::of(world, rules, (shape, &levels[&shape]), puts);
             let taken: u64 = puts.iter().map(|put| put.all_taken()).sum();
@@ -412,10 +415,21 @@ impl DemandOwner {
             DemandOwner::Gang(at) => {
                 let together = gangs.get(&at).map(|(work, _)| work.together);
                 let deal = Deal::again(at, shape, together == Some(Together::One), puts);
-                (Owner::Gang(deal, taken as u32), together == Some(Together::Apart))
+                (Owner::Gang(deal, taken as u32), self.is_apart(gangs))
             }
         }
     }
+
+    /// Whether each piece of it must be on a host of its own.
+    fn is_apart(self, gangs: &FluidGangs<'_, '_>) -> bool {
+        let DemandOwner::Gang(at) = self else { return false };
+        gangs.get(&at).is_some_and(|(work, _)| work.together == Together::Apart)
+    }
+}
+
+/// Whether this is on hosts with accelerators without need of any, where nothing says what their time is worth.
+fn is_misplaced(world: &World<'_>, rules: &Rules<'_>, put: &Put) -> bool {
+    !rules.prices.is_priced && !world.shapes[put.shape as usize].is_scarce && world.hosts.traits(put.host).is_scarce
 }
 
 /// Which classes of present hosts lie within what gangs may use.
@@ -457,8 +471,8 @@ impl Openness {
         let launched = puts.iter().filter(|put| put.host as usize >= world.present);
         let now = launched.filter_map(|put| levels[world.hosts.group[put.host as usize] as usize]).max();
         let worst = now.or(levels.iter().flatten().min().copied());
-        let is_misuse = |put: &&Put| world.hosts.traits(put.host).is_scarce;
-        let is_kept_clean = || rules.keep_gpu_clean || (!rules.prices.is_priced && !puts.iter().any(is_misuse));
+        let is_misplaced = || puts.iter().any(|put| is_misplaced(world, rules, put));
+        let is_kept_clean = || rules.keep_gpu_clean || (!rules.prices.is_priced && !is_misplaced());
         Openness { shape, worst, is_clean: !world.shapes[shape as usize].is_scarce && is_kept_clean() }
     }
 
