@@ -83,9 +83,11 @@ impl<'d, 'a> Report<'d, 'a> {
             false => census(snapshot, decision.roster, |at| ending.contains(&at)),
         };
         let is_limited = snapshot.settings.max_in_flight.is_some();
-        let late = is_limited
-            .then(|| pending::late_pods(snapshot, decision.roster, |at| ending.contains(&at), memory))
-            .unwrap_or_default();
+        let late = if is_limited {
+            pending::late_pods(snapshot, decision.roster, |at| ending.contains(&at), memory)
+        } else {
+            Default::default()
+        };
         let held_back = rate::hold_back(&decision.board.world, &census, &late);
         let mut report = Report {
             decision,
