@@ -180,3 +180,26 @@ fn mobula_within_a_tick_is_not_far_from_it() {
     let ratios = ratios(&mobula(0), 300);
     assert!(mean(&ratios) <= 1.05, "{}", mean(&ratios));
 }
+
+/// A problem of which each group may have one or two replicas.
+fn a_tight_problem(seed: u64) -> Snapshot {
+    let mut snapshot = a_problem(seed);
+    let mut random = Random(!seed);
+    snapshot.node_types.iter_mut().for_each(|group| group.max_replicas = 1 + random.below(2) as u32);
+    snapshot
+}
+
+#[test]
+fn mobula_serves_all_that_fits() {
+    let (mut tight, mut unserved) = (0, Vec::new());
+    for seed in 0..600 {
+        let snapshot = a_tight_problem(seed);
+        if least_cost(&snapshot).is_some() {
+            tight += 1;
+            let (plan, _) = mobula(0).plan(&snapshot, &Memory::default());
+            unserved.extend((!plan.unmet.is_empty()).then_some(seed));
+        }
+    }
+    assert!(tight > 200, "{tight} problems");
+    assert_eq!(unserved, Vec::<u64>::new(), "of {tight}");
+}
