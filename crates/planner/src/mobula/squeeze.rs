@@ -3,7 +3,8 @@
 //! Demand is placed one piece after the other. Where room is scarce, what came first may be where only something that found no
 //! place could have been: a task in the one group that has a label, a gang spread over what the next one needs. So all that
 //! may be elsewhere is packed once more together with what is left. A host that does not exist, dearer than all others, stands
-//! in for the place that a piece has not: to pack cheaply then means to serve as much as possible, and what is served is served still.
+//! in for the place that a piece has not: to pack cheaply then means to serve as much as possible. What is served stays
+//! served.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +19,8 @@ use super::world::{ShapeId, World};
 use crate::DemandRef;
 use crate::packing::{self, Bin, ColumnPool, Packing, Pattern, Problem};
 
-/// Work that is spent: a few milliseconds at most, and the same whatever may be spent on cost, which must not change what is served.
-const WORK: u64 = 20_000;
+/// Work that is spent: about a millisecond, and the same whatever may be spent on cost, which must not change what is served.
+const WORK: u64 = 10_000;
 /// Most tasks that may lose their place to a gang; where there are more, it takes room from none of them.
 const MAX_DISPLACED: u64 = 10_000;
 /// A place that is missing is dearer by so much than the dearest replica.
@@ -34,6 +35,8 @@ impl<'a> Draft<'a> {
     /// in a domain or a fabric are left out: what is packed knows of those only where they are.
     pub(super) fn squeeze(&mut self, rules: &Rules<'_>, map: &Map<'a>) -> bool {
         let (mut serves_more, mut looks) = (false, 0);
+        // What a gang in vain looked like: another one that is the same would look in vain, too.
+        let mut vain: Vec<(Together, Vec<(ShapeId, u32)>)> = Vec::new();
         let kinds = self.classes.len() + self.board.world.groups.len();
         if self.board.world.hosts.len() > MAX_HOSTS || kinds > MAX_SMALL {
             return false;
@@ -42,6 +45,11 @@ impl<'a> Draft<'a> {
         self.fixed.resize(self.board.world.hosts.len(), false);
         for at in 0..self.gangs.len() {
             if looks == MAX_SQUEEZED || !self.is_free_to_move(at) {
+                continue;
+            }
+            let work = &self.gangs[at];
+            let looks_like = (work.together, work.parts.iter().map(|part| (part.shape, part.count)).collect());
+            if vain.contains(&looks_like) {
                 continue;
             }
             looks += 1;
@@ -62,6 +70,9 @@ impl<'a> Draft<'a> {
                     puts().for_each(|put| fix_replicas(&self.board.world, put, &mut self.fixed));
                 }
                 serves_more = true;
+                vain.clear();
+            } else {
+                vain.push(looks_like);
             }
         }
         if self.unserved().2 > 0 {
@@ -103,9 +114,11 @@ pub(super) fn squeeze(
     classes: &mut [Class],
     gang: Option<&GangWork<'_>>,
 ) -> bool {
+    let is_clean = |put: &Put| !board.world.shapes[put.shape as usize].is_scarce;
+    let can_be_misplaced = !rules.prices.is_priced && !rules.keep_gpu_clean && board.puts.iter().any(is_clean);
     let mut attempt = |is_kept_clean| squeeze_once(board, rules, (of, is_kept_clean), classes, gang);
     // That work has its place comes before hosts with accelerators being kept for work that needs some.
-    attempt(true) || (!rules.prices.is_priced && !rules.keep_gpu_clean && attempt(false))
+    attempt(true) || (can_be_misplaced && attempt(false))
 }
 
 /// Does that, with what is clean of accelerators staying so or not.
@@ -211,6 +224,21 @@ fn has_room(problem: &Problem, may_lose: impl Fn(usize) -> bool, served: usize, 
         let stays = (0..problem.items.len()).filter(|at| if *at < served { !may_lose(*at) } else { is_gang });
         let taken = stays.map(|at| asked(at, resource).saturating_mul(problem.items[at].count.into()));
         free.push(has.fold(0, i128::saturating_add).saturating_sub(taken.fold(0, i128::saturating_add)));
+    }
+    // However the rest is packed, so many of a piece hosts can hold at most.
+    let holds = |at: usize| {
+        let item = &problem.items[at];
+        let of_bin = |bin: &Bin| {
+            let each = (0..resources).filter(|resource| asked(at, *resource) > 0);
+            let each = each.map(|resource| amount(&bin.capacity, resource) / asked(at, resource)).min();
+            let hosts = bin.most.saturating_mul(bin.hosts.into()).min(problem.most_hosts);
+            each.map_or(i128::MAX, |each| each.min(item.most_per_bin.into()).saturating_mul(hosts.into()))
+        };
+        let open = problem.bins.iter().zip(&item.bins).filter(|(_, is_open)| **is_open);
+        open.map(|(bin, _)| of_bin(bin)).fold(0, i128::saturating_add)
+    };
+    if is_gang && (served..problem.items.len()).any(|at| holds(at) < problem.items[at].count.into()) {
+        return false;
     }
     let fits = |at: usize| free.iter().enumerate().all(|(resource, free)| asked(at, resource) <= *free);
     if is_gang { free.iter().all(|free| *free >= 0) } else { (served..problem.items.len()).any(fits) }
