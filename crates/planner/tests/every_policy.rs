@@ -5,10 +5,10 @@ mod given;
 use std::sync::Arc;
 
 use given::launches;
-use given::random::{a_request, mixed_snapshots, near_snapshots, rich_snapshots, steady_snapshots};
+use given::random::{a_request, mixed_snapshots, near_snapshots, rich_snapshots, small_snapshots, steady_snapshots};
 use mobula_planner::{
-    DemandClass, DemandRef, Memory, Placement, Plan, Policy, PolicyOptions, Severity, Snapshot, Target, Unmet,
-    UnmetKind, Violation, idempotence, lint, monotonicity, policy, policy_names,
+    DemandClass, DemandRef, Memory, NodePhase, Placement, Plan, Policy, PolicyOptions, Severity, Snapshot, Target,
+    Unmet, UnmetKind, Violation, apply, idempotence, lint, monotonicity, policy, policy_names,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -140,13 +140,17 @@ proptest! {
 }
 
 /// The same random snapshots in every run.
-#[allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 fn drawn(seed: u64) -> Snapshot {
+    drawn_from(&rich_snapshots(), seed)
+}
+
+#[allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
+fn drawn_from(snapshots: &impl Strategy<Value = Snapshot>, seed: u64) -> Snapshot {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
-    rich_snapshots().new_tree(&mut runner).expect("snapshots can be drawn").current()
+    snapshots.new_tree(&mut runner).expect("snapshots can be drawn").current()
 }
 
 /// A gang once took more than a quota left to two groups together.
@@ -176,4 +180,30 @@ fn mobula_is_content_with_what_it_launched() {
     let found = |seed: u64| (seed, idempotence(&*policy, &drawn(seed), &Memory::default()));
     let restless: Vec<_> = (0..600).chain(ONCE_RESTLESS).map(found).filter(|(_, found)| !found.is_empty()).collect();
     assert!(restless.is_empty(), "not content with seeds {restless:#?}");
+}
+
+/// The plan is carried out, and what it launches is in this phase then.
+fn carried_out(snapshot: &Snapshot, plan: &Plan, phase: NodePhase) -> Snapshot {
+    let mut next = apply(snapshot, plan);
+    for node in next.nodes.iter_mut().skip(snapshot.nodes.len()) {
+        node.phase = phase;
+        node.ray_node_id = (phase == NodePhase::Running).then(|| format!("ray-{}", node.instance_id));
+    }
+    next
+}
+
+/// The same without prices, where GPU nodes are kept from work that needs none, and however far the nodes have come that were
+/// launched: asked for only, on their way, or running.
+#[test]
+fn mobula_is_content_without_prices_whatever_has_come() {
+    let (policy, snapshots) = (mobula(0), small_snapshots());
+    for seed in 0..400 {
+        let snapshot = drawn_from(&snapshots, seed);
+        let (before, memory) = policy.plan(&snapshot, &Memory::default());
+        for phase in [NodePhase::Requested, NodePhase::Pending, NodePhase::Running] {
+            let (after, _) = policy.plan(&carried_out(&snapshot, &before, phase), &memory);
+            assert_eq!(launches(&after), [], "seed {seed}, {phase:?}: {:?} was launched", launches(&before));
+            assert_eq!(unmet(&after), unmet(&before), "seed {seed}, {phase:?}");
+        }
+    }
 }

@@ -5,8 +5,8 @@ mod given;
 use given::exact::least_cost;
 use given::*;
 use mobula_planner::{
-    GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Memory, Mobula, NodeType, Offering, Policy,
-    PolicyOptions, RayV2, Request, Snapshot, lint,
+    Constraint, GangStrategy, LabelConstraint, LabelOperator, LabelSelector, Memory, Mobula, NodeType, Offering,
+    Policy, PolicyOptions, RayV2, Request, Snapshot, lint,
 };
 
 fn priced(price_per_hour: f64, group: NodeType) -> NodeType {
@@ -179,4 +179,59 @@ fn mobula_with_work_to_improve_is_near_the_optimum() {
 fn mobula_within_a_tick_is_not_far_from_it() {
     let ratios = ratios(&mobula(0), 300);
     assert!(mean(&ratios) <= 1.05, "{}", mean(&ratios));
+}
+
+/// A problem of which each group may have one or two replicas.
+fn a_tight_problem(seed: u64) -> Snapshot {
+    let mut snapshot = a_problem(seed);
+    let mut random = Random(!seed);
+    snapshot.node_types.iter_mut().for_each(|group| group.max_replicas = 1 + random.below(2) as u32);
+    snapshot
+}
+
+#[test]
+fn mobula_serves_all_that_fits() {
+    let (mut tight, mut unserved) = (0, Vec::new());
+    for seed in 0..600 {
+        let snapshot = a_tight_problem(seed);
+        if least_cost(&snapshot).is_some() {
+            tight += 1;
+            let (plan, _) = mobula(0).plan(&snapshot, &Memory::default());
+            unserved.extend((!plan.unmet.is_empty()).then_some(seed));
+        }
+    }
+    assert!(tight > 200, "{tight} problems");
+    assert_eq!(unserved, Vec::<u64>::new(), "of {tight}");
+}
+
+/// What tasks ask for in a problem is asked for by `request_resources`.
+fn a_call(seed: u64, turn: usize) -> Snapshot {
+    let mut snapshot = a_tight_problem(seed);
+    let mut requests = std::mem::take(&mut snapshot.demand);
+    snapshot.gangs.clear();
+    let classes = requests.len().max(1);
+    requests.rotate_left(turn % classes);
+    snapshot.constraints = vec![Constraint { requests }];
+    snapshot
+}
+
+#[test]
+fn what_request_resources_asks_for_is_near_the_optimum_in_any_order() {
+    let mut ratios = Vec::new();
+    for seed in 0..400 {
+        let mut as_tasks = a_tight_problem(seed);
+        as_tasks.gangs.clear();
+        let least = least_cost(&as_tasks);
+        let plans = [0, 1, 2].map(|turn| mobula(0).plan(&a_call(seed, turn), &Memory::default()).0);
+        for plan in &plans {
+            assert_eq!((launches(plan), plan.unmet.len()), (launches(&plans[0]), plans[0].unmet.len()), "seed {seed}");
+            assert_eq!(plan.unmet.is_empty(), least.is_some(), "seed {seed}: {least:?} is the least, {:?}", plan.unmet);
+        }
+        let cost = launch_cost(&as_tasks, &plans[0]);
+        ratios.extend(least.filter(|least| *least > 0.0).map(|least| (seed, cost / least)));
+        assert!(least != Some(0.0) || cost == 0.0, "seed {seed}: {cost} for what is there");
+    }
+    assert!(ratios.len() > 100, "{} problems", ratios.len());
+    let worst = ratios.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    assert!(mean(&ratios) <= 1.01 && worst.is_some_and(|worst| worst.1 <= 1.2), "{}, worst {worst:?}", mean(&ratios));
 }

@@ -173,6 +173,9 @@ pub(super) fn decide<'a>(
     if let Some(better) = better {
         (draft, repacked, fixed_cost) = better;
     }
+    if draft.squeeze(&rules, &map) {
+        (repacked, fixed_cost) = draft.repack(&rules);
+    }
     draft.say_how_near(&map);
     let shrink = shrink::shrink(&draft.board, &map, &given_up, &draft.census, roster, memory);
     Decision {
@@ -249,13 +252,15 @@ pub(super) struct Draft<'a> {
     pub gangs: Vec<GangWork<'a>>,
     pub fates: Vec<GangFate>,
     /// By gang in the order of the snapshot, those that may be packed anew: what they may use.
-    fluid: BTreeMap<u32, Option<Arc<Reach>>>,
+    pub fluid: BTreeMap<u32, Option<Arc<Reach>>>,
     reaches: BTreeMap<(Vec<DomainId>, Option<String>), Arc<Reach>>,
     lacking: Vec<Lacking>,
     floors: Vec<u64>,
     reserved: Vec<u64>,
     /// By host: launched, and to stay as it is.
     pub fixed: Vec<bool>,
+    /// Hosts that are there or launched for what must be there: they come first.
+    standing: usize,
     pub indices: Indices,
     pub sites: Sites,
     census: Vec<Census<'a>>,
@@ -338,6 +343,7 @@ impl<'a> Draft<'a> {
             lacking: reserved.lacking,
             floors,
             reserved: reserved.launched,
+            standing: fixed.len(),
             fixed,
             indices,
             sites: Sites::default(),
@@ -506,7 +512,7 @@ impl<'a> Draft<'a> {
         let is_alike = work.together != Together::Apart || work.parts.len() == 1;
         // Nor may what a gang lost go where the rest of it is, if all have to be apart.
         let is_alike = is_alike && !(work.together == Together::Apart && work.gang.rescheduling);
-        if pool.is_fluid && is_alike && self.is_at_one_level(mark) {
+        if pool.is_fluid && is_alike && self.is_at_one_level(self.board.puts[mark.puts()..].iter()) {
             let reach = self.reach(pool);
             self.fluid.insert(work.at, reach);
             return;
@@ -525,19 +531,19 @@ impl<'a> Draft<'a> {
     /// What a gang may use that is kept in a pool; found out once for each domain and fabric, whose groups are given.
     fn reach(&mut self, pool: &Pool) -> Option<Arc<Reach>> {
         let groups = pool.group_mask()?;
-        let present = self.board.world.present;
+        let standing = self.standing;
         let key = (pool.domains.clone(), pool.fabric.clone());
         let reach = self.reaches.entry(key).or_insert_with(|| {
-            let hosts = pool.hosts(present).filter(|host| (*host as usize) < present).collect();
+            let hosts = pool.hosts(standing).filter(|host| (*host as usize) < standing).collect();
             Arc::new(Reach { groups, hosts })
         });
         Some(Arc::clone(reach))
     }
 
-    /// Whether all launches since `mark` are as good as each other by labels and by the user's priority of groups.
-    fn is_at_one_level(&self, mark: &Mark) -> bool {
+    /// Whether all launches that hold this are as good as each other by labels and by the user's priority of groups.
+    pub fn is_at_one_level<'p>(&self, puts: impl Iterator<Item = &'p Put>) -> bool {
         let world = &self.board.world;
-        let launched = self.board.puts[mark.puts()..].iter().filter(|put| put.host as usize >= world.present);
+        let launched = puts.filter(|put| put.host as usize >= world.present);
         let mut levels = launched.map(|put| {
             let group = &world.groups[world.hosts.group[put.host as usize] as usize];
             (put.shape, world.rank(&world.shapes[put.shape as usize], group.kind), group.spec.priority)
@@ -585,13 +591,18 @@ impl<'a> Draft<'a> {
         let minima =
             groups.map(|(at, (group, replicas))| rules.prices.cost[at] * (*replicas * u64::from(group.hosts)) as f64);
         let fixed_cost = minima.sum();
-        // A replica with some bundle that can't move stays, and with it whatever else is on it.
-        let gangs = self
-            .gangs
-            .iter()
-            .filter_map(|work| Some((work.at, (work, self.fluid.get(&work.at)?.as_deref()))))
-            .collect();
-        let fluid = Fluid { fixed: &self.fixed, gangs, packed: self.packed.as_ref() };
+        let fluid = fluid(&self.fixed, &self.gangs, &self.fluid, self.packed.as_ref());
         (repack::repack(&mut self.board, rules, &fluid), fixed_cost)
     }
+}
+
+/// What may be packed anew. A replica with some bundle that can't move stays, and with it whatever else is on it.
+pub(super) fn fluid<'g, 'a>(
+    fixed: &'g [bool],
+    gangs: &'g [GangWork<'a>],
+    may_use: &'g BTreeMap<u32, Option<Arc<Reach>>>,
+    packed: Option<&'g Problem>,
+) -> Fluid<'g, 'a> {
+    let gangs = gangs.iter().filter_map(|work| Some((work.at, (work, may_use.get(&work.at)?.as_deref()))));
+    Fluid { fixed, gangs: gangs.collect(), packed }
 }

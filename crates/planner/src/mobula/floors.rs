@@ -2,11 +2,13 @@
 
 use super::Rules;
 use super::board::Board;
-use super::demand::Class;
+use super::demand::{Class, Hardness};
 use super::lots::{Lot, Owner, PresentClass, Purchase, Way, levels_of, open_groups};
-use super::repack::present_classes;
+use super::repack::{Fluid, FluidGangs, present_classes, repack};
+use super::squeeze::squeeze;
 use super::tasks;
 use super::world::{Origin, need};
+use crate::DemandClass;
 use crate::census::Census;
 use crate::packing::greedy;
 
@@ -49,50 +51,99 @@ pub(super) fn constraints(board: &mut Board<'_>, rules: &Rules<'_>) -> Reserved 
     let mut reserved = Reserved { launched: vec![0; board.world.groups.len()], ..Reserved::default() };
     for (at, constraint) in snapshot.constraints.iter().enumerate() {
         // What is lacking is said in the words of the board that stays.
-        let mut classes: Vec<Class> = (0..)
-            .zip(&constraint.requests)
-            .map(|(at, class)| Class { at, shape: board.world.shape(&class.request), count: class.count })
-            .collect();
-        let emptied = || {
-            let mut empty = board.clone();
-            empty.world.empty_hosts(0..board.world.hosts.len());
-            empty
-        };
-        let (mut empty, asked) = (emptied(), classes.clone());
-        let present = empty.world.hosts.len();
-        tasks::serve(&mut empty, rules, &mut classes);
-        let is_lacking = classes.iter().any(|class| class.count > 0);
-        let launches = is_lacking || empty.world.hosts.len() > present;
-        let better = launches.then(|| packed(emptied(), rules, &asked, false)).flatten();
-        let better = better.or_else(|| is_lacking.then(|| packed(emptied(), rules, &asked, true)).flatten());
-        if let Some(better) = better {
-            empty = better;
-            classes.clear();
-        }
-        classes.retain(|class| class.count > 0);
-        if !classes.is_empty() {
+        let asked = hardest_first(board, &constraint.requests);
+        let empty = match held(board, rules, &asked) {
+            Ok(empty) => empty,
             // All at once or not at all: half of it would stay for nothing.
-            reserved.lacking.push(Lacking { at, classes });
-            continue;
-        }
+            Err(classes) => {
+                reserved.lacking.push(Lacking { at, classes });
+                continue;
+            }
+        };
+        let present = board.world.hosts.len();
         empty.world.grown.keys().for_each(|host| board.grow(*host));
         for (host, needed) in empty.world.hosts.needed.iter().enumerate().take(present) {
             if *needed & need::TASKS != 0 {
                 board.world.hosts.needed[host] |= need::CONSTRAINT;
             }
         }
-        for (group, before) in
-            board.world.groups.iter().map(|group| group.launched).collect::<Vec<_>>().iter().enumerate()
-        {
-            let replicas = empty.world.groups[group].launched.saturating_sub(*before);
+        for (group, replicas) in launched_since(&empty, present).into_iter().enumerate() {
             if replicas > 0 {
-                let first = board.launch(group, u64::from(replicas)) as usize;
+                let first = board.launch(group, replicas) as usize;
                 board.world.hosts.needed[first..].fill(need::CONSTRAINT);
-                reserved.launched[group] += u64::from(replicas);
+                reserved.launched[group] += replicas;
             }
         }
     }
     reserved
+}
+
+/// The requests of a call, the hardest to place first: the order in which they are listed must not matter.
+fn hardest_first<'a>(board: &mut Board<'a>, requests: &'a [DemandClass]) -> Vec<Class> {
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.sort_by(|a, b| requests[*a].request.cmp(&requests[*b].request));
+    let class = |at: usize| {
+        let DemandClass { request, count } = &requests[at];
+        Class { at: at as u32, shape: board.world.shape(request), count: *count }
+    };
+    let mut classes: Vec<Class> = order.into_iter().map(class).collect();
+    let hardness = Hardness::new(&board.world);
+    classes.sort_by_cached_key(|class| std::cmp::Reverse(hardness.of(&board.world, class.shape)));
+    classes
+}
+
+/// A board on which, were it empty, a call of `request_resources` is held as cheaply as can be found.
+///
+/// # Errors
+/// What can't be held of it.
+fn held<'a>(board: &Board<'a>, rules: &Rules<'_>, asked: &[Class]) -> Result<Board<'a>, Vec<Class>> {
+    let emptied = || {
+        let mut empty = board.copy();
+        empty.world.empty_hosts(0..board.world.hosts.len());
+        empty
+    };
+    let (mut empty, mut classes) = (emptied(), asked.to_vec());
+    let present = empty.world.hosts.len();
+    let packed_last = tasks::serve(&mut empty, rules, &mut classes);
+    let is_short = |classes: &[Class]| classes.iter().any(|class| class.count > 0);
+    if empty.world.hosts.len() == present && !is_short(&classes) {
+        return Ok(empty);
+    }
+    if let Some(packed) = packed(emptied(), rules, asked, false) {
+        return Ok(packed);
+    }
+    // What is here already stays; the rest is packed like what is launched for tasks.
+    let mut fixed = vec![true; present];
+    fixed.resize(empty.world.hosts.len(), false);
+    if is_short(&classes) {
+        let fluid = Fluid { fixed: &fixed, gangs: FluidGangs::new(), packed: None };
+        squeeze(&mut empty, rules, &fluid, &mut classes, None);
+        fixed.resize(empty.world.hosts.len(), false);
+    }
+    if is_short(&classes)
+        && let Some(packed) = packed(emptied(), rules, asked, true)
+    {
+        return Ok(packed);
+    }
+    classes.retain(|class| class.count > 0);
+    if !classes.is_empty() {
+        return Err(classes);
+    }
+    let packed = packed_last.as_ref();
+    repack(&mut empty, rules, &Fluid { fixed: &fixed, gangs: FluidGangs::new(), packed });
+    Ok(empty)
+}
+
+/// By group: replicas that are launched, of hosts from this number on.
+pub(super) fn launched_since(board: &Board<'_>, first: usize) -> Vec<u64> {
+    let hosts = &board.world.hosts;
+    let mut launched = vec![0; board.world.groups.len()];
+    for host in first..hosts.len() {
+        if let (Origin::New { host: 0, .. }, false) = (hosts.origin[host], hosts.is_given_up[host]) {
+            launched[hosts.group[host] as usize] += 1;
+        }
+    }
+    launched
 }
 
 /// An empty board with a call of `request_resources` on it, if everything can be packed on hosts that are there or launched

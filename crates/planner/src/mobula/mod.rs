@@ -11,6 +11,7 @@
 //!    Gangs with accelerators come near each other where that costs nothing ([`close`]).
 //! 4. Tasks and actors, the hardest first, on what is there, on its way or launched ([`tasks`]), then on new hosts ([`lots`]).
 //! 5. What is launched is packed once more, all together, with a bound on what it could cost at the least ([`repack`]).
+//!    What found no place is packed together with all that may be elsewhere ([`squeeze`]).
 //! 6. Nodes that nothing needs go ([`shrink`]).
 //!
 //! Requests, nodes and groups are dense integers all the way ([`world`]); everything is said with its reason ([`report`],
@@ -49,6 +50,7 @@ mod runs;
 mod second_look;
 mod shrink;
 mod slots;
+mod squeeze;
 mod stocks;
 mod tasks;
 mod waiting;

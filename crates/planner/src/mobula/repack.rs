@@ -22,11 +22,11 @@ use crate::quick_hash::Index;
 /// Most classes of present hosts that are packed anew; where there are more, what is on them stays as it is.
 const MAX_PRESENT_CLASSES: usize = 48;
 /// Most pieces of a kind on one host: beyond, demand is so fine that packing it anew gains nothing and takes for ever.
-const MAX_TAKEN: i64 = 100_000;
+pub(super) const MAX_TAKEN: i64 = 100_000;
 /// Most lots that are packed anew.
 const MAX_LOTS: usize = 1_000;
 /// Most lots and bins of a problem that is improved in every tick.
-const MAX_SMALL: usize = 100;
+pub(super) const MAX_SMALL: usize = 100;
 /// Work that is spent on such a problem in every tick: mostly less than a millisecond.
 const TICK_WORK: u64 = 5_000;
 /// What using a present host costs, in parts of the cheapest launch: it only chooses between them.
@@ -54,7 +54,7 @@ pub(super) type FluidGangs<'g, 'a> = BTreeMap<u32, (&'g GangWork<'a>, Option<&'g
 pub(super) struct Reach {
     /// By group: whether it may be launched.
     pub groups: Vec<bool>,
-    /// Present hosts.
+    /// Hosts that are there, or launched for what must be there.
     pub hosts: Vec<HostId>,
 }
 
@@ -78,33 +78,21 @@ pub(super) fn repack<'a>(board: &mut Board<'a>, rules: &Rules<'_>, of: &Fluid<'_
     if board.puts.iter().any(|put| put.taken > MAX_TAKEN) {
         return Repacked::default();
     }
-    // What may be elsewhere may change places with what is on present hosts, too.
-    let is_free = |put: &Put| match put.demand {
-        DemandRef::Class(_) => true,
-        DemandRef::Gang { gang, .. } => gangs.contains_key(&gang),
-    };
     let loose = board.loose(fixed);
     let costs = board.count(&loose).into_iter().zip(&rules.prices.cost);
     let before = costs.map(|(hosts, cost)| cost * hosts as f64).sum();
-    if !has_many_classes(board, is_free) {
-        let (free, rest): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_free(put));
-        let (launched, kept): (Vec<Put>, Vec<Put>) = rest.iter().partition(|put| is_launched(put.host));
-        let mut trial = board.copy();
-        trial.release(&loose, rest, &free);
-        if let Some(present) = present_classes(&trial, rules) {
-            // A gang that is kept in a place might be cheaper in another one.
-            let is_anywhere = |put: &Put| DemandOwner::of(put.demand).reach(gangs).is_none();
-            let is_everything = trial.puts.is_empty() && free.iter().all(is_anywhere);
-            trial.puts = kept;
-            let fluid: Vec<Put> = free.into_iter().chain(launched).collect();
-            let ground = Ground { limits: trial.limits.clone(), present, before, is_wasteful: true };
-            let repacked = repack_on(board, |_| trial, rules, (of, &fluid), ground);
-            return Repacked { is_proven: repacked.is_proven && is_everything, ..repacked };
-        }
+    if let Some(Lifted { board: trial, fluid, present }) = lift(board, rules, of) {
+        // A gang that is kept in a place might be cheaper in another one.
+        let is_anywhere = |put: &Put| DemandOwner::of(put.demand).reach(gangs).is_none();
+        let is_everything = trial.puts.is_empty() && fluid.iter().all(is_anywhere);
+        let ground = Ground { limits: trial.limits.clone(), present, before, is_wasteful: true, is_kept_clean: true };
+        let repacked = repack_on(board, |_| trial, rules, (of, &fluid), ground);
+        return Repacked { is_proven: repacked.is_proven && is_everything, ..repacked };
     }
     let (launched, kept): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_launched(put.host));
     let is_wasteful = has_unused(board, &loose);
-    let ground = Ground { limits: board.limits_without(&loose), present: Vec::new(), before, is_wasteful };
+    let ground =
+        Ground { limits: board.limits_without(&loose), present: Vec::new(), before, is_wasteful, is_kept_clean: true };
     let trial = |board: &Board<'a>| {
         let mut trial = board.copy();
         trial.release(&loose, kept, &[]);
@@ -112,6 +100,36 @@ pub(super) fn repack<'a>(board: &mut Board<'a>, rules: &Rules<'_>, of: &Fluid<'_
     };
     let repacked = repack_on(board, trial, rules, (of, &launched), ground);
     Repacked { is_proven: false, ..repacked }
+}
+
+/// A board without what may be elsewhere.
+pub(super) struct Lifted<'a> {
+    pub board: Board<'a>,
+    /// What may be elsewhere.
+    pub fluid: Vec<Put>,
+    pub present: Vec<PresentClass>,
+}
+
+/// Takes off a board what may be elsewhere, which may then change places with what is on present hosts, too; `None`: there are
+/// too many classes of hosts for that.
+pub(super) fn lift<'a>(board: &Board<'a>, rules: &Rules<'_>, of: &Fluid<'_, '_>) -> Option<Lifted<'a>> {
+    let Fluid { fixed, gangs, .. } = of;
+    let is_launched =
+        |host: HostId| !fixed.get(host as usize).copied().unwrap_or(true) && host as usize >= board.world.present;
+    let is_free = |put: &Put| match put.demand {
+        DemandRef::Class(_) => true,
+        DemandRef::Gang { gang, .. } => gangs.contains_key(&gang),
+    };
+    if has_many_classes(board, is_free) {
+        return None;
+    }
+    let (free, rest): (Vec<Put>, Vec<Put>) = board.puts.iter().partition(|put| is_free(put));
+    let (launched, kept): (Vec<Put>, Vec<Put>) = rest.iter().partition(|put| is_launched(put.host));
+    let mut trial = board.copy();
+    trial.release(&board.loose(fixed), rest, &free);
+    let present = present_classes(&trial, rules)?;
+    trial.puts = kept;
+    Some(Lifted { board: trial, fluid: free.into_iter().chain(launched).collect(), present })
 }
 
 /// Whether present hosts are surely of too many classes, without what is free to go elsewhere.
@@ -141,14 +159,16 @@ fn has_unused(board: &Board<'_>, hosts: &[Loose]) -> bool {
 }
 
 /// On what is packed anew.
-struct Ground {
+pub(super) struct Ground {
     /// What may be launched.
-    limits: Limits,
-    present: Vec<PresentClass>,
+    pub limits: Limits,
+    pub present: Vec<PresentClass>,
     /// What the launches cost as they are.
-    before: f64,
+    pub before: f64,
     /// Some of what is launched holds nothing.
-    is_wasteful: bool,
+    pub is_wasteful: bool,
+    /// Without prices, what is clean of accelerators now stays so.
+    pub is_kept_clean: bool,
 }
 
 /// Packs anew what is on `puts`; `trial` makes the board on which that is not placed, if it is wanted.
@@ -163,7 +183,7 @@ fn repack_on<'a>(
     if lots.len() > MAX_LOTS {
         return Repacked::default();
     }
-    let Ground { limits, present, before, is_wasteful } = ground;
+    let Ground { limits, present, before, is_wasteful, .. } = ground;
     let mut purchase = Purchase::new(&board.world, &limits, rules, lots, present);
     let is_whole = |packing: &Packing| packing.left.iter().all(|left| *left == 0);
     let is_small = purchase.lots.len() + purchase.problem.bins.len() <= MAX_SMALL;
@@ -237,13 +257,13 @@ pub(super) fn present_classes(trial: &Board<'_>, rules: &Rules<'_>) -> Option<Ve
 }
 
 /// Demand that may be elsewhere in lots, and where it is now.
-struct Sorted {
-    lots: Vec<Lot>,
-    placed: Placed,
+pub(super) struct Sorted {
+    pub lots: Vec<Lot>,
+    pub placed: Placed,
 }
 
 /// Where demand is now.
-struct Placed {
+pub(super) struct Placed {
     /// Hosts, the lot that is on them, and how much of it on each.
     lots: Vec<(Range<HostId>, usize, i64)>,
     /// By host: the bin that its class is, of those that are there.
@@ -253,19 +273,21 @@ struct Placed {
 /// What makes demand alike: shape, bins, and for gangs with bundles apart the size.
 type LotKey = (ShapeId, Vec<bool>, u32);
 
-/// What makes pieces of demand belong together.
-type PieceKey = (ShapeId, DemandOwner, Option<Level>);
+/// What makes pieces of demand belong together; the last says whether they are where they should not be ([`is_misplaced`]).
+type PieceKey = (ShapeId, DemandOwner, Option<Level>, bool);
 
 impl Sorted {
-    fn new(
+    pub fn new(
         board: &Board<'_>,
         rules: &Rules<'_>,
         (of, fluid): (&Fluid<'_, '_>, &[Put]),
-        Ground { limits, present, .. }: &Ground,
+        Ground { limits, present, is_kept_clean, .. }: &Ground,
     ) -> Self {
         let (gangs, world) = (&of.gangs, &board.world);
         // Pieces of one owner and one shape belong together; those of tasks by level of preference, so that none of them goes
-        // further down than it has to. (A gang is at one level.)
+        // further down than it has to. (A gang is at one level.) Without prices, what is clean of accelerators is told from what
+        // is not, so that only what found no other place may be on hosts with them; not where bundles have to be apart, which
+        // only works among the pieces of one lot.
         let is_open = open_groups(world, limits);
         let mut levels: Index<ShapeId, Vec<Option<Level>>> = Index::default();
         let mut level = |put: &Put| {
@@ -277,7 +299,8 @@ impl Sorted {
         let mut pieces: Vec<(PieceKey, Vec<&Put>)> = Vec::new();
         let mut piece_of: Vec<usize> = Vec::with_capacity(fluid.len());
         for put in fluid {
-            let key = (put.shape, DemandOwner::of(put.demand), level(put));
+            let owner = DemandOwner::of(put.demand);
+            let key = (put.shape, owner, level(put), !owner.is_apart(gangs) && is_misplaced(world, rules, put));
             let number = *number_of.entry(key).or_insert(pieces.len());
             if number == pieces.len() {
                 pieces.push((key, Vec::new()));
@@ -301,9 +324,9 @@ impl Sorted {
         let mut known: Index<(Openness, *const Reach, u32), usize> = Index::default();
         let mut lot_of_piece = vec![0; pieces.len()];
         for number in order {
-            let ((shape, owner, _), puts) = (pieces[number].0, &pieces[number].1);
+            let ((shape, owner, ..), puts) = (pieces[number].0, &pieces[number].1);
             let reach = owner.reach(gangs);
-            let openness = Openness::of(world, rules, (shape, &levels[&shape]), puts);
+            let openness = Openness::of(world, rules, (shape, &levels[&shape]), puts, *is_kept_clean);
             let taken: u64 = puts.iter().map(|put| put.all_taken()).sum();
             let (owner, apart) = owner.into_lot_owner(gangs, shape, puts, taken);
             let size = if apart { taken as u32 } else { u32::MAX };
@@ -331,7 +354,7 @@ impl Sorted {
 
 impl Placed {
     /// How all of so many lots are packed now.
-    fn packing(self, board: &Board<'_>, lots: usize) -> Packing {
+    pub fn packing(self, board: &Board<'_>, lots: usize) -> Packing {
         let Placed { lots: placed, class_of } = self;
         let bin_of = |host: HostId| match class_of.get(host as usize) {
             Some(class) if *class != NO_CLASS => *class,
@@ -412,10 +435,21 @@ impl DemandOwner {
             DemandOwner::Gang(at) => {
                 let together = gangs.get(&at).map(|(work, _)| work.together);
                 let deal = Deal::again(at, shape, together == Some(Together::One), puts);
-                (Owner::Gang(deal, taken as u32), together == Some(Together::Apart))
+                (Owner::Gang(deal, taken as u32), self.is_apart(gangs))
             }
         }
     }
+
+    /// Whether each piece of it must be on a host of its own.
+    fn is_apart(self, gangs: &FluidGangs<'_, '_>) -> bool {
+        let DemandOwner::Gang(at) = self else { return false };
+        gangs.get(&at).is_some_and(|(work, _)| work.together == Together::Apart)
+    }
+}
+
+/// Whether this is on hosts with accelerators without need of any, where nothing says what their time is worth.
+fn is_misplaced(world: &World<'_>, rules: &Rules<'_>, put: &Put) -> bool {
+    !rules.prices.is_priced && !world.shapes[put.shape as usize].is_scarce && world.hosts.traits(put.host).is_scarce
 }
 
 /// Which classes of present hosts lie within what gangs may use.
@@ -453,12 +487,18 @@ struct Openness {
 }
 
 impl Openness {
-    fn of(world: &World<'_>, rules: &Rules<'_>, (shape, levels): (ShapeId, &[Option<Level>]), puts: &[&Put]) -> Self {
+    fn of(
+        world: &World<'_>,
+        rules: &Rules<'_>,
+        (shape, levels): (ShapeId, &[Option<Level>]),
+        puts: &[&Put],
+        stays_clean: bool,
+    ) -> Self {
         let launched = puts.iter().filter(|put| put.host as usize >= world.present);
         let now = launched.filter_map(|put| levels[world.hosts.group[put.host as usize] as usize]).max();
         let worst = now.or(levels.iter().flatten().min().copied());
-        let is_misuse = |put: &&Put| world.hosts.traits(put.host).is_scarce;
-        let is_kept_clean = || rules.keep_gpu_clean || (!rules.prices.is_priced && !puts.iter().any(is_misuse));
+        let is_misplaced = || puts.iter().any(|put| is_misplaced(world, rules, put));
+        let is_kept_clean = || rules.keep_gpu_clean || (stays_clean && !rules.prices.is_priced && !is_misplaced());
         Openness { shape, worst, is_clean: !world.shapes[shape as usize].is_scarce && is_kept_clean() }
     }
 

@@ -7,6 +7,7 @@
 use super::Rules;
 use super::decide::{Draft, MAX_RETRIED};
 use super::demand::{GangWork, Together};
+use super::floors::launched_since;
 use super::repack::Repacked;
 use super::world::{Origin, need};
 
@@ -21,7 +22,7 @@ impl Draft<'_> {
         rules: &Rules<'_>,
         again: impl FnOnce(&[u64]) -> Draft<'a>,
     ) -> Option<(Draft<'a>, Repacked, f64)> {
-        let launched = self.launched();
+        let launched = launched_since(&self.board, self.board.world.present);
         let hosts = self.board.world.hosts.len() - self.board.world.present;
         let is_short = self.unserved().0 > 0 || self.unserved().2 > 0;
         let is_anywhere = self.board.world.snapshot.hosts.is_empty();
@@ -66,18 +67,6 @@ impl Draft<'_> {
             }
         }
         Some(best)
-    }
-
-    /// By group: replicas that are launched.
-    fn launched(&self) -> Vec<u64> {
-        let world = &self.board.world;
-        let mut launched = vec![0; world.groups.len()];
-        for host in world.present..world.hosts.len() {
-            if let (Origin::New { host: 0, .. }, false) = (world.hosts.origin[host], world.hosts.is_given_up[host]) {
-                launched[world.hosts.group[host] as usize] += 1;
-            }
-        }
-        launched
     }
 
     /// Whether something is launched that nothing needs.

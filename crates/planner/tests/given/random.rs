@@ -173,6 +173,27 @@ pub fn steady_snapshots() -> impl Strategy<Value = Snapshot> {
     })
 }
 
+/// Tasks for a few groups of which there may be few nodes, as much as fits about; without prices.
+pub fn small_snapshots() -> impl Strategy<Value = Snapshot> {
+    let cpus = || prop::sample::select(vec![2_i64, 4, 8, 16, 64]);
+    let groups = prop::collection::vec((cpus(), prop::sample::select(vec![0_i64, 0, 1, 8]), 1..5_u32), 2..4);
+    let task = (prop::sample::select(vec![0_i64, 1, 2, 4]), prop::sample::select(vec![0_i64, 0, 0, 1, 4]), 1..20_u64);
+    (groups, prop::collection::vec(task, 1..4)).prop_map(|(groups, tasks)| {
+        let made = groups.into_iter().enumerate().map(|(at, (cpu, gpu, most))| NodeType {
+            max_replicas: most,
+            ..group(&format!("group-{at}"), &[("CPU", cpu), ("GPU", gpu)])
+        });
+        let groups: Vec<NodeType> = made.collect();
+        let mut snapshot = cluster(&groups.iter().collect::<Vec<_>>(), vec![]);
+        snapshot.settings.conserve_gpu_nodes = true;
+        let class = |(cpu, gpu, count)| DemandClass { request: request(&[("CPU", cpu), ("GPU", gpu)]), count };
+        snapshot.demand = tasks.into_iter().map(class).collect();
+        let mut seen = BTreeSet::new();
+        snapshot.demand.retain(|class| seen.insert(class.request.clone()));
+        snapshot
+    })
+}
+
 /// Mixed snapshots in zones and rows, whose groups say how near gangs have to be, or should be.
 pub fn near_snapshots() -> impl Strategy<Value = Snapshot> {
     let level = || prop::sample::select(vec![None, None, Some("zone"), Some("row"), Some("aisle")]);
