@@ -21,7 +21,7 @@ use crate::given_up::{self, GivenUp};
 use crate::packing::Problem;
 use crate::roster::Row;
 use crate::topology::DomainId;
-use crate::{DemandRef, FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
+use crate::{FabricWish, Memory, NodePhase, PolicyOptions, Snapshot, TerminateCause};
 
 /// Most launched hosts times classes of tasks for which it is tried to serve more within the limits.
 pub(super) const MAX_RETRIED: usize = 20_000;
@@ -550,39 +550,6 @@ impl<'a> Draft<'a> {
         });
         let Some((shape, rank, priority)) = levels.next() else { return true };
         levels.all(|other| other.2 == priority && (other.0 != shape || other.1 == rank))
-    }
-
-    /// Where limits leave tasks without a place, those that only few groups can hold may have lost theirs to others: tries what
-    /// is launched for tasks again, one class after the other, and takes that if it serves more.
-    fn serve_the_hardest_first(&mut self, rules: &Rules<'_>) {
-        let world = &self.board.world;
-        let launched = world.hosts.len() - world.present;
-        if launched == 0
-            || launched * self.classes.len() > MAX_RETRIED
-            || self.classes.iter().all(|class| class.count == 0)
-        {
-            return;
-        }
-        let is_retried = |put: &Put| put.host as usize >= world.present && matches!(put.demand, DemandRef::Class(_));
-        let (retried, kept): (Vec<Put>, Vec<Put>) = self.board.puts.iter().partition(|put| is_retried(put));
-        let mut fixed = self.fixed.clone();
-        fixed.resize(world.hosts.len(), false);
-        for put in kept.iter().filter(|put| put.host as usize >= world.present) {
-            fix_replicas(world, put, &mut fixed);
-        }
-        let mut trial = self.board.copy();
-        let loose = trial.loose(&fixed);
-        trial.release(&loose, kept, &retried);
-        let mut classes = self.classes.clone();
-        for class in &mut classes {
-            let given_back = retried.iter().filter(|put| put.demand == DemandRef::Class(class.at)).map(Put::pieces);
-            class.count = given_back.fold(class.count, u64::saturating_add);
-            tasks::serve(&mut trial, rules, std::slice::from_mut(class));
-        }
-        let left = |classes: &[Class]| classes.iter().map(|class| class.count).fold(0, u64::saturating_add);
-        if left(&classes) < left(&self.classes) {
-            (self.board, self.classes) = (trial, classes);
-        }
     }
 
     /// Packs anew what may be, and returns what came of it, and the cost of the minima that are launched.

@@ -4,17 +4,52 @@
 //! it has room for others then. Found out now, it need not be launched in two steps. Where it is known which Kubernetes
 //! nodes have room, that is left to the next tick, which sees where the hosts have come up.
 
-use super::Rules;
-use super::decide::{Draft, MAX_RETRIED};
-use super::demand::{GangWork, Together};
+use super::board::Put;
+use super::decide::{Draft, MAX_RETRIED, fix_replicas};
+use super::demand::{Class, GangWork, Together};
 use super::floors::launched_since;
 use super::repack::Repacked;
 use super::world::{Origin, need};
+use super::{Rules, tasks};
+use crate::DemandRef;
 
 /// Most gangs that are spread again one by one.
 const MAX_SPREAD_AGAIN: usize = 4;
 
 impl Draft<'_> {
+    /// Where limits leave tasks without a place, those that only few groups can hold may have lost theirs to others: tries what
+    /// is launched for tasks again, one class after the other, and takes that if it serves more.
+    pub(super) fn serve_the_hardest_first(&mut self, rules: &Rules<'_>) {
+        let world = &self.board.world;
+        let launched = world.hosts.len() - world.present;
+        if launched == 0
+            || launched * self.classes.len() > MAX_RETRIED
+            || self.classes.iter().all(|class| class.count == 0)
+        {
+            return;
+        }
+        let is_retried = |put: &Put| put.host as usize >= world.present && matches!(put.demand, DemandRef::Class(_));
+        let (retried, kept): (Vec<Put>, Vec<Put>) = self.board.puts.iter().partition(|put| is_retried(put));
+        let mut fixed = self.fixed.clone();
+        fixed.resize(world.hosts.len(), false);
+        for put in kept.iter().filter(|put| put.host as usize >= world.present) {
+            fix_replicas(world, put, &mut fixed);
+        }
+        let mut trial = self.board.copy();
+        let loose = trial.loose(&fixed);
+        trial.release(&loose, kept, &retried);
+        let mut classes = self.classes.clone();
+        for class in &mut classes {
+            let given_back = retried.iter().filter(|put| put.demand == DemandRef::Class(class.at)).map(Put::pieces);
+            class.count = given_back.fold(class.count, u64::saturating_add);
+            tasks::serve(&mut trial, rules, std::slice::from_mut(class));
+        }
+        let left = |classes: &[Class]| classes.iter().map(|class| class.count).fold(0, u64::saturating_add);
+        if left(&classes) < left(&self.classes) {
+            (self.board, self.classes) = (trial, classes);
+        }
+    }
+
     /// A draft that starts from what this one launches (given by group to `again`), if it serves more and leaves nothing that
     /// is launched empty.
     pub(super) fn seen_again<'a>(
