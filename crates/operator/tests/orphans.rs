@@ -3,7 +3,7 @@
 
 mod bench;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bench::{Process, cluster, condition, kubelet, said, scaled, seconds, server};
 use kube::{
@@ -11,7 +11,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, PropagationPolicy},
     core::{ApiResource, GroupVersionKind},
 };
-use mobula_apiserver::{ApiServer, Refusal, Rule, Verb};
+use mobula_apiserver::{ApiServer, End, Refusal, Rule, Verb};
 use mobula_operator::config::Config;
 use serde_json::{Value, json};
 
@@ -110,7 +110,12 @@ async fn a_token_and_a_head_service_that_users_made_are_used_and_stay_theirs() {
     let server = server(1);
     kubelet(&server);
     let metadata = |name: &str| json!({"name": name, "namespace": "default"});
-    server.create("secrets", json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("a")})).unwrap();
+    server
+        .create(
+            "secrets",
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("a"), "data": {"auth_token": "YWJj"}}),
+        )
+        .unwrap();
     let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata("mine"), "spec": {"ports": [{"port": 6379}]}});
     service["metadata"]["labels"] =
         json!({"ray.io/cluster": "a", "ray.io/node-type": "head", "ray.io/identifier": "a-head"});
@@ -161,5 +166,94 @@ async fn ways_in_that_users_made_are_used_as_they_are() {
     let ingresses = server.list("ingresses.networking.k8s.io", "default");
     assert_eq!(ingresses.len(), 2);
     assert!(ingresses.iter().all(|it| it["spec"]["rules"] == rules && it["metadata"]["ownerReferences"].is_null()));
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_given_back_to_an_owner_that_is_leaving() {
+    let server = server(1);
+    kubelet(&server);
+    let connection = server.connect();
+    let process = Process::start(connection, Config::default(), "a");
+    server.create("rayclusters", cluster("a", 1, 1)).unwrap();
+    seconds(20).await;
+    let before = owned(&server, "pods");
+    // What becomes of pods is seen at once, what becomes of the RayCluster long after.
+    process.connection.fail(Rule::on(Verb::Watch, "rayclusters").always().lag(Duration::from_secs(60)));
+    server.cut_watches("rayclusters", End::Closed);
+    seconds(5).await;
+    delete_alone(&server, &process).await;
+    seconds(120).await;
+    let _ = server.settle();
+    let after = owned(&server, "pods");
+    assert_eq!(uids(&after), uids(&before));
+    assert!(after.values().all(|(_, owner)| owner.is_empty()), "{after:?}");
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_still_have_an_owner_that_is_gone_are_waited_for() {
+    let server = server(1);
+    kubelet(&server);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    server.create("rayclusters", cluster("a", 1, 4)).unwrap();
+    seconds(100).await;
+    let before = owned(&server, "pods");
+    process.connection.fail(Rule::on(Verb::Watch, "pods").always().lag(Duration::from_secs(20)));
+    server.cut_watches("pods", End::Closed);
+    seconds(25).await;
+    delete_alone(&server, &process).await;
+    server.create("rayclusters", cluster("a", 1, 4)).unwrap();
+    seconds(120).await;
+    let after = owned(&server, "pods");
+    assert_eq!(uids(&after), uids(&before));
+    assert_eq!(server.get("rayclusters", "default", "a").unwrap()["status"]["state"], "ready");
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_comes_back_suspended_is_suspended_once_what_it_left_is_gone() {
+    let server = server(1);
+    kubelet(&server);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    server.create("rayclusters", cluster("a", 2, 1)).unwrap();
+    seconds(20).await;
+    delete_alone(&server, &process).await;
+    let refusal = Refusal::of_code(500, "not now");
+    process.connection.fail(Rule::on(Verb::Patch, "pods").times(2).refuse(refusal));
+    let mut suspended = cluster("a", 2, 1);
+    suspended["spec"]["suspend"] = json!(true);
+    server.create("rayclusters", suspended).unwrap();
+    let mut was_suspended = false;
+    for _ in 0..120 {
+        seconds(1).await;
+        let is_suspended = server.get("rayclusters", "default", "a").unwrap()["status"]["state"] == "suspended";
+        assert!(!is_suspended || owned(&server, "pods").is_empty(), "suspended, and pods are there");
+        was_suspended |= is_suspended;
+    }
+    assert!(was_suspended && owned(&server, "pods").is_empty());
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_nobody_owns_and_that_hangs_is_replaced_once_it_is_lost() {
+    let server = server(1);
+    let nodes = kubelet(&server);
+    let process = Process::start(server.connect(), Config::default(), "a");
+    let mut labelled = cluster("a", 1, 1);
+    // A label of a template may say anything.
+    labelled["spec"]["headGroupSpec"]["template"]["metadata"] =
+        json!({"labels": {"app.kubernetes.io/created-by": "us"}});
+    server.create("rayclusters", labelled.clone()).unwrap();
+    seconds(20).await;
+    let head = bench::pods(&server, "head")[0].clone();
+    delete_alone(&server, &process).await;
+    nodes.lock().unwrap().dead.insert(head.clone());
+    server.delete("pods", "default", &head).unwrap();
+    server.create("rayclusters", labelled).unwrap();
+    seconds(60).await;
+    assert_eq!(bench::pods(&server, "head"), [""; 0], "it may still run");
+    seconds(60).await;
+    assert_eq!(bench::pods(&server, "head").len(), 1);
     process.end().await;
 }

@@ -124,6 +124,16 @@ pub enum Action {
         /// The patch. Its metadata names the unique id or the resource version that it was made for.
         patch: Value,
     },
+    /// Merge patch that makes the custom resource the owner of an object that has none, after a look whether it is still there
+    /// to own anything: else the object would go with it.
+    Adopt {
+        /// Kind.
+        kind: &'static Kind,
+        /// Name.
+        name: String,
+        /// The patch: the resource version that it was made for, and the owners.
+        patch: Value,
+    },
     /// Write the whole object, made from the version that it names.
     Replace {
         /// Kind.
@@ -156,6 +166,7 @@ impl Action {
             Action::Create { kind, .. }
             | Action::Delete { kind, .. }
             | Action::Patch { kind, .. }
+            | Action::Adopt { kind, .. }
             | Action::Replace { kind, .. }
             | Action::LookUp { kind, .. } => kind,
         }
@@ -167,7 +178,10 @@ impl Action {
             Action::Create { body, .. } | Action::Replace { body, .. } => {
                 body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
             }
-            Action::Delete { name, .. } | Action::Patch { name, .. } | Action::LookUp { name, .. } => name,
+            Action::Delete { name, .. }
+            | Action::Patch { name, .. }
+            | Action::Adopt { name, .. }
+            | Action::LookUp { name, .. } => name,
         }
     }
 
@@ -176,7 +190,7 @@ impl Action {
         match self {
             Action::Create { .. } => "create",
             Action::Delete { .. } => "delete",
-            Action::Patch { .. } => "patch",
+            Action::Patch { .. } | Action::Adopt { .. } => "patch",
             Action::Replace { .. } => "update",
             Action::LookUp { .. } => "get",
         }

@@ -188,6 +188,7 @@ impl Executor {
             Action::Create { kind, body, foreign } => self.create(key, kind, body, *foreign).await,
             Action::Delete { kind, name, uid } => self.delete(key, kind, name, uid, step.only_at.as_deref()).await,
             Action::Patch { kind, name, patch } => self.patch(key, kind, name, patch).await,
+            Action::Adopt { kind, name, patch } => self.adopt(key, kind, name, patch).await,
             Action::Replace { kind, body } => self.replace(key, kind, body).await,
             Action::LookUp { kind, name } => self.look_up(key, kind, name).await,
         }
@@ -253,7 +254,12 @@ impl Executor {
         let is_nobodys = owners(body).is_empty() && owners(&there).is_empty();
         if !(is_ours || is_nobodys) {
             if ADOPTED.contains(&kind) && is_left_over(&there, body) {
-                return self.adopt(key, kind, &there, body).await;
+                let version = &there["metadata"]["resourceVersion"];
+                let patch = json!({"metadata": {"resourceVersion": version, "ownerReferences": owners(body)}});
+                return match self.adopt(key, kind, name, &patch).await {
+                    Outcome::Done => Outcome::AlreadySo,
+                    other => other,
+                };
             }
             let fails = |class, why: &str| {
                 let message = format!("{} {name} exists and belongs to {why}", kind.kind);
@@ -276,14 +282,17 @@ impl Executor {
         Outcome::AlreadySo
     }
 
-    /// What an earlier object of the owner's name has left behind becomes the owner's.
-    async fn adopt(&self, key: &Key, kind: &'static Kind, there: &Value, body: &Value) -> Outcome {
-        let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let version = &there["metadata"]["resourceVersion"];
-        let patch = json!({"metadata": {"resourceVersion": version, "ownerReferences": owners(body)}});
-        match self.patch(key, kind, name, &patch).await {
-            Outcome::Done => Outcome::AlreadySo,
-            other => other,
+    /// What an earlier RayCluster of the owner's name has left behind becomes the owner's. Watches may lag: an owner that is being
+    /// deleted, and leaves behind what it has, must not be given it back.
+    async fn adopt(&self, key: &Key, kind: &'static Kind, name: &str, patch: &Value) -> Outcome {
+        let path = format!("{}/{}", kind::RAY_CLUSTER.path(&key.namespace), key.name);
+        match self.request("get", &kind::RAY_CLUSTER, http::Request::get(path), &Value::Null).await {
+            Ok(owner) if pod::controller(patch) != owner["metadata"]["uid"].as_str() || is_going(&owner) => {
+                let message = format!("the owner of {} {name} is another one by now, or is being deleted", kind.kind);
+                Outcome::Failed(Problem { class: Class::Conflict, message, retry_after_ms: None })
+            }
+            Ok(_) => self.patch(key, kind, name, patch).await,
+            Err(error) => Outcome::Failed(problem(&error)),
         }
     }
 
@@ -448,6 +457,10 @@ fn owners(object: &Value) -> &[Value] {
     object.pointer("/metadata/ownerReferences").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+fn is_going(object: &Value) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some()
+}
+
 /// Kinds that are adopted where they were left behind. Of others the operator may not change any, or they will do as they are.
 const ADOPTED: [&Kind; 4] = [&kind::SERVICE, &kind::INGRESS, &kind::ROUTE, &kind::NETWORK_POLICY];
 
@@ -455,7 +468,8 @@ const ADOPTED: [&Kind; 4] = [&kind::SERVICE, &kind::INGRESS, &kind::ROUTE, &kind
 /// and left it behind.
 fn is_left_over(there: &Value, body: &Value) -> bool {
     let labels = body.pointer("/metadata/labels").and_then(Value::as_object);
-    let mut of_ray = labels.into_iter().flatten().filter(|(key, _)| key.starts_with("ray.io/")).peekable();
+    let is_ours = |key: &str| key.starts_with("ray.io/") || key == "app.kubernetes.io/created-by";
+    let mut of_ray = labels.into_iter().flatten().filter(|(key, _)| is_ours(key)).peekable();
     owners(there).is_empty()
         && of_ray.peek().is_some()
         && of_ray.all(|(key, value)| there["metadata"]["labels"][key.as_str()] == *value)

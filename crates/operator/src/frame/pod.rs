@@ -163,11 +163,14 @@ impl Pod {
     }
 }
 
-/// Whether an operator has made it and nobody owns it: its RayCluster was deleted and left it behind.
+/// Whether an operator has made it and nobody owns it: its RayCluster was deleted and left it behind. A template may have another
+/// text in any one label.
 pub fn is_left_over(value: &Value) -> bool {
-    let owners = value.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    value["metadata"]["labels"]["app.kubernetes.io/created-by"] == "kuberay-operator"
-        && owners.is_none_or(Vec::is_empty)
+    let metadata = &value["metadata"];
+    let is_made_by_operator = metadata["labels"]["app.kubernetes.io/created-by"] == "kuberay-operator"
+        || metadata["labels"]["ray.io/is-ray-node"] == "yes"
+        || [SLOT, SPEC_HASH].iter().any(|note| metadata["annotations"].get(note).is_some());
+    is_made_by_operator && metadata["ownerReferences"].as_array().is_none_or(Vec::is_empty)
 }
 
 /// Unique id of the controlling owner of an object.

@@ -5,8 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use mobula_api::{FieldError, PodRole, RayCluster, keys};
-use serde_json::{Value, json};
+use mobula_api::{RayCluster, keys};
+use serde_json::Value;
 
 use super::{
     capacity::Capacity,
@@ -16,13 +16,17 @@ use super::{
 };
 
 mod gangs;
+mod left_behind;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 pub use gangs::{ANYWHERE, CAPACITY_SOURCES, CapacityView, GangMember, GangWait, admission_target};
 use gangs::{Certainty, changed_capacity};
+use left_behind::LeftBehind;
 pub use sources::{RAY_CLUSTER_SOURCES, Source};
+pub use unreadable::Unreadable;
 
 /// A custom resource that may have to be reconciled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,28 +48,6 @@ pub struct Cluster {
     pub resource_version: String,
     /// The object, or what can be read of it.
     pub object: Result<RayCluster, Box<Unreadable>>,
-}
-
-/// A RayCluster that can't be read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Unreadable {
-    /// Why not.
-    pub problem: FieldError,
-    /// Who manages it, if it says so.
-    pub managed_by: Option<String>,
-    /// Its metadata and status, as far as these can be read; its spec is empty.
-    pub rest: RayCluster,
-}
-
-impl Unreadable {
-    fn new(problem: FieldError, value: &Value) -> Box<Self> {
-        let spec = json!({"headGroupSpec": {"template": {}}});
-        let whole = json!({"metadata": value["metadata"], "spec": spec, "status": value["status"]});
-        let without_status = json!({"metadata": value["metadata"], "spec": spec});
-        let read = RayCluster::read_value(&whole).or_else(|_| RayCluster::read_value(&without_status));
-        let managed_by = value.pointer("/spec/managedBy").and_then(Value::as_str).map(str::to_owned);
-        Box::new(Unreadable { problem, managed_by, rest: read.unwrap_or_default() })
-    }
 }
 
 impl Cluster {
@@ -249,6 +231,8 @@ pub struct ClusterView {
     pub pods: Vec<Arc<Pod>>,
     /// Pods that an operator has made for one of its name and that nobody owns.
     pub orphans: Vec<Arc<Pod>>,
+    /// Pods stay that an earlier RayCluster of its name owns: the garbage collector will take their owner out, or them.
+    pub predecessor_stays: bool,
     /// What else it controls, by kind and name.
     pub children: Vec<Arc<Child>>,
     /// Incarnations of places that were used before.
@@ -312,11 +296,12 @@ impl World {
         let cluster = inner.clusters.get(key)?.clone();
         let index = index_key(&target(key.clone()));
         let pods = inner.pods.of(&index).map(|indexed| indexed.pod.clone()).filter(|pod| pod.owner == cluster.uid);
-        let orphans = inner.pods.of(&index).filter(|indexed| indexed.is_orphan).map(|indexed| indexed.pod.clone());
+        let LeftBehind { orphans, predecessor_stays } = inner.left_behind(&index, &cluster.uid);
         let children = inner.children.values().flat_map(|store| store.of(&index)).cloned();
         Some(ClusterView {
             pods: pods.collect(),
-            orphans: orphans.filter(|pod| matches!(pod.role, PodRole::Head | PodRole::Worker)).collect(),
+            orphans,
+            predecessor_stays,
             children: children.filter(|child| child.is_of(&cluster.uid)).collect(),
             incarnations: inner.incarnations.get(&cluster.uid).cloned().unwrap_or_default(),
             waits: inner.waits.get(key).cloned().unwrap_or_default(),

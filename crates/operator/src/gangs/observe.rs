@@ -19,6 +19,7 @@ use crate::{
         capacity::{NodeRecord, Pending},
         gang_pod::{Admission, GangPod, HOSTNAME},
         neighbours::{Taken, must_be_near_others},
+        pod::Pod,
         store::Key,
         world::{ANYWHERE, CapacityView, Cluster, GangMember, World},
     },
@@ -122,10 +123,18 @@ pub(super) fn sight(world: &World, config: &Config, known: &BTreeMap<String, Who
     let clusters = world.clusters();
     let mut strays: Vec<(String, Member)> = Vec::new();
     let mut of_clusters: BTreeMap<&str, Vec<Member>> = BTreeMap::new();
+    // Of a RayCluster that is yet to adopt pods nothing is judged: its gangs are not all that is there of them.
+    let is_known = |key: &Key| clusters.iter().any(|cluster| cluster.key == *key);
+    let unowned = members.iter().map(|member| &member.pod).chain(others.iter().map(|other| &other.pod));
+    let unowned = unowned.filter(|pod| pod.owner.is_empty() && pod.place.is_some());
+    let adopting: BTreeSet<Key> =
+        unowned.map(|pod| Key::new(pod.namespace.clone(), pod.cluster.clone())).filter(is_known).collect();
+    let is_adopting = |pod: &Pod| adopting.contains(&Key::new(pod.namespace.clone(), pod.cluster.clone()));
     for it in members.iter().filter(|member| standing(&member.pod, now_ms) == Standing::Active) {
         let Some(pod) = &it.pod.gang else { continue };
         let member = member(it, pod, &nodes);
         match clusters.iter().any(|cluster| cluster.uid == it.pod.owner) {
+            _ if is_adopting(&it.pod) => {}
             true => of_clusters.entry(&it.pod.owner).or_default().push(member),
             false => strays.push((it.pod.namespace.clone(), member)),
         }

@@ -76,7 +76,10 @@ pub(super) fn end(pass: &mut Pass<'_>) {
         return;
     }
     // As long as a head may write, there is no use in cleaning.
-    if pass.heads().iter().any(|(pod, standing)| pod.role == PodRole::Head && *standing != Standing::Lost) {
+    let is_left_over = pass.observed.orphans.iter().any(|pod| pod.role == PodRole::Head);
+    if is_left_over
+        || pass.heads().iter().any(|(pod, standing)| pod.role == PodRole::Head && *standing != Standing::Lost)
+    {
         return;
     }
     let job = pass.children.redis_cleanup_job_name();

@@ -16,6 +16,7 @@ mod mend;
 
 /// How long it is believed that an object exists that is not watched, in ms.
 const LOOK_UP_LASTS_MS: i64 = 600_000;
+const SECRET_LASTS_MS: i64 = 60_000;
 
 /// What is said about a kind: as parts are called, or begin where each object is one, in sentences, reasons of creation and its failure.
 struct Terms {
@@ -211,7 +212,9 @@ fn one(pass: &mut Pass<'_>, part: &str, object: Value) -> Option<Step> {
 fn exists_unwatched(pass: &mut Pass<'_>, kind: &Kind, name: &str) -> bool {
     let known = pass.observed.memory.look_ups.get(&(kind.kind, name.to_owned()));
     let Some((_, at_ms)) = known.filter(|(exists, _)| *exists) else { return false };
-    let until_ms = at_ms.saturating_add(LOOK_UP_LASTS_MS);
+    // Without its token no head starts: where others make it, it is looked for sooner.
+    let lasts_ms = if kind == &kind::SECRET { SECRET_LASTS_MS } else { LOOK_UP_LASTS_MS };
+    let until_ms = at_ms.saturating_add(lasts_ms);
     let is_believed = pass.now_ms < until_ms;
     if is_believed {
         pass.decision.wake_at(until_ms);

@@ -19,6 +19,8 @@ pub struct Observed<'a> {
     pub pods: &'a [Arc<Pod>],
     /// Pods that an operator has made for one of its name and that nobody owns.
     pub orphans: &'a [Arc<Pod>],
+    /// Pods stay that an earlier RayCluster of its name owns.
+    pub predecessor_stays: bool,
     /// What else it controls.
     pub children: &'a [Arc<Child>],
     /// Incarnations of places that were used before, by group and replica.
@@ -34,8 +36,9 @@ pub struct Observed<'a> {
 impl<'a> Observed<'a> {
     /// What `view` has of `cluster`.
     pub fn new(cluster: &'a RayCluster, view: &'a ClusterView, memory: &'a Memory, token: [u8; 32]) -> Self {
-        let ClusterView { pods, orphans, children, incarnations, waits, .. } = view;
-        Observed { cluster, pods, orphans, children, incarnations, waits, memory, token }
+        let ClusterView { pods, orphans, predecessor_stays, children, incarnations, waits, .. } = view;
+        let predecessor_stays = *predecessor_stays;
+        Observed { cluster, pods, orphans, predecessor_stays, children, incarnations, waits, memory, token }
     }
 }
 
@@ -44,8 +47,17 @@ impl<'a> Observed<'a> {
     /// A RayCluster of which nothing is there yet.
     pub(super) fn alone(cluster: &'a RayCluster, memory: &'a Memory) -> Self {
         static NONE: Incarnations = Incarnations::new();
-        let (pods, orphans, children, waits) = (&[], &[], &[], &[]);
-        Observed { cluster, pods, orphans, children, incarnations: &NONE, waits, memory, token: [0; 32] }
+        Observed {
+            cluster,
+            pods: &[],
+            orphans: &[],
+            predecessor_stays: false,
+            children: &[],
+            incarnations: &NONE,
+            waits: &[],
+            memory,
+            token: [0; 32],
+        }
     }
 }
 

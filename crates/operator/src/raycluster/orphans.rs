@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mobula_api::PodRole;
 use serde_json::{Value, json};
 
-use super::pass::Pass;
+use super::{classify::Standing, pass::Pass};
 use crate::frame::{
     decision::{Action, Step},
     kind::{self, Kind},
@@ -20,7 +20,8 @@ use crate::frame::{
 /// The part that the adoption of pods is.
 const ORPHANS: &str = "orphans";
 
-/// Adopts pods. True if some are there: until they are adopted, or have ended, no pod is made or deleted.
+/// Adopts pods. True if some are there, or some still have an owner of this name that is gone: until they are adopted, or end, no
+/// pod is made or deleted.
 pub(super) fn adopt_pods(pass: &mut Pass<'_>) -> bool {
     let (ending, rest): (Vec<&Arc<Pod>>, Vec<_>) =
         pass.observed.orphans.iter().partition(|pod| pod.deletion_ms.is_some());
@@ -33,7 +34,12 @@ pub(super) fn adopt_pods(pass: &mut Pass<'_>) -> bool {
         let steps = steps.collect();
         pass.decision.then(steps);
     }
-    !rest.is_empty() || ending.iter().any(|pod| pod.role == PodRole::Head)
+    // As one of our own: one that hangs on a dead node may be replaced, unless it may write to the same store, or has the name.
+    let waits_for_lost = pass.children.is_fault_tolerant() || pass.children.head_pod_name().is_some();
+    let heads: Vec<&Arc<Pod>> = ending.into_iter().filter(|pod| pod.role == PodRole::Head).collect();
+    let is_in_the_way = |standing: Standing| waits_for_lost || standing != Standing::Lost;
+    let ends = heads.into_iter().map(|pod| pass.standing(pod)).fold(false, |ends, it| ends | is_in_the_way(it));
+    !rest.is_empty() || ends || pass.observed.predecessor_stays
 }
 
 /// The adoption of a child that is no pod; `None`: it has an owner, or it is not time yet.
@@ -49,5 +55,5 @@ pub(super) fn adopt_child(pass: &mut Pass<'_>, part: &str, child: &Child) -> Opt
 fn adoption(pass: &Pass<'_>, part: &str, kind: &'static Kind, name: &str, resource_version: &str) -> Step {
     let owners = pass.children.metadata(name, Value::Null)["ownerReferences"].take();
     let patch = json!({"metadata": {"resourceVersion": resource_version, "ownerReferences": owners}});
-    Step::new(part, Action::Patch { kind, name: name.to_owned(), patch })
+    Step::new(part, Action::Adopt { kind, name: name.to_owned(), patch })
 }

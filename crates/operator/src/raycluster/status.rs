@@ -40,7 +40,8 @@ pub(super) fn write(pass: &mut Pass<'_>, state: State) {
     let all_run = pods.iter().all(|pod| pod.is_running() && pod.ready.as_ref().is_none_or(|it| it.status != "False"));
     let expected = usize::try_from(totals.wanted).unwrap_or(usize::MAX).saturating_add(1);
     let all_are_ready = pods.len() >= expected && pods.iter().all(|pod| pod.is_ready());
-    conditions::suspension(&mut conditions, state, !pods.is_empty());
+    let has_pods = !pods.is_empty() || !pass.observed.orphans.is_empty();
+    conditions::suspension(&mut conditions, state, has_pods);
     conditions::head(&mut conditions, head);
     conditions::provisioned(&mut conditions, all_are_ready, state);
     conditions::failure(&mut conditions, pass);
@@ -63,7 +64,7 @@ pub(super) fn write(pass: &mut Pass<'_>, state: State) {
     ];
     status.extend(amounts.map(|(name, quantity)| (name.to_owned(), json!(quantity.to_string()))));
     set_head(pass, &mut status, head);
-    let is_suspended = suspend::is_wanted(cluster) && pods.is_empty();
+    let is_suspended = suspend::is_wanted(cluster) && !has_pods;
     if is_suspended {
         set_state(&mut status, "suspended", pass.now_ms);
     } else if state == State::Off && !has_failed && pods.len() == expected && all_run && !pods.is_empty() {
@@ -240,7 +241,8 @@ fn set_state(status: &mut Map<String, Value>, state: &str, now_ms: i64) {
 
 /// The head's pod, Service and ports.
 fn set_head(pass: &Pass<'_>, status: &mut Map<String, Value>, pod: Option<&Arc<Pod>>) {
-    let service = pass.observed.children.iter().find(|child| child.is_head_service());
+    let services = pass.observed.children.iter().filter(|child| child.is_head_service());
+    let service = services.min_by_key(|child| child.owner.is_empty());
     let mut head = Map::new();
     let ip = pod.map_or("", |pod| pod.ip.as_str());
     set_text(&mut head, "podIP", ip);
