@@ -220,7 +220,7 @@ async fn a_cluster_that_comes_back_suspended_is_suspended_once_what_it_left_is_g
     seconds(20).await;
     delete_alone(&server, &process).await;
     let refusal = Refusal::of_code(500, "not now");
-    process.connection.fail(Rule::on(Verb::Patch, "pods").times(2).refuse(refusal));
+    process.connection.fail(Rule::on(Verb::Patch, "pods").times(12).refuse(refusal));
     let mut suspended = cluster("a", 2, 1);
     suspended["spec"]["suspend"] = json!(true);
     server.create("rayclusters", suspended).unwrap();
