@@ -35,6 +35,8 @@ use crate::{
 
 /// Longest back-off of a watch that nothing goes without.
 const MOST_WAIT: Duration = Duration::from_secs(60);
+/// A watch that is open for so long works, though it brings nothing.
+const WATCH_WORKS: Duration = Duration::from_secs(30);
 
 /// The pods of one RayCluster as the watch shows them.
 #[derive(Debug, Default)]
@@ -280,16 +282,23 @@ async fn follow(
 ) {
     let mut backoffs: Backoffs<KubeErrorKind> = Backoffs::new();
     let mut stream = watcher::watcher(api.clone(), config.clone()).boxed();
+    // When it had listed. That lists work says nothing of the watch after it.
+    let mut listed: Option<Instant> = None;
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
-                if matches!(event, Event::InitDone) {
-                    backoffs = Backoffs::new();
+                match event {
+                    Event::InitDone => listed = Some(Instant::now()),
+                    Event::Apply(_) | Event::Delete(_) => backoffs = Backoffs::new(),
+                    Event::Init | Event::InitApply(_) => {}
                 }
                 apply(Some(event));
             }
             Err(error) => {
                 apply(None);
+                if listed.take().is_some_and(|listed| listed.elapsed() >= WATCH_WORKS) {
+                    backoffs = Backoffs::new();
+                }
                 let error = watch_error(watched.action, &error);
                 metrics.add(&own::ERRORS, vec![("source", "kube".into()), ("kind", error.kind.as_str().into())], 1);
                 if watched.optional && error.kind == KubeErrorKind::Forbidden {

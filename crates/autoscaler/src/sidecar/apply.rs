@@ -35,7 +35,7 @@ const DRAIN_CONCURRENCY: usize = 32;
 const DRAIN_BACKOFF: BackoffLimits = BackoffLimits { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 
 /// How long a reply that shows no Ray in a pod is reason enough to delete it without asking.
-const ABSENCE_HOLDS: Duration = Duration::from_secs(2);
+const ABSENCE_HOLDS: Duration = Duration::from_secs(3);
 const OTHER_HEAD: &str = "another head answers now than the one that was asked about it";
 
 /// A pod whose Ray node accepted a drain and that is not yet named for deletion.
@@ -186,7 +186,9 @@ fn outdated(context: &Context, collected: &Collected) -> Option<&'static str> {
         return Some(OTHER_HEAD);
     }
     let is_old = collected.replied.elapsed() >= ABSENCE_HOLDS;
-    is_old.then_some("draining others took long: whether Ray has begun in it is looked at again in the next tick")
+    is_old.then_some(
+        "much time has passed since Ray was asked: whether it has begun in it is looked at again in the next tick",
+    )
 }
 
 /// What Ray said to the drain of a replica.

@@ -10,14 +10,20 @@ use super::removal;
 const KEPT: &str = "the plan breaks an invariant: nothing is removed";
 const GANG_WAITS: &str = "the plan that would serve it breaks an invariant: it waits until another plan does not";
 
-/// The sound part of `plan`, which `policy` made of `snapshot` and `memory`; `None`: there is none.
-pub(super) fn sound_part(policy: &dyn Policy, snapshot: &Snapshot, memory: &Memory, plan: &Plan) -> Option<Plan> {
+/// The sound part of `plan`, which `policy` made of `snapshot` and the memory `before`, and what is to be remembered with it: that
+/// groups have failed must be noted all the same. `None`: there is none.
+pub(super) fn sound_part(
+    policy: &dyn Policy,
+    snapshot: &Snapshot,
+    (before, after): (&Memory, &Memory),
+    plan: &Plan,
+) -> Option<(Plan, Memory)> {
     let growth = without_removals(plan);
     if is_sound(snapshot, &growth) {
-        return Some(growth);
+        return Some((growth, after.clone()));
     }
     let without_gangs = Snapshot { gangs: Vec::new(), ..snapshot.clone() };
-    let (plan, _) = policy.plan(&without_gangs, memory);
+    let (plan, after) = policy.plan(&without_gangs, before);
     let mut growth = without_removals(&plan);
     if snapshot.gangs.is_empty() || !is_sound(&without_gangs, &growth) {
         return None;
@@ -27,7 +33,7 @@ pub(super) fn sound_part(policy: &dyn Policy, snapshot: &Snapshot, memory: &Memo
         growth.unmet.push(Unmet { kind: UnmetKind::Gang(gang.clone()), count: 1, cause, reason: reason.clone() });
         growth.explain.push(Reason { subject: format!("gang {}", gang.id), verdict: Verdict::Unmet, text: reason });
     }
-    Some(growth)
+    Some((growth, after))
 }
 
 fn without_removals(plan: &Plan) -> Plan {

@@ -141,7 +141,11 @@ fn plan(context: &Context, state: &mut LoopState, collected: &Collected) -> Resu
         state.memory = memory_after.clone();
         Some(Arc::clone(&plan))
     } else {
-        sound_part(&*context.config.policy, &snapshot, &memory_before, &plan).map(Arc::new)
+        let sound = sound_part(&*context.config.policy, &snapshot, (&memory_before, &memory_after), &plan);
+        sound.map(|(plan, memory)| {
+            state.memory = memory;
+            Arc::new(plan)
+        })
     };
     phase(context, "lint", started);
     let cluster = Arc::clone(&collected.observation.cluster);

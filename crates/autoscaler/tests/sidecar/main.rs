@@ -96,7 +96,7 @@ async fn a_node_that_became_busy_refuses_the_drain_and_stays() {
 async fn a_pod_in_which_ray_began_while_another_was_drained_is_not_named() {
     let world = World::with_nodes(vec![busy_node("w0", "cpu"), busy_node("w1", "cpu")]);
     world.pass(5.0).await;
-    world.gcs.fail(Some("DrainNode"), 1, GcsFault::Slow(Duration::from_secs(3)));
+    world.gcs.fail(Some("DrainNode"), 1, GcsFault::Slow(Duration::from_secs(4)));
     let mut stopped = busy_node("w1", "cpu");
     stopped.status = NodeStatus::Dead;
     let nodes = vec![idle_node("w0", "cpu", LONG_IDLE_MS), stopped.clone()];
@@ -344,6 +344,20 @@ async fn nothing_is_decided_on_pods_that_nobody_has_kept_up_to_date_for_long() {
     assert_eq!(world.gcs.drains(), []);
     world.kube.recover();
     world.until("removal", |w| w.kube.workers_to_delete(0) == ["w0"]).await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_lists_work_and_watches_do_not_pods_are_listed_less_and_less() {
+    let (kube, gcs) = World::parts(vec![]);
+    kube.fail(Method::GET, "watch=true", usize::MAX, Fault::Status(500, "no watches"));
+    let world = World::start(kube, gcs);
+    world.pass(240.0).await;
+    let lists = world.kube.seen().iter().filter(|seen| seen.path.ends_with("/pods") && seen.status == 200).count();
+    assert!((2..=20).contains(&lists), "{lists} lists in four minutes");
+    world.kube.recover();
+    world.pass(120.0).await;
+    assert_eq!(world.board.not_ready(), None);
     world.end().await;
 }
 

@@ -111,7 +111,7 @@ impl FakeKube {
         kube::Client::new(service, "default")
     }
 
-    /// The next `times` requests of this method whose path contains `path_part` go wrong.
+    /// The next `times` requests of this method whose path or query contains `path_part` go wrong.
     pub fn fail(&self, method: Method, path_part: &'static str, times: usize, fault: Fault) {
         self.lock().scripts.push(Script { method, path_part, times, fault });
     }
@@ -256,7 +256,8 @@ impl FakeKube {
         let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         let fault = {
             let mut inner = self.lock();
-            let fits = |s: &&mut Script| s.times > 0 && s.method == parts.method && path.contains(s.path_part);
+            let whole = format!("{path}?{query}");
+            let fits = |s: &&mut Script| s.times > 0 && s.method == parts.method && whole.contains(s.path_part);
             inner.scripts.iter_mut().find(fits).map(|script| {
                 script.times -= 1;
                 script.fault.clone()
