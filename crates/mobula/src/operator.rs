@@ -1,7 +1,7 @@
 //! `mobula operator`: takes KubeRay's flags and environment, makes the client, and runs the operator until it is told to stop.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -254,10 +254,21 @@ fn address(flag: &str, text: &str) -> anyhow::Result<Option<SocketAddr>> {
     if text == "0" || text.is_empty() {
         return Ok(None);
     }
-    let whole = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.replace("localhost:", "127.0.0.1:") };
+    let whole = if text.starts_with(':') { format!("[::]{text}") } else { text.replace("localhost:", "127.0.0.1:") };
     let parsed =
         whole.parse().with_context(|| format!("{flag}: {text}: must be HOST:PORT, :PORT, or 0 for nowhere"))?;
     Ok(Some(parsed))
+}
+
+/// Listens at an address. That of all interfaces is one of IPv4 and IPv6, as Go has it; where there is no IPv6, of IPv4 alone.
+async fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = match TcpListener::bind(address).await {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    bound.with_context(|| format!("{flag}: {address}"))
 }
 
 /// A runtime on one thread: requests and watches are so small that handing them over between threads costs more than it saves.
@@ -302,7 +313,7 @@ async fn run_operator(args: &Args, mut config: Config, work: &Arc<Runtime>) -> a
     let addresses = [("--metrics-addr", metrics_address), ("--health-probe-bind-address", probe_address)];
     for (flag, text) in addresses {
         if let Some(address) = address(flag, &text)? {
-            let listener = TcpListener::bind(address).await.with_context(|| format!("{flag}: {text}"))?;
+            let listener = listen(flag, address).await?;
             let mut stopped = stopped.clone();
             let until = async move {
                 let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -335,7 +346,7 @@ async fn serve_webhook(args: &Args, config: &Config, mut stopped: watch::Receive
     let Some(address) = address(flag, &args.webhook_bind_address)? else { return Ok(()) };
     let certificate = CertificateFiles::in_directory(&args.webhook_cert_dir);
     certificate.check().await.context("--webhook-cert-dir")?;
-    let listener = TcpListener::bind(address).await.with_context(|| format!("{flag}: {address}"))?;
+    let listener = listen(flag, address).await?;
     let rules = config.rules();
     tokio::spawn(async move {
         let until = async move {
@@ -450,9 +461,16 @@ mod tests {
 
     #[test]
     fn addresses_are_gos() {
-        assert_eq!(address("f", ":8080").unwrap(), Some("0.0.0.0:8080".parse().unwrap()));
+        assert_eq!(address("f", ":8080").unwrap(), Some("[::]:8080".parse().unwrap()));
         assert_eq!(address("f", "localhost:1").unwrap(), Some("127.0.0.1:1".parse().unwrap()));
         assert_eq!(address("f", "0").unwrap(), None);
         assert!(address("f", "nonsense").is_err());
+    }
+
+    #[tokio::test]
+    async fn all_interfaces_are_those_of_ipv4_too() {
+        let listener = listen("f", "[::]:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok());
     }
 }

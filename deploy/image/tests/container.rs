@@ -90,7 +90,7 @@ fn bash_hands_its_process_to_ray_and_exit_codes_come_through() {
 #[test]
 fn nothing_but_the_image_is_in_sight() {
     let (_scratch, container) = container();
-    assert_eq!(stdout(&bash(&container, "cd / && echo *", &[])), "bin etc home lib lib64 proc tmp usr");
+    assert_eq!(stdout(&bash(&container, "cd / && echo *", &[])), "bin etc home lib lib64 manager proc tmp usr");
     let environment =
         stdout(&bash(&container, "for name in ${!A*} ${!H*} ${!R*}; do echo $name; done", &[("RAY_X", "1")]));
     let mut names: Vec<&str> = environment.lines().filter(|name| !name.starts_with("BASH")).collect();

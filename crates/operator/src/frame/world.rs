@@ -102,7 +102,8 @@ impl Child {
     /// Whether it belongs to the RayCluster of that unique id, or outlives it: a claim that is retained has no owner. A head
     /// Service or an Ingress that nobody owns leads to the cluster that its labels name, whoever made it.
     fn is_of(&self, uid: &str) -> bool {
-        let is_shared = [&kind::PERSISTENT_VOLUME_CLAIM, &kind::INGRESS].contains(&self.kind) || self.is_head_service();
+        let is_shared = [&kind::PERSISTENT_VOLUME_CLAIM, &kind::INGRESS, &kind::ROUTE].contains(&self.kind)
+            || self.is_head_service();
         self.owner == uid || (self.owner.is_empty() && is_shared)
     }
 

@@ -113,7 +113,7 @@ pub(super) fn provisioned(conditions: &mut Conditions, all_are_ready: bool, stat
     if state == State::Off && all_are_ready && !conditions.is_true(name) {
         let message = "All Ray Pods are ready for the first time";
         conditions.set(name, Some(true), "AllPodRunningAndReadyFirstTime", message);
-    } else if !conditions.has(name) {
+    } else if !conditions.has(name) || (state == State::Off && !conditions.is_true(name)) {
         let message = "RayCluster Pods are being provisioned for first time";
         conditions.set(name, Some(false), "RayClusterPodsProvisioning", message);
     }

@@ -243,8 +243,9 @@ fn unwanted_policies(pass: &mut Pass<'_>, wanted: &[Value]) -> Vec<Step> {
 /// A head Service, or an Ingress, that was made under another name serves: KubeRay finds them by their labels, too.
 fn has_other_name(pass: &Pass<'_>, kind: &Kind, object: &Value) -> bool {
     let is_head_service = kind == &kind::SERVICE && object["metadata"]["labels"][keys::NODE_TYPE] == "head";
+    let is_way_in = [&kind::INGRESS, &kind::ROUTE].contains(&kind);
     let mut children = pass.observed.children.iter();
-    children.any(|child| (is_head_service && child.is_head_service()) || (kind == &kind::INGRESS && child.kind == kind))
+    children.any(|child| (is_head_service && child.is_head_service()) || (is_way_in && child.kind == kind))
 }
 
 /// An account that the user has named must be there: the operator does not make it, and makes nothing without it.

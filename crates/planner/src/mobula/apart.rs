@@ -20,8 +20,8 @@ use crate::quick_hash::Index;
 /// Most kinds of bundles that are matched at once.
 const MAX_KINDS: usize = 16;
 /// Most hosts and arcs that are looked at for one plan; the oldest gangs come first.
-pub(super) const MAX_LOOKS: usize = 1_000_000;
-/// Most groups of which fewer replicas are tried, one after the other.
+pub(super) const MAX_LOOKS: usize = 300_000;
+/// Most times that fewer replicas of a group are tried.
 const MAX_FEWER: usize = 32;
 /// Most times that it is matched again because limits are shared by groups.
 const MAX_SHARED: usize = 8;
@@ -85,7 +85,10 @@ pub(super) fn place(
     *looks += board.world.hosts.len();
     let mark = board.mark();
     for _ in 0..MAX_SHARED {
-        let found = ground.best(looks).map_err(|matching| Some(ground.short(work, &matching)))?;
+        if *looks > MAX_LOOKS {
+            break;
+        }
+        let found = ground.best(looks).map_err(|matching| matching.map(|it| ground.short(work, &it)))?;
         if let Some((cost, new_hosts)) = ground.launch(board, &found.matching) {
             ground.put(board, work, found.matching, new_hosts);
             return Ok(cost);
@@ -183,50 +186,73 @@ impl Ground {
     }
 
     /// The best that is found. Of replicas of several hosts some may stay empty: then it is tried with fewer of a group.
-    fn best(&mut self, looks: &mut usize) -> Result<Found, Matching> {
-        let (first, is_whole) = self.match_with(None, looks);
+    ///
+    /// # Errors
+    /// The matching that is not whole; `None`: none was found with what may still be looked at.
+    fn best(&mut self, looks: &mut usize) -> Result<Found, Option<Matching>> {
+        let (first, is_whole) = self.match_with(None, looks).ok_or(None)?;
         if !is_whole {
-            return Err(first.matching);
+            return Err(Some(first.matching));
         }
         let mut best = first;
         let mut tries = 0;
         while self.has_empty(&best.matching) {
-            let groups = (0..self.bins.len()).filter(|bin| matches!(self.sources[*bin], Source::Group { .. }));
-            let used: Vec<usize> = groups.filter(|bin| best.matching.in_bin(*bin) > 0).collect();
             let mut better: Option<(Found, usize, u32)> = None;
-            for bin in used {
-                let Source::Group { hosts, .. } = self.sources[bin] else { continue };
+            for (bin, hosts) in self.used_groups(&best.matching) {
                 let replicas = best.matching.in_bin(bin).div_ceil(hosts);
                 for most in [0, (replicas - 1) * hosts] {
+                    if tries == MAX_FEWER {
+                        break;
+                    }
                     tries += 1;
-                    let (other, is_whole) = self.match_with(Some((bin, most)), looks);
+                    let Some((other, is_whole)) = self.match_with(Some((bin, most)), looks) else { break };
                     let is_better = |than: &Found| other.key < than.key;
                     if is_whole && is_better(&best) && better.as_ref().is_none_or(|(better, ..)| is_better(better)) {
                         better = Some((other, bin, most));
                     }
                 }
             }
-            let Some((found, bin, most)) = better.filter(|_| tries < MAX_FEWER && *looks < MAX_LOOKS) else { break };
+            let Some((found, bin, most)) = better else { break };
             self.bins[bin].hosts = most;
             best = found;
         }
-        if best.key.0 { Err(best.matching) } else { Ok(best) }
+        if best.key.0 { Err(Some(best.matching)) } else { Ok(best) }
     }
 
-    /// A matching, if so many hosts of a bin are used at most, and whether it is whole.
-    fn match_with(&mut self, limit: Option<(usize, u32)>, looks: &mut usize) -> (Found, bool) {
+    /// The bins of groups that are used, with the hosts of a replica: those of whose last replica some host stays empty first, then
+    /// the dearest, for not all may be tried.
+    fn used_groups(&self, matching: &Matching) -> Vec<(usize, u32)> {
+        let mut bins: Vec<(bool, f64, usize, u32)> = (0..self.bins.len())
+            .filter_map(|bin| match (&self.sources[bin], matching.in_bin(bin)) {
+                (Source::Group { hosts, cost, .. }, used) if used > 0 => {
+                    Some((used.is_multiple_of(*hosts), *cost, bin, *hosts))
+                }
+                _ => None,
+            })
+            .collect();
+        bins.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
+        bins.into_iter().map(|(.., bin, hosts)| (bin, hosts)).collect()
+    }
+
+    /// A matching, if so many hosts of a bin are used at most, and whether it is whole. `None`: there is too much to look at.
+    fn match_with(&mut self, limit: Option<(usize, u32)>, looks: &mut usize) -> Option<(Found, bool)> {
         let before = limit.map(|(bin, most)| (bin, std::mem::replace(&mut self.bins[bin].hosts, most)));
-        let matching = matching(&self.counts, &self.bins);
+        let left = MAX_LOOKS.saturating_sub(*looks);
+        let matching = matching(&self.counts, &self.bins, left);
         if let Some((bin, hosts)) = before {
             self.bins[bin].hosts = hosts;
         }
+        let Some(matching) = matching else {
+            *looks = MAX_LOOKS + 1;
+            return None;
+        };
         *looks += matching.work;
         let is_whole = matching.left.iter().all(|left| *left == 0);
         let [new, grown, preference, ..] = matching.weight(&self.bins);
         let cost = self.launches(&matching).map(|(_, _, replicas, cost)| cost * f64::from(replicas)).sum();
         let new_hosts = self.new_hosts(&matching);
         let key = (new_hosts > self.most_new_hosts.into(), [new, grown, preference], cost, new_hosts);
-        (Found { matching, key }, is_whole)
+        Some((Found { matching, key }, is_whole))
     }
 
     /// Of each group that is used: its bin, its number, how many replicas, and what one costs.

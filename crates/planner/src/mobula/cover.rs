@@ -141,7 +141,7 @@ fn cover_in_turn(
             }
         }
     }
-    None
+    (left == 0).then_some(all)
 }
 
 /// What could be launched for `left` bundles of a shape.

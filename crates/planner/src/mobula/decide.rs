@@ -422,9 +422,10 @@ impl<'a> Draft<'a> {
         launched > self.floors.get(group).copied().unwrap_or(0)
     }
 
-    /// How much demand has no place: gangs, then bundles of `request_resources`, then tasks.
-    pub fn unserved(&self) -> (usize, usize, u64) {
-        let gangs = self.gangs.iter().filter(|work| !self.fates[work.at as usize].is_placed).count();
+    /// What demand has no place: of gangs, which ones, in the order in which they choose, for one that is older is worth more
+    /// than any number of younger ones; then how much of `request_resources`, and how many tasks. Less is better.
+    pub fn unserved(&self) -> (Vec<bool>, usize, u64) {
+        let gangs = self.gangs.iter().map(|work| !self.fates[work.at as usize].is_placed).collect();
         (gangs, self.lacking.len(), self.classes.iter().map(|class| class.count).fold(0, u64::saturating_add))
     }
 

@@ -60,8 +60,8 @@ enum Step {
 }
 
 /// Finds hosts for as many of the bundles (given by kind) as possible, of all ways to do that one of the least weight: one
-/// shortest path after the other, along each as many bundles as it bears.
-pub(super) fn matching(counts: &[u32], bins: &[Bin]) -> Matching {
+/// shortest path after the other, along each as many bundles as it bears. `None`: that takes more than `most_work`.
+pub(super) fn matching(counts: &[u32], bins: &[Bin], most_work: usize) -> Option<Matching> {
     let (kinds, len) = (counts.len(), bins.len());
     let mut found = Matching { bundles: vec![vec![0; len]; kinds], left: counts.to_vec(), work: 0 };
     let mut free: Vec<u32> = bins.iter().map(|bin| bin.hosts).collect();
@@ -74,6 +74,9 @@ pub(super) fn matching(counts: &[u32], bins: &[Bin]) -> Matching {
         }
         let mut changed: Vec<bool> = to_kind.iter().map(Option::is_some).collect();
         while let Some(kind) = changed.iter().position(|changed| *changed) {
+            if found.work > most_work {
+                return None;
+            }
             changed[kind] = false;
             let Some((so_far, _)) = to_kind[kind] else { continue };
             for bin in 0..len {
@@ -85,6 +88,7 @@ pub(super) fn matching(counts: &[u32], bins: &[Bin]) -> Matching {
                 }
                 to_bin[bin] = Some((there, kind));
                 // Other kinds could make room there.
+                found.work += kinds;
                 for other in (0..kinds).filter(|other| *other != kind && found.bundles[*other][bin] > 0) {
                     let Some(weight) = bins[bin].weights[other] else { continue };
                     let back = minus(there, weight);
@@ -96,7 +100,7 @@ pub(super) fn matching(counts: &[u32], bins: &[Bin]) -> Matching {
             }
         }
         let ends = (0..len).filter(|bin| free[*bin] > 0);
-        let Some((_, end)) = ends.filter_map(|bin| Some((to_bin[bin]?.0, bin))).min() else { return found };
+        let Some((_, end)) = ends.filter_map(|bin| Some((to_bin[bin]?.0, bin))).min() else { return Some(found) };
         let mut path: Vec<(usize, usize)> = Vec::new();
         let mut bin = end;
         let mut most = free[end];
@@ -137,14 +141,14 @@ mod tests {
     fn what_fits_elsewhere_makes_room() {
         // The first kind likes the host best that is the only one for the second kind.
         let bins = [bin(1, &[1, 1]), bin(1, &[5, -1])];
-        let found = matching(&[1, 1], &bins);
+        let found = matching(&[1, 1], &bins, usize::MAX).unwrap();
         assert_eq!((found.bundles, found.left), (vec![vec![0, 1], vec![1, 0]], vec![0, 0]));
     }
 
     #[test]
     fn of_too_few_hosts_none_stays_empty() {
         let bins = [bin(2, &[0, 0, -1]), bin(3, &[-1, 0, 0])];
-        let found = matching(&[2, 2, 2], &bins);
+        let found = matching(&[2, 2, 2], &bins, usize::MAX).unwrap();
         assert_eq!(found.left.iter().sum::<u32>(), 1);
         assert_eq!((found.in_bin(0), found.in_bin(1)), (2, 3));
     }
@@ -183,7 +187,7 @@ mod tests {
                     bin(below(3) as u32, &weights)
                 })
                 .collect();
-            let found = matching(&counts, &bins);
+            let found = matching(&counts, &bins, usize::MAX).unwrap();
             for (at, bin) in bins.iter().enumerate() {
                 assert!(found.in_bin(at) <= bin.hosts, "{found:?} in {bins:?}");
             }

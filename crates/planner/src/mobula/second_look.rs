@@ -59,7 +59,8 @@ impl Draft<'_> {
     ) -> Option<(Draft<'a>, Repacked, f64)> {
         let launched = launched_since(&self.board, self.board.world.present);
         let hosts = self.board.world.hosts.len() - self.board.world.present;
-        let is_short = self.unserved().0 > 0 || self.unserved().2 > 0;
+        let (gangs, _, tasks) = self.unserved();
+        let is_short = gangs.contains(&true) || tasks > 0;
         let is_anywhere = self.board.world.snapshot.hosts.is_empty();
         let is_small = hosts * self.classes.len().max(1) <= MAX_RETRIED;
         if !is_short || !is_anywhere || !is_small || self.gangs.is_empty() || hosts == 0 {
@@ -77,7 +78,8 @@ impl Draft<'_> {
         rules: &Rules<'_>,
         again: impl Fn(&[u32]) -> Draft<'a>,
     ) -> Option<(Draft<'a>, Repacked, f64)> {
-        let is_short = self.unserved().0 > 0 || self.unserved().2 > 0;
+        let (gangs, _, tasks) = self.unserved();
+        let is_short = gangs.contains(&true) || tasks > 0;
         let is_small = self.gangs.len().max(1) * self.board.world.hosts.len() <= MAX_RETRIED;
         let is_spread = |work: &&GangWork<'_>| work.together == Together::Many && work.gang.bundles.len() > 1;
         let mut packed: Vec<u32> = self.gangs.iter().filter(is_spread).map(|work| work.at).collect();
