@@ -15,6 +15,11 @@ pub const REPLICA_INDEX: &str = "ray.io/worker-group-replica-index";
 /// Label: number of the host within its replica.
 pub const REPLICA_HOST_INDEX: &str = "ray.io/replica-host-index";
 
+/// Label of what an operator made: its value is [`CREATED_BY_OPERATOR`], KubeRay's and ours.
+pub const CREATED_BY: &str = "app.kubernetes.io/created-by";
+/// Value of [`CREATED_BY`].
+pub const CREATED_BY_OPERATOR: &str = "kuberay-operator";
+
 /// Label of a RayCluster that an operator created: the kind that it was created for (`RayJob`, `RayService`).
 pub const ORIGINATED_FROM_CRD: &str = "ray.io/originated-from-crd";
 

@@ -2,6 +2,7 @@
 
 mod given;
 
+use given::chance::Random;
 use given::exact::least_cost;
 use given::*;
 use mobula_planner::{
@@ -52,23 +53,6 @@ fn the_optimum_with_gangs_replicas_and_nodes() {
     let mut partly = cluster(&[&four], vec![free(&four, "a"), busy(&four, "b"), pending(&four, "c")]);
     partly.demand = vec![tasks(&[("CPU", 3)], 3)];
     assert_eq!(least_cost(&partly), Some(1.0));
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-
-    fn between(&mut self, low: i64, high: i64) -> i64 {
-        low + self.below((high - low + 1) as u64) as i64
-    }
 }
 
 fn a_group(at: usize, random: &mut Random) -> NodeType {

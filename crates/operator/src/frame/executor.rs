@@ -8,6 +8,7 @@ use std::{
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use kube::Client;
+use mobula_api::keys;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
@@ -468,7 +469,7 @@ const ADOPTED: [&Kind; 4] = [&kind::SERVICE, &kind::INGRESS, &kind::ROUTE, &kind
 /// and left it behind.
 fn is_left_over(there: &Value, body: &Value) -> bool {
     let labels = body.pointer("/metadata/labels").and_then(Value::as_object);
-    let is_ours = |key: &str| key.starts_with("ray.io/") || key == "app.kubernetes.io/created-by";
+    let is_ours = |key: &str| key.starts_with("ray.io/") || key == keys::CREATED_BY;
     let mut of_ray = labels.into_iter().flatten().filter(|(key, _)| is_ours(key)).peekable();
     owners(there).is_empty()
         && of_ray.peek().is_some()

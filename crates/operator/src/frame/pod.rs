@@ -167,7 +167,7 @@ impl Pod {
 /// text in any one label.
 pub fn is_left_over(value: &Value) -> bool {
     let metadata = &value["metadata"];
-    let is_made_by_operator = metadata["labels"]["app.kubernetes.io/created-by"] == "kuberay-operator"
+    let is_made_by_operator = metadata["labels"][keys::CREATED_BY] == keys::CREATED_BY_OPERATOR
         || metadata["labels"]["ray.io/is-ray-node"] == "yes"
         || [SLOT, SPEC_HASH].iter().any(|note| metadata["annotations"].get(note).is_some());
     is_made_by_operator && metadata["ownerReferences"].as_array().is_none_or(Vec::is_empty)

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use mobula_api::PodRole;
+use mobula_api::{PodRole, keys};
 use serde_json::{Value, json};
 
 use super::{classify::Standing, pass::Pass};
@@ -47,7 +47,7 @@ pub(super) fn adopt_child(pass: &mut Pass<'_>, part: &str, child: &Child) -> Opt
     // What users have made is used as it is, and stays theirs.
     let is_left_over = child.owner.is_empty()
         && child.kind != &kind::PERSISTENT_VOLUME_CLAIM
-        && child.body["metadata"]["labels"]["app.kubernetes.io/created-by"] == "kuberay-operator";
+        && child.body["metadata"]["labels"][keys::CREATED_BY] == keys::CREATED_BY_OPERATOR;
     let is_due = is_left_over && pass.may_try(part);
     is_due.then(|| adoption(pass, part, child.kind, &child.key.name, &child.resource_version))
 }

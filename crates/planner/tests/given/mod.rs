@@ -1,6 +1,7 @@
 //! Snapshots in few words.
 #![allow(dead_code)] // every test program uses some of it
 
+pub mod chance;
 pub mod exact;
 pub mod random;
 

@@ -1,6 +1,6 @@
 //! How the dashboard is reached from outside: an Ingress, or an OpenShift Route.
 
-use mobula_api::{Compat, FieldError};
+use mobula_api::{Compat, FieldError, keys};
 use serde_json::{Map, Value, json};
 
 use super::{Children, draft::insert_unless_empty, services::DASHBOARD_PORT};
@@ -74,7 +74,7 @@ impl Children<'_> {
             "ray.io/cluster": cluster,
             "ray.io/identifier": check_label(&format!("{cluster}-head")),
             "app.kubernetes.io/name": "kuberay",
-            "app.kubernetes.io/created-by": "kuberay-operator",
+            keys::CREATED_BY: keys::CREATED_BY_OPERATOR,
         });
         let mut annotations = self.cluster.metadata.annotations.clone();
         // What Mobula notes on a RayCluster changes with every plan, and is for nobody outside.

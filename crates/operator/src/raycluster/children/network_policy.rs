@@ -74,7 +74,7 @@ impl Children<'_> {
             keys::CLUSTER: cluster,
             keys::GROUP: group,
             "app.kubernetes.io/name": "kuberay",
-            "app.kubernetes.io/created-by": "kuberay-operator",
+            keys::CREATED_BY: keys::CREATED_BY_OPERATOR,
         });
         json!({
             "apiVersion": "networking.k8s.io/v1",

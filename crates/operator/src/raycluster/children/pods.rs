@@ -176,7 +176,7 @@ impl Children<'_> {
             (keys::GROUP, group.name),
             ("ray.io/identifier", &identifier),
             ("app.kubernetes.io/name", "kuberay"),
-            ("app.kubernetes.io/created-by", "kuberay-operator"),
+            (keys::CREATED_BY, keys::CREATED_BY_OPERATOR),
         ];
         let mut labels: BTreeMap<String, String> =
             own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();

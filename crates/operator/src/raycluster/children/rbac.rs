@@ -1,6 +1,6 @@
 //! What the autoscaler may do: a ServiceAccount, a Role, and a RoleBinding between them.
 
-use mobula_api::FieldError;
+use mobula_api::{FieldError, keys};
 use serde_json::{Value, json};
 
 use super::{Children, group::Group};
@@ -95,7 +95,7 @@ impl Children<'_> {
         json!({
             "ray.io/cluster": self.cluster.metadata.name,
             "app.kubernetes.io/name": "kuberay",
-            "app.kubernetes.io/created-by": "kuberay-operator",
+            keys::CREATED_BY: keys::CREATED_BY_OPERATOR,
         })
     }
 }

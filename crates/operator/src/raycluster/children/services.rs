@@ -145,7 +145,7 @@ impl Children<'_> {
             (keys::NODE_TYPE, keys::NODE_TYPE_HEAD.to_owned()),
             ("ray.io/identifier", check_label(&format!("{cluster}-head"))),
             (name_key, head.labels.get(name_key).cloned().unwrap_or_else(|| "kuberay".to_owned())),
-            ("app.kubernetes.io/created-by", "kuberay-operator".to_owned()),
+            (keys::CREATED_BY, keys::CREATED_BY_OPERATOR.to_owned()),
         ];
         labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
